@@ -68,12 +68,12 @@ chaos *args:
 shrink *args:
     cargo xtask shrink "$@"
 
-# List faults, try one, or break a lab that stays: just fault list, just fault try net.delay delay_ms=200
+# List faults, try one, or break a kept lab: just fault list, just fault try net.delay delay_ms=200
 [group('break')]
 fault *args:
     cargo xtask fault "$@"
 
-# Run scenarios and look at their machines 10 times a second: just perf data_ingestion
+# Run scenarios and sample their resource usage 10 times a second: just perf data_ingestion
 [group('measure')]
 perf *args:
     cargo xtask e2e --perf "$@"
@@ -103,7 +103,7 @@ baseline *args:
 judge-check *files:
     cargo xtask judge-check "$@"
 
-# Start a lab that stays: just up app db, just up data_ingestion --ttl 2h
+# Start a kept lab: just up app db, just up data_ingestion --ttl 2h
 [group('lab')]
 up *args:
     cargo xtask up "$@"

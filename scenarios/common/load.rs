@@ -193,7 +193,7 @@ impl Pipeline<'_> {
     ///
     /// # Errors
     /// When that is not so.
-    pub fn endure(&self, mut loads: Vec<Load>) -> Result {
+    pub fn tolerate_faults(&self, mut loads: Vec<Load>) -> Result {
         let lab = self.lab;
         lab.chaos(|chaos| {
             chaos.always("no result vanishes or is there twice", no_result_vanishes(self.db));

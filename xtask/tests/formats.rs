@@ -339,7 +339,7 @@ fn trace_is_what_a_viewer_shows() {
     };
     assert_eq!(slice("outer"), Some((200_000, 200_000)), "a step without an end ends with its case");
     assert_eq!(slice("inner"), Some((210_000, 10_000)));
-    assert_eq!(slice("net.isolate"), Some((220_000, 100_000)), "from the request until it was seen to be gone");
+    assert_eq!(slice("net.isolate"), Some((220_000, 100_000)), "from the request until its recovery was verified");
     assert_eq!(slice("starts"), Some((101_000, 49_000)));
     assert!(trace.marks.iter().any(|(line, name)| line.0 == 2 && name == "check FAILED: rows == 20_000"));
     let curve = |name: &str| trace.curves.get(&(2, name.to_owned())).copied();

@@ -162,7 +162,7 @@ fn typed(text: &str) -> Vec<(usize, String)> {
 fn every_command_line_of_the_guides_is_run_or_says_why_not() {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut broken = Vec::new();
-    let run: Vec<&str> = STORY.iter().map(|told| told.line).chain(NOT_RUN.iter().map(|it| it.line)).collect();
+    let run: Vec<&str> = STORY.iter().map(|command| command.line).chain(NOT_RUN.iter().map(|it| it.line)).collect();
     let mut typed_somewhere = BTreeSet::new();
     for (path, text) in guides() {
         for (number, line) in typed(&text) {
@@ -177,7 +177,7 @@ fn every_command_line_of_the_guides_is_run_or_says_why_not() {
     for line in run.iter().filter(|line| !typed_somewhere.contains(**line)) {
         broken.push(format!("xtask/tests/guides.rs: no guide has `{line}` any more\n    help: take it out"));
     }
-    let both = |line: &&str| STORY.iter().any(|told| told.line == *line);
+    let both = |line: &&str| STORY.iter().any(|command| command.line == *line);
     for line in NOT_RUN.iter().map(|it| it.line).filter(both) {
         broken.push(format!("xtask/tests/guides.rs: `{line}` is run, and in NOT_RUN\n    help: take it out of that"));
     }

@@ -13,9 +13,9 @@ use walkdir::WalkDir;
 /// File below `xtask/src`, command, and the test of `xtask/tests/lxc` that carries it out.
 const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
     ("cli/baseline.rs", "baseline list", WITHOUT_LAB),
-    ("cli/choice.rs", "ps", FROZEN),
-    ("cli/choice.rs", "up TEMPLATE", ("slots.rs", "a_run_in_the_slot_leaves_room_in_another")),
-    ("cli/choice.rs", "e2e --keep-containers=always", KEPT),
+    ("cli/lab_selector.rs", "ps", FROZEN),
+    ("cli/lab_selector.rs", "up TEMPLATE", ("slots.rs", "a_run_in_the_slot_leaves_room_in_another")),
+    ("cli/lab_selector.rs", "e2e --keep-containers=always", KEPT),
     ("cli/fault.rs", "fault list", WITHOUT_LAB),
     ("cli/fault_live.rs", "fault inject FAULT --on CONTAINER", FROZEN),
     ("cli/image.rs", "down --slot N", LAYERS),
@@ -51,9 +51,13 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
     ("manifest/mutant.rs", "mutants --list", ("mutants.rs", "no_mutant_is_tried_on_a_suite_that_fails")),
     ("plan/cases.rs", "e2e --list", WITHOUT_LAB),
     ("record/run_list.rs", "runs", WITHOUT_LAB),
-    ("run/ground.rs", "clean --slot {name}", ("slots.rs", "a_guard_that_stands_still_and_has_no_engine_is_cleaned")),
-    ("run/ground.rs", "down --slot {name}", STOPPED),
-    ("run/stay.rs", "e2e --list", WITHOUT_LAB),
+    (
+        "run/slot_lease.rs",
+        "clean --slot {name}",
+        ("slots.rs", "a_guard_that_stands_still_and_has_no_engine_is_cleaned"),
+    ),
+    ("run/slot_lease.rs", "down --slot {name}", STOPPED),
+    ("run/kept_lab.rs", "e2e --list", WITHOUT_LAB),
 ];
 
 const WITHOUT_LAB: (&str, &str) = ("slots.rs", "help_without_a_lab_can_be_carried_out");
@@ -102,7 +106,7 @@ const NOT_CARRIED_OUT: &[(&str, &str, &str)] = &[
     ("manifest/chaos.rs", "fault list", "the same words as cli/fault.rs, of a file"),
     ("manifest/durations.rs", "runs durations RUN", "no error: the first line of a file"),
     ("run/compare.rs", "baseline-update {}", MINUTES),
-    ("run/trial.rs", "doctor", DOCTOR),
+    ("run/fault_trial.rs", "doctor", DOCTOR),
 ];
 
 const SETUP: &str = "it installs packages on this host";

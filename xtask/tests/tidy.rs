@@ -461,7 +461,7 @@ const PATHS: &[(&str, &[&str], &str)] = &[
     ("xtask/src/run/lab_check.rs", &["/bin/"], "in machines of a lab"),
     ("xtask/src/run/mutants.rs", &["/usr/bin/env"], "in layers"),
     ("xtask/src/manifest/mutant.rs", &["/opt"], "in layers"),
-    ("xtask/src/run/trial.rs", &["/bin/sh"], "in machines of a lab"),
+    ("xtask/src/run/fault_trial.rs", &["/bin/sh"], "in machines of a lab"),
     ("xtask/src/session/requests.rs", &["/etc/passwd"], "in machines of a lab"),
     ("xtask/src/selftest/guest/incus.rs", &["/usr/", "/sbin", "/bin"], "in trees of guests"),
     ("xtask/src/selftest/guest/qemu.rs", &["/bin/sh"], "in guests"),
@@ -568,7 +568,7 @@ fn every_fault_is_described_with_its_parameters() {
                 broken.push(format!("{path}: {name} does not say the range of {parameter}\n    help: write {range}"));
             }
         }
-        for start in ["- Bites: ", "- Gone: "] {
+        for start in ["- Effect: ", "- Recovery: "] {
             if !text.lines().any(|line| line.starts_with(start)) {
                 broken.push(format!("{path}: {name} does not say how it is seen\n    help: write {start}..."));
             }

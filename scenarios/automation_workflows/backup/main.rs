@@ -6,8 +6,8 @@
 //! faults before it is lost.
 
 mod damage;
-mod endure;
 mod report;
+mod tolerate;
 mod world;
 
 use common::differences::differences;
@@ -65,7 +65,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     lab.measure_n("verification", 3, || done(lab, &app, "verify"))?;
     lab.measure_n("dump_of_the_database", 3, || dump(&app))?;
 
-    lab.step("endure", || endure::endure(lab, &app, &before))?;
+    lab.step("tolerate faults", || tolerate::tolerate_faults(lab, &app, &before))?;
 
     lab.step("the disaster", || before.destroy())?;
     lab.measure("restore", || done(lab, &app, "restore"))?;

@@ -82,7 +82,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
         app.exec(["systemctl", "reload", "nginx.service"])?.success()?;
         greeted::<10>(&machines.worker)
     })?;
-    lab.step("endure", || endure(lab, &machines))
+    lab.step("tolerate faults", || tolerate_faults(lab, &machines))
 }
 
 /// Sends requests one after the other, each answered by release 2 on one of the hosts.
@@ -126,7 +126,7 @@ fn update_and_break(lab: &Lab, machines: &Machines) -> e2e::Result {
 }
 
 /// Deploys the two good releases in turns while `--chaos` plays faults, and once more afterwards.
-fn endure(lab: &Lab, machines: &Machines) -> e2e::Result {
+fn tolerate_faults(lab: &Lab, machines: &Machines) -> e2e::Result {
     let app = &machines.app;
     let played = lab.chaos(|chaos| {
         if !chaos.is_playing() {

@@ -113,11 +113,11 @@ def scenario(lab: e2e.Lab) -> None:
     known = {machine.name: first for machine, first in zip(lab.containers, before)}
     lab.measure_n("ask_a_name", 3, lambda: lab.check_equal(ask(app, "name", "db"), "db"))
     lab.measure_n("list_packages", 3, lambda: lab.check_equal(ask(app, "packages", "worker"), known["worker"]["packages"]))
-    with lab.step("endure"):
-        endure(lab, app, known)
+    with lab.step("tolerate faults"):
+        tolerate_faults(lab, app, known)
 
 
-def endure(lab: e2e.Lab, app: e2e.Container, known: dict) -> None:
+def tolerate_faults(lab: e2e.Lab, app: e2e.Container, known: dict) -> None:
     """Takes stock again and again while `--chaos` plays faults."""
     db = lab.container("db")
     with lab.chaos() as chaos:

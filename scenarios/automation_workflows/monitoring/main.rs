@@ -56,7 +56,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
         check!(alerts(&db)?.len() == standing.len(), "in the whole time no other alert was raised");
         Ok(())
     })?;
-    lab.step("endure", || endure(lab, &app, &db))?;
+    lab.step("tolerate faults", || tolerate_faults(lab, &app, &db))?;
     app.exec(["systemctl", "stop", "monitor.service"])?.success()?;
 
     // Both stay as they are now: readers have the page from nginx, and the record from db.
@@ -69,7 +69,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
 }
 
 /// Checks the monitor's page and alerts while `--chaos` plays faults.
-fn endure(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
+fn tolerate_faults(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     let began = SystemTime::now();
     let raised = || Ok::<_, e2e::Error>(alerts(db)?.into_iter().filter(|alert| alert.raised_at >= began).collect());
     let unexplained = || {

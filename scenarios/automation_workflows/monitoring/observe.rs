@@ -109,7 +109,7 @@ pub fn status(app: &Container) -> Result<Status> {
 #[derive(Debug)]
 pub struct Page {
     pub status: Status,
-    /// `ok` or `alarm`, by the class that gives the headline its colour.
+    /// `ok` or `alarm`, by the class that gives the headline its color.
     pub html_state: String,
     pub html_alarms: Vec<String>,
     pub html: String,

@@ -69,7 +69,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
         || lab.measure("stop_workers", || site.stop()),
     )?;
     lab.step("see what is left", || check_returned(lab, &site, &before))?;
-    lab.step("endure", || endure(lab, &site))
+    lab.step("tolerate faults", || tolerate_faults(lab, &site))
 }
 
 /// Sets up the machines; returns the expected results of the transactions.
@@ -142,7 +142,7 @@ fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
 }
 
 /// Hands jobs in while `--chaos` plays faults; without Mancer, which does not try again what has failed.
-fn endure(lab: &Lab, site: &Site) -> e2e::Result {
+fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result {
     let Site { app, db, worker, rounds, .. } = site;
     site.clear()?;
     let pipeline = Pipeline { lab, app, db, worker, workers: &["1", "2", "3"] };
@@ -151,5 +151,5 @@ fn endure(lab: &Lab, site: &Site) -> e2e::Result {
     round.run(app, db)?; // with their first results the workers connect to PostgreSQL
     lab.measure_n("jobs_through_the_queue", 3, || round.run(app, db))?;
     pipeline.wait_until_done()?;
-    pipeline.endure(vec![Load::new(1, *rounds)])
+    pipeline.tolerate_faults(vec![Load::new(1, *rounds)])
 }

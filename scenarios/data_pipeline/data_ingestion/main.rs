@@ -51,7 +51,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     check!(rows(&db)? == expected.rows(), "every row is in the database");
 
     lab.step("prepare the pipeline", || app.put(lab.fixture("ingest.py"), "/srv/ingestion/ingest.py"))?;
-    lab.step("endure", || endure(lab, &app, &db, &expected))?;
+    lab.step("tolerate faults", || tolerate_faults(lab, &app, &db, &expected))?;
     lab.step("small batches", || small_batches(lab, &app, &db))?;
     let started = Instant::now();
     lab.measure("data_processing", || mancer::run(&app, &["/srv/ingestion/ingest.py", OUTPUT], PIPELINE_DEADLINE))?;
@@ -73,7 +73,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
 }
 
 /// Runs the pipeline again and again while `--chaos` plays faults.
-fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
+fn tolerate_faults(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
     lab.chaos(|chaos| {
         chaos.always("every row is in the database", || Ok(rows(db)? == expected.rows()));
         while chaos.lasts() {

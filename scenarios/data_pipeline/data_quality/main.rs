@@ -51,7 +51,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     lab.step("prepare", || prepare(lab, &app, &db, &expected))?;
     mancer::known_defects(lab, &app, "/srv/quality/probes.py", &DEFECTS)?;
 
-    lab.step("endure", || endure(lab, &app, &db, &expected))?;
+    lab.step("tolerate faults", || tolerate_faults(lab, &app, &db, &expected))?;
 
     let gate = || mancer::report(lab, &app, &["/srv/quality/quality.py"], "quality", GATE_DEADLINE);
     let found: Found = lab.measure("quality_gate", gate)?;
@@ -108,7 +108,7 @@ impl Found {
 }
 
 /// Runs the gate again and again while `--chaos` plays faults; the table is empty afterwards.
-fn endure(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
+fn tolerate_faults(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
     let run = || {
         psql(db, DATABASE, EMPTY)?;
         let found = mancer::report(lab, app, &["/srv/quality/quality.py"], "quality", ATTEMPT_DEADLINE)?;

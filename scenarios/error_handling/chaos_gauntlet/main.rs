@@ -1,5 +1,5 @@
 //! Two producers on app hand jobs in without a pause, three workers on worker do them, Redis and PostgreSQL on db keep
-//! them: and with `--chaos`, everything that the pipeline must endure is done to it. No accepted job is lost, none is done
+//! them: and with `--chaos`, every fault that the pipeline must tolerate is injected. No accepted job is lost, none is done
 //! wrong, none is in the table twice. Without it, the same is checked of a few jobs.
 //!
 //! The case `planted` shows that a loss would be seen: its workers take jobs off their lists before they have done them
@@ -36,7 +36,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let hand_ins = hand_ins();
     lab.measure_n("acceptance_of_jobs", 3, || accept(&app, &hand_ins))?;
 
-    pipeline.endure(vec![Load::new(1, ROUNDS), Load::new(2, ROUNDS)])
+    pipeline.tolerate_faults(vec![Load::new(1, ROUNDS), Load::new(2, ROUNDS)])
 }
 
 /// Returns commands for redis-cli that push jobs to a list that no worker reads, and delete it at the end.

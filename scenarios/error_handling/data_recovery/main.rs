@@ -43,7 +43,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     settings_damaged(lab, &site)?;
     rows_deleted_and_table_dropped(lab, &site)?;
     pages_damaged(lab, &site)?;
-    lab.step("endure", || endure(lab, &site))?;
+    lab.step("tolerate faults", || tolerate_faults(lab, &site))?;
     lab.step("stop", || site.stop())?;
     verify(lab, &site)
 }
@@ -135,7 +135,7 @@ fn pages_damaged(lab: &Lab, site: &Site) -> e2e::Result {
 }
 
 /// Checks that nothing is taken for damage while the program sends transactions and `--chaos` plays faults.
-fn endure(lab: &Lab, site: &Site) -> e2e::Result {
+fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result {
     let incidents = site.incidents()?.len();
     let played = lab.chaos(|chaos| {
         chaos.always("the program has not given up", || Ok(!site.has_given_up()?));

@@ -43,7 +43,7 @@ fn main() -> std::process::ExitCode {
 fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site::of(lab)?;
     together(|| show_defects(lab, &site.app), || failures(lab, &site))?;
-    let load = lab.step("endure", || endure(lab, &site))?;
+    let load = lab.step("tolerate faults", || tolerate_faults(lab, &site))?;
     let round = Round::new(site::JOB_BATCHES + 2, 100, ROUNDS);
     round.run(&site.app, &site.db)?; // whoever was away connects to PostgreSQL again
     lab.eventually("there are transfers enough for a statement", RECOVERY_DEADLINE, || {
@@ -201,7 +201,7 @@ fn goes_on(lab: &Lab, site: &Site, acknowledged: u64) -> e2e::Result {
 }
 
 /// Hands jobs in while transfers go on and `--chaos` plays faults.
-fn endure(lab: &Lab, site: &Site) -> e2e::Result<Load> {
+fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result<Load> {
     let mut load = Load::new(site::JOB_BATCHES + 1, ROUNDS);
     let acknowledged_before = site.app_state()?.acknowledged;
     lab.chaos(|chaos| {

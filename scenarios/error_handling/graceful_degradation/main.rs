@@ -48,7 +48,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
         lab.measure("service_start", || start(lab, &app, &db, &worker))?;
         lab.step("one part after the other fails", || one_after_the_other(&site))
     })?;
-    outages.extend(lab.step("endure", || endure(&site))?);
+    outages.extend(lab.step("tolerate faults", || tolerate_faults(&site))?);
 
     lab.measure("last_jobs", || {
         // It ends when all its jobs were accepted.
@@ -132,7 +132,7 @@ fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
 }
 
 /// Waits while `--chaos` plays faults, and until nothing is degraded any more; returns that as an outage, none without `--chaos`.
-fn endure(site: &Site<'_>) -> e2e::Result<Option<Outage>> {
+fn tolerate_faults(site: &Site<'_>) -> e2e::Result<Option<Outage>> {
     let Site { lab, db, .. } = site;
     let began = SystemTime::now();
     let playing = lab.chaos(|chaos| {

@@ -399,7 +399,7 @@ pub enum Level {
 pub struct Abort {
     /// Kind of end.
     pub kind: AbortKind,
-    /// The error with its causes, or the panic's message.
+    /// The error with its causes, or the message of the panic or exception.
     pub message: String,
     /// `file:line` where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -679,7 +679,7 @@ pub struct ScreenshotCompare {
     pub deadline_ms: u64,
     /// Absolute path of the expected picture, a PNG.
     pub expected: PathBuf,
-    /// A pixel is the same where none of its colours differs by more than this, of 255.
+    /// A pixel is the same where none of its colors differs by more than this, of 255.
     pub channel_off_max: u8,
 }
 method!(ScreenshotCompare, "screenshot.compare", Likeness,

@@ -747,7 +747,7 @@ class Lab:
     ) -> Likeness:
         """Takes a picture as `screenshot` does, and checks that it looks like `expected`, a PNG of an earlier run.
 
-        A pixel is the same where none of its colours differs by more than `channel_off_max` of 255. At most
+        A pixel is the same where none of its colors differs by more than `channel_off_max` of 255. At most
         `pixels_off_percent_max` percent of all pixels may differ; `screenshots/NAME-difference.png` shows those that
         do. Pictures of different sizes fail. Where the host has no browser, nothing is checked, and the record says so.
         """

@@ -1,4 +1,4 @@
-//! Damage that a scenario does on purpose, and its end.
+//! Faults that a scenario injects, and their end.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Container {
     /// effect when this returns.
     ///
     /// # Errors
-    /// When this host cannot do the fault, or it was seen to have no effect.
+    /// When this host cannot do the fault, or it takes no effect.
     #[track_caller]
     pub fn inject(&self, fault: Fault) -> Result<InjectedFault> {
         let injected = self.ask(&FaultInject { container: self.name().to_owned(), fault })?;

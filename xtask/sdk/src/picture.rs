@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
-    /// A pixel is the same where none of its colours differs by more than this, of 255.
+    /// A pixel is the same where none of its colors differs by more than this, of 255.
     pub channel_off_max: u8,
     /// Maximum percentage of pixels that differ.
     pub pixels_off_percent_max: f64,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::choice::InLab;
+use super::lab_selector::LabSelector;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::{Invoker, is_root};
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     #[command(flatten)]
-    lab: InLab,
+    lab: LabSelector,
 }
 
 /// Carries the verb out.

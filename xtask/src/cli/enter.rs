@@ -1,6 +1,6 @@
 //! `shell` and `exec`: programs in a container of a live lab.
 
-use super::choice::InLab;
+use super::lab_selector::LabSelector;
 use super::{Context, sudo};
 use crate::error::Error;
 use crate::host::descriptors;
@@ -22,7 +22,7 @@ pub struct ShellArgs {
     /// Container, such as app or mancer-e2e-app.
     name: String,
     #[command(flatten)]
-    lab: InLab,
+    lab: LabSelector,
     /// Command to run instead of a shell.
     #[arg(last = true)]
     command: Vec<String>,
@@ -44,7 +44,7 @@ pub struct ExecArgs {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     #[command(flatten)]
-    lab: InLab,
+    lab: LabSelector,
     /// Program and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,

@@ -1,9 +1,9 @@
-//! `cargo xtask fault`: the catalogue of faults, shown and tried; faults on labs that stay are in `fault_live.rs`.
+//! `cargo xtask fault`: the catalogue of faults, shown and tried; faults on kept labs are in `fault_live.rs`.
 
 use e2e_contract::Fault;
 use serde_json::{Value, json};
 
-use super::choice::InLab;
+use super::lab_selector::LabSelector;
 use super::settings::SlotFlag;
 use super::{Context, Format, fault_live, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
@@ -16,7 +16,7 @@ use crate::image;
 use crate::manifest::{Project, nearest};
 use crate::record::milliseconds;
 use crate::report::terminal::{Amount, println};
-use crate::run::{Interrupt, Trial, Trials, Tried};
+use crate::run::{FaultTrial, FaultTrials, Interrupt, TrialOutcome};
 
 /// List faults, try them, or inject them into a kept lab.
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ use crate::run::{Interrupt, Trial, Trials, Tried};
 Examples:
   cargo xtask fault list                            # all, and what each needs
   cargo xtask fault try net.delay delay_ms=200      # on a lab made for it
-  cargo xtask fault inject net.isolate --on db      # on a lab that stays
+  cargo xtask fault inject net.isolate --on db      # on a kept lab
   cargo xtask fault heal --all")]
 pub struct Args {
     #[command(subcommand)]
@@ -88,7 +88,7 @@ struct TryArgs {
 /// Carries the verb out.
 ///
 /// # Errors
-/// Bad usage, or no lab could be had.
+/// Bad usage, or an infrastructure error.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     match &args.action {
         // The catalogue itself is for everybody; only root sees what this host can do.
@@ -100,7 +100,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             Ok(EXIT_PASSED)
         }
         _ if !is_root() => sudo::again(),
-        Action::List(ListArgs { slot, .. }) => fault_live::list(&InLab { slot: slot.clone() }, context),
+        Action::List(ListArgs { slot, .. }) => fault_live::list(&LabSelector { slot: slot.clone() }, context),
         Action::Inject(args) => fault_live::inject(args, &entry_named(&args.name)?, context),
         Action::Heal(args) => fault_live::heal(args, context),
         Action::Try(args) => try_faults(args, context),
@@ -168,7 +168,7 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
 /// When the trials cannot be prepared, or were interrupted; the cause on this host that would stop all that are left.
 fn carry_out(
     project: &Project,
-    trials: &[Trial],
+    trials: &[FaultTrial],
     args: &TryArgs,
     context: &Context,
     rows: &mut Vec<Row>,
@@ -176,7 +176,7 @@ fn carry_out(
     let interrupt = Interrupt::listen()?;
     let wait = if args.no_wait { Wait::Never } else { Wait::UntilFree };
     let progress = |line: String| context.terminal.say(&line);
-    let stage = Trials::prepare(
+    let stage = FaultTrials::prepare(
         project,
         trials,
         &args.slot.number(&context.settings).to_string(),
@@ -224,12 +224,16 @@ fn carry_out(
 
 /// Trials of the chosen faults, and rows of those that no template of the project can show. A fault that was asked for by
 /// its name is there, or it is an error.
-fn planned(project: &Project, chosen: Vec<(Entry, Fault)>, on: Option<&str>) -> Result<(Vec<Trial>, Vec<Row>), Error> {
+fn planned(
+    project: &Project,
+    chosen: Vec<(Entry, Fault)>,
+    on: Option<&str>,
+) -> Result<(Vec<FaultTrial>, Vec<Row>), Error> {
     let is_alone = chosen.len() == 1;
     let (mut trials, mut rows) = (Vec::new(), Vec::new());
     for (entry, fault) in chosen {
         let needs = entry.needs;
-        match Trial::plan(project, entry, fault.clone(), on)? {
+        match FaultTrial::plan(project, entry, fault.clone(), on)? {
             Some(trial) => trials.push(trial),
             None if is_alone => {
                 return Err(Error::Usage(format!("{} needs {needs}, and no template has that", fault.name())));
@@ -257,8 +261,9 @@ struct Summary {
 impl Summary {
     fn of(rows: &[Row]) -> Self {
         let unsupported = rows.iter().filter(|row| !row.supported).count();
-        let is_good =
-            |row: &&Row| row.supported && row.bites && row.healed && !matches!(row.lasted, Some(Lasted::Lost { .. }));
+        let is_good = |row: &&Row| {
+            row.supported && row.took_effect && row.recovered && !matches!(row.lasted, Some(Lasted::Lost { .. }))
+        };
         let good = rows.iter().filter(is_good).count();
         Self { good, failed: rows.len() - good - unsupported, unsupported }
     }
@@ -309,8 +314,8 @@ struct Row {
     fault: Fault,
     template: Option<String>,
     supported: bool,
-    bites: bool,
-    healed: bool,
+    took_effect: bool,
+    recovered: bool,
     inject_ms: Option<f64>,
     heal_ms: Option<f64>,
     /// Part of healing that the repeated proof took.
@@ -326,7 +331,7 @@ impl Row {
         Self { supported: false, ..Self::new(fault, template, reason) }
     }
 
-    fn failed(trial: &Trial, evidence: String) -> Self {
+    fn failed(trial: &FaultTrial, evidence: String) -> Self {
         Self::new(&trial.fault, Some(&trial.template), evidence)
     }
 
@@ -335,8 +340,8 @@ impl Row {
             fault: fault.clone(),
             template: template.map(str::to_owned),
             supported: true,
-            bites: false,
-            healed: false,
+            took_effect: false,
+            recovered: false,
             inject_ms: None,
             heal_ms: None,
             proof_ms: None,
@@ -347,26 +352,26 @@ impl Row {
         }
     }
 
-    fn of(trial: &Trial, tried: anyhow::Result<Tried>) -> Self {
+    fn of(trial: &FaultTrial, tried: anyhow::Result<TrialOutcome>) -> Self {
         let tried = match tried {
             Ok(tried) => tried,
             Err(error) => return Self::failed(trial, format!("{error:#}")),
         };
         let ms = |observed: &Observed| Some(milliseconds(observed.duration));
-        let row = match tried.bitten {
+        let row = match tried.effect {
             Err(error) => return Self::failed(trial, format!("{error:#}")),
-            Ok(bitten) => {
-                let inject_ms = ms(&bitten);
-                Self { bites: true, inject_ms, before: bitten.before, ..Self::failed(trial, bitten.evidence) }
+            Ok(injected) => {
+                let inject_ms = ms(&injected);
+                Self { took_effect: true, inject_ms, before: injected.before, ..Self::failed(trial, injected.evidence) }
             }
         };
-        match tried.healed {
+        match tried.recovery {
             None => row,
             Some(Err(error)) => Self { after: Some(format!("{error:#}")), ..row },
             Some(Ok(healed)) => {
                 let (heal_ms, proof_ms) = (ms(&healed), Some(milliseconds(healed.proof)));
                 let (lasted, after) = (healed.lasted, Some(healed.evidence));
-                Self { healed: true, heal_ms, proof_ms, lasted, after, ..row }
+                Self { recovered: true, heal_ms, proof_ms, lasted, after, ..row }
             }
         }
     }
@@ -390,8 +395,8 @@ impl Row {
             line("before", None, before);
         }
         line(
-            if self.bites {
-                "bites"
+            if self.took_effect {
+                "effect"
             } else if self.supported {
                 "FAILED"
             } else {
@@ -404,7 +409,7 @@ impl Row {
             line("again", self.proof_ms, &lasted.to_string());
         }
         if let Some(after) = &self.after {
-            line(if self.healed { "healed" } else { "FAILED" }, self.heal_ms, after);
+            line(if self.recovered { "recovery" } else { "FAILED" }, self.heal_ms, after);
         }
     }
 
@@ -414,8 +419,8 @@ impl Row {
             "parameters": self.fault,
             "template": self.template,
             "supported": self.supported,
-            "bites": self.bites,
-            "healed": self.healed,
+            "bites": self.took_effect,
+            "healed": self.recovered,
             "inject_ms": self.inject_ms,
             "heal_ms": self.heal_ms,
             "proof_ms": self.proof_ms,
@@ -438,8 +443,8 @@ mod tests {
 
     fn rows(good: usize, failed: usize, unsupported: usize) -> Vec<Row> {
         let row = || Row::new(&Fault::NetIsolate, Some("mini"), String::new());
-        let good = (0..good).map(|_| Row { bites: true, healed: true, ..row() });
-        let failed = (0..failed).map(|_| Row { bites: true, ..row() });
+        let good = (0..good).map(|_| Row { took_effect: true, recovered: true, ..row() });
+        let failed = (0..failed).map(|_| Row { took_effect: true, ..row() });
         let unsupported = (0..unsupported).map(|_| Row { supported: false, ..row() });
         good.chain(failed).chain(unsupported).collect()
     }

@@ -1,9 +1,9 @@
-//! `fault inject`, `fault heal` and `fault list --live`: faults on a lab that stays; and the parameters of a fault from `NAME=VALUE` words.
+//! `fault inject`, `fault heal` and `fault list --live`: faults on a kept lab; and the parameters of a fault from `NAME=VALUE` words.
 
 use e2e_contract::Fault;
 use serde_json::{Map, Value, json};
 
-use super::choice::{InLab, lab_in};
+use super::lab_selector::{LabSelector, lab_in};
 use super::up::require_kept;
 use super::{Context, Format};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
@@ -24,7 +24,7 @@ pub struct InjectArgs {
     #[arg(long, value_name = "CONTAINER")]
     on: String,
     #[command(flatten)]
-    lab: InLab,
+    lab: LabSelector,
 }
 
 /// Arguments of `fault heal`.
@@ -37,13 +37,13 @@ pub struct HealArgs {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    lab: InLab,
+    lab: LabSelector,
 }
 
 /// Carries `fault inject` out.
 ///
 /// # Errors
-/// Bad usage; what this host cannot do; what does not bite.
+/// Bad usage; what this host cannot do; a fault without effect.
 pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Result<u8> {
     let fault = alone(&entry.example, &args.parameters)?;
     let (lab, machine) = args.lab.machine(&args.on, context)?;
@@ -58,7 +58,7 @@ pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Re
     if let Some(before) = &live.before {
         println!("    before   {before}");
     }
-    println!("    bites    {}", live.evidence);
+    println!("    effect   {}", live.evidence);
     println!("take it back with: {} fault heal {} --slot {}", program::name(), live.fault, lab.slot);
     Ok(EXIT_PASSED)
 }
@@ -106,7 +106,7 @@ pub fn heal(args: &HealArgs, context: &Context) -> anyhow::Result<u8> {
 }
 
 /// The slot that is named, or the only one with faults.
-fn slot_with_faults(lab: &InLab) -> Result<Slot, Error> {
+fn slot_with_faults(lab: &LabSelector) -> Result<Slot, Error> {
     if let Some(slot) = &lab.slot {
         return Ok(Slot::named(&lab_in(slot)?.slot));
     }
@@ -125,7 +125,7 @@ fn slot_with_faults(lab: &InLab) -> Result<Slot, Error> {
 ///
 /// # Errors
 /// When the slot that is named has no lab.
-pub fn list(lab: &InLab, context: &Context) -> anyhow::Result<u8> {
+pub fn list(lab: &LabSelector, context: &Context) -> anyhow::Result<u8> {
     let found: Vec<(String, LiveFaults)> =
         lab.labs()?.into_iter().map(|lab| (lab.slot.clone(), LiveFaults::of(&Slot::named(&lab.slot)))).collect();
     if context.format == Format::Json {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::choice::InLab;
+use super::lab_selector::LabSelector;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::forward::{Forward, Target};
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     #[command(flatten)]
-    lab: InLab,
+    lab: LabSelector,
 }
 
 /// Carries the verb out.

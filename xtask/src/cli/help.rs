@@ -115,7 +115,7 @@ mod tests {
     use super::super::Cli;
     use super::*;
 
-    /// The help of a verb, as it is without colours.
+    /// The help of a verb, as it is without colors.
     fn help(words: &[&str]) -> String {
         let line = ["cargo xtask"].iter().chain(words);
         let error = dressed(Cli::command()).try_get_matches_from(line).unwrap_err();

@@ -9,8 +9,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::choice::lab_in;
 use super::enter::shell_in;
+use super::lab_selector::lab_in;
 use crate::manifest::nearest;
 use crate::record::Onward;
 use crate::report::terminal::Terminal;

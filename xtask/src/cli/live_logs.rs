@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use regex::Regex;
 
-use super::choice::InLab;
+use super::lab_selector::LabSelector;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::invoker::is_root;
@@ -51,7 +51,7 @@ pub(super) enum Follow {
 }
 
 /// Shows what the machines of all live labs, or that which the filter names, have logged.
-pub(super) fn show(filter: &Filter<'_>, lab: &InLab, follow: Follow, context: &Context) -> anyhow::Result<u8> {
+pub(super) fn show(filter: &Filter<'_>, lab: &LabSelector, follow: Follow, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
     }

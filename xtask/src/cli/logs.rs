@@ -6,7 +6,7 @@ use std::io::Write;
 use regex::Regex;
 use serde_json::json;
 
-use super::choice::InLab;
+use super::lab_selector::LabSelector;
 use super::live_logs::{self, Filter, Follow};
 use super::log_since::Since;
 use super::settings::slot_word;
@@ -108,7 +108,7 @@ fn show(args: &Args, context: &Context) -> anyhow::Result<u8> {
         }
         let filter = filter(args, args.run.as_deref(), args.since.map(Since::before_now));
         let follow = if args.follow { Follow::Yes } else { Follow::No };
-        return live_logs::show(&filter, &InLab { slot: args.slot.clone() }, follow, context);
+        return live_logs::show(&filter, &LabSelector { slot: args.slot.clone() }, follow, context);
     }
     let (run, name) = find(args.run.as_deref(), args.name.as_deref(), context)?;
     let attempts = attempts(&run, args.case.as_deref())?;

@@ -6,7 +6,7 @@ use super::help::EVERYWHERE;
 use super::settings::{Origin, Settings, one_of};
 use crate::error::Error;
 use crate::manifest::{ColorWhen, ProgressHow};
-use crate::report::terminal::{Colour, Detail, Look, Progress};
+use crate::report::terminal::{Color, Detail, Look, Progress};
 
 /// Display options.
 #[derive(Debug, Args)]
@@ -46,10 +46,10 @@ impl LookArgs {
             (false, true) => Detail::Verbose,
             (true, true) => return Err(Error::Usage("--quiet and --verbose: take one of them".into())),
         };
-        let colour = match settings.color.value {
-            ColorWhen::Auto => Colour::Auto,
-            ColorWhen::Always => Colour::Always,
-            ColorWhen::Never => Colour::Never,
+        let color = match settings.color.value {
+            ColorWhen::Auto => Color::Auto,
+            ColorWhen::Always => Color::Always,
+            ColorWhen::Never => Color::Never,
         };
         let progress = match settings.progress.value {
             ProgressHow::Auto => Progress::Auto,
@@ -61,7 +61,7 @@ impl LookArgs {
             }
             ProgressHow::Live => Progress::Live,
         };
-        Ok(Look { colour, progress, detail })
+        Ok(Look { color, progress, detail })
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn options_that_contradict_each_other_are_refused() {
-        let plain = Look { colour: Colour::Never, progress: Progress::Plain, detail: Detail::Verbose };
+        let plain = Look { color: Color::Never, progress: Progress::Plain, detail: Detail::Verbose };
         assert_eq!(look(&["-v", "--color", "never", "--progress=plain"], None), Ok(plain));
         assert_eq!(look(&["-q"], None).unwrap().detail, Detail::Quiet);
         assert!(look(&["-q", "-v"], None).unwrap_err().contains("--quiet and --verbose"));

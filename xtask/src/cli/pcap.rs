@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::choice::InLab;
+use super::lab_selector::LabSelector;
 use super::{Context, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::capture::PcapWriter;
@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     count: Option<u64>,
     #[command(flatten)]
-    lab: InLab,
+    lab: LabSelector,
 }
 
 /// Carries the verb out.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::choice::InLab;
+use super::lab_selector::LabSelector;
 use super::{Context, Format, sudo};
 use crate::error::EXIT_PASSED;
 use crate::fault::{LiveFault, LiveFaults};
@@ -22,7 +22,7 @@ const SAMPLE: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    lab: InLab,
+    lab: LabSelector,
 }
 
 /// A container at a moment.

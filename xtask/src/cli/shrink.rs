@@ -50,7 +50,7 @@ pub struct Args {
 /// Carries the verb out.
 ///
 /// # Errors
-/// Bad usage, a failure that does not come again, or no lab could be had.
+/// Bad usage, a failure that does not come again, or an infrastructure error.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let failure = Failure::find(&project, &args.run, args.case.as_deref())?;

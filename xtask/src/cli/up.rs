@@ -1,4 +1,4 @@
-//! `up`, `ttl` and `down`: a lab that stays, without a scenario.
+//! `up`, `ttl` and `down`: a kept lab, without a scenario.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde_json::json;
 
-use super::choice::lab_in;
+use super::lab_selector::lab_in;
 use super::settings::{SlotFlag, slot_word};
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED, Error};
@@ -22,9 +22,9 @@ use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::{Project, TimeToLive};
 use crate::program;
 use crate::report::terminal::println;
-use crate::run::{Interrupt, Stand, stand};
+use crate::run::{Interrupt, KeptLabSpec, create_kept_lab};
 
-/// Start a lab that stays.
+/// Start a kept lab.
 ///
 /// Creates a container of each template, or the containers of a scenario.
 #[derive(Debug, clap::Args)]
@@ -83,10 +83,10 @@ fn parse_stay(text: &str) -> Result<Stay, String> {
 /// Carries `up` out.
 ///
 /// # Errors
-/// Bad usage, or no lab could be had.
+/// Bad usage, or an infrastructure error.
 pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
-    let plan = Stand::plan(&project, &args.what, &args.names)?;
+    let plan = KeptLabSpec::plan(&project, &args.what, &args.names)?;
     if !is_root() {
         return sudo::again();
     }
@@ -97,7 +97,7 @@ pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
         (args.slot.number(&context.settings).to_string(), if args.no_wait { Wait::Never } else { Wait::UntilFree });
     let stay = Stay::of(args.ttl.unwrap_or(context.settings.ttl.value).get());
     let tell = |line: String| context.terminal.say(&line);
-    let standing = stand(&project, &plan, (&slot, wait, stay), &interrupt, &tell)?;
+    let standing = create_kept_lab(&project, &plan, (&slot, wait, stay), &interrupt, &tell)?;
     let lab = lab_in(&slot)?;
     let ready_ms = standing.ready_after.as_secs_f64() * 1e3;
     if context.format == Format::Json {
@@ -284,7 +284,7 @@ pub fn require_kept(slot: &Slot) -> Result<(), Error> {
     }
     let Some(holder) = slot.holder().ok().flatten() else { return lab_in(slot.name()).map(drop) };
     Err(Error::Host {
-        problem: format!("slot {} is in use by {holder}: no lab that stays", slot.name()),
+        problem: format!("slot {} is in use by {holder}: no kept lab", slot.name()),
         help: "end that run, or wait for it; `cargo xtask up TEMPLATE --slot N` makes a lab of your own".into(),
     })
 }

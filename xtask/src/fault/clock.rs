@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use super::net::network_of;
 use super::service::Unit;
 use crate::error::Error;
@@ -121,14 +121,14 @@ struct Reads {
 }
 
 impl Reads {
-    fn begin(site: &Site<'_>) -> anyhow::Result<Self> {
-        Ok(Self { opens: OpenWatch::on(&site.container.root()?, FOLDER)?, started: Vec::new() })
+    fn begin(target: &FaultTarget<'_>) -> anyhow::Result<Self> {
+        Ok(Self { opens: OpenWatch::on(&target.container.root()?, FOLDER)?, started: Vec::new() })
     }
 
     /// Takes every open of the file until now for one that the library has made at its start.
-    fn forget(&mut self, site: &Site<'_>, unit: &str) -> anyhow::Result<()> {
+    fn forget(&mut self, target: &FaultTarget<'_>, unit: &str) -> anyhow::Result<()> {
         for pid in self.opens.wait(Duration::ZERO)? {
-            self.note(site, unit, pid);
+            self.note(target, unit, pid);
         }
         Ok(())
     }
@@ -139,8 +139,8 @@ impl Reads {
     }
 
     /// Tells whether an open of the file by this process is a reading of the clock by a process of the unit.
-    fn note(&mut self, site: &Site<'_>, unit: &str, pid: i32) -> bool {
-        if !processes_of(site, unit).iter().any(|process| process.pid == pid) {
+    fn note(&mut self, target: &FaultTarget<'_>, unit: &str, pid: i32) -> bool {
+        if !processes_of(target, unit).iter().any(|process| process.pid == pid) {
             return false;
         }
         let Some(image) = Image::of(pid) else { return false };
@@ -153,12 +153,12 @@ impl Reads {
 
     /// Waits until a process of the unit reads its clock, and names it; `None` when the deadline passed first. A connection that ends at
     /// once gives work to idle processes.
-    fn wait(&mut self, site: &Site<'_>, unit: &str, deadline: Duration) -> anyhow::Result<Option<String>> {
+    fn wait(&mut self, target: &FaultTarget<'_>, unit: &str, deadline: Duration) -> anyhow::Result<Option<String>> {
         let begun = Instant::now();
         loop {
             let left = deadline.saturating_sub(begun.elapsed());
             for pid in self.opens.wait(left.min(ASK_AFTER))? {
-                if self.note(site, unit, pid) {
+                if self.note(target, unit, pid) {
                     return Ok(Some(format!("process {pid} ({})", name_of(pid))));
                 }
             }
@@ -166,22 +166,22 @@ impl Reads {
                 return Ok(None);
             }
             if begun.elapsed() >= ASK_AFTER {
-                ask(site, unit);
+                ask(target, unit);
             }
         }
     }
 }
 
 /// Processes of a unit, with their numbers on the host.
-fn processes_of(site: &Site<'_>, unit: &str) -> Vec<Running> {
-    let all = site.container.processes_of("").into_iter();
+fn processes_of(target: &FaultTarget<'_>, unit: &str) -> Vec<Running> {
+    let all = target.container.processes_of("").into_iter();
     all.filter(|process| process.systemd_unit().as_deref() == Some(unit)).collect()
 }
 
 /// Opens a connection to each port that the processes of a unit listen at, and ends it.
-fn ask(site: &Site<'_>, unit: &str) {
-    let pids: Vec<i32> = processes_of(site, unit).iter().map(|process| process.pid).collect();
-    let Ok(network) = network_of(site.container) else { return };
+fn ask(target: &FaultTarget<'_>, unit: &str) {
+    let pids: Vec<i32> = processes_of(target, unit).iter().map(|process| process.pid).collect();
+    let Ok(network) = network_of(target.container) else { return };
     for address in listening_at(&pids) {
         // Whoever takes no connection has other work, or none: that is seen by its reading.
         let _ = network.inside(|| TcpStream::connect_timeout(&address, CONNECT_DEADLINE.scaled()));
@@ -275,8 +275,8 @@ impl Clock {
     }
 
     /// Returns the main process of the active unit; the inner error is the reason why there is none.
-    fn process(&self, site: &Site<'_>) -> anyhow::Result<Result<u32, String>> {
-        let Unit { state, process } = Unit::look(site, &self.unit)?;
+    fn process(&self, target: &FaultTarget<'_>) -> anyhow::Result<Result<u32, String>> {
+        let Unit { state, process } = Unit::look(target, &self.unit)?;
         Ok(match (state, process) {
             (state, _) if state != "active" => Err(format!("the unit {} is {state}, not active", self.unit)),
             (_, None) => Err(format!("the unit {} has no process of its own", self.unit)),
@@ -284,10 +284,10 @@ impl Clock {
         })
     }
 
-    fn run(&self, site: &Site<'_>, script: &'static str, arguments: &[&str]) -> anyhow::Result<()> {
+    fn run(&self, target: &FaultTarget<'_>, script: &'static str, arguments: &[&str]) -> anyhow::Result<()> {
         let script = compose!(Shell, "{script}", script = script);
         let argv = [&["/bin/sh", "-c", script.as_script(), "clock", &self.unit], arguments].concat();
-        let output = site.exec_within(&argv, RESTART_DEADLINE.scaled())?;
+        let output = target.exec_within(&argv, RESTART_DEADLINE.scaled())?;
         if output.timed_out {
             bail!(
                 "{} is not up {} s after its restart: a program with an allocator of its own, such as jemalloc in Redis, \
@@ -303,15 +303,15 @@ impl Clock {
         Ok(())
     }
 
-    fn begin(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn begin(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let (first, then) = self.settings();
-        self.run(site, PREPARE, &[&first])?;
+        self.run(target, PREPARE, &[&first])?;
         // From before the restart on: the library's own opening is told from readings by being the first.
-        let mut reads = Reads::begin(site)?;
-        self.run(site, BEGIN, &[&self.drop_in()?])?;
+        let mut reads = Reads::begin(target)?;
+        self.run(target, BEGIN, &[&self.drop_in()?])?;
         if let Some(then) = then {
-            self.run(site, SET, &[&then])?;
-            reads.forget(site, &self.unit)?;
+            self.run(target, SET, &[&then])?;
+            reads.forget(target, &self.unit)?;
         }
         self.reads = Some(reads);
         Ok(())
@@ -319,14 +319,14 @@ impl Clock {
 
     /// Finds a call by which a process of the unit asks the kernel for the time, past the library; `None` also where strace is missing, or
     /// traces them for another fault.
-    fn own_call(&self, site: &Site<'_>) -> anyhow::Result<Option<String>> {
-        let processes = processes_of(site, &self.unit);
+    fn own_call(&self, target: &FaultTarget<'_>) -> anyhow::Result<Option<String>> {
+        let processes = processes_of(target, &self.unit);
         if strace_problem().is_some() || processes.iter().any(|process| process.tracer().is_some()) {
             return Ok(None);
         }
         let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
         // No container's name has a dot.
-        asks_for_time(&pids, CALLS_WATCHED, &site.lab.streams_dir().join(format!("{}.clock-calls", site.name())))
+        asks_for_time(&pids, CALLS_WATCHED, &target.lab.streams_dir().join(format!("{}.clock-calls", target.name())))
     }
 
     /// Returns the error of a unit whose processes get the right time from elsewhere.
@@ -335,7 +335,7 @@ impl Clock {
     }
 
     /// Observes the clock that a program with this environment sees.
-    fn look(&self, site: &Site<'_>, environment: &[String], watch_seconds: u32) -> anyhow::Result<Seen> {
+    fn look(&self, target: &FaultTarget<'_>, environment: &[String], watch_seconds: u32) -> anyhow::Result<Seen> {
         let watch = match self.kind {
             Kind::Jump { .. } => 0,
             Kind::Rate { .. } => watch_seconds,
@@ -344,7 +344,7 @@ impl Clock {
         let mut argv: Vec<&str> = vec!["env"];
         argv.extend(environment.iter().map(String::as_str));
         argv.extend(["/bin/sh", "-c", LOOK, "clock", &watch]);
-        let said = site.ask(&argv)?;
+        let said = target.ask(&argv)?;
         let said = String::from_utf8_lossy(&said);
         seen(&said).with_context(|| format!("a program that looked at its clock said {said:?}"))
     }
@@ -369,13 +369,13 @@ impl Clock {
     /// Observes a clock until `is_good` is true; the inner error is the last observation.
     fn look_until(
         &self,
-        site: &Site<'_>,
+        target: &FaultTarget<'_>,
         environment: &[String],
         is_good: impl Fn(&Seen) -> bool,
     ) -> anyhow::Result<Result<Seen, Seen>> {
         let mut last = None;
         for watch_seconds in WATCH_SECONDS {
-            let seen = self.look(site, environment, watch_seconds)?;
+            let seen = self.look(target, environment, watch_seconds)?;
             if is_good(&seen) {
                 return Ok(Ok(seen));
             }
@@ -385,8 +385,8 @@ impl Clock {
     }
 
     /// Tells whether a process of the container has the library in its memory.
-    fn has_library(&self, site: &Site<'_>, pid: u32) -> anyhow::Result<bool> {
-        let maps = site.ask(&["cat", &format!("/proc/{pid}/maps")])?;
+    fn has_library(&self, target: &FaultTarget<'_>, pid: u32) -> anyhow::Result<bool> {
+        let maps = target.ask(&["cat", &format!("/proc/{pid}/maps")])?;
         Ok(String::from_utf8_lossy(&maps).contains("/libfaketimeMT.so"))
     }
 }
@@ -399,48 +399,48 @@ impl Effect for Clock {
         Err(Error::Host { problem, help: help.into() }.into())
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let name = self.name();
-        let found = site.exec(&["/bin/sh", "-c", FIND])?;
+        let found = target.exec(&["/bin/sh", "-c", FIND])?;
         if found.status != 0 || found.timed_out {
             let message = format!(
                 "{name}: {} has no libfaketime: write \"libfaketime\" into `packages` of its template {}",
-                site.name(),
-                site.container.machine().template.name
+                target.name(),
+                target.container.machine().template.name
             );
             return Err(usage(message));
         }
         let library = found.stdout.text().context("reading a program's output")?;
         self.library = library.trim().to_owned();
-        let pid = self.process(site)?.map_err(|problem| usage(format!("{name}: {problem}")))?;
-        if self.has_library(site, pid)? {
+        let pid = self.process(target)?.map_err(|problem| usage(format!("{name}: {problem}")))?;
+        if self.has_library(target, pid)? {
             return Err(usage(format!("{name}: {} has a clock of its own already: heal that first", self.unit)));
         }
-        match self.look_until(site, &[], |seen| self.is_right(seen))? {
-            Ok(seen) => Ok(format!("process {pid} runs; a program in {} sees {seen}", site.name())),
-            Err(seen) => bail!("the clock of {} is not right before the fault: a program sees {seen}", site.name()),
+        match self.look_until(target, &[], |seen| self.is_right(seen))? {
+            Ok(seen) => Ok(format!("process {pid} runs; a program in {} sees {seen}", target.name())),
+            Err(seen) => bail!("the clock of {} is not right before the fault: a program sees {seen}", target.name()),
         }
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // All of it lies in the container, below /run.
         self.begun = true;
-        self.begin(site)?;
+        self.begin(target)?;
         self.restarted = Some(Instant::now());
         Ok(())
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let pid = match self.process(site)? {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let pid = match self.process(target)? {
             Ok(pid) => pid,
             Err(problem) => bail!("{problem} after its restart"),
         };
-        if !self.has_library(site, pid)? {
+        if !self.has_library(target, pid)? {
             let why =
                 format!("process {pid} has not loaded libfaketime: its program is static, or leaves LD_PRELOAD aside");
             return Err(self.not_applicable(&why));
         }
-        let seen = match self.look_until(site, &self.environment(), |seen| self.is_wrong(seen))? {
+        let seen = match self.look_until(target, &self.environment(), |seen| self.is_wrong(seen))? {
             Ok(seen) => seen,
             Err(seen) => {
                 bail!("a program with the environment of process {pid} does not see the fault's clock, but {seen}")
@@ -449,9 +449,9 @@ impl Effect for Clock {
         let reads = self.reads.as_mut().context("the fault was not injected")?;
         let running = self.restarted.map_or(Duration::ZERO, |restarted| restarted.elapsed());
         std::thread::sleep(START_TIME.scaled().saturating_sub(running)); // no sign tells when an interpreter has started
-        reads.forget(site, &self.unit)?;
-        match reads.wait(site, &self.unit, READ_DEADLINE.scaled())? {
-            Some(reader) => match self.own_call(site)? {
+        reads.forget(target, &self.unit)?;
+        match reads.wait(target, &self.unit, READ_DEADLINE.scaled())? {
+            Some(reader) => match self.own_call(target)? {
                 None => Ok(format!("{reader} reads its clock through libfaketime: {seen}")),
                 Some(call) => {
                     let why =
@@ -470,25 +470,25 @@ impl Effect for Clock {
     }
 
     /// Repeats the proof. A unit that was restarted meanwhile still has the fault's clock.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let pid = match self.process(site)? {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        let pid = match self.process(target)? {
             Ok(pid) => pid,
             Err(problem) => return Ok(Lasted::over(problem)),
         };
-        if !self.has_library(site, pid)? {
+        if !self.has_library(target, pid)? {
             let instead = format!("process {pid} of {} runs without libfaketime", self.unit);
             return Ok(Lasted::lost(Keeper::Container, instead));
         }
-        let seen = self.look(site, &self.environment(), WATCH_SECONDS[0])?;
+        let seen = self.look(target, &self.environment(), WATCH_SECONDS[0])?;
         if self.is_right(&seen) {
             return Ok(Lasted::lost(
                 Keeper::Container,
                 format!("a program with the environment of process {pid} sees {seen}"),
             ));
         }
-        let mut reads = Reads::begin(site)?;
-        reads.know(&processes_of(site, &self.unit));
-        Ok(match reads.wait(site, &self.unit, site.within(READ_AGAIN_DEADLINE.scaled()))? {
+        let mut reads = Reads::begin(target)?;
+        reads.know(&processes_of(target, &self.unit));
+        Ok(match reads.wait(target, &self.unit, target.within(READ_AGAIN_DEADLINE.scaled()))? {
             Some(reader) if self.is_wrong(&seen) => {
                 Lasted::until_now(format!("{reader} reads its clock through libfaketime: {seen}"))
             }
@@ -497,37 +497,39 @@ impl Effect for Clock {
         })
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // What is down has lost it already.
-        if !self.begun || site.container.outage().is_some_and(|outage| !outage.frozen) {
+        if !self.begun || target.container.outage().is_some_and(|outage| !outage.frozen) {
             return Ok(());
         }
-        self.run(site, END, &[])
+        self.run(target, END, &[])
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; {} has the right clock when it starts", self.unit));
         }
-        let pid = match self.process(site)? {
+        let pid = match self.process(target)? {
             Ok(pid) => pid,
             Err(problem) => bail!("{problem} after its restart"),
         };
-        if self.has_library(site, pid)? {
+        if self.has_library(target, pid)? {
             bail!("process {pid} of {} still has {} in its memory", self.unit, self.library);
         }
-        match self.look_until(site, &self.environment(), |seen| self.is_right(seen))? {
-            Ok(seen) => Ok(format!("process {pid} runs without libfaketime; a program in {} sees {seen}", site.name())),
-            Err(seen) => bail!("a program in {} still sees {seen}", site.name()),
+        match self.look_until(target, &self.environment(), |seen| self.is_right(seen))? {
+            Ok(seen) => {
+                Ok(format!("process {pid} runs without libfaketime; a program in {} sees {seen}", target.name()))
+            }
+            Err(seen) => bail!("a program in {} still sees {seen}", target.name()),
         }
     }
 
     /// Changes the clock of a unit again: the container's restart has emptied /run. Waits until the unit runs first.
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
-            let problem = match self.process(site) {
-                Ok(Ok(_)) => return self.begin(site),
+            let problem = match self.process(target) {
+                Ok(Ok(_)) => return self.begin(target),
                 Ok(Err(problem)) => problem,
                 Err(error) => format!("{error:#}"), // systemd does not answer yet
             };

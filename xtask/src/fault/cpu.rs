@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 
-use super::bound::Bound;
+use super::cgroup_override::CgroupOverride;
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use super::hog::Hogs;
 use crate::error::Error;
 use crate::host::cgroup::{CpuShare, Gauge, Group, Setting, cpus_at_most, parse_cpus};
@@ -43,7 +43,7 @@ const MARGIN: f64 = 1.25;
 pub struct Quota {
     percent: u32,
     before: Option<CpuShare>,
-    bound: Option<Bound>,
+    bound: Option<CgroupOverride>,
 }
 
 /// Processor time of busy programs.
@@ -71,15 +71,15 @@ impl Quota {
     /// Runs busy programs in windows of time, which `is_full` ends, until `is_enough` is true of one; returns the last window.
     fn watch(
         &self,
-        site: &Site<'_>,
+        target: &FaultTarget<'_>,
         is_full: impl Fn(&Window) -> bool,
         is_enough: impl Fn(&Window) -> bool,
     ) -> anyhow::Result<Window> {
-        let group = site.container.group()?;
+        let group = target.container.group()?;
         let busy = (self.percent.div_ceil(100) + 1).min(BUSY_MAX);
-        Self::PROBE.start(site, BUSY, &[&busy.to_string()])?;
-        let seen = self.windows(&group, site.within(DEADLINE.scaled()), is_full, is_enough);
-        Self::PROBE.end(site)?;
+        Self::PROBE.start(target, BUSY, &[&busy.to_string()])?;
+        let seen = self.windows(&group, target.within(DEADLINE.scaled()), is_full, is_enough);
+        Self::PROBE.end(target)?;
         seen
     }
 
@@ -145,47 +145,47 @@ impl Effect for Quota {
         controller("cpu.quota", Setting::CpuTime)
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        let share = site.container.group()?.cpu_share()?;
-        let configured = site.container.machine().template.limits.cpus.min(cpus_at_most()) * 100.0;
+        let share = target.container.group()?.cpu_share()?;
+        let configured = target.container.machine().template.limits.cpus.min(cpus_at_most()) * 100.0;
         if share.percent().is_some_and(|now| now < configured * 0.99) {
             let message =
-                format!("cpu.quota: the processor time of {} is limited already: heal that first", site.name());
+                format!("cpu.quota: the processor time of {} is limited already: heal that first", target.name());
             return Err(usage(message));
         }
         let processors = processors();
         let now = share.percent().unwrap_or(f64::INFINITY).min(processors as f64 * 100.0);
         if f64::from(self.percent) > now * SHARE_OF_NOW_MAX {
             let most = now * SHARE_OF_NOW_MAX;
-            let message = format!("cpu.quota: {} may use {now:.0} % now: choose {most:.0} at most", site.name());
+            let message = format!("cpu.quota: {} may use {now:.0} % now: choose {most:.0} at most", target.name());
             return Err(usage(message));
         }
-        let window = self.watch(site, |window| window.took >= WINDOW, |window| self.is_free(window))?;
+        let window = self.watch(target, |window| window.took >= WINDOW, |window| self.is_free(window))?;
         if !self.is_free(&window) {
-            let problem = format!("cpu.quota: busy programs in {} get {:.0} % now", site.name(), window.percent());
+            let problem = format!("cpu.quota: busy programs in {} get {:.0} % now", target.name(), window.percent());
             let help = "choose less, or a machine with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
         self.before = Some(share);
-        Ok(format!("busy programs in {} got {:.0} % of a processor", site.name(), window.percent()))
+        Ok(format!("busy programs in {} got {:.0} % of a processor", target.name(), window.percent()))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let value = site.container.group()?.cpu_share_text(self.percent)?;
-        self.bound = Some(Bound::set(site, Setting::CpuTime, value)?);
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let value = target.container.group()?.cpu_share_text(self.percent)?;
+        self.bound = Some(CgroupOverride::set(target, Setting::CpuTime, value)?);
         Ok(())
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let before = self.before.context("the state before the fault was not observed")?;
         let is_bound = |window: &Window| self.is_bound(&before, window);
-        let window = self.watch(site, |window| window.periods >= PERIODS, is_bound)?;
+        let window = self.watch(target, |window| window.periods >= PERIODS, is_bound)?;
         let seen = format!(
             "busy programs in {} got {:.1} % of a processor, and used it up in {} of {} periods",
-            site.name(),
+            target.name(),
             window.percent(),
             window.throttled,
             window.periods
@@ -201,30 +201,30 @@ impl Effect for Quota {
         Ok(seen)
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let proof = self.bites(site);
-        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(site)))
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.verify_effect(target);
+        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(target)))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
-        Self::PROBE.end(site)
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(target))?;
+        Self::PROBE.end(target)
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; nothing bounds its processor time any more"));
         }
-        let window = self.watch(site, |window| window.took >= WINDOW, |window| self.is_free(window))?;
-        let seen = format!("busy programs in {} got {:.0} % of a processor", site.name(), window.percent());
+        let window = self.watch(target, |window| window.took >= WINDOW, |window| self.is_free(window))?;
+        let seen = format!("busy programs in {} got {:.0} % of a processor", target.name(), window.percent());
         if !self.is_free(&window) {
             bail!("{seen}, hardly more than with the fault");
         }
         Ok(seen)
     }
 
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(site))
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(target))
     }
 }
 
@@ -234,7 +234,7 @@ pub struct Pin {
     cpus: Vec<usize>,
     /// Processor that the container may use only without the fault.
     lost: usize,
-    bound: Option<Bound>,
+    bound: Option<CgroupOverride>,
 }
 
 /// Minimum number of looks at a program, and minimum processor time of the program meanwhile, for the looks to show where it runs.
@@ -249,10 +249,10 @@ impl Pin {
     }
 
     /// Runs a busy program in the container while `look` looks at it.
-    fn with_program<T>(site: &Site<'_>, look: impl Fn(&Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        Self::PROBE.start(site, BUSY, &["1"])?;
-        let looked = Self::PROBE.running(site).first().context("the busy program is gone").and_then(look);
-        Self::PROBE.end(site)?;
+    fn with_program<T>(target: &FaultTarget<'_>, look: impl Fn(&Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        Self::PROBE.start(target, BUSY, &["1"])?;
+        let looked = Self::PROBE.running(target).first().context("the busy program is gone").and_then(look);
+        Self::PROBE.end(target)?;
         looked
     }
 
@@ -277,7 +277,7 @@ impl Pin {
     }
 
     /// Returns the processors on which a program was seen to run.
-    fn seen_on(site: &Site<'_>, program: &Running) -> anyhow::Result<Vec<usize>> {
+    fn seen_on(target: &FaultTarget<'_>, program: &Running) -> anyhow::Result<Vec<usize>> {
         let gone = || "the busy program is gone".to_owned();
         let (begun, used) = (Instant::now(), program.cpu_time().with_context(gone)?);
         let (mut seen, mut looks) = (Vec::new(), 0);
@@ -291,17 +291,17 @@ impl Pin {
                 seen.sort_unstable();
                 return Ok(seen);
             }
-            if begun.elapsed() > site.within(DEADLINE.scaled()) {
-                bail!("a busy program in {} gets no processor time", site.name());
+            if begun.elapsed() > target.within(DEADLINE.scaled()) {
+                bail!("a busy program in {} gets no processor time", target.name());
             }
             std::thread::sleep(POLL); // until it has its turn
         }
     }
 
     /// Returns the processors that the container may use now, and those that it may use without a fault.
-    fn allowed(site: &Site<'_>) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
-        let now = Self::with_program(site, |program| program.processors().context("the busy program is gone"))?;
-        let slot = Group::named(&site.container.cgroup_name());
+    fn allowed(target: &FaultTarget<'_>) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
+        let now = Self::with_program(target, |program| program.processors().context("the busy program is gone"))?;
+        let slot = Group::named(&target.container.cgroup_name());
         let above = slot.read(Setting::Cpus).ok().and_then(|list| parse_cpus(&list)).filter(|list| !list.is_empty());
         Ok((now.clone(), above.unwrap_or(now)))
     }
@@ -318,80 +318,82 @@ impl Effect for Pin {
         Err(Error::Host { problem, help: "a host with more processors".into() }.into())
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(cpus) = parse_cpus(&self.text).filter(|cpus| !cpus.is_empty()) else {
             let message = format!("cpu.pin: {:?} is no list of processors such as 0 or 0-1,3", self.text);
             return Err(usage(message));
         };
-        let (now, above) = Self::allowed(site)?;
+        let (now, above) = Self::allowed(target)?;
         if now.len() < above.len() {
-            let message = format!("cpu.pin: the processors of {} are limited already: heal that first", site.name());
+            let message = format!("cpu.pin: the processors of {} are limited already: heal that first", target.name());
             return Err(usage(message));
         }
         let stray = cpus.iter().find(|cpu| !now.contains(cpu));
         let lost = now.iter().find(|cpu| !cpus.contains(cpu));
         let (None, Some(lost)) = (stray, lost) else {
             let message =
-                format!("cpu.pin: {} may use the processors {now:?}: name some of them, not all", site.name());
+                format!("cpu.pin: {} may use the processors {now:?}: name some of them, not all", target.name());
             return Err(usage(message));
         };
         (self.cpus, self.lost) = (cpus, *lost);
-        match Self::with_program(site, |program| self.runs_on_lost(program))? {
-            Ok(()) => Ok(format!("a busy program in {} ran on processor {}", site.name(), self.lost)),
-            Err(error) => bail!("a program of {} could not be put on processor {}: {error}", site.name(), self.lost),
+        match Self::with_program(target, |program| self.runs_on_lost(program))? {
+            Ok(()) => Ok(format!("a busy program in {} ran on processor {}", target.name(), self.lost)),
+            Err(error) => bail!("a program of {} could not be put on processor {}: {error}", target.name(), self.lost),
         }
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.bound = Some(Bound::set(site, Setting::Cpus, self.text.trim().to_owned())?);
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.bound = Some(CgroupOverride::set(target, Setting::Cpus, self.text.trim().to_owned())?);
         Ok(())
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let (seen, moved) =
-            Self::with_program(site, |program| Ok((Self::seen_on(site, program)?, program.bind_to(self.lost))))?;
+            Self::with_program(target, |program| Ok((Self::seen_on(target, program)?, program.bind_to(self.lost))))?;
         if let Some(stray) = seen.iter().find(|processor| !self.cpus.contains(processor)) {
-            bail!("a busy program in {} ran on processor {stray}, which the fault does not leave it", site.name());
+            bail!("a busy program in {} ran on processor {stray}, which the fault does not leave it", target.name());
         }
         match moved {
             Err(Errno::EINVAL) => Ok(format!(
                 "a busy program in {} ran on {seen:?} only, and could not be put on processor {}",
-                site.name(),
+                target.name(),
                 self.lost
             )),
             Err(error) => {
                 bail!(
                     "putting a program of {} on processor {} failed for another reason: {error}",
-                    site.name(),
+                    target.name(),
                     self.lost
                 )
             }
-            Ok(()) => bail!("a program of {} could still be put on processor {}", site.name(), self.lost),
+            Ok(()) => bail!("a program of {} could still be put on processor {}", target.name(), self.lost),
         }
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let proof = self.bites(site);
-        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(site)))
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        let proof = self.verify_effect(target);
+        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(target)))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
-        Self::PROBE.end(site)
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(target))?;
+        Self::PROBE.end(target)
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; nothing bounds its processors any more"));
         }
-        match Self::with_program(site, |program| self.runs_on_lost(program))? {
-            Ok(()) => Ok(format!("a busy program in {} ran on processor {} again", site.name(), self.lost)),
-            Err(error) => bail!("a program of {} still cannot be put on processor {}: {error}", site.name(), self.lost),
+        match Self::with_program(target, |program| self.runs_on_lost(program))? {
+            Ok(()) => Ok(format!("a busy program in {} ran on processor {} again", target.name(), self.lost)),
+            Err(error) => {
+                bail!("a program of {} still cannot be put on processor {}: {error}", target.name(), self.lost)
+            }
         }
     }
 
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(site))
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(target))
     }
 }
 
@@ -407,13 +409,13 @@ impl Burn {
         Self { processes }
     }
 
-    fn start(&self, site: &Site<'_>) -> anyhow::Result<()> {
-        Self::HOGS.start(site, BUSY, &[&self.processes.to_string()])
+    fn start(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        Self::HOGS.start(target, BUSY, &[&self.processes.to_string()])
     }
 
     /// Returns a sentence on the processor time that the container uses in a window.
-    fn used(site: &Site<'_>) -> anyhow::Result<String> {
-        let group = site.container.group()?;
+    fn used(target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let group = target.container.group()?;
         let (begun, used) = (Instant::now(), group.cpu_time()?);
         while begun.elapsed() < WINDOW {
             std::thread::sleep(POLL); // the window's length is what is measured over
@@ -432,14 +434,14 @@ impl Effect for Burn {
         controller("cpu.burn", Setting::CpuTime)
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        let (there, group) = (Self::HOGS.running(site).len(), site.container.group()?);
+        let (there, group) = (Self::HOGS.running(target).len(), target.container.group()?);
         if there > 0 {
             let message =
-                format!("cpu.burn: {there} processes of an earlier cpu.burn run in {}: heal that first", site.name());
+                format!("cpu.burn: {there} processes of an earlier cpu.burn run in {}: heal that first", target.name());
             return Err(usage(message));
         }
         let now = group.gauge(Gauge::Processes)?;
@@ -448,22 +450,22 @@ impl Effect for Burn {
         {
             let message = format!(
                 "cpu.burn: {} has no room for the processes: it has {now} of the {most} that it may have",
-                site.name()
+                target.name()
             );
             return Err(usage(message));
         }
-        Self::used(site)
+        Self::used(target)
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.start(site)
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.start(target)
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let group = site.container.group()?;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let group = target.container.group()?;
         let (begun, used) = (Instant::now(), group.cpu_time()?);
         loop {
-            let hogs = Self::HOGS.running(site);
+            let hogs = Self::HOGS.running(target);
             let times: Vec<Duration> = hogs.iter().filter_map(Running::cpu_time).collect();
             let all = times.iter().sum::<Duration>();
             let counted = group.cpu_time()?.saturating_sub(used);
@@ -476,7 +478,7 @@ impl Effect for Burn {
                     counted.as_millis()
                 ));
             }
-            if begun.elapsed() > site.within(DEADLINE.scaled()) {
+            if begun.elapsed() > target.within(DEADLINE.scaled()) {
                 bail!(
                     "the fault's {} processes do not all run, or get too little time: they have used {} ms of processor time",
                     times.len(),
@@ -488,34 +490,34 @@ impl Effect for Burn {
     }
 
     /// Repeats the proof. Processes that the kernel, or somebody in the container, has killed use no processor time any more.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let running = Self::HOGS.running(site).len();
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        let running = Self::HOGS.running(target).len();
         if running < self.processes as usize {
             return Ok(Lasted::lost(
                 Keeper::Container,
                 format!("only {running} of the fault's {} processes run", self.processes),
             ));
         }
-        Lasted::proved(self.bites(site), Keeper::Container, || Ok(true))
+        Lasted::proved(self.verify_effect(target), Keeper::Container, || Ok(true))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        Self::HOGS.end(site)
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        Self::HOGS.end(target)
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; nothing uses up its processor time when it goes on"));
         }
-        let left = Self::HOGS.running(site).len();
+        let left = Self::HOGS.running(target).len();
         if left > 0 {
             bail!("{left} of the fault's processes still run");
         }
-        Self::used(site)
+        Self::used(target)
     }
 
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if Self::HOGS.running(site).is_empty() { self.start(site) } else { Ok(()) }
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        if Self::HOGS.running(target).is_empty() { self.start(target) } else { Ok(()) }
     }
 }
 

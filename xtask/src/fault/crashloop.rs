@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
 use crate::host::syntax::{Shell, ShellWord, Text, compose};
@@ -76,8 +76,8 @@ impl Crashloop {
     }
 
     /// Finds the program's path and file. Refuses programs without which the machine runs nothing.
-    fn locate(&self, site: &Site<'_>) -> anyhow::Result<(PathBuf, (u64, u64))> {
-        let init = site.container.init_pid()?;
+    fn locate(&self, target: &FaultTarget<'_>) -> anyhow::Result<(PathBuf, (u64, u64))> {
+        let init = target.container.init_pid()?;
         let program = PathBuf::from(&self.program);
         let looked = mountns::inside(init, || {
             let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
@@ -87,7 +87,7 @@ impl Crashloop {
             Ok((path.clone(), identity(&path)?, is_program, identity(Path::new("/bin/sh")).ok()))
         });
         let (path, file, is_program, shell) =
-            looked.map_err(|error| self.bad(&format!("cannot be found in {}: {error:#}", site.name())))?;
+            looked.map_err(|error| self.bad(&format!("cannot be found in {}: {error:#}", target.name())))?;
         if !is_program {
             return Err(self.bad("is no program"));
         }
@@ -98,17 +98,17 @@ impl Crashloop {
         Ok((path, file))
     }
 
-    fn running(&self, site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
+    fn running(&self, target: &FaultTarget<'_>) -> anyhow::Result<Vec<Running>> {
         let found = self.found()?;
-        let mut running = site.container.processes_running(found.file, &self.program);
-        running.extend(site.container.processes_running(found.file, &found.path.to_string_lossy()));
+        let mut running = target.container.processes_running(found.file, &self.program);
+        running.extend(target.container.processes_running(found.file, &found.path.to_string_lossy()));
         running.sort_by_key(|process| process.pid);
         running.dedup();
         Ok(running)
     }
 
-    fn head(&self, site: &Site<'_>) -> anyhow::Result<Vec<u8>> {
-        site.ask(&["/bin/sh", "-c", r#"head -c "$2" "$1""#, "read", &self.program, HEAD])
+    fn head(&self, target: &FaultTarget<'_>) -> anyhow::Result<Vec<u8>> {
+        target.ask(&["/bin/sh", "-c", r#"head -c "$2" "$1""#, "read", &self.program, HEAD])
     }
 
     fn counter(path: &Path) -> PathBuf {
@@ -116,29 +116,28 @@ impl Crashloop {
     }
 
     /// Returns the number of starts that the replacement has counted: none by a user who cannot write its counter.
-    fn starts(&self, site: &Site<'_>) -> anyhow::Result<u64> {
+    fn starts(&self, target: &FaultTarget<'_>) -> anyhow::Result<u64> {
         let counter = Self::counter(&self.found()?.path);
-        mountns::inside(
-            site.container.init_pid()?,
-            || Ok(std::fs::metadata(counter).map_or(0, |counter| counter.len())),
-        )
+        mountns::inside(target.container.init_pid()?, || {
+            Ok(std::fs::metadata(counter).map_or(0, |counter| counter.len()))
+        })
     }
 
     /// Returns the number of restarts of units by systemd.
-    fn restarts(site: &Site<'_>, units: &[String]) -> anyhow::Result<u64> {
+    fn restarts(target: &FaultTarget<'_>, units: &[String]) -> anyhow::Result<u64> {
         if units.is_empty() {
             return Ok(0);
         }
         let words = ["systemctl", "show", "--property=NRestarts", "--value", "--"].into_iter();
-        let shown = site.ask(&words.chain(units.iter().map(String::as_str)).collect::<Vec<_>>())?;
+        let shown = target.ask(&words.chain(units.iter().map(String::as_str)).collect::<Vec<_>>())?;
         Ok(String::from_utf8_lossy(&shown).lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
     }
 
     /// Puts the replacement into the program's place, and kills the processes that run the program.
-    fn cover(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let running = self.running(site)?;
+    fn cover(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let running = self.running(target)?;
         let path = self.found()?.path.clone();
-        mountns::inside(site.container.init_pid()?, || cover(&path))?;
+        mountns::inside(target.container.init_pid()?, || cover(&path))?;
         self.killed = running.len();
         for process in &running {
             process.kill()?;
@@ -149,43 +148,43 @@ impl Crashloop {
         }
     }
 
-    fn is_covered(&self, site: &Site<'_>, path: &Path) -> anyhow::Result<bool> {
-        let roots = mount::roots_at(site.container.init_pid()?, path)?;
+    fn is_covered(&self, target: &FaultTarget<'_>, path: &Path) -> anyhow::Result<bool> {
+        let roots = mount::roots_at(target.container.init_pid()?, path)?;
         Ok(roots.iter().any(|root| root.contains(OWN_PREFIX)))
     }
 }
 
 impl Effect for Crashloop {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         if !self.program.starts_with('/') {
             return Err(self.bad("is no absolute path of a program's file"));
         }
-        if let Some(outage) = site.container.outage() {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        let (path, file) = self.locate(site)?;
-        if self.is_covered(site, &path)? {
-            return Err(self.bad(&format!("of {} crashes already: heal that first", site.name())));
+        let (path, file) = self.locate(target)?;
+        if self.is_covered(target, &path)? {
+            return Err(self.bad(&format!("of {} crashes already: heal that first", target.name())));
         }
-        let head = self.head(site)?;
+        let head = self.head(target)?;
         self.found = Some(Found { path, file, head, units: Vec::new(), restarts: 0 });
-        let running = self.running(site)?;
-        if matches!(site.container.machine().template.init, Init::Systemd) {
+        let running = self.running(target)?;
+        if matches!(target.container.machine().template.init, Init::Systemd) {
             let mut units: Vec<String> = running.iter().filter_map(Running::systemd_unit).collect();
             units.sort();
             units.dedup();
-            let restarts = Self::restarts(site, &units)?;
+            let restarts = Self::restarts(target, &units)?;
             self.found = self.found.take().map(|found| Found { units, restarts, ..found });
         }
         Ok(format!("{} of it run", counted(running.len())))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.cover(site)
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.cover(target)
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let output = site.exec_within(&[&self.program], END_DEADLINE.scaled())?;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let output = target.exec_within(&[&self.program], END_DEADLINE.scaled())?;
         if output.timed_out || output.status != STATUS {
             bail!("started, the program {}", output.failure().unwrap_or_else(|| "ended with status 0".to_owned()));
         }
@@ -198,8 +197,8 @@ impl Effect for Crashloop {
         // One start was ours.
         let (begun, found) = (Instant::now(), self.found()?);
         loop {
-            let by_file = self.starts(site)?.saturating_sub(1);
-            let by_systemd = Self::restarts(site, &found.units)?.saturating_sub(found.restarts);
+            let by_file = self.starts(target)?.saturating_sub(1);
+            let by_systemd = Self::restarts(target, &found.units)?.saturating_sub(found.restarts);
             let times = by_file.max(by_systemd);
             let killed = format!(
                 "{} that ran it {} killed",
@@ -208,7 +207,7 @@ impl Effect for Crashloop {
             );
             if times > 0 {
                 self.is_supervised = true;
-                return match self.running(site)?.iter().find(|process| !process.wait_for_end(END_DEADLINE.scaled())) {
+                return match self.running(target)?.iter().find(|process| !process.wait_for_end(END_DEADLINE.scaled())) {
                     Some(process) => bail!("process {} still runs it", process.pid),
                     None => Ok(format!("{killed}, and it was started again {times} times since; {seen}")),
                 };
@@ -220,22 +219,22 @@ impl Effect for Crashloop {
         }
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let output = site.exec_within(&[&self.program], END_DEADLINE.scaled())?;
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        let output = target.exec_within(&[&self.program], END_DEADLINE.scaled())?;
         if !output.timed_out && output.status == STATUS {
             let took = output.duration.as_secs_f64() * 1e3;
             return Ok(Lasted::until_now(format!("started, the program ended with status {STATUS} in {took:.0} ms")));
         }
         let failure = output.failure().unwrap_or_else(|| "ended with status 0".to_owned());
         let proof = Err(anyhow::anyhow!("started, the program {failure}"));
-        Lasted::proved(proof, Keeper::Container, || self.is_covered(site, &self.found()?.path))
+        Lasted::proved(proof, Keeper::Container, || self.is_covered(target, &self.found()?.path))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let down = site.container.outage().is_some_and(|outage| !outage.frozen);
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let down = target.container.outage().is_some_and(|outage| !outage.frozen);
         let Some(found) = self.found.as_ref().filter(|_| !down) else { return Ok(()) };
-        let init = site.container.init_pid()?;
-        let (path, covered) = (found.path.clone(), self.is_covered(site, &found.path)?);
+        let init = target.container.init_pid()?;
+        let (path, covered) = (found.path.clone(), self.is_covered(target, &found.path)?);
         mountns::inside(init, || {
             if covered {
                 mount::detach(&path)?;
@@ -247,28 +246,28 @@ impl Effect for Crashloop {
         })
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; the program's file is the original again"));
         }
-        if self.head(site)? != self.found()?.head {
-            bail!("a program in {} does not read the original file", site.name());
+        if self.head(target)? != self.found()?.head {
+            bail!("a program in {} does not read the original file", target.name());
         }
         let begun = Instant::now();
         while self.is_supervised && begun.elapsed() < SUPERVISOR_DEADLINE.scaled() {
-            let running = self.running(site)?;
+            let running = self.running(target)?;
             let runs_after = RUNS_AFTER.scaled().max(self.crash_took * RUNS_AFTER_TIMES);
             if running.iter().any(|process| !process.wait_for_end(runs_after)) {
                 return Ok(format!("{} run the program again", counted(running.len())));
             }
             std::thread::sleep(POLL); // until its supervisor has started it again
         }
-        Ok(format!("a program in {} reads the original file; no process runs it yet", site.name()))
+        Ok(format!("a program in {} reads the original file; no process runs it yet", target.name()))
     }
 
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let path = self.found()?.path.clone();
-        if self.is_covered(site, &path)? { Ok(()) } else { self.cover(site) }
+        if self.is_covered(target, &path)? { Ok(()) } else { self.cover(target) }
     }
 }
 

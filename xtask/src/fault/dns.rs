@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::{Site, usage};
+use super::effect::{FaultTarget, usage};
 use super::net::{Filter, IptablesRules, LinkDamage, Means, Rules, Seen, chain, ms, network_of};
 use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
 use crate::host::netns::NetworkNamespace;
@@ -133,16 +133,16 @@ fn rules(kind: Kind, port: &DeviceName, bridge: Ipv4Addr, to_port: u16) -> Rules
 }
 
 /// Asks the engine's own name server on the bridge from the container; returns the answer heard, and the time that it took.
-fn ask(site: &Site<'_>, patience: Duration) -> anyhow::Result<(Heard, Duration)> {
-    let address = SocketAddr::from((site.container.machine().network.gateway(), PORT));
-    let socket = bind(site.lab.network(), address)?;
+fn ask(target: &FaultTarget<'_>, patience: Duration) -> anyhow::Result<(Heard, Duration)> {
+    let address = SocketAddr::from((target.container.machine().network.gateway(), PORT));
+    let socket = bind(target.lab.network(), address)?;
     let _server = Server::start(socket, Reply::Address(TRUE_ADDRESS)).context("starting a name server")?;
     let ask = || {
         let begun = Instant::now();
         (dns::ask(address, NAME, patience), begun.elapsed())
     };
-    let (heard, took) = network_of(site.container)?.inside(ask)?;
-    Ok((heard.with_context(|| format!("asking a name server from {}", site.name()))?, took))
+    let (heard, took) = network_of(target.container)?.inside(ask)?;
+    Ok((heard.with_context(|| format!("asking a name server from {}", target.name()))?, took))
 }
 
 fn bind(network: &NetworkNamespace, address: SocketAddr) -> anyhow::Result<UdpSocket> {
@@ -183,53 +183,53 @@ impl LinkDamage for Dns {
         rules(self.kind, port, self.bridge, to_port)
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         if self.kind == Kind::Answer(Reply::Address(TRUE_ADDRESS)) {
             return Err(usage(format!(
                 "dns.spoof: {TRUE_ADDRESS} is the right answer of the engine's own name server: choose another address"
             )));
         }
-        self.bridge = site.container.machine().network.gateway();
-        let (heard, took) = ask(site, PATIENCE.scaled())?;
+        self.bridge = target.container.machine().network.gateway();
+        let (heard, took) = ask(target, PATIENCE.scaled())?;
         if heard != TRUTH {
             return Err(usage(format!(
                 "{} hears {heard} from a name server without the fault, so that its effect could not be seen: heal what causes that first",
-                site.name()
+                target.name()
             )));
         }
         self.usual = took;
         Ok(format!("it hears {heard} from a name server after {}", ms(took)))
     }
 
-    fn prepare(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn prepare(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match self.kind {
             Kind::Drop => {}
             Kind::Refuse => {
-                let unbound = site.lab.network().inside(|| std::fs::write(REFUSALS_BOUND, "0"))?;
+                let unbound = target.lab.network().inside(|| std::fs::write(REFUSALS_BOUND, "0"))?;
                 unbound.with_context(|| format!("writing {REFUSALS_BOUND}"))?;
             }
             Kind::Answer(reply) => {
-                let socket = bind(site.lab.network(), SocketAddr::from((self.bridge, 0)))?;
+                let socket = bind(target.lab.network(), SocketAddr::from((self.bridge, 0)))?;
                 self.server = Some(Server::start(socket, reply).context("starting a name server")?);
             }
         }
         Ok(())
     }
 
-    fn bites(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        let (heard, took) = ask(site, site.within(self.patience()))?;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        let (heard, took) = ask(target, target.within(self.patience()))?;
         if heard != self.expected() {
             bail!("it hears {heard} from a name server, not {}", self.expected());
         }
         Ok(format!("it hears {heard} from a name server, where the right answer is {TRUE_ADDRESS}, after {}", ms(took)))
     }
 
-    fn taken_back(&mut self, _site: &Site<'_>) {
+    fn taken_back(&mut self, _target: &FaultTarget<'_>) {
         self.server = None;
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
-        let (heard, took) = ask(site, PATIENCE_SHORT.scaled().max(self.usual * 3))?;
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        let (heard, took) = ask(target, PATIENCE_SHORT.scaled().max(self.usual * 3))?;
         let said = format!("it hears {heard} from a name server after {}", ms(took));
         Ok(if heard == TRUTH { Ok(said) } else { Err(said) })
     }

@@ -36,44 +36,44 @@ pub trait Effect: Send {
     ///
     /// # Errors
     /// When the fault cannot be injected into this container, or in its present state; when it is as if the fault was injected already.
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String>;
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
     /// Injects the fault. What would outlive the lab has its undo step in the ledger first.
     ///
     /// # Errors
     /// When the injection failed; [`Effect::heal`] then takes back what was begun.
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()>;
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()>;
 
     /// Observes the effect from a machine, never the rule or the file that was written; returns the observation.
     ///
     /// # Errors
     /// When there is no effect.
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String>;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
     /// Repeats the proof before the damage is taken back: what was seen once need not have lasted. It is cheap, keeps within
-    /// [`Site::within`], and blames nothing that another fault, or the end of its target, explains.
+    /// [`FaultTarget::within`], and blames nothing that another fault, or the end of its target, explains.
     ///
     /// # Errors
     /// When the observation itself failed, which says nothing of the damage.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted>;
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted>;
 
     /// Takes the damage back; may be called twice, and for a container that was started again meanwhile.
     ///
     /// # Errors
     /// When the damage could not be taken back.
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()>;
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()>;
 
     /// Observes in the same way that the effect is gone; returns the observation.
     ///
     /// # Errors
     /// When the effect is still there.
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String>;
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
     /// Restores the damage where a new start of the container has undone it.
     ///
     /// # Errors
     /// When the damage could not be restored.
-    fn restore(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
+    fn restore(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -198,26 +198,26 @@ impl std::fmt::Display for Lasted {
 
 /// Target of a fault.
 #[derive(Debug, Clone, Copy)]
-pub struct Site<'a> {
+pub struct FaultTarget<'a> {
     pub lab: &'a Lab,
     pub container: &'a Container,
     /// End of the time for all observations together; `None` where each has only its own deadline.
     until: Option<Instant>,
 }
 
-impl<'a> Site<'a> {
-    /// Site without a common deadline.
+impl<'a> FaultTarget<'a> {
+    /// Target without a common deadline.
     pub fn new(lab: &'a Lab, container: &'a Container) -> Self {
         Self { lab, container, until: None }
     }
 
-    /// The same site, where all observations together end within a deadline.
+    /// The same target, where all observations together end within a deadline.
     pub fn limited(self, deadline: Duration) -> Self {
         Self { until: Some(Instant::now() + deadline), ..self }
     }
 }
 
-impl Site<'_> {
+impl FaultTarget<'_> {
     /// Deadline of one observation: its own, or what is left of the common one.
     pub fn within(&self, deadline: Duration) -> Duration {
         match self.until {
@@ -236,7 +236,7 @@ impl Site<'_> {
         self.exec_within(argv, LOOK_DEADLINE.scaled())
     }
 
-    /// Like [`Site::exec`], with a deadline.
+    /// Like [`FaultTarget::exec`], with a deadline.
     pub fn exec_within(&self, argv: &[&str], deadline: Duration) -> anyhow::Result<ExecOutput> {
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
         let deadline = self.within(deadline);

@@ -4,11 +4,11 @@ use anyhow::bail;
 use nix::errno::Errno;
 
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::error::Error;
-use crate::host::foreign_call::{Opened, open_more, problem};
 use crate::host::patience::Deadline;
 use crate::host::process::{FileBound, Running};
+use crate::host::remote_syscall::{Opened, open_more, problem};
 
 /// Deadline for the end of a process that no longer answers.
 const END_DEADLINE: Deadline = Deadline::from_secs(2);
@@ -39,8 +39,8 @@ impl Cap {
     }
 
     /// Bounds all processes of the command.
-    fn cap(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        for process in site.container.processes_of(&self.command) {
+    fn cap(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        for process in target.container.processes_of(&self.command) {
             let Ok(before) = process.file_bound() else { continue };
             // What a process may set itself stays: not every root may put that back.
             let most = bound_for(&process.open_files(), self.free);
@@ -81,13 +81,13 @@ impl Effect for Cap {
         Err(Error::Host { problem: format!("fd.cap: {problem}"), help: help.into() }.into())
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        let running = site.container.processes_of(&self.command);
+        let running = target.container.processes_of(&self.command);
         if running.is_empty() {
-            let message = format!("fd.cap: no process of {} has {:?} in its command", site.name(), self.command);
+            let message = format!("fd.cap: no process of {} has {:?} in its command", target.name(), self.command);
             return Err(usage(message));
         }
         for process in &running {
@@ -95,7 +95,7 @@ impl Effect for Cap {
             let left = left_below(&process.open_files(), bound.soft);
             if left <= u64::from(FREE_MAX) {
                 let message =
-                    format!("fd.cap: process {} of {} may open {left} more files only", process.pid, site.name());
+                    format!("fd.cap: process {} of {} may open {left} more files only", process.pid, target.name());
                 return Err(usage(message));
             }
         }
@@ -106,11 +106,11 @@ impl Effect for Cap {
         Ok(format!("process {pid} could open {} more files", opened.count))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.cap(site)
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.cap(target)
     }
 
-    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let (pid, opened) = self.open(&self.running())?;
         match opened.refusal {
             Some(Errno::EMFILE) if opened.count <= self.free => {
@@ -122,8 +122,8 @@ impl Effect for Cap {
     }
 
     /// Repeats the proof. A process may raise its own bound again.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        if let Some(outage) = site.container.outage() {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        if let Some(outage) = target.container.outage() {
             return Ok(Lasted::not_seen(outage.to_string()));
         }
         let left: Vec<Running> = self.running().into_iter().filter(|process| !process.is_gone()).collect();
@@ -142,8 +142,8 @@ impl Effect for Cap {
     }
 
     /// Restores the bounds of the processes, and those of processes that inherited one.
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        for process in site.container.processes_of("") {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        for process in target.container.processes_of("") {
             let Ok(now) = process.file_bound() else { continue };
             let own = self.capped.iter().find(|capped| capped.process == process);
             if let Some(capped) = own.into_iter().chain(&self.capped).find(|capped| capped.bound == now)
@@ -156,8 +156,8 @@ impl Effect for Cap {
         Ok(())
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; nothing bounds the files of its processes any more"));
         }
         let left: Vec<Running> = self.running().into_iter().filter(|process| !process.is_gone()).collect();
@@ -178,9 +178,9 @@ impl Effect for Cap {
     }
 
     /// Bounds the processes that run again after a restart; processes started later are left alone.
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         self.capped.retain(|capped| !capped.process.is_gone());
-        if self.capped.is_empty() { self.cap(site) } else { Ok(()) }
+        if self.capped.is_empty() { self.cap(target) } else { Ok(()) }
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use anyhow::{Context as _, bail};
 
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
-use crate::host::rooted;
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use crate::host::container_fs;
 
 /// The longest piece of a file that is kept to be put back, in bytes.
 const SAVED_BYTES_MAX: u64 = 64 << 20;
@@ -40,25 +40,25 @@ impl Damage {
         Self { path: path.to_owned(), kind: Kind::Truncate { size }, done: None }
     }
 
-    fn open(&self, site: &Site<'_>) -> anyhow::Result<File> {
-        if let Some(outage) = site.container.outage().filter(|outage| !outage.frozen) {
+    fn open(&self, target: &FaultTarget<'_>) -> anyhow::Result<File> {
+        if let Some(outage) = target.container.outage().filter(|outage| !outage.frozen) {
             return Err(outage.into());
         }
-        rooted::open_to_change(&site.container.root()?, &self.path)
+        container_fs::open_to_change(&target.container.root()?, &self.path)
     }
 
     /// Returns the file's content from the damaged place on, as a program in the container reads it: one byte more than
     /// what the damage left there.
-    fn seen_inside(&self, site: &Site<'_>, done: &Done) -> anyhow::Result<Vec<u8>> {
+    fn seen_inside(&self, target: &FaultTarget<'_>, done: &Done) -> anyhow::Result<Vec<u8>> {
         let first = format!("+{}", done.offset + 1);
         let count = (done.before.len() + 1).to_string();
-        site.ask(&["/bin/sh", "-c", r#"tail -c "$2" "$1" | head -c "$3""#, "read", &self.path, &first, &count])
+        target.ask(&["/bin/sh", "-c", r#"tail -c "$2" "$1" | head -c "$3""#, "read", &self.path, &first, &count])
     }
 }
 
 impl Effect for Damage {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let file = self.open(site).map_err(|error| usage(format!("{error:#}")))?;
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let file = self.open(target).map_err(|error| usage(format!("{error:#}")))?;
         let length = file.metadata()?.len();
         let done = match self.kind {
             Kind::Bitflip { offset, bit } => {
@@ -95,9 +95,9 @@ impl Effect for Damage {
         Ok(seen)
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let Some(done) = &self.done else { bail!("the state before the fault was not observed") };
-        let file = self.open(site)?;
+        let file = self.open(target)?;
         match self.kind {
             Kind::Bitflip { .. } => file.write_all_at(&done.after, done.offset),
             Kind::Truncate { size } => file.set_len(size),
@@ -105,45 +105,45 @@ impl Effect for Damage {
         .with_context(|| format!("changing {}", self.path))
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(done) = &self.done else { bail!("the fault was not injected") };
-        let seen = self.seen_inside(site, done)?;
+        let seen = self.seen_inside(target, done)?;
         match (&self.kind, seen.as_slice()) {
             (Kind::Bitflip { offset, .. }, [byte, ..]) if *byte == done.after[0] => Ok(format!(
                 "a program in {} reads {byte:#04x} at byte {offset}, where it was {:#04x}",
-                site.name(),
+                target.name(),
                 done.before[0]
             )),
-            (Kind::Truncate { size }, []) => Ok(format!("a program in {} reads no byte after {size}", site.name())),
+            (Kind::Truncate { size }, []) => Ok(format!("a program in {} reads no byte after {size}", target.name())),
             (Kind::Bitflip { offset, .. }, _) => {
                 bail!(
                     "a program in {} does not read the flipped byte {:#04x} at byte {offset}",
-                    site.name(),
+                    target.name(),
                     done.after[0]
                 )
             }
-            (Kind::Truncate { size }, _) => bail!("a program in {} still reads bytes after {size}", site.name()),
+            (Kind::Truncate { size }, _) => bail!("a program in {} still reads bytes after {size}", target.name()),
         }
     }
 
     /// Repeats the proof. A file that somebody in the container has repaired or replaced ends the fault.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        if let Some(outage) = site.container.outage() {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        if let Some(outage) = target.container.outage() {
             return Ok(Lasted::not_seen(outage.to_string()));
         }
-        if self.open(site).is_err() {
+        if self.open(target).is_err() {
             return Ok(Lasted::over("the file is gone"));
         }
-        Ok(match self.bites(site) {
+        Ok(match self.verify_effect(target) {
             Ok(evidence) => Lasted::until_now(evidence),
             Err(error) => Lasted::lost(Keeper::Container, format!("{error:#}")),
         })
     }
 
     /// Restores content that is still as it was damaged: a repaired or replaced file is left alone.
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let Some(done) = &self.done else { return Ok(()) };
-        let Ok(file) = self.open(site) else { return Ok(()) };
+        let Ok(file) = self.open(target) else { return Ok(()) };
         let length = file.metadata()?.len();
         let damaged = match self.kind {
             Kind::Bitflip { .. } => {
@@ -158,16 +158,16 @@ impl Effect for Damage {
         Ok(())
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(done) = &self.done else { bail!("the fault was not injected") };
-        if self.open(site).is_err() {
+        if self.open(target).is_err() {
             return Ok("the file is gone".into());
         }
-        let seen = self.seen_inside(site, done)?;
+        let seen = self.seen_inside(target, done)?;
         if seen.starts_with(&done.before) {
-            Ok(format!("a program in {} reads the original content", site.name()))
+            Ok(format!("a program in {} reads the original content", target.name()))
         } else {
-            Ok(format!("a program in {} reads other content, of somebody who has repaired the file", site.name()))
+            Ok(format!("a program in {} reads other content, of somebody who has repaired the file", target.name()))
         }
     }
 }

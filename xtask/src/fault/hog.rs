@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::effect::Site;
+use super::effect::FaultTarget;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
 use crate::host::syntax::compose;
@@ -45,36 +45,36 @@ impl Hogs {
     }
 
     /// Has a shell in the container run this script, which leaves the processes behind in the background; its arguments are `$1` and so on.
-    pub fn start(self, site: &Site<'_>, script: &'static str, arguments: &[&str]) -> anyhow::Result<()> {
+    pub fn start(self, target: &FaultTarget<'_>, script: &'static str, arguments: &[&str]) -> anyhow::Result<()> {
         let script = compose!(Shell, "exec </dev/null >/dev/null 2>&1\n{script}", script = script);
         let words = ["/bin/sh", "-c", script.as_script(), "hog"].into_iter().chain(arguments.iter().copied());
         let request = ExecRequest {
             argv: words.map(str::to_owned).collect(),
             environment: vec![(VARIABLE.to_owned(), self.0.to_owned())],
             deadline: START_DEADLINE.scaled(),
-            streams_dir: site.lab.streams_dir().to_owned(),
+            streams_dir: target.lab.streams_dir().to_owned(),
             ..ExecRequest::default()
         };
         let begun = Instant::now();
         loop {
-            let output = site.container.exec(&request)?;
+            let output = target.container.exec(&request)?;
             let Some(failure) = output.failure() else { return Ok(()) };
-            self.end(site)?;
+            self.end(target)?;
             // There may be no room for processes until those that are dead have been collected.
             if output.timed_out || begun.elapsed() > ROOM_DEADLINE.scaled() {
-                bail!("the shell in {} that starts the processes of {} {failure}", site.name(), self.0);
+                bail!("the shell in {} that starts the processes of {} {failure}", target.name(), self.0);
             }
             std::thread::sleep(POLL); // until their parents have looked at them
         }
     }
 
     /// Returns the processes that run now.
-    pub fn running(self, site: &Site<'_>) -> Vec<Running> {
-        site.container.processes_marked(&self.mark())
+    pub fn running(self, target: &FaultTarget<'_>) -> Vec<Running> {
+        target.container.processes_marked(&self.mark())
     }
 
     /// Kills the processes, if there are any.
-    pub fn end(self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.container.kill_marked(&self.mark(), END_DEADLINE.scaled())
+    pub fn end(self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        target.container.kill_marked(&self.mark(), END_DEADLINE.scaled())
     }
 }

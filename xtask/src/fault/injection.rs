@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use e2e_contract::Fault;
 
 use super::catalogue::effect_of;
-use super::effect::{Effect, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Lasted};
 use super::reboots::{NotTakenBack, Reboots, despite_reboots};
 use crate::error::Error;
 use crate::host::patience::Deadline;
@@ -60,7 +60,7 @@ impl Observed {
     #[must_use]
     pub fn told(&self) -> String {
         match &self.lasted {
-            Some(lasted) => format!("{lasted}; healed: {}", self.evidence),
+            Some(lasted) => format!("{lasted}; recovered: {}", self.evidence),
             None => self.evidence.clone(),
         }
     }
@@ -95,12 +95,12 @@ impl Injection {
         begun: Instant,
     ) -> anyhow::Result<(Self, Observed)> {
         let starts = container.starts();
-        let site = Site::new(lab, container);
+        let target = FaultTarget::new(lab, container);
         let mut effect = effect_of(fault)?;
         effect.supported()?;
-        let before = effect.before(&site).with_context(|| format!("{fault} on {}", site.name()))?;
-        let bitten = effect.inject(&site).and_then(|()| effect.bites(&site).map_err(not_biting));
-        match bitten {
+        let before = effect.before(&target).with_context(|| format!("{fault} on {}", target.name()))?;
+        let injected = effect.inject(&target).and_then(|()| effect.verify_effect(&target).map_err(without_effect));
+        match injected {
             Ok(evidence) => {
                 let (container, fault, init) = (container.clone(), fault.clone(), container.init_pid().ok());
                 let injection = Self { container, fault, effect, init, lasted: None, healed: None, starts };
@@ -108,11 +108,11 @@ impl Injection {
                 Ok((injection, Observed { before: Some(before), ..observed }))
             }
             Err(error) => {
-                let error = match despite_reboots(lab, container, || effect.heal(&site)) {
+                let error = match despite_reboots(lab, container, || effect.heal(&target)) {
                     Ok(()) => error,
                     Err(healing) => error.context(NotTakenBack(format!("{healing:#}"))),
                 };
-                Err(error.context(format!("{fault} on {}", site.name())))
+                Err(error.context(format!("{fault} on {}", target.name())))
             }
         }
     }
@@ -129,14 +129,14 @@ impl Injection {
             self.lasted = Some(self.lasts(lab));
         }
         let proof = begun.elapsed();
-        let site = Site::new(lab, &self.container);
+        let target = FaultTarget::new(lab, &self.container);
         let evidence = match &self.healed {
             Some(evidence) => evidence.clone(),
             None => {
                 let effect = &mut self.effect;
-                let heal = || effect.heal(&site).and_then(|()| effect.healed(&site));
+                let heal = || effect.heal(&target).and_then(|()| effect.verify_recovery(&target));
                 let healed = despite_reboots(lab, &self.container, heal);
-                healed.with_context(|| format!("healing {} on {}", self.fault, site.name()))?
+                healed.with_context(|| format!("healing {} on {}", self.fault, target.name()))?
             }
         };
         self.healed = Some(evidence.clone());
@@ -158,11 +158,11 @@ impl Injection {
 
     /// Repeats the proof that the damage is still there.
     fn lasts(&mut self, lab: &Lab) -> Lasted {
-        let site = Site::new(lab, &self.container).limited(LASTS_DEADLINE.scaled());
-        if site.container.is_dead() {
-            return Lasted::over(format!("{} had ended", site.name()));
+        let target = FaultTarget::new(lab, &self.container).limited(LASTS_DEADLINE.scaled());
+        if target.container.is_dead() {
+            return Lasted::over(format!("{} had ended", target.name()));
         }
-        let lasted = match self.effect.lasts(&site) {
+        let lasted = match self.effect.lasts(&target) {
             Ok(lasted) => lasted,
             Err(error) => Lasted::not_seen(format!("{error:#}")),
         };
@@ -170,11 +170,11 @@ impl Injection {
             return lasted;
         }
         // What a reboot, an end or another fault of its machine explains is nobody's doing.
-        match site.container.outage() {
+        match target.container.outage() {
             Some(outage) if outage.cause != self.fault.name() => Lasted::not_seen(outage.to_string()),
-            None if site.container.is_dead() => Lasted::over(format!("{} had ended", site.name())),
-            None if site.container.init_pid().ok() != self.init && !self.effect.starts_container() => {
-                Lasted::over(format!("{} was started again, which had ended it", site.name()))
+            None if target.container.is_dead() => Lasted::over(format!("{} had ended", target.name())),
+            None if target.container.init_pid().ok() != self.init && !self.effect.starts_container() => {
+                Lasted::over(format!("{} was started again, which had ended it", target.name()))
             }
             _ => lasted,
         }
@@ -189,8 +189,8 @@ impl Injection {
         if self.healed.is_some() || starts == self.starts {
             return Ok(());
         }
-        let site = Site::new(lab, &self.container);
-        self.effect.restore(&site).with_context(|| format!("restoring {} on {}", self.fault, site.name()))?;
+        let target = FaultTarget::new(lab, &self.container);
+        self.effect.restore(&target).with_context(|| format!("restoring {} on {}", self.fault, target.name()))?;
         self.init = self.container.init_pid().ok();
         self.starts = starts;
         Ok(())
@@ -228,6 +228,6 @@ impl Injection {
 }
 
 /// Adds to an error that the fault has no effect, unless it says that the fault is not applicable.
-fn not_biting(error: anyhow::Error) -> anyhow::Error {
+fn without_effect(error: anyhow::Error) -> anyhow::Error {
     if error.downcast_ref::<Error>().is_some() { error } else { error.context("it has no effect") }
 }

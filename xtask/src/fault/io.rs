@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::error::Error;
 use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;
@@ -85,11 +85,11 @@ impl Calls {
     }
 
     /// Returns the processes that the fault acts on; fails where something else traces one of them.
-    fn processes(&self, site: &Site<'_>) -> anyhow::Result<Vec<Running>> {
-        let found = site.container.processes_of(&self.command);
+    fn processes(&self, target: &FaultTarget<'_>) -> anyhow::Result<Vec<Running>> {
+        let found = target.container.processes_of(&self.command);
         if found.is_empty() {
             let message =
-                format!("{}: no process of {} has {:?} in its command", self.name(), site.name(), self.command);
+                format!("{}: no process of {} has {:?} in its command", self.name(), target.name(), self.command);
             return Err(usage(message));
         }
         for process in &found {
@@ -99,7 +99,7 @@ impl Calls {
                      that it belongs to",
                     self.name(),
                     process.pid,
-                    site.name(),
+                    target.name(),
                     name_of(tracer)
                 );
                 return Err(usage(message));
@@ -109,31 +109,36 @@ impl Calls {
     }
 
     /// Watches the call for a moment without the fault; `None` where no process makes it.
-    fn look(&self, site: &Site<'_>) -> anyhow::Result<Option<Call>> {
-        let processes = self.processes(site)?;
-        let tracer = self.start(site, &processes, &Change::Nothing)?;
+    fn look(&self, target: &FaultTarget<'_>) -> anyhow::Result<Option<Call>> {
+        let processes = self.processes(target)?;
+        let tracer = self.start(target, &processes, &Change::Nothing)?;
         let seen = tracer.wait_for(&self.call, CALL_DEADLINE.scaled(), |_| true);
-        tracer.stop(site)?;
+        tracer.stop(target)?;
         Ok(seen?.ok())
     }
 
-    fn start(&self, site: &Site<'_>, processes: &[Running], change: &Change) -> anyhow::Result<Tracer> {
+    fn start(&self, target: &FaultTarget<'_>, processes: &[Running], change: &Change) -> anyhow::Result<Tracer> {
         let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
         // A process has one tracer: the number of its first tells it from others. No container's name has a dot.
-        let name = format!("{}.strace-{}", site.name(), pids.first().copied().unwrap_or_default());
-        let cgroup = format!("{}/{name}", site.lab.guard().slot().cgroup());
-        let log = site.lab.streams_dir().join(&name);
+        let name = format!("{}.strace-{}", target.name(), pids.first().copied().unwrap_or_default());
+        let cgroup = format!("{}/{name}", target.lab.guard().slot().cgroup());
+        let log = target.lab.streams_dir().join(&name);
         let undo = vec![Undo::RemoveTree { path: log.clone() }, Undo::KillCgroup { name: cgroup.clone() }];
-        site.undo(undo.clone())?;
-        site.note(undo)?;
+        target.undo(undo.clone())?;
+        target.note(undo)?;
         let argv = command(&self.call, change, &pids);
-        let process =
-            site.lab.guard().spawn(Spawn { name, argv, environment: Vec::new(), log: log.clone(), filtered: None })?;
+        let process = target.lab.guard().spawn(Spawn {
+            name,
+            argv,
+            environment: Vec::new(),
+            log: log.clone(),
+            filtered: None,
+        })?;
         let tracer = Tracer { process, processes: processes.to_vec(), cgroup, log };
         match self.wait_until_traced(&tracer, processes) {
             Ok(()) => Ok(tracer),
             Err(error) => {
-                tracer.stop(site)?;
+                tracer.stop(target)?;
                 Err(error)
             }
         }
@@ -201,15 +206,15 @@ impl Tracer {
     }
 
     /// Ends strace, so that the processes go on as they were.
-    fn stop(&self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn stop(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // What is frozen cannot be let go of in good order: the kernel does it when strace is killed.
-        if !site.container.outage().is_some_and(|outage| outage.frozen) {
+        if !target.container.outage().is_some_and(|outage| outage.frozen) {
             for tracer in Running::find(&Tree::named(&self.cgroup), "strace") {
                 tracer.tell_to_end()?;
                 let _ = tracer.wait_for_end(TRACER_DEADLINE.scaled()); // the next step kills it
             }
         }
-        site.undo(vec![Undo::KillCgroup { name: self.cgroup.clone() }, Undo::RemoveTree { path: self.log.clone() }])
+        target.undo(vec![Undo::KillCgroup { name: self.cgroup.clone() }, Undo::RemoveTree { path: self.log.clone() }])
     }
 }
 
@@ -221,18 +226,18 @@ impl Effect for Calls {
         Err(Error::Host { problem: format!("{}: {problem}", self.name()), help: help.into() }.into())
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        match self.look(site)? {
+        match self.look(target)? {
             Some(call) => Ok(self.describe(&call)),
             None => {
                 let message = format!(
                     "{}: no process of {} with {:?} in its command has called {} within {} s: only what is called can be \
                      seen to change",
                     self.name(),
-                    site.name(),
+                    target.name(),
                     self.command,
                     self.call,
                     CALL_DEADLINE.scaled().as_secs()
@@ -242,13 +247,13 @@ impl Effect for Calls {
         }
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let processes = self.processes(site)?;
-        self.tracer = Some(self.start(site, &processes, &self.change())?);
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let processes = self.processes(target)?;
+        self.tracer = Some(self.start(target, &processes, &self.change())?);
         Ok(())
     }
 
-    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(tracer) = &self.tracer else { bail!("the fault was not injected") };
         let deadline = match self.kind {
             Kind::Failing { .. } => CALL_DEADLINE.scaled(),
@@ -261,7 +266,7 @@ impl Effect for Calls {
     }
 
     /// Repeats the proof. A process has one tracer: while that is the fault's strace, the calls are changed.
-    fn lasts(&mut self, _site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some(tracer) = &self.tracer else { bail!("the fault was not injected") };
         let alive: Vec<Running> = tracer.processes.iter().filter(|process| !process.is_gone()).cloned().collect();
         if alive.is_empty() {
@@ -286,21 +291,21 @@ impl Effect for Calls {
         })
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match &self.tracer {
-            Some(tracer) => tracer.stop(site),
+            Some(tracer) => tracer.stop(target),
             None => Ok(()),
         }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; nothing changes its system calls any more"));
         }
-        if site.container.processes_of(&self.command).is_empty() {
+        if target.container.processes_of(&self.command).is_empty() {
             return Ok("the processes have ended".into());
         }
-        match self.look(site)? {
+        match self.look(target)? {
             Some(call) if !call.is_injected && !call.is_delayed => Ok(self.describe(&call)),
             Some(call) => bail!("{}", self.describe(&call)),
             None => Ok(format!("the processes do not call {} any more, and nothing traces them", self.call)),

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::bound::Bound;
+use super::cgroup_override::CgroupOverride;
 use super::cpu::controller;
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use super::hog::{Hogs, ROOM_DEADLINE};
 use crate::error::Error;
 use crate::host::cgroup::{Gauge, Group, Setting};
@@ -47,7 +47,7 @@ pub struct Limit {
     bytes: u64,
     /// Memory bound without the fault.
     before: u64,
-    bounds: Vec<Bound>,
+    bounds: Vec<CgroupOverride>,
 }
 
 /// Result of a program that took memory.
@@ -77,18 +77,22 @@ impl std::fmt::Display for Taken {
 }
 
 /// Has a program in the container take this many bytes.
-fn take(site: &Site<'_>, bytes: u64) -> anyhow::Result<Taken> {
-    let group = site.container.group()?;
+fn take(target: &FaultTarget<'_>, bytes: u64) -> anyhow::Result<Taken> {
+    let group = target.container.group()?;
     let counts = || -> anyhow::Result<_> { Ok((group.gauge(Gauge::MemoryRefusals)?, group.gauge(Gauge::OomKills)?)) };
     let begun = Instant::now();
     loop {
         let before = counts()?;
-        let output = site.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE.scaled())?;
+        let output = target.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE.scaled())?;
         if output.timed_out {
-            bail!("a program in {} could not take {bytes} bytes within {} s", site.name(), DEADLINE.scaled().as_secs());
+            bail!(
+                "a program in {} could not take {bytes} bytes within {} s",
+                target.name(),
+                DEADLINE.scaled().as_secs()
+            );
         }
         // It did not come so far where there is no room for a process, until those that are dead have been collected.
-        if [0, KILLED].contains(&output.status) || begun.elapsed() > site.within(ROOM_DEADLINE.scaled()) {
+        if [0, KILLED].contains(&output.status) || begun.elapsed() > target.within(ROOM_DEADLINE.scaled()) {
             let (after, status) = (counts()?, output.status);
             let (refusals, kills) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
             return Ok(Taken { bytes, status, refusals, kills });
@@ -109,8 +113,8 @@ impl Limit {
     }
 
     /// Observes that a program cannot take more than the fault leaves.
-    fn refuses(&self, site: &Site<'_>) -> anyhow::Result<String> {
-        let taken = take(site, self.probe_bytes(site.container.group()?.held_bytes()?))?;
+    fn refuses(&self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let taken = take(target, self.probe_bytes(target.container.group()?.held_bytes()?))?;
         // With swap that cannot be bounded it is not killed, but some of it is moved there.
         if taken.is_whole() && !(has_swap() && taken.refusals > 0) || !taken.is_whole() && taken.kills == 0 {
             bail!("the fault's limit was not seen to act: {taken}");
@@ -124,14 +128,14 @@ impl Effect for Limit {
         controller("memory.limit", Setting::Memory)
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        let group = site.container.group()?;
+        let group = target.container.group()?;
         let (bound, held) = (group.bound(Setting::Memory)?, group.held_bytes()?);
-        if bound.is_some_and(|bound| bound < site.container.machine().template.limits.memory) {
-            let message = format!("memory.limit: the memory of {} is limited already: heal that first", site.name());
+        if bound.is_some_and(|bound| bound < target.container.machine().template.limits.memory) {
+            let message = format!("memory.limit: the memory of {} is limited already: heal that first", target.name());
             return Err(usage(message));
         }
         let available = Memory::now().available_bytes + group.gauge(Gauge::MemoryBytes)?;
@@ -140,65 +144,65 @@ impl Effect for Limit {
         if !(least..=most).contains(&self.bytes) {
             let message = format!(
                 "memory.limit: {} holds {held} bytes that cannot be taken from it, and may use {}: {least} to {most} bytes",
-                site.name(),
+                target.name(),
                 self.before
             );
             return Err(usage(message));
         }
-        let taken = take(site, self.probe_bytes(held))?;
+        let taken = take(target, self.probe_bytes(held))?;
         if !taken.is_whole() {
-            bail!("memory is short in {} without the fault: {taken}", site.name());
+            bail!("memory is short in {} without the fault: {taken}", target.name());
         }
         Ok(taken.to_string())
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let group = site.container.group()?;
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let group = target.container.group()?;
         let swap = if has_swap() { group.no_swap_text(self.bytes).ok() } else { None };
-        let memory = Bound::set(site, Setting::Memory, self.bytes.to_string());
+        let memory = CgroupOverride::set(target, Setting::Memory, self.bytes.to_string());
         let held = group.held_bytes()?;
         // Version 1 refuses a bound below what is in use, and what is in use may have grown.
         let memory = memory.with_context(|| {
-            format!("limiting the memory of {}, which holds {held} bytes that cannot be taken from it", site.name())
+            format!("limiting the memory of {}, which holds {held} bytes that cannot be taken from it", target.name())
         })?;
         self.bounds.push(memory);
         if let Some(swap) = swap {
-            self.bounds.push(Bound::set(site, Setting::Swap, swap)?);
+            self.bounds.push(CgroupOverride::set(target, Setting::Swap, swap)?);
         }
         Ok(())
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.refuses(site)
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        self.refuses(target)
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let is_set = || self.bounds.first().map_or(Ok(false), |bound| bound.is_set(site));
-        Lasted::proved(self.refuses(site), Keeper::Host, is_set)
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        let is_set = || self.bounds.first().map_or(Ok(false), |bound| bound.is_set(target));
+        Lasted::proved(self.refuses(target), Keeper::Host, is_set)
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // Swap first: in version 1 its bound is never below that of memory.
-        self.bounds.iter().rev().try_for_each(|bound| bound.put_back(site))
+        self.bounds.iter().rev().try_for_each(|bound| bound.put_back(target))
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; nothing bounds its memory any more"));
         }
-        let held = site.container.group()?.held_bytes()?;
+        let held = target.container.group()?.held_bytes()?;
         if held > self.bytes {
             return Ok(format!("its processes hold {held} bytes, more than the fault left them"));
         }
-        let taken = take(site, self.probe_bytes(held))?;
+        let taken = take(target, self.probe_bytes(held))?;
         if !taken.is_whole() {
-            bail!("memory is still short in {}: {taken}", site.name());
+            bail!("memory is still short in {}: {taken}", target.name());
         }
         Ok(taken.to_string())
     }
 
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.bounds.iter_mut().try_for_each(|bound| bound.set_again(site))
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.bounds.iter_mut().try_for_each(|bound| bound.set_again(target))
     }
 }
 
@@ -216,12 +220,12 @@ impl Pressure {
     }
 
     /// Starts the process, and waits until it has its memory; returns the bytes that it holds, and those that the container holds with it.
-    fn take(&self, site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
-        let group = site.container.group()?;
-        Self::HOGS.start(site, KEEP, &[&self.bytes.to_string()])?;
+    fn take(&self, target: &FaultTarget<'_>) -> anyhow::Result<(u64, u64)> {
+        let group = target.container.group()?;
+        Self::HOGS.start(target, KEEP, &[&self.bytes.to_string()])?;
         let begun = Instant::now();
         loop {
-            let hogs = Self::HOGS.running(site);
+            let hogs = Self::HOGS.running(target);
             let (taken, held) = (hogs.iter().map(Running::memory_bytes).sum(), group.held_bytes()?);
             // What is in swap is not counted as held.
             if taken >= self.bytes && (held >= self.held_before + self.bytes * 4 / 5 || has_swap()) {
@@ -243,23 +247,23 @@ impl Effect for Pressure {
         controller("memory.pressure", Setting::Memory)
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        if !Self::HOGS.running(site).is_empty() {
+        if !Self::HOGS.running(target).is_empty() {
             return Err(usage(format!(
                 "memory.pressure: {} has a fault of this kind already: heal that first",
-                site.name()
+                target.name()
             )));
         }
-        let (bound, held) = may_hold(site)?;
+        let (bound, held) = may_hold(target)?;
         let most = bound.saturating_sub(held).saturating_sub(SLACK_BYTES);
         // The lists in which it is kept need a little more.
         if !(SMALL_BYTES..=most - most / 32).contains(&self.bytes) {
             let message = format!(
                 "memory.pressure: {} holds {held} of {bound} bytes: the fault can take {SMALL_BYTES} to {} bytes",
-                site.name(),
+                target.name(),
                 most - most / 32
             );
             return Err(usage(message));
@@ -268,41 +272,41 @@ impl Effect for Pressure {
         Ok(format!("its processes hold {held} of {bound} bytes"))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.take(site).map(drop)
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.take(target).map(drop)
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let taken: u64 = Self::HOGS.running(site).iter().map(Running::memory_bytes).sum();
-        let held = site.container.group()?.held_bytes()?;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let taken: u64 = Self::HOGS.running(target).iter().map(Running::memory_bytes).sum();
+        let held = target.container.group()?.held_bytes()?;
         if taken < self.bytes {
             bail!("the fault's process holds only {taken} bytes: the kernel has killed it");
         }
-        Ok(format!("the fault's process holds {taken} bytes, and all processes of {} {held} bytes", site.name()))
+        Ok(format!("the fault's process holds {taken} bytes, and all processes of {} {held} bytes", target.name()))
     }
 
     /// Repeats the proof. A process that the kernel kills for want of memory gives the memory back.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        Ok(match self.bites(site) {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        Ok(match self.verify_effect(target) {
             Ok(evidence) => Lasted::until_now(evidence),
             Err(error) => Lasted::lost(Keeper::Container, format!("{error:#}")),
         })
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        Self::HOGS.end(site)
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        Self::HOGS.end(target)
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        given_back(site, Self::HOGS)
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        given_back(target, Self::HOGS)
     }
 
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if !Self::HOGS.running(site).is_empty() {
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        if !Self::HOGS.running(target).is_empty() {
             return Ok(());
         }
-        self.held_before = site.container.group()?.held_bytes()?;
-        self.take(site).map(drop)
+        self.held_before = target.container.group()?.held_bytes()?;
+        self.take(target).map(drop)
     }
 }
 
@@ -311,7 +315,7 @@ impl Effect for Pressure {
 pub struct OutOfMemory {
     /// Memory bound in bytes, and number of kills, before the injection.
     before: (u64, u64),
-    swap: Option<Bound>,
+    swap: Option<CgroupOverride>,
     was_down: bool,
 }
 
@@ -324,13 +328,13 @@ impl OutOfMemory {
     }
 
     /// Tells whether the machine has ended for want of memory.
-    fn is_down(site: &Site<'_>) -> bool {
-        site.container.notice_end();
-        site.container.outage().is_some_and(|outage| outage.cause == Self::NAME)
+    fn is_down(target: &FaultTarget<'_>) -> bool {
+        target.container.notice_end();
+        target.container.outage().is_some_and(|outage| outage.cause == Self::NAME)
     }
 
-    fn kills(site: &Site<'_>) -> anyhow::Result<u64> {
-        site.container.group()?.gauge(Gauge::OomKills)
+    fn kills(target: &FaultTarget<'_>) -> anyhow::Result<u64> {
+        target.container.group()?.gauge(Gauge::OomKills)
     }
 }
 
@@ -339,16 +343,18 @@ impl Effect for OutOfMemory {
         controller("memory.oom", Setting::Memory)
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        let group = site.container.group()?;
+        let group = target.container.group()?;
         let (now, available) = (group.gauge(Gauge::MemoryBytes)?, Memory::now().available_bytes);
         let bound = group.bound(Setting::Memory)?.filter(|bound| *bound < available + now);
         let Some(bound) = bound else {
-            let problem =
-                format!("memory.oom: {} may use more memory than this host has left ({available} bytes)", site.name());
+            let problem = format!(
+                "memory.oom: {} may use more memory than this host has left ({available} bytes)",
+                target.name()
+            );
             let help =
                 "bound it in its template (`[limits] memory`), or by memory.limit, or free memory of the host".into();
             return Err(Error::Host { problem, help }.into());
@@ -359,36 +365,36 @@ impl Effect for OutOfMemory {
             let help = "boot with swapaccount=1, or run `swapoff -a`".into();
             return Err(Error::Host { problem: problem.into(), help }.into());
         }
-        self.before = (bound, Self::kills(site)?);
+        self.before = (bound, Self::kills(target)?);
         Ok(format!("its processes use {now} of {bound} bytes; the kernel has killed {} of them", self.before.1))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let (bound, _) = self.before;
         if has_swap() {
-            let none = site.container.group()?.no_swap_text(bound)?;
-            self.swap = Some(Bound::set(site, Setting::Swap, none)?);
+            let none = target.container.group()?.no_swap_text(bound)?;
+            self.swap = Some(CgroupOverride::set(target, Setting::Swap, none)?);
         }
-        site.container.claim_end(Self::NAME);
-        let started = Self::HOGS.start(site, TAKE_ALL, &[&(bound + EXCESS_BYTES_MAX).to_string()]);
-        started.or_else(|error| if Self::is_down(site) { Ok(()) } else { Err(error) })
+        target.container.claim_end(Self::NAME);
+        let started = Self::HOGS.start(target, TAKE_ALL, &[&(bound + EXCESS_BYTES_MAX).to_string()]);
+        started.or_else(|error| if Self::is_down(target) { Ok(()) } else { Err(error) })
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let (_, before) = self.before;
         let begun = Instant::now();
         loop {
-            let (hogs, kills) = (Self::HOGS.running(site).len(), Self::kills(site));
-            if Self::is_down(site) {
+            let (hogs, kills) = (Self::HOGS.running(target).len(), Self::kills(target));
+            if Self::is_down(target) {
                 return Ok("process 1 has ended while memory was taken: the machine is down".into());
             }
             let kills = kills?.saturating_sub(before);
             // Process 1 takes all others with it before it is gone itself.
-            let is_going = site.container.init_pid().is_ok_and(process::is_ending);
+            let is_going = target.container.init_pid().is_ok_and(process::is_ending);
             if hogs == 0 && kills > 0 && !is_going {
                 let killed = if kills == 1 { "a process".to_owned() } else { format!("{kills} processes") };
                 if let Some(swap) = self.swap.take() {
-                    swap.put_back(site)?;
+                    swap.put_back(target)?;
                 }
                 return Ok(format!("the kernel has killed {killed} for want of memory; what took it is gone"));
             }
@@ -401,20 +407,20 @@ impl Effect for OutOfMemory {
         }
     }
 
-    fn lasts(&mut self, _site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         Ok(Lasted::Momentary)
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let is_down = Self::is_down(site);
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let is_down = Self::is_down(target);
         self.was_down |= is_down;
-        site.container.release_end();
-        self.swap.as_ref().map_or(Ok(()), |swap| swap.put_back(site))?;
-        if is_down { site.lab.start_again(site.container) } else { Self::HOGS.end(site) }
+        target.container.release_end();
+        self.swap.as_ref().map_or(Ok(()), |swap| swap.put_back(target))?;
+        if is_down { target.lab.start_again(target.container) } else { Self::HOGS.end(target) }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        given_back(site, Self::HOGS)
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        given_back(target, Self::HOGS)
     }
 
     fn starts_container(&self) -> bool {
@@ -423,28 +429,28 @@ impl Effect for OutOfMemory {
 }
 
 /// Returns the memory bound of the container, and the bytes that it holds.
-fn may_hold(site: &Site<'_>) -> anyhow::Result<(u64, u64)> {
-    let group = site.container.group()?;
+fn may_hold(target: &FaultTarget<'_>) -> anyhow::Result<(u64, u64)> {
+    let group = target.container.group()?;
     let (now, held): (u64, u64) = (group.gauge(Gauge::MemoryBytes)?, group.held_bytes()?);
     let bound = group.bound(Setting::Memory)?.unwrap_or(u64::MAX);
     Ok((bound.min(Memory::now().available_bytes + now), held))
 }
 
 /// Verifies that no process of the fault takes memory any more, and that another process gets some; returns the observation.
-fn given_back(site: &Site<'_>, hogs: Hogs) -> anyhow::Result<String> {
-    if let Some(outage) = site.container.outage() {
+fn given_back(target: &FaultTarget<'_>, hogs: Hogs) -> anyhow::Result<String> {
+    if let Some(outage) = target.container.outage() {
         return Ok(format!("{outage}; nothing takes its memory when it goes on"));
     }
-    let left = hogs.running(site).len();
+    let left = hogs.running(target).len();
     if left > 0 {
         bail!("{left} of the fault's processes still take memory");
     }
-    let taken = take(site, SMALL_BYTES)?;
-    let held = Group::held_bytes(&site.container.group()?)?;
+    let taken = take(target, SMALL_BYTES)?;
+    let held = Group::held_bytes(&target.container.group()?)?;
     if !taken.is_whole() {
-        bail!("memory is still short in {}: {taken}; all its processes hold {held} bytes", site.name());
+        bail!("memory is still short in {}: {taken}; all its processes hold {held} bytes", target.name());
     }
-    Ok(format!("{taken}; all processes of {} hold {held} bytes", site.name()))
+    Ok(format!("{taken}; all processes of {} hold {held} bytes", target.name()))
 }
 
 #[cfg(test)]

@@ -2,12 +2,11 @@
 //! Knows labs; nothing of scenarios, plans or reports.
 
 mod active;
-mod bound;
 mod catalogue;
+mod cgroup_override;
 mod clock;
 mod cpu;
 mod crashloop;
-mod dice;
 mod disk;
 mod dns;
 mod effect;
@@ -24,6 +23,7 @@ mod node;
 mod pids;
 mod process;
 mod reboots;
+mod sampling;
 mod schedule;
 mod service;
 mod shrink;

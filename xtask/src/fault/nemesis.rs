@@ -494,7 +494,7 @@ mod tests {
                     self.write("tried disturbed".into());
                     anyhow::bail!("the other one is in its way");
                 }
-                "broken" => anyhow::bail!("it does not bite"),
+                "broken" => anyhow::bail!("it takes no effect"),
                 "down" => Err(Error::Usage("it is down".into()).into()),
                 name => {
                     self.write(format!("{} {name}", planned.fault.name()));
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_bite_beside_another_fault_is_done_once_more() {
+    fn what_takes_no_effect_beside_another_fault_is_done_once_more() {
         let faults =
             [(0, 60_000, "disturbed", Fault::NetIsolate), (20, 20, "disturbed", Fault::CpuBurn { processes: 1 })];
         let (played, lines) = played(&faults, &["cpu.burn disturbed"]);
@@ -800,13 +800,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_told_from_what_does_not_bite() {
+    fn what_cannot_be_done_is_told_from_what_takes_no_effect() {
         let faults = [(0, 1, "down", Fault::NetIsolate), (0, 1, "broken", Fault::NodeKill)];
-        let ends = ["net.isolate refused: it is down", "node.kill failed: it does not bite"];
+        let ends = ["net.isolate refused: it is down", "node.kill failed: it takes no effect"];
         let (played, mut lines) = played(&faults, &ends);
         lines.sort(); // each fault has a thread of its own
         assert_eq!(lines, ends);
         assert!(matches!(&played[0].fate, Fate::Refused { reason, .. } if reason == "it is down"), "{played:?}");
-        assert!(matches!(&played[1].fate, Fate::Failed { reason, .. } if reason == "it does not bite"), "{played:?}");
+        assert!(matches!(&played[1].fate, Fate::Failed { reason, .. } if reason == "it takes no effect"), "{played:?}");
     }
 }

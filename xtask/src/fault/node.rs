@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::host::patience::Deadline;
 use crate::lab::Outage;
 
@@ -39,34 +39,34 @@ impl Down {
 }
 
 impl Effect for Down {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        Ok(format!("{} processes run in it", site.container.running_processes()))
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        Ok(format!("{} processes run in it", target.container.running_processes()))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let done = match self.grace {
-            None => site.lab.kill(site.container, "node.kill"),
-            Some(grace) => site.lab.stop(site.container, grace, "node.stop"),
+            None => target.lab.kill(target.container, "node.kill"),
+            Some(grace) => target.lab.stop(target.container, grace, "node.stop"),
         };
         self.is_ours = !is_refused(&done);
         done
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        wait_until_empty(site)?;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        wait_until_empty(target)?;
         Ok("none of its processes is left".into())
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        Ok(is_still_down(site))
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        Ok(is_still_down(target))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if self.is_ours { site.lab.start_again(site.container) } else { Ok(()) }
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        if self.is_ours { target.lab.start_again(target.container) } else { Ok(()) }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        run_a_program(site)
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        run_a_program(target)
     }
 
     fn starts_container(&self) -> bool {
@@ -88,17 +88,17 @@ impl RestartStorm {
         Self { times, up: Duration::from_millis(up_ms), seen_up: 0, is_ours: false }
     }
 
-    fn kill(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let done = site.lab.kill(site.container, "node.restart-storm");
+    fn kill(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let done = target.lab.kill(target.container, "node.restart-storm");
         self.is_ours = !is_refused(&done);
         done
     }
 
     /// Waits until the machine has been up for the fault's `up_ms`.
-    fn stay_up(&self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn stay_up(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < self.up {
-            site.container.fail_if_dead()?;
+            target.container.fail_if_dead()?;
             std::thread::sleep(UP_POLL.min(self.up.saturating_sub(begun.elapsed()))); // that it stays up is what is asked for
         }
         Ok(())
@@ -106,39 +106,39 @@ impl RestartStorm {
 }
 
 impl Effect for RestartStorm {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        Ok(format!("{} processes run in it", site.container.running_processes()))
+        Ok(format!("{} processes run in it", target.container.running_processes()))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         for _ in 0..self.times {
-            self.kill(site)?;
-            site.lab.start_again(site.container)?;
+            self.kill(target)?;
+            target.lab.start_again(target.container)?;
             self.seen_up += 1;
-            self.stay_up(site)?;
+            self.stay_up(target)?;
         }
-        self.kill(site)
+        self.kill(target)
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        wait_until_empty(site)?;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        wait_until_empty(target)?;
         let times = if self.seen_up == 1 { "once".to_owned() } else { format!("{} times", self.seen_up) };
         Ok(format!("it ran a program {times} in between, and none of its processes is left"))
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        Ok(is_still_down(site))
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        Ok(is_still_down(target))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if self.is_ours { site.lab.start_again(site.container) } else { Ok(()) }
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        if self.is_ours { target.lab.start_again(target.container) } else { Ok(()) }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        run_a_program(site)
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        run_a_program(target)
     }
 
     fn starts_container(&self) -> bool {
@@ -147,9 +147,9 @@ impl Effect for RestartStorm {
 }
 
 /// Returns the state of a machine that was taken down: it has no processes until it is started again.
-fn is_still_down(site: &Site<'_>) -> Lasted {
-    let left = site.container.running_processes();
-    match site.container.outage() {
+fn is_still_down(target: &FaultTarget<'_>) -> Lasted {
+    let left = target.container.running_processes();
+    match target.container.outage() {
         Some(outage) if !outage.frozen && left == 0 => Lasted::until_now("none of its processes is left"),
         Some(outage) if !outage.frozen => Lasted::lost(Keeper::Host, format!("{left} processes of it run")),
         _ => Lasted::over("its machine was started again"),
@@ -163,23 +163,23 @@ fn is_refused(done: &anyhow::Result<()>) -> bool {
 
 /// Waits until the machine has no processes: a program that was just being started from outside when the machine ended stays for an
 /// instant.
-fn wait_until_empty(site: &Site<'_>) -> anyhow::Result<()> {
+fn wait_until_empty(target: &FaultTarget<'_>) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
-        let left = site.container.running_processes();
+        let left = target.container.running_processes();
         if left == 0 {
             return Ok(());
         }
         if begun.elapsed() > END_DEADLINE.scaled() {
-            bail!("{left} processes of {} still run", site.name());
+            bail!("{left} processes of {} still run", target.name());
         }
         std::thread::sleep(END_POLL); // the kernel gives no sign when a group is empty
     }
 }
 
 /// Runs a program in a machine that was started again.
-pub(super) fn run_a_program(site: &Site<'_>) -> anyhow::Result<String> {
-    let output = site.exec(&["/bin/true"])?;
+pub(super) fn run_a_program(target: &FaultTarget<'_>) -> anyhow::Result<String> {
+    let output = target.exec(&["/bin/true"])?;
     Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
 }
 
@@ -196,44 +196,44 @@ pub struct Freeze {
 }
 
 impl Effect for Freeze {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
         let begun = Instant::now();
-        if !site.container.runs_a_program(THAW_DEADLINE.scaled())? {
-            bail!("no program runs in {}", site.name());
+        if !target.container.runs_a_program(THAW_DEADLINE.scaled())? {
+            bail!("no program runs in {}", target.name());
         }
         self.usual = begun.elapsed();
         Ok(format!("a program ran in it in {} ms", self.usual.as_millis()))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let done = site.lab.freeze(site.container, "node.freeze");
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let done = target.lab.freeze(target.container, "node.freeze");
         self.is_ours = !is_refused(&done);
         done
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let (begun, still_for) = (Instant::now(), STILL_FOR.scaled().max(self.usual * STILL_TIMES));
-        if site.container.runs_a_program(still_for)? {
-            bail!("{} is not frozen: a program that was started in it ran", site.name());
+        if target.container.runs_a_program(still_for)? {
+            bail!("{} is not frozen: a program that was started in it ran", target.name());
         }
         if begun.elapsed() < still_for {
-            bail!("a program could not be started in {}, so that nothing shows whether it is frozen", site.name());
+            bail!("a program could not be started in {}, so that nothing shows whether it is frozen", target.name());
         }
         Ok(format!("a program that was started in it did nothing for {} ms", still_for.as_millis()))
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        match site.container.outage() {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        match target.container.outage() {
             Some(outage) if outage.frozen => {}
             Some(outage) => return Ok(Lasted::over(outage.to_string())),
             None => return Ok(Lasted::over("its machine was let go on")),
         }
-        let still_for = site.within(STILL_FOR.scaled().max(self.usual * STILL_TIMES));
+        let still_for = target.within(STILL_FOR.scaled().max(self.usual * STILL_TIMES));
         let begun = Instant::now();
-        if site.container.runs_a_program(still_for)? {
+        if target.container.runs_a_program(still_for)? {
             return Ok(Lasted::lost(Keeper::Host, "a program that was started in it ran"));
         }
         if begun.elapsed() < still_for {
@@ -242,15 +242,15 @@ impl Effect for Freeze {
         Ok(Lasted::until_now(format!("a program that was started in it did nothing for {} ms", still_for.as_millis())))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if self.is_ours { site.lab.thaw(site.container) } else { Ok(()) }
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        if self.is_ours { target.lab.thaw(target.container) } else { Ok(()) }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if !site.container.runs_a_program(THAW_DEADLINE.scaled())? {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if !target.container.runs_a_program(THAW_DEADLINE.scaled())? {
             bail!(
                 "{} is still frozen: a program that was started in it did nothing for {} s",
-                site.name(),
+                target.name(),
                 THAW_DEADLINE.scaled().as_secs()
             );
         }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::bound::Bound;
+use super::cgroup_override::CgroupOverride;
 use super::cpu::controller;
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use super::hog::Hogs;
 use crate::host::cgroup::{Gauge, Setting};
 use crate::host::patience::Deadline;
@@ -37,7 +37,7 @@ const COUNT_DEADLINE: Deadline = Deadline::from_secs(5);
 /// Limit on the number of processes.
 pub struct Cap {
     free: u32,
-    bound: Option<Bound>,
+    bound: Option<CgroupOverride>,
 }
 
 /// Result of starting processes.
@@ -64,31 +64,31 @@ impl Cap {
         Self { free, bound: None }
     }
 
-    fn count(site: &Site<'_>) -> anyhow::Result<u64> {
-        site.container.group()?.gauge(Gauge::Processes)
+    fn count(target: &FaultTarget<'_>) -> anyhow::Result<u64> {
+        target.container.group()?.gauge(Gauge::Processes)
     }
 
     /// Has a shell that is counted among the container's processes start `free` processes and some more. An exec would not do: LXC starts
     /// processes of its own in the container first.
-    fn start(&self, site: &Site<'_>) -> anyhow::Result<Started> {
+    fn start(&self, target: &FaultTarget<'_>) -> anyhow::Result<Started> {
         let wanted = self.free + EXCESS;
         let command =
-            site.container.counted_command("pids", &["/bin/sh", "-c", START, "start", &wanted.to_string()])?;
+            target.container.counted_command("pids", &["/bin/sh", "-c", START, "start", &wanted.to_string()])?;
         let (name, value) = Self::PROBE.variable();
-        let before = Self::count(site)?;
-        let output = command.env(name, value).deadline(site.within(DEADLINE.scaled())).output();
-        Self::PROBE.end(site)?;
+        let before = Self::count(target)?;
+        let output = command.env(name, value).deadline(target.within(DEADLINE.scaled())).output();
+        Self::PROBE.end(target)?;
         // What is dead is counted until its parent has looked at it.
         let begun = Instant::now();
-        while Self::count(site)? > before && begun.elapsed() < site.within(REAP_DEADLINE.scaled()) {
+        while Self::count(target)? > before && begun.elapsed() < target.within(REAP_DEADLINE.scaled()) {
             std::thread::sleep(POLL);
         }
-        let output = output.with_context(|| format!("starting processes in {}", site.name()))?;
+        let output = output.with_context(|| format!("starting processes in {}", target.name()))?;
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let refusal = said.lines().find(|line| line.to_lowercase().contains("fork")).map(str::to_owned);
         let count = u32::try_from(output.text().lines().count())?;
         if refusal.is_none() && (output.status != 0 || count != wanted) {
-            bail!("starting processes in {} ended with status {}: {said}", site.name(), output.status);
+            bail!("starting processes in {} ended with status {}: {said}", target.name(), output.status);
         }
         Ok(Started { count, wanted, refusal })
     }
@@ -99,82 +99,82 @@ impl Effect for Cap {
         controller("pids.cap", Setting::Processes)
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        let group = site.container.group()?;
-        let (now, bound) = (Self::count(site)?, group.bound(Setting::Processes)?);
-        if bound.is_some_and(|bound| bound < u64::from(site.container.machine().template.limits.pids)) {
+        let group = target.container.group()?;
+        let (now, bound) = (Self::count(target)?, group.bound(Setting::Processes)?);
+        if bound.is_some_and(|bound| bound < u64::from(target.container.machine().template.limits.pids)) {
             let message =
-                format!("pids.cap: the number of processes of {} is limited already: heal that first", site.name());
+                format!("pids.cap: the number of processes of {} is limited already: heal that first", target.name());
             return Err(usage(message));
         }
         if let Some(bound) = bound.filter(|bound| now + u64::from(self.free) + ROOM > *bound) {
-            let message = format!("pids.cap: {} has {now} processes and may have {bound}: choose less", site.name());
+            let message = format!("pids.cap: {} has {now} processes and may have {bound}: choose less", target.name());
             return Err(usage(message));
         }
-        let started = self.start(site)?;
+        let started = self.start(target)?;
         if started.refusal.is_some() {
-            bail!("{} cannot start enough processes without the fault: {started}", site.name());
+            bail!("{} cannot start enough processes without the fault: {started}", target.name());
         }
         Ok(format!("{started}, beside the {now} that ran already"))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let most = Self::count(site)? + u64::from(self.free);
-        self.bound = Some(Bound::set(site, Setting::Processes, most.to_string())?);
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let most = Self::count(target)? + u64::from(self.free);
+        self.bound = Some(CgroupOverride::set(target, Setting::Processes, most.to_string())?);
         Ok(())
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let begun = Instant::now();
         loop {
-            let started = self.start(site)?;
+            let started = self.start(target)?;
             if started.refusal.is_some() && started.count <= self.free {
                 return Ok(started.to_string());
             }
             if begun.elapsed() > COUNT_DEADLINE.scaled() {
-                bail!("{} can start more processes than the fault leaves it: {started}", site.name());
+                bail!("{} can start more processes than the fault leaves it: {started}", target.name());
             }
-            self.heal(site)?;
-            self.inject(site)?;
+            self.heal(target)?;
+            self.inject(target)?;
         }
     }
 
     /// Repeats the proof: only as many processes can be started as have ended meanwhile.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let started = self.start(site)?;
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        let started = self.start(target)?;
         let is_bound = started.refusal.is_some() && started.count <= self.free;
         let proof = if is_bound { Ok(started.to_string()) } else { Err(anyhow::anyhow!("{started}")) };
-        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(site)))
+        Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(target)))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(site))?;
-        Self::PROBE.end(site)
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.bound.as_ref().map_or(Ok(()), |bound| bound.put_back(target))?;
+        Self::PROBE.end(target)
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let begun = Instant::now();
         loop {
-            if let Some(outage) = site.container.outage() {
+            if let Some(outage) = target.container.outage() {
                 return Ok(format!("{outage}; nothing bounds its processes any more"));
             }
-            let started = self.start(site)?;
+            let started = self.start(target)?;
             if started.refusal.is_none() {
                 return Ok(started.to_string());
             }
             // What could not start before may take up all that there is for a moment.
             if begun.elapsed() > DEADLINE.scaled() {
-                bail!("{} still cannot start enough processes: {started}", site.name());
+                bail!("{} still cannot start enough processes: {started}", target.name());
             }
         }
     }
 
     /// Sets the fault's limit again after a restart; it was counted before the restart, so it does not matter how many processes run
     /// already.
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(site))
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(target))
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::effect::usage;
-use super::effect::{Effect, Keeper, Lasted, Site};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use super::node::run_a_program;
 use crate::host::patience::Deadline;
 use crate::host::process::Running;
@@ -27,28 +27,29 @@ impl Kill {
 }
 
 impl Effect for Kill {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        self.killed = site.container.processes_of(&self.command);
+        self.killed = target.container.processes_of(&self.command);
         if self.killed.is_empty() {
-            let message = format!("process.kill: no process of {} has {:?} in its command", site.name(), self.command);
+            let message =
+                format!("process.kill: no process of {} has {:?} in its command", target.name(), self.command);
             return Err(usage(message));
         }
-        let first = site.container.init_pid()?;
+        let first = target.container.init_pid()?;
         self.with_process_1 = self.killed.iter().any(|process| process.pid == first);
         Ok(format!("{} with this command run", counted(self.killed.len())))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         if self.with_process_1 {
-            return site.lab.kill(site.container, "process.kill"); // all others end with it
+            return target.lab.kill(target.container, "process.kill"); // all others end with it
         }
         self.killed.iter().try_for_each(Running::kill)
     }
 
-    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<String> {
         for process in &self.killed {
             if !process.wait_for_end(END_DEADLINE.scaled()) {
                 bail!("process {} still runs", process.pid);
@@ -59,19 +60,19 @@ impl Effect for Kill {
         Ok(format!("{} {} gone{machine}", counted(count), if count == 1 { "is" } else { "are" }))
     }
 
-    fn lasts(&mut self, _site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         Ok(Lasted::Momentary)
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if self.with_process_1 { site.lab.start_again(site.container) } else { Ok(()) }
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        if self.with_process_1 { target.lab.start_again(target.container) } else { Ok(()) }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         if self.with_process_1 {
-            return run_a_program(site);
+            return run_a_program(target);
         }
-        Ok(format!("{} with this command run now", counted(site.container.processes_of(&self.command).len())))
+        Ok(format!("{} with this command run now", counted(target.container.processes_of(&self.command).len())))
     }
 
     fn starts_container(&self) -> bool {
@@ -106,9 +107,9 @@ impl Pause {
     }
 
     /// Stops all processes of the command, also those that they have started before they were stopped themselves.
-    fn pause(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn pause(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         for _ in 0..ROUNDS_MAX {
-            let running = site.container.processes_of(&self.command);
+            let running = target.container.processes_of(&self.command);
             let fresh: Vec<Running> = running.into_iter().filter(|process| !self.paused.contains(process)).collect();
             if fresh.is_empty() {
                 return Ok(());
@@ -128,27 +129,28 @@ impl Pause {
 }
 
 impl Effect for Pause {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        let running = site.container.processes_of(&self.command);
+        let running = target.container.processes_of(&self.command);
         if running.is_empty() {
-            let message = format!("process.pause: no process of {} has {:?} in its command", site.name(), self.command);
+            let message =
+                format!("process.pause: no process of {} has {:?} in its command", target.name(), self.command);
             return Err(usage(message));
         }
         if let Some(paused) = running.iter().find(|process| process.is_paused()) {
-            let message = format!("process.pause: process {} of {} stands still already", paused.pid, site.name());
+            let message = format!("process.pause: process {} of {} stands still already", paused.pid, target.name());
             return Err(usage(message));
         }
         Ok(format!("{} with this command run, none stands still", counted(running.len())))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        self.pause(site)
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        self.pause(target)
     }
 
-    fn bites(&mut self, _site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let begun = Instant::now();
         // Once each thread has come to a stop, none may use any more time.
         while let Some(process) = self.alive().find(|process| !process.is_paused()) {
@@ -177,13 +179,13 @@ impl Effect for Pause {
         ))
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         if self.alive().count() == 0 {
             return Ok(Lasted::over("none of the paused processes is left"));
         }
         let used = || -> Vec<Option<Duration>> { self.paused.iter().map(Running::cpu_time).collect() };
         let (before, begun) = (used(), Instant::now());
-        let still_for = site.within(STILL_FOR.scaled());
+        let still_for = target.within(STILL_FOR.scaled());
         while begun.elapsed() < still_for {
             std::thread::sleep(POLL); // this long nothing may happen
         }
@@ -198,14 +200,14 @@ impl Effect for Pause {
         )))
     }
 
-    fn heal(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<()> {
         self.paused.iter().try_for_each(Running::go_on)
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let begun = Instant::now();
         while let Some(process) = self.alive().find(|process| process.is_paused()) {
-            if let Some(outage) = site.container.outage() {
+            if let Some(outage) = target.container.outage() {
                 return Ok(format!("{outage}; the processes go on when it does"));
             }
             if begun.elapsed() > STATE_DEADLINE.scaled() {
@@ -221,13 +223,14 @@ impl Effect for Pause {
     }
 
     /// Pauses the processes that run again after a restart; processes started later are left alone.
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while site.container.processes_of(&self.command).is_empty() && begun.elapsed() < SUPERVISOR_DEADLINE.scaled() {
+        while target.container.processes_of(&self.command).is_empty() && begun.elapsed() < SUPERVISOR_DEADLINE.scaled()
+        {
             std::thread::sleep(POLL); // until whoever supervises them has started them
         }
         self.paused.retain(|process| !process.is_gone());
-        self.pause(site)
+        self.pause(target)
     }
 }
 

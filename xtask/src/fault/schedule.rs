@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::dice::{Intensity, draw};
+use super::sampling::{Intensity, draw};
 use crate::manifest::{Chaos, FaultRule, WholeIn, nearest, within};
 use crate::program;
 
@@ -295,8 +295,8 @@ fn choices<'a>(chaos: &'a Chaos, profile: &Profile, can: &dyn Fn(&str) -> bool) 
     let of =
         |rule: &'a FaultRule| Fault::NAMES.into_iter().filter(|name| rule.covers(name)).map(move |name| (rule, name));
     let possible = |(rule, name): &(&FaultRule, &'static str)| {
-        let mut dice = stream("", 0, 0);
-        profile.allows(name) && can(name) && draw(name, &rule.parameters, Intensity::Any, &mut dice).is_some()
+        let mut draws = stream("", 0, 0);
+        profile.allows(name) && can(name) && draw(name, &rule.parameters, Intensity::Any, &mut draws).is_some()
     };
     chaos.faults.iter().flat_map(of).filter(possible).collect()
 }
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_not_endured_or_not_possible_is_not_drawn() {
+    fn what_is_not_wanted_not_tolerated_or_not_possible_is_not_drawn() {
         let both = chaos(&[("net.loss", &["a"]), ("node.kill", &["a"])]);
         let names = |profile: &str, can: &dyn Fn(&str) -> bool| {
             let profile = Profile::parse(profile).unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::{Effect, Keeper, Lasted, Site, usage};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted, usage};
 use crate::host::patience::Deadline;
 
 /// Deadline for a unit that is being started: its process may have been killed meanwhile.
@@ -26,47 +26,47 @@ impl Stop {
 }
 
 impl Effect for Stop {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Unit { state, process } = Unit::look(site, &self.unit)?;
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let Unit { state, process } = Unit::look(target, &self.unit)?;
         if state != "active" {
-            let message = format!("service.stop: the unit {} of {} is {state}, not active", self.unit, site.name());
+            let message = format!("service.stop: the unit {} of {} is {state}, not active", self.unit, target.name());
             return Err(usage(message));
         }
         Ok(format!("it is active{}", named(process)))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         self.begun = true;
-        site.ask(&["systemctl", "stop", "--", &self.unit]).map(drop)
+        target.ask(&["systemctl", "stop", "--", &self.unit]).map(drop)
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let Unit { state, process } = Unit::look(site, &self.unit)?;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let Unit { state, process } = Unit::look(target, &self.unit)?;
         if process.is_some() || !matches!(state.as_str(), "inactive" | "failed") {
             bail!("the unit is {state}{}", named(process));
         }
         Ok(format!("it is {state} and has no process"))
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
-        let Unit { state, process } = Unit::look(site, &self.unit)?;
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
+        let Unit { state, process } = Unit::look(target, &self.unit)?;
         Ok(match (state.as_str(), process) {
             ("inactive" | "failed", None) => Lasted::until_now(format!("it is {state} and has no process")),
             _ => Lasted::lost(Keeper::Container, format!("the unit is {state}{}", named(process))),
         })
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         if self.begun {
-            site.ask(&["systemctl", "start", "--", &self.unit])?;
+            target.ask(&["systemctl", "start", "--", &self.unit])?;
         }
         Ok(())
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let started = Instant::now();
         loop {
-            let Unit { state, process } = Unit::look(site, &self.unit)?;
+            let Unit { state, process } = Unit::look(target, &self.unit)?;
             match state.as_str() {
                 "active" => return Ok(format!("it is active again{}", named(process))),
                 "activating" if started.elapsed() < START_DEADLINE.scaled() => std::thread::sleep(START_POLL), // systemd is asked
@@ -101,16 +101,16 @@ pub struct Unit {
 
 impl Unit {
     /// Asks systemd for the state of a unit; fails where systemd does not answer within a deadline.
-    pub fn look(site: &Site<'_>, name: &str) -> anyhow::Result<Self> {
+    pub fn look(target: &FaultTarget<'_>, name: &str) -> anyhow::Result<Self> {
         let argv = ["systemctl", "show", "--property=ActiveState,MainPID", "--", name];
         let began = Instant::now();
         loop {
-            let output = site.exec(&argv)?;
+            let output = target.exec(&argv)?;
             let Some(why) = output.failure() else {
                 return Ok(Self::parse(&output.stdout.text().context("reading a program's output")?));
             };
             if output.timed_out || !why.contains(NO_ANSWER) || began.elapsed() >= ANSWER_DEADLINE.scaled() {
-                bail!("`{}` in {} {why}", argv.join(" "), site.name());
+                bail!("`{}` in {} {why}", argv.join(" "), target.name());
             }
             std::thread::sleep(ANSWER_POLL); // it is asked again
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::dice;
+use super::sampling;
 use super::schedule::Schedule;
 
 /// Minimum duration of a fault.
@@ -144,7 +144,7 @@ impl Shrink {
     fn milder(&self, place: usize) -> Option<Schedule> {
         let mut candidate = self.best.clone();
         let planned = candidate.faults.get_mut(place)?;
-        planned.fault = dice::milder(&planned.fault)?;
+        planned.fault = sampling::milder(&planned.fault)?;
         Some(candidate)
     }
 }

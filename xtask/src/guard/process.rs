@@ -31,12 +31,12 @@ use crate::host::patience::Deadline;
 use crate::host::seccomp::{Filter, Occasion};
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
-use crate::host::{crash_point, ext4, mount, rooted, shell};
+use crate::host::{container_fs, crash_point, ext4, mount, shell};
 
 use super::link::{Link, Side};
 use super::protocol::{Answer, Command, Failure, Make, Message, ProcessEnd, Request, Spawn, Started, Stay, Wait};
 use super::shown::ShownTrees;
-use super::signals::{Signals, Told};
+use super::signals::{Signals, Termination};
 use super::slot::{LEDGER, Lock, Slot, remove_marked};
 
 /// The file descriptor on which the engine hands the guard its end of the socket pair.
@@ -115,7 +115,7 @@ impl Prepared {
             owner: self.owner,
             ledger: self.ledger,
             links: vec![link],
-            door: None,
+            attach_socket: None,
             signals: self.signals,
             networks: Vec::new(),
             shown: ShownTrees::default(),
@@ -177,7 +177,7 @@ struct GuardProcess {
     ledger: Ledger,
     links: Vec<Link>,
     /// Socket of further engines, once the lab is kept.
-    door: Option<Door>,
+    attach_socket: Option<AttachSocket>,
     signals: Signals,
     networks: Vec<NetworkNamespace>,
     shown: ShownTrees,
@@ -203,15 +203,17 @@ impl GuardProcess {
             fds.extend(self.links.iter().map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)));
             let of_logs = fds.len();
             fds.extend(self.logs.iter().map(|log| PollFd::new(log.as_fd(), PollFlags::POLLIN)));
-            let of_door = fds.len();
-            fds.extend(self.door.as_ref().map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
+            let of_attach_socket = fds.len();
+            fds.extend(
+                self.attach_socket.as_ref().map(|attach_socket| PollFd::new(attach_socket.as_fd(), PollFlags::POLLIN)),
+            );
             match poll(&mut fds, self.timeout()) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
             let ready: Vec<bool> = fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
             // Before the signals: what a process wrote before its end is in its log when that is told.
-            if ready[of_logs..of_door].contains(&true) {
+            if ready[of_logs..of_attach_socket].contains(&true) {
                 self.take_logs();
             }
             if ready[0] {
@@ -222,8 +224,8 @@ impl GuardProcess {
                     self.listen_to(place);
                 }
             }
-            if self.door.is_some() && ready.get(of_door) == Some(&true) {
-                self.let_in();
+            if self.attach_socket.is_some() && ready.get(of_attach_socket) == Some(&true) {
+                self.accept();
             }
             if self.owner.time_left().is_some_and(|left| left.is_zero()) {
                 self.ending.get_or_insert(Ending::Alone);
@@ -244,15 +246,15 @@ impl GuardProcess {
         }
     }
 
-    fn let_in(&mut self) {
-        if let Some(mut link) = self.door.as_ref().and_then(Door::let_in) {
+    fn accept(&mut self) {
+        if let Some(mut link) = self.attach_socket.as_ref().and_then(AttachSocket::accept) {
             link.send(&Message::Attached { processes: self.processes.clone() });
             self.links.push(link);
         }
     }
 
     fn take_signals(&mut self) {
-        if self.signals.drain() == Told::ToEnd {
+        if self.signals.drain() == Termination::Requested {
             self.ending = Some(Ending::Alone);
         }
         self.tell_of(reap());
@@ -327,9 +329,9 @@ impl GuardProcess {
 
     /// Keeps the lab without its engine from now on, and lets other engines attach.
     fn keep(&mut self, stay: Stay) -> anyhow::Result<()> {
-        if self.door.is_none() {
-            self.door = Some(Door::open(&self.slot)?);
-            crash_point::reach("door open", "");
+        if self.attach_socket.is_none() {
+            self.attach_socket = Some(AttachSocket::open(&self.slot)?);
+            crash_point::reach("attach socket open", "");
         }
         let goes_at = match stay {
             Stay::UntilTold => None,
@@ -370,7 +372,7 @@ impl GuardProcess {
                 Ok(())
             }
             Make::FileInRoot { root, path, content, mode, owner } => {
-                rooted::write(root, path, content.as_bytes(), *mode, *owner)
+                container_fs::write(root, path, content.as_bytes(), *mode, *owner)
             }
             Make::Proc { path } => {
                 self.ledger.write(Undo::Unmount { path: path.clone() })?;
@@ -411,7 +413,7 @@ impl GuardProcess {
                 ext4::mount_image(image, path)
             }
             Make::Copy { root, path, to } => {
-                if let Some(folder) = rooted::folder(root, path)? {
+                if let Some(folder) = container_fs::folder(root, path)? {
                     // By the opened folder: its path could lead out of the container's root.
                     let from = format!("/proc/{}/fd/{}/.", std::process::id(), folder.as_raw_fd());
                     shell::Command::new("cp").args(["-a", "--", &from]).arg(to).run()?;
@@ -507,11 +509,11 @@ const WRITE_DEADLINE: Deadline = Deadline::from_secs(1);
 
 /// Socket by which engines come in to a lab that another one has left. It is in the slot's folder, for root alone, and goes
 /// with that folder.
-struct Door {
+struct AttachSocket {
     listener: UnixListener,
 }
 
-impl Door {
+impl AttachSocket {
     /// Opens the socket.
     ///
     /// # Errors
@@ -528,7 +530,7 @@ impl Door {
     }
 
     /// Accepts a waiting connection; `None` where there is none.
-    pub fn let_in(&self) -> Option<Link> {
+    pub fn accept(&self) -> Option<Link> {
         let (socket, _) = self.listener.accept().ok()?;
         socket.set_nonblocking(false).ok()?;
         socket.set_write_timeout(Some(WRITE_DEADLINE.scaled())).ok()?;
@@ -536,7 +538,7 @@ impl Door {
     }
 }
 
-impl AsFd for Door {
+impl AsFd for AttachSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }

@@ -19,9 +19,9 @@ pub(super) struct Signals {
 
 /// Request that the signals until now make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    ToEnd,
-    Nothing,
+pub(super) enum Termination {
+    Requested,
+    NotRequested,
 }
 
 impl Signals {
@@ -40,10 +40,10 @@ impl Signals {
     }
 
     /// Empties the socket, and returns the request of all signals until now.
-    pub fn drain(&mut self) -> Told {
+    pub fn drain(&mut self) -> Termination {
         let mut buffer = [0; 256];
         while matches!(self.arrived.read(&mut buffer), Ok(count) if count > 0) {}
-        if self.told_to_end.load(Ordering::SeqCst) { Told::ToEnd } else { Told::Nothing }
+        if self.told_to_end.load(Ordering::SeqCst) { Termination::Requested } else { Termination::NotRequested }
     }
 }
 

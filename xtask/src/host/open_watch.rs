@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 
-use super::rooted;
+use super::container_fs;
 
 /// Watch on the files of one folder, from its making on.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ impl OpenWatch {
         let fanotify = begin().context("fanotify")?;
         let mask = MaskFlags::FAN_OPEN | MaskFlags::FAN_EVENT_ON_CHILD;
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_ONLYDIR;
-        let opened =
-            rooted::folder(root, folder)?.with_context(|| format!("{} has no folder {folder}", root.display()))?;
+        let opened = container_fs::folder(root, folder)?
+            .with_context(|| format!("{} has no folder {folder}", root.display()))?;
         fanotify
             .mark(flags, mask, &opened, None::<&str>)
             .with_context(|| format!("watching {folder} of {} by fanotify", root.display()))?;

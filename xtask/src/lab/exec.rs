@@ -13,11 +13,11 @@ use super::container::Container;
 use super::log_folder;
 use super::machine::Machine;
 use super::ssh::Passwd;
+use crate::host::container_fs;
 use crate::host::lxc::{self, Attach};
 use crate::host::patience::Deadline;
 use crate::host::process::{Running, kill_marked};
 use crate::host::program_output::{KeptPart, KeptStream, OUTPUT_BYTES_MAX, ProgramOutput};
-use crate::host::rooted;
 use crate::host::seccomp::Occasion;
 use crate::host::shell::{Command, Output};
 
@@ -282,7 +282,7 @@ impl Container {
     }
 
     fn user(&self, name: &str) -> anyhow::Result<Passwd> {
-        let passwd = rooted::read(&self.root()?, "/etc/passwd")?;
+        let passwd = container_fs::read(&self.root()?, "/etc/passwd")?;
         Passwd::find(&passwd, name).with_context(|| format!("there is no user {name:?} in {}", self.machine().name))
     }
 }

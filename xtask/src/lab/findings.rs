@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::container::Container;
 use super::exec::{ExecRequest, MARK_VARIABLE};
 use super::up::Lab;
+use crate::host::container_fs;
 use crate::host::kmsg::{Noted, oom_kill_field};
 use crate::host::patience::Deadline;
 use crate::host::process::words;
-use crate::host::rooted;
 use crate::manifest::{FINDINGS, Init};
 
 /// Maximum characters of a command line that a finding shows.
@@ -174,7 +174,7 @@ fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
 /// Tells whether a file is a core dump: ELF of type 4. The container still runs, and may have put a link or a pipe in the file's place.
 fn is_core(top: &Path, inside: &Path) -> bool {
     let mut head = [0; 18];
-    let read = rooted::open_in_place(top, inside).and_then(|mut file| file.read_exact(&mut head));
+    let read = container_fs::open_in_place(top, inside).and_then(|mut file| file.read_exact(&mut head));
     read.is_ok() && head.starts_with(b"\x7fELF") && (head[16] == 4 || head[17] == 4)
 }
 

@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 use super::container::Container;
 use super::exec::environment_of;
 use crate::error::Error;
-use crate::host::rooted::{self, Named};
+use crate::host::container_fs::{self, Named};
 
 /// Record in a layer's folder, beside its tree: written last.
 const RECORD: &str = "layer.json";
@@ -62,7 +62,7 @@ impl Container {
     pub(super) fn lacks(&self, program: &str) -> bool {
         let Ok(root) = self.root() else { return false };
         let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
-        !is_made_later && !self.places_of(program).iter().any(|place| rooted::exists(&root, place))
+        !is_made_later && !self.places_of(program).iter().any(|place| container_fs::exists(&root, place))
     }
 
     /// Reason why a program is missing in the running machine; absent where the machine has it.
@@ -138,7 +138,7 @@ fn has(layers: &[PathBuf], path: &str) -> bool {
 
 /// Returns the entry of the topmost layer that has the path; absent where that layer has removed it.
 fn topmost(layers: &[PathBuf], path: &Path) -> Option<Named> {
-    let found = layers.iter().rev().find_map(|tree| rooted::look(tree, path))?;
+    let found = layers.iter().rev().find_map(|tree| container_fs::look(tree, path))?;
     let is_whiteout = found.metadata.file_type().is_char_device() && found.metadata.rdev() == 0;
     (!is_whiteout).then_some(found)
 }

@@ -15,10 +15,10 @@ use super::ssh::Passwd;
 use crate::error::Error;
 use crate::guard::{Owner, Slot, slots};
 use crate::host::cgroup::{Gauge, Group, Setting, Tree};
+use crate::host::container_fs;
 use crate::host::lxc::Attach;
 use crate::host::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::process::has_ended;
-use crate::host::rooted;
 use crate::host::seccomp::{Filter, Occasion};
 
 /// The file's name in the slot's folder.
@@ -241,7 +241,7 @@ impl LiveMachine {
 
     fn user(&self, name: &str) -> anyhow::Result<Passwd> {
         let root = format!("/proc/{}/root", init_pid(&self.places)?);
-        let passwd = rooted::read(root.as_ref(), "/etc/passwd")?;
+        let passwd = container_fs::read(root.as_ref(), "/etc/passwd")?;
         let Some(entry) = Passwd::find(&passwd, name) else {
             bail!(Error::Usage(format!("there is no user {name:?} in {}", self.name)));
         };

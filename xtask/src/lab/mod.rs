@@ -1,6 +1,7 @@
 //! Lab: a set of containers and their network, made fresh for one case, then destroyed. Knows LXC, images and the
 //! guard; nothing of scenarios, checks or reports.
 
+mod capture_lock;
 mod card;
 mod config;
 mod confinement;
@@ -23,7 +24,6 @@ mod probe_answer;
 mod readiness;
 mod ssh;
 mod standstill;
-mod turn;
 mod unit;
 mod up;
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::capture_lock::STOP_POLL;
 use super::container::Container;
 use super::log_folder::tail_of;
 use super::readiness::http_status;
-use super::turn::STOP_POLL;
 use super::up::Lab;
 use crate::guard::{Make, ProcessEnd, Spawn};
 use crate::host::chromium::{self, Browser, Shot};
@@ -145,10 +145,10 @@ impl Lab {
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<u8>, PictureError> {
         let left = || page.left();
-        let turn = match self.turn.take(&left, stop) {
+        let held = match self.capture_lock.take(&left, stop) {
             None if stop() => return Err(PictureError::Interrupted),
             None => return Err(page.late("other pictures were taken before it")),
-            Some(turn) => turn,
+            Some(held) => held,
         };
         let machines = self.containers().iter().map(Container::machine);
         let hosts: Vec<_> = machines.map(|machine| (machine.name.clone(), machine.address())).collect();
@@ -162,7 +162,7 @@ impl Lab {
         let name = format!("{}/{CGROUP}", self.guard().slot().cgroup());
         // What it started itself ends with it; then nobody writes to the folder any more.
         let undone = self.guard().undo(vec![Undo::KillCgroup { name }, Undo::RemoveTree { path: dir }]);
-        drop(turn);
+        drop(held);
         let bytes = taken?;
         undone.context("removing what the browser left")?;
         Ok(bytes)
@@ -171,7 +171,7 @@ impl Lab {
     /// Waits until no picture is being taken. Whoever calls has told those under way to stop.
     pub fn wait_for_pictures(&self, deadline: Duration) {
         let started = Instant::now();
-        drop(self.turn.take(&|| deadline.saturating_sub(started.elapsed()), &|| false));
+        drop(self.capture_lock.take(&|| deadline.saturating_sub(started.elapsed()), &|| false));
     }
 
     /// Returns the browser's exit status; none when the time was over or `stop` was true.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::machine::Machine;
 use crate::guard::Make;
-use crate::host::rooted;
+use crate::host::container_fs;
 use crate::host::shell::Command;
 use crate::host::syntax::{HostName, KeyLine, KnownHosts, Text, compose};
 
@@ -85,7 +85,7 @@ struct User {
 
 impl User {
     fn find(machine: &Machine, name: &str) -> anyhow::Result<Self> {
-        let passwd = machine.layers.iter().rev().find_map(|layer| rooted::read(layer, "/etc/passwd").ok());
+        let passwd = machine.layers.iter().rev().find_map(|layer| container_fs::read(layer, "/etc/passwd").ok());
         let entry = passwd.as_deref().and_then(|text| Passwd::find(text, name)).with_context(|| {
             format!(
                 "template {} names {name:?} under [ssh], but its /etc/passwd has no such user",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use e2e_contract::Condition;
 
+use super::capture_lock::CaptureLock;
 use super::config::{HostTraits, Places, lxc_config};
 use super::confinement;
 use super::confinement::missing_filters;
@@ -16,7 +17,6 @@ use super::container::Container;
 use super::live::{LAB_FILE, LabFile, LiveLab, LiveMachine};
 use super::machine::Machine;
 use super::readiness::{Circumstances, Nearness, WaitError};
-use super::turn::Turn;
 use super::{log_folder, network, readiness, ssh};
 use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Make, Process, Slot, Spawn, state_dir};
@@ -66,7 +66,7 @@ pub struct Lab {
     network: NetworkNamespace,
     streams_dir: PathBuf,
     clock: Arc<HeldClock>,
-    pub(super) turn: Turn,
+    pub(super) capture_lock: CaptureLock,
     begun: Instant,
 }
 
@@ -104,7 +104,7 @@ impl Lab {
             network: live.network()?,
             streams_dir: streams_dir(slot),
             clock: Arc::clone(&clock),
-            turn: Turn::default(),
+            capture_lock: CaptureLock::default(),
             begun: Instant::now(),
         })
     }
@@ -196,7 +196,15 @@ impl Lab {
             containers.push(Container::new(machine.clone(), places, process, Arc::clone(&clock)));
         }
         lock.take().map_or(Ok(()), Making::finish)?;
-        Ok(Self { guard: Arc::clone(guard), containers, network, streams_dir, clock, turn: Turn::default(), begun })
+        Ok(Self {
+            guard: Arc::clone(guard),
+            containers,
+            network,
+            streams_dir,
+            clock,
+            capture_lock: CaptureLock::default(),
+            begun,
+        })
     }
 
     /// Waits until the probes of every container have passed. The first that cannot pass any more ends the wait for all.

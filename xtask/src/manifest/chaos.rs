@@ -1,4 +1,4 @@
-//! `[chaos]` in a `scenario.toml`: which faults a scenario endures, on which machines, and what it owes after them.
+//! `[chaos]` in a `scenario.toml`: which faults a scenario tolerates, on which machines, and what it owes after them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -35,7 +35,7 @@ pub struct Chaos {
     pub sometimes: Vec<String>,
 }
 
-/// A fault, or a family of them, that a scenario endures.
+/// A fault, or a family of them, that a scenario tolerates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultRule {
     /// Fault or family, such as `net.delay` or `net`.

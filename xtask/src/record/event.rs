@@ -69,7 +69,7 @@ pub struct FaultObserved {
     /// The planned begin of a fault of the schedule, since the begin of the chaos; with its injection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_ms: Option<u64>,
-    /// From that moment until it was seen to bite.
+    /// Time from that moment until its effect was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_ms: Option<u64>,
     /// From the request to the observation.
@@ -81,7 +81,7 @@ impl FaultObserved {
     #[must_use]
     pub fn told(&self) -> String {
         match &self.lasted {
-            Some(lasted) => format!("{lasted}; healed: {}", self.evidence),
+            Some(lasted) => format!("{lasted}; recovered: {}", self.evidence),
             None => self.evidence.clone(),
         }
     }
@@ -344,11 +344,11 @@ pub enum Event {
         #[serde(flatten)]
         metric: e2e_contract::Metric,
     },
-    /// A fault was seen to bite.
+    /// Effect of a fault was verified.
     FaultInjected(FaultObserved),
-    /// A fault was seen to be gone, and a machine that was down or frozen for it to be ready again.
+    /// Recovery from a fault was verified, and a machine that was down or frozen for it to be ready again.
     FaultHealed(FaultObserved),
-    /// A fault of the schedule could not be done as things stood.
+    /// A fault of the schedule was not applicable as things stood.
     FaultRefused {
         /// The case.
         case: CaseId,
@@ -378,9 +378,9 @@ pub enum Event {
     Settled {
         /// The case.
         case: CaseId,
-        /// How many faults of the schedule bit.
+        /// Faults of the schedule that took effect.
         bit: u32,
-        /// How many could not be done.
+        /// Faults that were not applicable.
         refused: u32,
         /// How long all of it took.
         duration_ms: f64,
@@ -393,7 +393,7 @@ pub enum Event {
         #[serde(flatten)]
         invariant: Invariant,
     },
-    /// A lab showed something at the end of a case that nobody asked for.
+    /// A lab showed an unexpected anomaly at the end of a case.
     Finding {
         /// The case.
         case: CaseId,

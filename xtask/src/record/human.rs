@@ -147,19 +147,22 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
         Event::FaultInjected(FaultObserved { container, description, evidence, duration_ms, late_ms, .. }) => {
             let late = late_ms.map_or_else(String::new, |late_ms| format!(", {} late", seconds(late_ms as f64)));
             let took = seconds(*duration_ms);
-            one(Weight::Progress, format!("  fault {description} on {container} bites after {took}{late}: {evidence}"))
+            one(
+                Weight::Progress,
+                format!("  fault {description} on {container} takes effect after {took}{late}: {evidence}"),
+            )
         }
         Event::FaultHealed(healed @ FaultObserved { container, description, duration_ms, .. }) => one(
             Weight::Progress,
             format!(
-                "  fault {} on {container} healed after {}: {}",
+                "  fault {} on {container} recovered after {}: {}",
                 description.name(),
                 seconds(*duration_ms),
                 healed.told()
             ),
         ),
         Event::FaultRefused { container, description, reason, .. } => {
-            one(Weight::Progress, format!("  fault {} on {container} could not be done: {reason}", description.name()))
+            one(Weight::Progress, format!("  fault {} on {container} was not applicable: {reason}", description.name()))
         }
         Event::ChaosBegan { profile, seed, faults, length_ms, .. } => {
             let seed = seed.map_or_else(String::new, |seed| format!(", seed {seed}"));
@@ -168,7 +171,7 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
         }
         Event::Settled { bit, refused, duration_ms, .. } => one(
             Weight::Progress,
-            format!("  settled after {}: {bit} faults bit, {refused} could not be done", seconds(*duration_ms)),
+            format!("  settled after {}: {bit} faults took effect, {refused} not applicable", seconds(*duration_ms)),
         ),
         Event::Invariant { invariant, .. } => invariant_lines(invariant),
         Event::Finding { kind, container, about, detail, expected, .. } => {
@@ -294,7 +297,7 @@ fn case_ended(
         Outcome::Passed => (Weight::Progress, vec![format!("  passed in {time}")]),
         Outcome::Failed { cause } => (Weight::Alarm, vec![format!("FAILED {case} in {time}: {cause}")]),
         Outcome::Infrastructure { message, .. } => {
-            (Weight::Alarm, vec![format!("INFRASTRUCTURE {case} in {time}, nothing is said of the product: {message}")])
+            (Weight::Alarm, vec![format!("INFRASTRUCTURE {case} in {time}, the product was not tested: {message}")])
         }
         Outcome::Interrupted => (Weight::Alarm, vec![format!("INTERRUPTED {case} after {time}")]),
     };
@@ -344,7 +347,7 @@ fn verdict_word(verdict: Verdict) -> &'static str {
         Verdict::Passed => "passed",
         Verdict::Failed => "failed",
         Verdict::Flaky => "flaky",
-        Verdict::Infrastructure => "no lab could be had",
+        Verdict::Infrastructure => "infrastructure error",
         Verdict::Interrupted => "interrupted",
         Verdict::Skipped => "skipped",
     }

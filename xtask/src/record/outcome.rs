@@ -18,7 +18,7 @@ pub enum Outcome {
         /// In which way.
         cause: Cause,
     },
-    /// The lab could not be made or kept: nothing is said of the product.
+    /// Infrastructure error: the lab was not created or was lost; the product was not tested.
     Infrastructure {
         /// What failed.
         message: String,
@@ -91,7 +91,7 @@ pub enum Cause {
         /// With its causes.
         message: String,
     },
-    /// It panicked.
+    /// A panic, or an uncaught exception.
     Panic {
         /// The panic's message and place.
         message: String,
@@ -190,7 +190,7 @@ pub enum Verdict {
     Failed,
     /// It passed after it had failed.
     Flaky,
-    /// No lab could be had for it.
+    /// Infrastructure error: the product was not tested.
     Infrastructure,
     /// The run was interrupted in it.
     Interrupted,
@@ -218,16 +218,16 @@ pub struct Attempt {
 pub struct FaultCounts {
     /// In the schedule.
     pub planned: u32,
-    /// Seen to bite, and to be gone.
+    /// Faults whose effect and recovery were verified.
     pub bit: u32,
     /// Not possible as things stood.
     pub refused: u32,
-    /// Lateness of those that bit; left out where none did, and by older engines.
+    /// Lateness of those that took effect; left out where none did, and by older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness: Option<Lateness>,
 }
 
-/// Lateness of faults: from the planned begin of each until it was seen to bite.
+/// Lateness of faults: from the planned begin of each until its effect was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
     /// In the median.
@@ -246,7 +246,7 @@ impl std::fmt::Display for Lateness {
             0 => Ok(()),
             count => write!(
                 f,
-                "; {count} bit after its planned time was over, so ANOTHER SCHEDULE than the planned one was played"
+                "; {count} took effect after its planned time was over, so ANOTHER SCHEDULE than the planned one was played"
             ),
         }
     }

@@ -70,7 +70,7 @@ pub fn plain_text(line: &str) -> String {
     plain
 }
 
-/// Text of another program for a report, whole: colours are left out, and every other control character or mark that would hide
+/// Text of another program for a report, whole: colors are left out, and every other control character or mark that would hide
 /// or turn what stands beside it is shown by a sign or its number. Tabs and line ends stay.
 #[must_use]
 pub fn visible_text(text: &str) -> String {
@@ -80,7 +80,7 @@ pub fn visible_text(text: &str) -> String {
         match character {
             '\n' | '\t' => visible.push(character),
             '\r' if rest.peek() == Some(&'\n') => {}
-            '\u{1b}' => match after_colour(&rest) {
+            '\u{1b}' => match after_color(&rest) {
                 Some(after) => rest = after,
                 None => visible.push('\u{241b}'),
             },
@@ -104,8 +104,8 @@ pub fn is_visible(text: &str) -> bool {
     text.chars().all(|character| joins(character) || !(character.is_control() || is_hidden(character)))
 }
 
-/// Finds what follows an ESC that sets a colour.
-fn after_colour<'a>(rest: &Peekable<Chars<'a>>) -> Option<Peekable<Chars<'a>>> {
+/// Finds what follows an ESC that sets a color.
+fn after_color<'a>(rest: &Peekable<Chars<'a>>) -> Option<Peekable<Chars<'a>>> {
     let mut ahead = rest.clone();
     ahead.next_if_eq(&'[')?;
     while ahead.next_if(|next| next.is_ascii_digit() || matches!(next, ';' | ':')).is_some() {}

@@ -1,4 +1,4 @@
-//! Ends of programs that came before a failure and that nobody asked for: who reads only how the scenario gave up would look
+//! Unexpected ends of programs before a failure: who reads only how the scenario gave up would look
 //! for the cause in the wrong machine.
 
 use super::problem::problem;

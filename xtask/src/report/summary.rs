@@ -87,7 +87,7 @@ fn list(lines: String) -> String {
 /// Returns the delays of a case's faults, a line for each attempt.
 fn lateness(case: &CaseResult) -> String {
     let late = case.attempts.iter().filter_map(|attempt| attempt.faults?.lateness);
-    late.map(|lateness| format!("- {}: faults bit {lateness}\n", code(&case.case.0))).collect()
+    late.map(|lateness| format!("- {}: faults took effect {lateness}\n", code(&case.case.0))).collect()
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -135,7 +135,7 @@ fn describe(case: &CaseResult, events: &RunEvents) -> String {
     text.push_str(&told.map(lost_faults).unwrap_or_default());
     if let Some(faults) = attempt.faults {
         text.push_str(&format!(
-            "Faults: {} planned, {} bit, {} could not be done.{}\n\n",
+            "Faults: {} planned, {} took effect, {} not applicable.{}\n\n",
             faults.planned,
             faults.bit,
             faults.refused,

@@ -228,11 +228,17 @@ fn faults<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) 
             let Some(place) = open.faults.iter().position(|(_, observed)| observed.fault == healed.fault) else {
                 return;
             };
-            let (begun_ms, bitten) = open.faults.remove(place);
-            let details = json!({"fault": bitten.fault, "scheduled": bitten.scheduled, "before": bitten.before.as_deref().map(lines),
-                "bites_after_ms": bitten.duration_ms, "evidence": lines(&bitten.evidence),
+            let (begun_ms, injected) = open.faults.remove(place);
+            let details = json!({"fault": injected.fault, "scheduled": injected.scheduled, "before": injected.before.as_deref().map(lines),
+                "bites_after_ms": injected.duration_ms, "evidence": lines(&injected.evidence),
                 "heals_in_ms": healed.duration_ms, "healed": lines(&healed.told())});
-            process.lasted(fault_line(bitten), "fault", &bitten.description.to_string(), (begun_ms, at_ms), details);
+            process.lasted(
+                fault_line(injected),
+                "fault",
+                &injected.description.to_string(),
+                (begun_ms, at_ms),
+                details,
+            );
         }
         Event::FaultRefused { container, description, reason, scheduled, .. } => {
             let details = json!({"scheduled": scheduled, "reason": lines(reason)});

@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use super::chaos::fault_counts;
 use super::clients;
 use super::compare::as_often_as_baseline;
-use super::ground::Ground;
 use super::machines::{Position, machine, require_budgets};
 use super::not_ready::NotReadyLab;
-use super::options::{CaseContext, Keep, Left, Samples};
+use super::options::{CaseContext, Keep, RetryBudget, Samples};
+use super::slot_lease::SlotLease;
 use crate::error::{Error, HostCause};
 use crate::fault::{CHAOS_FILE, ChaosFile, Played, Schedule};
 use crate::guard::{Guard, state_dir};
@@ -45,10 +45,10 @@ pub(super) fn run_case(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
     number: u32,
-    left: Left,
-    ground: &mut Ground<'_>,
+    retries: RetryBudget,
+    lease: &mut SlotLease<'_>,
 ) -> anyhow::Result<Attempt> {
-    let guard = ground.guard()?;
+    let guard = lease.guard()?;
     let begun = Instant::now();
     let case = CaseId(planned.id.clone());
     let folder = if number == 1 { planned.folder.clone() } else { format!("{}/attempt-{number}", planned.folder) };
@@ -69,7 +69,7 @@ pub(super) fn run_case(
         Ok(lab) => {
             let ready = wait_for_lab(context, &case, &lab);
             if ready.is_ok() {
-                ground.had_lab();
+                lease.had_lab();
             }
             let session = ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab));
             let ended = session.map(|ended| {
@@ -89,8 +89,8 @@ pub(super) fn run_case(
     unkept.extend(write_kernel_log(context.dir, &folder, kernel).err());
     let outcome = outcome.map(|outcome| with_unkept(context, outcome, unkept));
     drop(guard);
-    end_lab(context, &case, outcome.as_ref().ok(), left, ground, lab);
-    let outcome = ground.explain(outcome?);
+    end_lab(context, &case, outcome.as_ref().ok(), retries, lease, lab);
+    let outcome = lease.explain(outcome?);
     let duration_ms = milliseconds(begun.elapsed());
     let failed = matches!(outcome, Outcome::Failed { .. } | Outcome::Infrastructure { .. });
     recorder.record(Event::CaseEnded {
@@ -300,19 +300,19 @@ fn end_lab(
     context: &CaseContext<'_>,
     case: &CaseId,
     outcome: Option<&Outcome>,
-    left: Left,
-    ground: &mut Ground<'_>,
+    retries: RetryBudget,
+    lease: &mut SlotLease<'_>,
     lab: Option<Arc<Lab>>,
 ) {
     let begun = Instant::now();
     let Some(lab) = lab else { return };
     let keep = match (context.options.keep, outcome) {
         (Keep::Never, _) | (_, None | Some(Outcome::Interrupted)) => false,
-        (Keep::OnFailure, Some(outcome)) => *outcome != Outcome::Passed && !left.after(outcome),
-        (Keep::Always, Some(outcome)) => !left.after(outcome),
+        (Keep::OnFailure, Some(outcome)) => *outcome != Outcome::Passed && !retries.after(outcome),
+        (Keep::Always, Some(outcome)) => !retries.after(outcome),
     };
     if keep {
-        match ground.keep() {
+        match lease.keep() {
             Ok(()) => return context.recorder.record(kept_event(context, case, &lab)),
             Err(error) => {
                 let message = format!("the lab could not be kept: {error:#}");
@@ -321,7 +321,7 @@ fn end_lab(
         }
     }
     drop(lab);
-    ground.clear();
+    lease.clear();
     context.recorder.record(Event::LabDown { case: case.clone(), duration_ms: milliseconds(begun.elapsed()) });
 }
 

@@ -24,7 +24,7 @@ pub struct Schedules {
 }
 
 impl Schedules {
-    /// Draws one for each case of a plan whose scenario endures anything.
+    /// Draws one for each case of a plan whose scenario tolerates any fault.
     ///
     /// # Errors
     /// [`Error::Usage`] when there is none at all: then the run would say nothing about faults.
@@ -168,7 +168,7 @@ fn schedule(
     let has_sides = scenario.containers.len() > 2;
     let can = |name: &str| host.known.get(name).is_some_and(Option::is_none) && (has_sides || name != "net.partition");
     let drawn = Schedule::draw(case, chaos, profile, seed, &can);
-    drawn.ok_or_else(|| format!("nothing that it endures is in --chaos={profile}, or can be done on this host"))
+    drawn.ok_or_else(|| format!("nothing that it tolerates is in --chaos={profile}, or can be done on this host"))
 }
 
 fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
@@ -262,7 +262,7 @@ fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<
         return Err(bad(format!("it is for {}, which this project has not", schedule.case)).into());
     };
     if scenario.chaos.is_none() {
-        return Err(bad(format!("{id} endures no faults: its scenario.toml has no [chaos]")).into());
+        return Err(bad(format!("{id} tolerates no faults: its scenario.toml has no [chaos]")).into());
     }
     for planned in &schedule.faults {
         if !scenario.containers.iter().any(|used| used.name == planned.container) {
@@ -275,7 +275,7 @@ fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<
     Ok(())
 }
 
-/// Least lateness that makes another schedule of the planned one: to see that a fault bites takes some time by itself.
+/// Least lateness that makes another schedule of the planned one: verifying an effect takes some time by itself.
 const DISPLACED_MS: u64 = 1000;
 
 /// Counts the faults of a schedule by what became of them.
@@ -345,7 +345,7 @@ mod tests {
         check(&[300, 100, 200], "0.2 s late in the median, 0.3 s at most");
         check(
             &[90, 11_700, 120],
-            "0.1 s late in the median, 11.7 s at most; 1 bit after its planned time was over, so ANOTHER SCHEDULE than the planned \
+            "0.1 s late in the median, 11.7 s at most; 1 took effect after its planned time was over, so ANOTHER SCHEDULE than the planned \
              one was played",
         );
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::case::run_case;
 use super::compare::thresholds;
-use super::ground::Ground;
 use super::lockstep::{Judged, Lockstep, LockstepPlan};
-use super::options::{CaseContext, DuetOptions, Left};
+use super::options::{CaseContext, DuetOptions, RetryBudget};
+use super::slot_lease::SlotLease;
 use crate::image::{self, LockFile};
 use crate::judge::{Side, Verdict, hold_together};
 use crate::manifest::Project;
@@ -18,7 +18,7 @@ use crate::session::Gate;
 const ROUNDS_MAX: u32 = 20;
 
 /// Retries of a case of a duet: none, because its pairs are the repetitions.
-const NO_MORE: Left = Left { failures: 0, infrastructure: 0 };
+const NO_RETRIES: RetryBudget = RetryBudget { failures: 0, infrastructure: 0 };
 
 /// Needs of the two sides of a case.
 pub(super) struct Sides<'a, 'b> {
@@ -31,7 +31,7 @@ pub(super) struct Sides<'a, 'b> {
 pub(super) fn run_duet(
     sides: &Sides<'_, '_>,
     planned: &PlannedCase,
-    (candidate, baseline): (&mut Ground<'_>, &mut Ground<'_>),
+    (candidate, baseline): (&mut SlotLease<'_>, &mut SlotLease<'_>),
     attempts: &mut Vec<Attempt>,
 ) -> anyhow::Result<Vec<Comparison>> {
     let scenario = &sides.candidate.project.scenarios[planned.scenario];
@@ -50,9 +50,9 @@ pub(super) fn run_duet(
     for round in 1..=ROUNDS_MAX {
         lockstep.next_round();
         let gates: [Arc<dyn Gate>; 2] = [lockstep.side(Side::Baseline), lockstep.side(Side::Candidate)];
-        let run = |side: Side, context: &CaseContext<'_>, planned: &PlannedCase, ground: &mut Ground<'_>| {
+        let run = |side: Side, context: &CaseContext<'_>, planned: &PlannedCase, lease: &mut SlotLease<'_>| {
             let context = CaseContext { gate: Some(&gates[usize::from(side == Side::Candidate)]), ..*context };
-            let attempt = run_case(&context, planned, round, NO_MORE, ground);
+            let attempt = run_case(&context, planned, round, NO_RETRIES, lease);
             let how = match &attempt {
                 Ok(attempt) => shown(&attempt.outcome),
                 Err(error) => format!("{error:#}"),

@@ -10,9 +10,9 @@ use super::case::{keep_schedule, run_case};
 use super::clients;
 use super::compare::compare;
 use super::duet::{self, Sides, run_duet};
-use super::ground::Ground;
 use super::interrupt::Interrupt;
-use super::options::{CaseContext, Comparing, DuetOptions, Left, Options};
+use super::options::{CaseContext, Comparing, DuetOptions, Options, RetryBudget};
+use super::slot_lease::SlotLease;
 use crate::error::{
     EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause,
 };
@@ -274,7 +274,7 @@ fn run_none(context: &CaseContext<'_>, plan: &Plan, error: anyhow::Error) -> Cas
 /// Runs the cases one after the other. Where a case cannot even be tried, or meets what every further one would meet, that
 /// ends the run: those after it count as skipped, and what stands on the slot is taken down first.
 fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
-    let mut ground = Ground::new(context);
+    let mut lease = SlotLease::new(context);
     let mut cases = Cases::default();
     for planned in &plan.cases {
         let failed = |result: &&CaseResult| matches!(result.verdict, Verdict::Failed | Verdict::Infrastructure);
@@ -283,9 +283,9 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         // A case whose events cannot be written down would run for nothing.
         let enough = enough || is_given_up(context.options) || context.recorder.has_failed();
         let mut attempts = Vec::new();
-        let may_go_on = !enough && !ground.is_kept() && !context.interrupt.is_set() && !cases.has_ended();
+        let may_go_on = !enough && !lease.is_kept() && !context.interrupt.is_set() && !cases.has_ended();
         if may_go_on {
-            cases.error = run_attempts(context, planned, &mut ground, &mut attempts).err();
+            cases.error = run_attempts(context, planned, &mut lease, &mut attempts).err();
             cases.host_cause = host_cause(&attempts);
         } else {
             keep_schedule(context, planned);
@@ -295,11 +295,11 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         cases.results.push(result);
     }
     let skipped = cases.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();
-    if ground.is_kept() && skipped > 0 {
+    if lease.is_kept() && skipped > 0 {
         let message = format!("{skipped} cases were not run: the kept lab holds the slot");
         context.recorder.record(Event::Warning { message });
     }
-    cases.cleanup_failures = ground.end();
+    cases.cleanup_failures = lease.end();
     cases.tell_host_cause(context.recorder);
     cases
 }
@@ -323,12 +323,12 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
     let baseline =
         CaseContext { project: &duet.baseline, options: &baseline_options, images: &baseline_images, ..*context };
     let sides = Sides { candidate: context, baseline: &baseline, options: duet };
-    let (mut ground, mut baseline_ground) = (Ground::new(context), Ground::new(&baseline));
+    let (mut lease, mut baseline_lease) = (SlotLease::new(context), SlotLease::new(&baseline));
     let mut cases = Cases::default();
     for planned in &plan.cases {
         let mut attempts = Vec::new();
         if !context.interrupt.is_set() && !cases.has_ended() && !recorder.has_failed() {
-            match run_duet(&sides, planned, (&mut ground, &mut baseline_ground), &mut attempts) {
+            match run_duet(&sides, planned, (&mut lease, &mut baseline_lease), &mut attempts) {
                 Ok(comparisons) => cases.comparisons.extend(comparisons),
                 Err(error) => cases.error = Some(error),
             }
@@ -339,8 +339,8 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
         cases.results.push(result);
     }
     duet::hold_all_together(&mut cases.comparisons);
-    cases.cleanup_failures = ground.end();
-    cases.cleanup_failures.extend(baseline_ground.end());
+    cases.cleanup_failures = lease.end();
+    cases.cleanup_failures.extend(baseline_lease.end());
     cases.tell_host_cause(recorder);
     cases
 }
@@ -386,23 +386,23 @@ fn is_given_up(options: &Options) -> bool {
 fn run_attempts(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
-    ground: &mut Ground<'_>,
+    lease: &mut SlotLease<'_>,
     attempts: &mut Vec<Attempt>,
 ) -> anyhow::Result<()> {
     loop {
         let count = |want: fn(&Outcome) -> bool| attempts.iter().filter(|attempt| want(&attempt.outcome)).count();
         let failed = u32::try_from(count(|outcome| matches!(outcome, Outcome::Failed { .. }))).unwrap_or(u32::MAX);
-        let left = Left {
+        let retries = RetryBudget {
             failures: context.options.retries.saturating_sub(failed),
             infrastructure: 1_u32.saturating_sub(
                 u32::try_from(count(|outcome| matches!(outcome, Outcome::Infrastructure { .. }))).unwrap_or(u32::MAX),
             ),
         };
         let number = u32::try_from(attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let attempt = run_case(context, planned, number, left, ground)?;
-        let again = left.after(&attempt.outcome);
+        let attempt = run_case(context, planned, number, retries, lease)?;
+        let again = retries.after(&attempt.outcome);
         attempts.push(attempt);
-        if !again || context.interrupt.is_set() || ground.is_kept() || is_given_up(context.options) {
+        if !again || context.interrupt.is_set() || lease.is_kept() || is_given_up(context.options) {
             return Ok(());
         }
     }

@@ -40,7 +40,7 @@ pub struct LiveCheck {
 /// Runs them, and counts.
 ///
 /// # Errors
-/// When the project has no template `mini`, no lab could be had, or a run fails.
+/// When the project has no template `mini`, the lab cannot be created, or a run fails.
 pub fn live_check(
     project: &Project,
     check: &LiveCheck,

@@ -186,14 +186,14 @@ pub(super) struct CaseContext<'a> {
 
 /// Number of tries that a case has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Left {
+pub(super) struct RetryBudget {
     /// Retries after a failure.
     pub failures: u32,
     /// Retries after an infrastructure error.
     pub infrastructure: u32,
 }
 
-impl Left {
+impl RetryBudget {
     /// Tells whether there is another attempt after this outcome.
     pub fn after(self, outcome: &Outcome) -> bool {
         match outcome {

@@ -10,9 +10,9 @@ use super::case::run_case;
 use super::chaos::{Schedules, read};
 use super::clients;
 use super::engine::make_images;
-use super::ground::Ground;
 use super::interrupt::Interrupt;
-use super::options::{CaseContext, Left, Options};
+use super::options::{CaseContext, Options, RetryBudget};
+use super::slot_lease::SlotLease;
 use crate::error::Error;
 use crate::fault::{CHAOS_FILE, Schedule, Shrink};
 use crate::host::invoker::Invoker;
@@ -235,12 +235,12 @@ impl Workshop<'_> {
             interrupt: self.interrupt,
             gate: None,
         };
-        let left = Left { failures: 0, infrastructure: 0 };
+        let retries = RetryBudget { failures: 0, infrastructure: 0 };
         for number in 1..=NEW_GROUND_MAX {
             let planned = PlannedCase { folder: folder.to_owned(), ..self.planned.clone() };
-            let mut ground = Ground::new(&context);
-            let attempt = run_case(&context, &planned, number, left, &mut ground);
-            let unclean = ground.end();
+            let mut lease = SlotLease::new(&context);
+            let attempt = run_case(&context, &planned, number, retries, &mut lease);
+            let unclean = lease.end();
             self.runs += 1;
             let outcome = attempt?.outcome;
             if !unclean.is_empty() {
@@ -249,7 +249,7 @@ impl Workshop<'_> {
             match outcome {
                 Outcome::Interrupted => return Err(Error::Interrupted.into()),
                 Outcome::Infrastructure { host_cause: None, .. } if number < NEW_GROUND_MAX => {}
-                Outcome::Infrastructure { message, .. } => bail!("no lab could be had: {message}"),
+                Outcome::Infrastructure { message, .. } => bail!("infrastructure error: {message}"),
                 outcome => return Ok(outcome),
             }
         }

@@ -54,14 +54,14 @@ pub type HolderOf<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Leftovers of the tests on the host.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct Leftovers {
     /// Leftovers, a line each.
     pub own: Vec<String>,
     /// Slots of other runs that go on, each with its holder.
     pub others: BTreeMap<String, String>,
 }
 
-impl Left {
+impl Leftovers {
     /// Separates leftovers from what belongs to other runs that go on.
     #[must_use]
     pub fn of(new: Vec<Leftover>, holder: HolderOf<'_>) -> Self {
@@ -154,12 +154,12 @@ impl LxcTests {
             }
         };
         let finished = run_in_order(self.tests, jobs, &self.times, |test| test.run(&run.unset), tell);
-        let mut left = Left::of(Inventory::take(state_dir)?.since(&before), holder);
+        let mut left = Leftovers::of(Inventory::take(state_dir)?.since(&before), holder);
         let begun = Instant::now();
         // What a run of somebody else's takes back just now is gone a moment later.
         while !left.own.is_empty() && begun.elapsed() < GOING_DEADLINE.scaled() {
             std::thread::sleep(LOOK); // the host gives no sign when something is gone
-            left = Left::of(Inventory::take(state_dir)?.since(&before), holder);
+            left = Leftovers::of(Inventory::take(state_dir)?.since(&before), holder);
         }
 
         for line in slowest(&finished) {
@@ -256,11 +256,11 @@ mod tests {
             ]
         };
         let held = |slot: &str| ["75", "93", "86", "doctor"].contains(&slot).then(|| format!("run of {slot}"));
-        let left = Left::of(new(), &held);
+        let left = Leftovers::of(new(), &held);
         assert_eq!(left.others, BTreeMap::from([("75".to_owned(), "run of 75".to_owned())]), "one line a slot");
         let own = ["76", "93", "86", "doctor"].map(|slot| format!("file /run/mancer-e2e/{slot}"));
         assert_eq!(left.own, [own.as_slice(), &["link eth9:".to_owned()]].concat(), "held or not, where it is theirs");
-        assert_eq!(Left::of(new(), &|_| None).own.len(), 7, "what nobody holds is left over, wherever it is");
+        assert_eq!(Leftovers::of(new(), &|_| None).own.len(), 7, "what nobody holds is left over, wherever it is");
     }
 
     fn tests(names: &[&str]) -> Vec<Test> {

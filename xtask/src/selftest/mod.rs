@@ -8,5 +8,5 @@ mod stages;
 mod times;
 
 pub use libtest::TestProgram;
-pub use lxc::{CRASH_SLOTS, Left, LxcTests, PAIR_SLOTS, Run, Show, TEST_SLOTS};
+pub use lxc::{CRASH_SLOTS, Leftovers, LxcTests, PAIR_SLOTS, Run, Show, TEST_SLOTS};
 pub use stages::{Repository, Stage, Summary, Verbs};

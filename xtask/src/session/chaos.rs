@@ -26,7 +26,7 @@ struct HistoryLine {
     history: serde_json::Value,
 }
 
-/// How many faults bit, and how many could not be done.
+/// Counts the faults that took effect, and those that were not applicable.
 fn counted(played: &[Played]) -> Settled {
     let count = |want: fn(&Fate) -> bool| u32::try_from(played.iter().filter(|one| want(&one.fate)).count());
     Settled {
@@ -218,7 +218,7 @@ impl Session {
             spec.sometimes.iter().filter(|name| !state.came_true.contains(name)).map(String::as_str).collect();
         let settled = counted(&state.played);
         let owed = if !state.begun {
-            Some("the scenario endures faults, says scenario.toml, but never began to: `lab.chaos`".to_owned())
+            Some("the scenario tolerates faults, says scenario.toml, but never began them: `lab.chaos`".to_owned())
         } else if !state.settled {
             Some("it ended in the middle of its faults: `settle` was not answered".to_owned())
         } else if settled.bit == 0 && !spec.schedule.faults.is_empty() {
@@ -227,7 +227,7 @@ impl Session {
                 _ => None,
             });
             let why = refused.map_or_else(|| "the scenario was done before the first".to_owned(), str::to_owned);
-            Some(format!("none of the {} faults of its schedule bit: {why}", spec.schedule.faults.len()))
+            Some(format!("none of the {} faults of its schedule took effect: {why}", spec.schedule.faults.len()))
         } else if never.is_empty() {
             None
         } else {

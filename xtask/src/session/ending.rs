@@ -252,8 +252,8 @@ mod tests {
         );
         check(
             End::Exited(0),
-            |seen| seen.chaos_owed = Some("no fault bit".into()),
-            "the run with faults says nothing: no fault bit",
+            |seen| seen.chaos_owed = Some("no fault took effect".into()),
+            "the run with faults says nothing: no fault took effect",
         );
         let given_up = |seen: &mut Seen| seen.failed_check = Some("a == b".into());
         check(End::GivenUp, given_up, "check failed: a == b");

@@ -94,7 +94,7 @@ impl Session {
             incomplete,
         };
         let repetition = state.performance.add(&operation, repetitions, parent, counts.then_some(sample));
-        let mut more = state.wanted.after(&operation, repetitions, end.succeeded, Instant::now());
+        let mut more = state.repetition_plan.after(&operation, repetitions, end.succeeded, Instant::now());
         if repetition >= repetitions {
             state.excused += Duration::from_secs_f64(duration_ms.max(0.0) / 1e3);
         }

@@ -8,7 +8,7 @@ use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, Screensho
 
 use super::bounds::shorten;
 use super::content::require_plain_name;
-use super::likeness::{Compared, compare};
+use super::image_diff::{Compared, compare};
 use super::requests::asked;
 use super::state::{Answer, Session};
 use crate::host::chromium::Browser;

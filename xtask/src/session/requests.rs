@@ -22,7 +22,7 @@ use super::spec::Ended;
 use super::state::{Answer, Session};
 use crate::host::kmsg::KernelWatch;
 use crate::host::shell::{CommandError, Problem, quote};
-use crate::host::{patience, rooted};
+use crate::host::{container_fs, patience};
 use crate::lab::{Circumstances, Container, ExecRequest, MachineEnd, Nearness, Outage, WaitError, is_no_condition};
 use crate::record::{Event, Performance, Sampling, milliseconds};
 
@@ -385,7 +385,7 @@ impl Session {
     }
 
     fn require_user(&self, container: &Container, name: &str) -> Answer<()> {
-        let passwd = container.root().and_then(|root| rooted::read(&root, "/etc/passwd"));
+        let passwd = container.root().and_then(|root| container_fs::read(&root, "/etc/passwd"));
         // One that goes down or comes up has no root to read in.
         let why = |error| container.outage().map_or(error, anyhow::Error::new);
         let passwd = passwd.map_err(|error| self.refusal(&why(error)))?;

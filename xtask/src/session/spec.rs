@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::output::OutputFiles;
-use super::wanted::Repeats;
+use super::repetition_plan::Repeats;
 use crate::fault::{Played, Schedule};
 use crate::host::invoker::Invoker;
 use crate::lab::Lab;

@@ -13,9 +13,9 @@ use super::blame::EvidenceLog;
 use super::bounds::Used;
 use super::ending::Seen;
 use super::faults::Faults;
+use super::repetition_plan::RepetitionPlan;
 use super::spec::SessionSpec;
 use super::under_way::UnderWay;
-use super::wanted::Wanted;
 use crate::fault::{Nemesis, Played};
 use crate::host::held_clock::Stopwatch;
 use crate::host::kmsg::KernelWatch;
@@ -60,7 +60,7 @@ pub(super) struct State {
     /// Measurements that are open, by their numbers: the innermost one last.
     pub(super) measurements: BTreeMap<u64, Open>,
     pub(super) measurements_begun: u64,
-    pub(super) wanted: Wanted,
+    pub(super) repetition_plan: RepetitionPlan,
     pub(super) performance: Performance,
     /// Time that comparing took, beyond what the scenario had planned.
     pub(super) excused: Duration,
@@ -129,7 +129,7 @@ impl Session {
             steps: Vec::new(),
             measurements: BTreeMap::new(),
             measurements_begun: 0,
-            wanted: Wanted::new(spec.repeats.clone()),
+            repetition_plan: RepetitionPlan::new(spec.repeats.clone()),
             performance: Performance::new(case, spec.machine.machine.clone(), spec.machine.class.clone()),
             excused: Duration::ZERO,
             waits_since: None,

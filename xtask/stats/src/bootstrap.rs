@@ -54,8 +54,8 @@ pub fn resampled(
     moving_block(samples, 1, confidence, seed, statistic)
 }
 
-/// The interval of any statistic of samples that follow each other in time and resemble their neighbours: whole blocks of
-/// `length` neighbours are drawn with replacement until there are as many samples as before (Künsch, "The jackknife and the
+/// The interval of any statistic of samples that follow each other in time and resemble their neighbors: whole blocks of
+/// `length` neighbors are drawn with replacement until there are as many samples as before (Künsch, "The jackknife and the
 /// bootstrap for general stationary observations" (1989)). `None` without samples, or where the statistic of a resample is
 /// not finite.
 #[must_use]
@@ -77,7 +77,7 @@ pub fn moving_block(
 }
 
 /// The interval of ln(statistic of the second side / statistic of the first side), where the sides are unpaired series in
-/// time: each side is resampled by itself, in blocks of `length` neighbours as in [`moving_block`]. `None` where a side has no
+/// time: each side is resampled by itself, in blocks of `length` neighbors as in [`moving_block`]. `None` where a side has no
 /// samples, or the statistic of a resample is not a finite number above 0.
 #[must_use]
 pub fn moving_block_ratio(
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_neighbours_make_the_interval_wider() {
+    fn blocks_of_neighbors_make_the_interval_wider() {
         let samples = [5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 4.0, 3.0, 2.0, 1.0, 2.0, 3.0];
         near(moving_block(&samples, 3, 0.9, 1, mean), (3.083, 7.417), 0.25);
         let (low, high) = resampled(&samples, 0.9, 1, mean).unwrap();

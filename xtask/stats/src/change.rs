@@ -3,7 +3,7 @@
 //! The ratio of the low means looks at each side's undisturbed times alone. It is the better one while the machine has quiet
 //! moments that every pair may meet. The middle of the pairs' own ratios cancels whatever both runs of a pair meet alike. It is
 //! the better one where the machine goes one way for seconds and another way for others, as a shared processor does that its
-//! neighbour slows to half: then it is chance which side has more of the few quick times. Which of them serves is not known
+//! neighbor slows to half: then it is chance which side has more of the few quick times. Which of them serves is not known
 //! beforehand, so each counts by how little it varies, and by how much of that the other has as well: the weights with which their
 //! mean varies least (Bates and Granger, "The combination of forecasts" (1969)), never below 0.
 

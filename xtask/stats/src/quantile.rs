@@ -1,6 +1,6 @@
 //! Quantiles.
 
-/// The quantile at `part` (0 to 1) of sorted samples, linear between neighbours: definition 7 of Hyndman and Fan, "Sample
+/// The quantile at `part` (0 to 1) of sorted samples, linear between neighbors: definition 7 of Hyndman and Fan, "Sample
 /// quantiles in statistical packages" (1996). `None` without samples.
 #[must_use]
 pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {

@@ -58,7 +58,7 @@ fn reports_of_real_runs_are_what_their_readers_take() {
     let project = selftest();
     let summary = tempfile::NamedTempFile::new().unwrap();
     let output =
-        e2e(&project, &["misbehaves:check_fails", "misbehaves:panic", "three_machines", "chaos:endures", "--chaos"])
+        e2e(&project, &["misbehaves:check_fails", "misbehaves:panic", "three_machines", "chaos:tolerates", "--chaos"])
             .env("GITHUB_ACTIONS", "true")
             .env("GITHUB_STEP_SUMMARY", summary.path())
             .env("GITHUB_WORKSPACE", mancer())

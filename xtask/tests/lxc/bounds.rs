@@ -130,7 +130,7 @@ fn what_a_machine_and_a_scenario_write_on_the_host_has_a_bound_and_a_cut_is_told
     let log = std::fs::read_to_string(case.join("scenario.log")).unwrap();
     assert!(log.contains("bytes are not kept here]\n") && log.ends_with("the scenario's last line\n"));
 
-    // A sparse file on its way out of the lab that stays.
+    // A sparse file on its way out of the kept lab.
     let made = "truncate -s 52428800 /tmp/small; printf end >> /tmp/small; truncate -s 1099511627776 /tmp/huge";
     let output = engine().args(with_slot(&["exec", "a", "--", "sh", "-c", made])).dir(project).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));

@@ -106,11 +106,11 @@ impl Page {
         }
     }
 
-    /// Makes the window so large and the colours `light` or `dark`, and takes a picture of what is in sight.
-    pub fn picture(&mut self, (width, height): (u32, u32), colours: &str) -> Vec<u8> {
+    /// Makes the window so large and the colors `light` or `dark`, and takes a picture of what is in sight.
+    pub fn picture(&mut self, (width, height): (u32, u32), colors: &str) -> Vec<u8> {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.ask("Emulation.setDeviceMetricsOverride", &size);
-        let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": colours }] });
+        let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": colors }] });
         self.ask("Emulation.setEmulatedMedia", &scheme);
         let picture = self.ask("Page.captureScreenshot", &json!({ "format": "png" }));
         STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()

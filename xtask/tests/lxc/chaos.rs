@@ -36,14 +36,14 @@ fn a_seed_and_a_replay_play_the_same_schedule() {
     let seeded = ["chaos", "--chaos", "--seed", "11"];
     for args in [&seeded[..], &seeded[..], &["chaos", "--chaos-replay", "latest"]] {
         run(args, 0, "settled after");
-        let file = read(&chaos_file(&project, "endures"));
+        let file = read(&chaos_file(&project, "tolerates"));
         let bit = file["played"].as_array().unwrap().iter().filter(|one| one["fate"] == "bit").count();
         assert!(bit > 0, "{file:#}");
         assert_eq!(record(&project)["cases"][0]["attempts"][0]["faults"]["bit"], bit, "the record counts them");
         schedules.push(file["schedule"].clone());
     }
     assert!(schedules.iter().all(|schedule| *schedule == schedules[0]), "{schedules:#?}");
-    let shown = e2e(&project, &["chaos:endures", "--chaos", "--seed", "11", "--dry-run"]).output().unwrap();
+    let shown = e2e(&project, &["chaos:tolerates", "--chaos", "--seed", "11", "--dry-run"]).output().unwrap();
     for planned in schedules[0]["faults"].as_array().unwrap() {
         let line =
             format!("break {} from {:.1} s on", planned["container"].as_str().unwrap(), number(planned, "at_ms") / 1e3);
@@ -53,7 +53,7 @@ fn a_seed_and_a_replay_play_the_same_schedule() {
     let of_schedule = |event: &&Value| event["event"] == "fault_injected" && event["scheduled"].is_u64();
     assert!(events.iter().any(|event| of_schedule(&event)), "events say which faults are the schedule's");
     assert!(events.iter().any(|event| event["event"] == "invariant" && event["kind"] == "always"));
-    let history = fs::read_to_string(project.join("target/e2e/latest/smoke/chaos/endures/history.jsonl")).unwrap();
+    let history = fs::read_to_string(project.join("target/e2e/latest/smoke/chaos/tolerates/history.jsonl")).unwrap();
     let lines: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let begun = lines.iter().filter(|line| line["phase"] == "invoke").count();
     assert!(begun > 0 && lines.len() == 2 * begun, "each operation has a begin and an end");
@@ -106,7 +106,7 @@ fn bad_schedules_and_profiles_are_refused_with_place_and_help() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chaos.json");
     let schedule = |version: u32, container: &str| {
-        json!({ "format_version": version, "case": "smoke/chaos:endures", "profile": "x", "length_ms": 1000, "faults": [
+        json!({ "format_version": version, "case": "smoke/chaos:tolerates", "profile": "x", "length_ms": 1000, "faults": [
             { "number": 1, "at_ms": 0, "duration_ms": 10, "container": container, "fault": { "name": "node.kill" } }
         ]})
     };
@@ -118,7 +118,7 @@ fn bad_schedules_and_profiles_are_refused_with_place_and_help() {
         (schedule(7, "b").to_string(), "a schedule of version 7; this engine plays version 1"),
         (schedule(1, "z").to_string(), "fault 1 is for z: smoke/chaos has a, b"),
         (schedule(1, "b").to_string().replace("node.kill", "node.kil"), "unknown variant `node.kil`"),
-        (schedule(1, "b").to_string().replace("endures", "endure"), "which this project has not"),
+        (schedule(1, "b").to_string().replace("tolerates", "tolerate"), "which this project has not"),
     ] {
         fs::write(&path, text).unwrap();
         run(&replay, 2, part);

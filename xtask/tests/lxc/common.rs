@@ -15,7 +15,7 @@ use xtask::guard::Slot;
 use xtask::host::inventory::Inventory;
 use xtask::host::shell::{Command, Output};
 use xtask::record::PastRun;
-use xtask::selftest::{Left, PAIR_SLOTS, TEST_SLOTS};
+use xtask::selftest::{Leftovers, PAIR_SLOTS, TEST_SLOTS};
 
 /// Locked as shared by a test that leaves the rest of the host alone, as exclusive by one that needs all of it.
 const HOST_LOCK: &str = "/run/lock/mancer-e2e-tests";
@@ -107,7 +107,7 @@ impl Host {
     /// Returns what exists now and did not before, except for what belongs to other runs.
     pub fn leftovers(&self) -> Vec<String> {
         let holder = |slot: &str| Slot::named(slot).holder().ok()?.map(|holder| holder.to_string());
-        Left::of(self.scope.inventory().since(&self.before), &holder).own
+        Leftovers::of(self.scope.inventory().since(&self.before), &holder).own
     }
 }
 

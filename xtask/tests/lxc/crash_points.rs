@@ -116,7 +116,7 @@ fn sweep_runs(victim: &str) {
     });
 }
 
-/// Kills one of the processes of a lab that stays, from its making until it was taken down.
+/// Kills one of the processes of a kept lab, from its making until it was taken down.
 fn sweep_kept_labs(victim: &str) {
     let host = Host::take();
     let session = |command: Command| {

@@ -10,7 +10,7 @@ use xtask::fault::{Needs, catalogue};
 use xtask::host::shell::{Command, Output};
 
 #[test]
-fn every_fault_bites_is_recorded_and_is_healed() {
+fn every_fault_takes_effect_is_recorded_and_recovers() {
     let _host = Host::take();
     let project = selftest();
     let output = e2e(&project, &["faults"]).output().unwrap();
@@ -105,7 +105,7 @@ fn the_whole_catalogue_can_be_tried() {
     assert_eq!(output.status, 0, "{}", said(&output));
 }
 
-/// Does each of some faults to a lab that stays, and takes each back, by processes other than the one that made the lab.
+/// Does each of some faults to a kept lab, and takes each back, by processes other than the one that made the lab.
 fn inject_and_heal_each(project: &Path, target: &str, others: &[&str], is_meant: fn(Needs) -> bool) {
     let root = project.display().to_string();
     let xtask = |args: &[&str]| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use xtask::host::shell::Command;
 
 use super::common::{Host, engine, repository, said, slot};
-use super::story::{Before, STORY, TUTORIAL, Told, blocks};
+use super::story::{Before, DocumentedCommand, STORY, TUTORIAL, blocks};
 
 /// Deadline for one line.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -40,7 +40,7 @@ fn the_story_of_the_guides_can_be_lived() {
     let begun = std::time::Instant::now();
     let mut first_run = None;
     let first_scenario = FirstScenario::read();
-    for Told { line, instead, status, says, before } in STORY {
+    for DocumentedCommand { line, instead, status, says, before } in STORY {
         first_scenario.go_on(*before, root);
         let fill = |text: &str| {
             text.replace("{RUN}", first_run.as_deref().unwrap_or("{RUN}"))

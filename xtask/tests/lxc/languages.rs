@@ -45,12 +45,12 @@ fn a_scenario_in_python_fails_in_ways_that_are_told_apart() {
 }
 
 #[test]
-fn a_scenario_in_python_endures_faults_and_is_held_to_what_it_says_of_them() {
+fn a_scenario_in_python_tolerates_faults_and_is_held_to_what_it_says_of_them() {
     let _host = Host::take();
     let project = selftest();
     let output = e2e(&project, &["python_chaos", "--chaos", "--seed", "1"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
-    let history = std::fs::read_to_string(project.join("target/e2e/latest/smoke/python_chaos/endures/history.jsonl"));
+    let history = std::fs::read_to_string(project.join("target/e2e/latest/smoke/python_chaos/tolerates/history.jsonl"));
     let history = history.unwrap();
     let begun = history.lines().filter(|line| line.contains(r#""phase":"invoke""#)).count();
     assert!(begun > 3 && history.lines().count() == 2 * begun, "each operation has one end: {history}");

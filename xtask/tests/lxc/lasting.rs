@@ -19,7 +19,7 @@ const UNTIL_NOW: &str = "was on until now: ";
 /// Words of a repeated proof of a fault that was gone.
 const LOST: &str = "was no longer on, ";
 
-/// A lab that stays, of one project.
+/// A kept lab, of one project.
 struct Lab {
     project: PathBuf,
     /// LXC's name of `a`.
@@ -74,7 +74,7 @@ impl Lab {
             End::OnHost(script) => on_host(&self.name, script),
         }
         let told = self.heal(&ended);
-        assert!(told.contains(LOST) && told.contains("; healed: "), "{fault}: {told}");
+        assert!(told.contains(LOST) && told.contains("; recovered: "), "{fault}: {told}");
     }
 
     fn down(&self) {
@@ -145,7 +145,7 @@ fn a_fault_that_somebody_has_ended_is_told_from_one_that_lasted() {
         ("net.rate kilobits_per_second=1000", host(DROP_QUEUES)),
         ("net.delay delay_ms=60", kill("netqueue")),
         ("dns.servfail", host("nsenter --net=/proc/$2/ns/net nft flush ruleset")),
-        ("disk.full path=/data", End::Inside("rm -f /data/.e2e-ballast")),
+        ("disk.full path=/data", End::Inside("rm -f /data/.e2e-filler")),
         ("disk.readonly path=/data", End::Inside("mount -o remount,bind,rw,nodev,nosuid none /data")),
         ("io.error command=of=/tmp/synced call=fsync error=EIO", kill("strace")),
         ("file.truncate path=/root/file size_bytes=1", End::Inside("echo as it was > /root/file")),

@@ -305,7 +305,7 @@ fn faults_are_done_and_healed_by_other_processes() {
     assert!(reaches());
 
     let text = xtask(&["fault", "inject", "net.isolate", "--on", "a"]).run().unwrap().text();
-    assert!(text.contains("fault 1: net.isolate on a") && text.contains("bites"), "{text}");
+    assert!(text.contains("fault 1: net.isolate on a") && text.contains("effect   "), "{text}");
     assert!(!reaches());
     refused(&["fault", "inject", "net.isolate", "--on", "a"], 2, "net.isolate is done to a already");
     xtask(&["fault", "inject", "node.freeze", "--on", "b"]).run().unwrap();
@@ -316,7 +316,10 @@ fn faults_are_done_and_healed_by_other_processes() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let text = xtask(&["fault", "heal", "1"]).run().unwrap().text();
-    assert!(text.contains("fault 1 is healed: was on until now: ") && text.contains("; healed: it answers"), "{text}");
+    assert!(
+        text.contains("fault 1 is healed: was on until now: ") && text.contains("; recovered: it answers"),
+        "{text}"
+    );
     let text = xtask(&["fault", "heal", "--all"]).run().unwrap().text();
     assert!(text.contains("fault 2 is healed") && !text.contains("fault 1"), "{text}");
     assert!(reaches());
@@ -358,8 +361,8 @@ fn the_lab_of_a_run_can_be_entered_but_not_taken() {
     while inside("a", "true").status != 0 {
         assert!(started.elapsed() < Duration::from_secs(30));
     }
-    refused(&["down"], 3, "no lab that stays");
-    refused(&["fault", "inject", "net.isolate", "--on", "a"], 3, "no lab that stays");
+    refused(&["down"], 3, "no kept lab");
+    refused(&["fault", "inject", "net.isolate", "--on", "a"], 3, "no kept lab");
     assert!(xtask(&["ps"]).run().unwrap().text().contains("running"));
     interrupt(&run);
     assert_eq!(run.wait().unwrap().code(), Some(5));

@@ -66,7 +66,7 @@ fn scenarios_are_chosen_and_broken_as_with_pytest() {
     assert_eq!(record(&project)["counts"]["passed"], 1);
     passes(&["tag:performance"]);
     for chaos in ["--chaos", "--chaos-mode"] {
-        passes(&["chaos:endures", chaos, "--seed", "11"]);
+        passes(&["chaos:tolerates", chaos, "--seed", "11"]);
         let faults = &record(&project)["cases"][0]["attempts"][0]["faults"];
         assert!(faults["bit"].as_u64().unwrap() > 0, "{chaos}: {faults}");
     }

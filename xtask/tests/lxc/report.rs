@@ -31,7 +31,7 @@ fn a_failed_run_is_explained_by_its_page() {
     {
         assert!(answers.contains(part), "{part}: {answers}");
     }
-    // What fails at the first look may have failed before the first fault bit.
+    // What fails at the first look may have failed before the first fault took effect.
     assert_eq!(page.value("document.body.textContent.includes('node.kill')"), true);
     assert!(page.text("#environment").contains("chaos:does_not_hold --chaos=node.kill --seed 5"));
 
@@ -61,8 +61,8 @@ fn a_failed_run_is_explained_by_its_page() {
         "a mark leads to the log"
     );
 
-    for (size, colours) in [((1280, 900), "light"), ((1280, 900), "dark"), ((390, 844), "light")] {
-        assert!(page.picture(size, colours).starts_with(b"\x89PNG"), "{size:?} {colours}");
+    for (size, colors) in [((1280, 900), "light"), ((1280, 900), "dark"), ((390, 844), "light")] {
+        assert!(page.picture(size, colors).starts_with(b"\x89PNG"), "{size:?} {colors}");
         let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
         assert_eq!(page.value(overflow), 0, "the page itself never scrolls sideways: {size:?}");
     }

@@ -1,4 +1,4 @@
-//! An exchange for each method, in the order of the type's file: what goes over the socket is serialised from these.
+//! An exchange for each method, in the order of the type's file: what goes over the socket is serialized from these.
 
 use std::fmt::Debug;
 use std::net::Ipv4Addr;

@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::volume::{PROBE, PROBE_BYTES, Volume, line_with};
 use crate::error::Error;
 use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Keeper, Lasted, Site};
+use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::guard::Make;
 use crate::host::ext4;
 use crate::host::mountns::MountNamespace;
@@ -57,27 +57,27 @@ impl Broken {
     }
 
     /// Has a program in the container write a file to its disk, and read it past the page cache; the inner error is the program's output.
-    fn write_and_read(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
+    fn write_and_read(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
         const SCRIPT: &str =
             r#"dd if=/dev/zero of="$1" bs=4096 count="$2" conv=fsync && dd if="$1" of=/dev/null bs=4096 iflag=direct"#;
         let blocks = (PROBE_BYTES / 4096).to_string();
-        let output = site.exec(&["/bin/sh", "-c", SCRIPT, "probe", &volume.probe(), &blocks])?;
+        let output = target.exec(&["/bin/sh", "-c", SCRIPT, "probe", &volume.probe(), &blocks])?;
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 
     /// Has a program read the file that was there before; the inner error is the program's output.
-    fn read(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
-        let output = site.exec(&["cat", &volume.probe()])?;
+    fn read(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
+        let output = target.exec(&["cat", &volume.probe()])?;
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 
     /// Mounts the volume's file system, which was mounted anew, in every mount namespace of the container that does not show it yet. A file
     /// that a process of the container still has open stays with the old one, and fails for good.
-    fn show_anew(site: &Site<'_>, volume: &Volume) -> anyhow::Result<()> {
+    fn show_anew(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<()> {
         let guard = volume.mounts()?;
         let device = guard.device_of(&volume.dir)?;
         let inside = Path::new(&volume.inside);
-        for namespace in MountNamespace::all_of(&site.container.pids()) {
+        for namespace in MountNamespace::all_of(&target.container.pids()) {
             // A service may have left the volume out of its own namespace.
             if namespace.device_of(inside).is_ok_and(|found| found != device) {
                 guard.show_in(&volume.dir, &namespace, inside)?;
@@ -96,9 +96,9 @@ impl Effect for Broken {
         Err(Error::Host { problem, help: "`cargo xtask setup` installs e2fsprogs".into() }.into())
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let volume = Volume::on_device(self.kind.name(), &self.path, site)?;
-        match Self::write_and_read(site, &volume)? {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let volume = Volume::on_device(self.kind.name(), &self.path, target)?;
+        match Self::write_and_read(target, &volume)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside)),
             Err(said) => {
                 let message = format!(
@@ -111,8 +111,8 @@ impl Effect for Broken {
         }
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let volume = Volume::on_device(self.kind.name(), &self.path, site)?;
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let volume = Volume::on_device(self.kind.name(), &self.path, target)?;
         let device = volume.device()?;
         // The image and all mounts of it go with the lab: nothing of it outlives that.
         self.volume = Some(volume.clone());
@@ -122,7 +122,7 @@ impl Effect for Broken {
         }
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         let refused = |said: Result<(), String>, what: &str| match said {
             Ok(()) => bail!("{} can still be {what}", volume.inside),
@@ -131,16 +131,16 @@ impl Effect for Broken {
                 None => bail!("the access failed for another reason: {said}"),
             },
         };
-        let writing = refused(Self::write_and_read(site, volume)?, "written")?;
+        let writing = refused(Self::write_and_read(target, volume)?, "written")?;
         match self.kind {
             Kind::Error => Ok(writing),
-            Kind::Dead => Ok(format!("{}; {writing}", refused(Self::read(site, volume)?, "read")?)),
+            Kind::Dead => Ok(format!("{}; {writing}", refused(Self::read(target, volume)?, "read")?)),
         }
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
-        Ok(match Self::write_and_read(site, volume)? {
+        Ok(match Self::write_and_read(target, volume)? {
             Ok(()) => {
                 let instead = format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside);
                 Lasted::lost(Keeper::Host, instead)
@@ -152,26 +152,26 @@ impl Effect for Broken {
         })
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let Some(volume) = self.volume.as_ref().filter(|_| !self.is_mended) else { return Ok(()) };
         // What the kernel holds in memory of the old device must not be written over the new one's later.
         if let Ok(device) = volume.device() {
             device.flush();
         }
         let (image, path) = (volume.image.clone(), volume.dir.clone());
-        site.lab.guard().make(vec![Make::Ext4Anew { image, path }])?;
+        target.lab.guard().make(vec![Make::Ext4Anew { image, path }])?;
         // From here on it is in use: a second check would be one of a living file system.
         self.is_mended = true;
         let _ = fs::remove_file(volume.top().join(PROBE)); // lost with the device, perhaps
-        Self::show_anew(site, volume)
+        Self::show_anew(target, volume)
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
-        if let Some(outage) = site.container.outage() {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; {} was mended and mounted anew", volume.inside));
         }
-        match Self::write_and_read(site, volume)? {
+        match Self::write_and_read(target, volume)? {
             Ok(()) => {
                 let _ = fs::remove_file(volume.top().join(PROBE));
                 Ok(format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside))

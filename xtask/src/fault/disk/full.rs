@@ -4,11 +4,11 @@ use anyhow::bail;
 
 use super::volume::{PROBE_BYTES, Volume};
 use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Keeper, Lasted, Site};
-use crate::host::ballast;
+use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
+use crate::host::fill_disk;
 use crate::host::undo::Undo;
 
-const BALLAST: &str = ".e2e-ballast";
+const FILLER: &str = ".e2e-filler";
 
 /// A volume without room.
 pub struct Full {
@@ -24,30 +24,30 @@ impl Full {
 }
 
 impl Effect for Full {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let volume = Volume::of("disk.full", &self.path, site)?;
-        match volume.write(site, PROBE_BYTES)? {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let volume = Volume::of("disk.full", &self.path, target)?;
+        match volume.write(target, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
             Err(said) => Err(usage(format!("disk.full: nothing can be written to {} as it is: {said}", volume.inside))),
         }
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let volume = Volume::of("disk.full", &self.path, site)?;
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let volume = Volume::of("disk.full", &self.path, target)?;
         // By the guard's mount of the volume: the way to it inside is the container's, which may have put links there.
         let top = volume.top();
-        if top.join(BALLAST).exists() {
-            return Err(usage(format!("disk.full: {} of {} is full already", volume.inside, site.name())));
+        if top.join(FILLER).exists() {
+            return Err(usage(format!("disk.full: {} of {} is full already", volume.inside, target.name())));
         }
-        site.note(vec![Undo::RemoveTree { path: volume.dir.join(BALLAST) }])?;
+        target.note(vec![Undo::RemoveTree { path: volume.dir.join(FILLER) }])?;
         self.volume = Some(volume);
-        ballast::fill(&top.join(BALLAST), self.free_bytes)
+        fill_disk::fill(&top.join(FILLER), self.free_bytes)
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         let bytes = self.free_bytes + PROBE_BYTES;
-        match volume.write(site, bytes)? {
+        match volume.write(target, bytes)? {
             Ok(()) => bail!("{bytes} bytes could still be written to {}", volume.inside),
             Err(said) => match said.lines().find(|line| line.contains("No space left")) {
                 Some(line) => Ok(line.to_owned()),
@@ -57,10 +57,10 @@ impl Effect for Full {
     }
 
     /// Repeats the proof. Files that somebody in the container has removed have made room.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         let bytes = self.free_bytes + PROBE_BYTES;
-        Ok(match volume.write(site, bytes)? {
+        Ok(match volume.write(target, bytes)? {
             Ok(()) => Lasted::lost(Keeper::Container, format!("{bytes} bytes could be written to {}", volume.inside)),
             Err(said) => match said.lines().find(|line| line.contains("No space left")) {
                 Some(line) => Lasted::until_now(line),
@@ -69,16 +69,16 @@ impl Effect for Full {
         })
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match &self.volume {
-            Some(volume) => site.undo(vec![Undo::RemoveTree { path: volume.dir.join(BALLAST) }]),
+            Some(volume) => target.undo(vec![Undo::RemoveTree { path: volume.dir.join(FILLER) }]),
             None => Ok(()),
         }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
-        match volume.write(site, PROBE_BYTES)? {
+        match volume.write(target, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
             Err(said) => bail!("{PROBE_BYTES} bytes could not be written to {}: {said}", volume.inside),
         }

@@ -11,15 +11,15 @@ use nix::sys::statvfs::{fstatvfs, statvfs};
 
 use super::volume::{Volume, line_with};
 use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Keeper, Lasted, Site};
+use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::host::undo::Undo;
 use crate::manifest::VolumeKind;
 
 /// Folder of the files that use up the inodes of an ext4 volume.
-const BALLAST: &str = ".e2e-inodes";
+const FILLER: &str = ".e2e-inodes";
 
 /// Maximum number of files made to use inodes up.
-const BALLAST_MAX: u64 = 1 << 20;
+const FILLER_MAX: u64 = 1 << 20;
 
 /// Number of files above the bound that are tried.
 const EXCESS: u64 = 4;
@@ -44,7 +44,7 @@ impl Inodes {
 
     /// Makes empty files in the container, some more than are to be free, and removes them. A redirection that fails does
     /// not end the shell unless it stands at a builtin of the special kind, as `:` is.
-    fn make_files(&self, site: &Site<'_>, volume: &Volume) -> anyhow::Result<Made> {
+    fn make_files(&self, target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Made> {
         const SCRIPT: &str = r#"i=0; status=0
             while [ $i -lt "$2" ] && [ $status = 0 ]; do
                 command true > "$1.$i" || status=$?
@@ -53,7 +53,7 @@ impl Inodes {
             rm -f "$1".*
             echo $i"#;
         let count = (self.free + EXCESS).to_string();
-        let output = site.exec(&["/bin/sh", "-c", SCRIPT, "probe", &volume.probe(), &count])?;
+        let output = target.exec(&["/bin/sh", "-c", SCRIPT, "probe", &volume.probe(), &count])?;
         let stdout = output.stdout.text().context("reading a program's output")?;
         let said = output.stderr.text().unwrap_or_default().trim().to_owned();
         if output.timed_out {
@@ -65,9 +65,9 @@ impl Inodes {
 }
 
 impl Effect for Inodes {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let volume = Volume::of("disk.inodes", &self.path, site)?;
-        let made = self.make_files(site, &volume)?;
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let volume = Volume::of("disk.inodes", &self.path, target)?;
+        let made = self.make_files(target, &volume)?;
         if made.count < self.free + EXCESS {
             let message =
                 format!("disk.inodes: {} takes only {} more files as it is: {}", volume.inside, made.count, made.said);
@@ -76,14 +76,14 @@ impl Effect for Inodes {
         Ok(format!("{} files were made in {}", made.count, volume.inside))
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let volume = Volume::of("disk.inodes", &self.path, site)?;
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let volume = Volume::of("disk.inodes", &self.path, target)?;
         let state = statvfs(&volume.top()).with_context(|| format!("looking at {}", volume.dir.display()))?;
         let undo = match volume.kind {
             VolumeKind::Tmpfs => Undo::SetInodes { path: volume.dir.clone(), inodes: state.files() },
-            VolumeKind::Ext4 => Undo::RemoveTree { path: volume.dir.join(BALLAST) },
+            VolumeKind::Ext4 => Undo::RemoveTree { path: volume.dir.join(FILLER) },
         };
-        site.note(vec![undo.clone()])?;
+        target.note(vec![undo.clone()])?;
         self.done = Some((volume.clone(), vec![undo]));
         match volume.kind {
             VolumeKind::Tmpfs => {
@@ -94,9 +94,9 @@ impl Effect for Inodes {
         }
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
-        let made = self.make_files(site, volume)?;
+        let made = self.make_files(target, volume)?;
         if made.count > self.free {
             bail!("{} files could still be made in {}", made.count, volume.inside);
         }
@@ -109,9 +109,9 @@ impl Effect for Inodes {
     }
 
     /// Repeats the proof. Files that somebody in the container has removed have made room for others.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
-        let made = self.make_files(site, volume)?;
+        let made = self.make_files(target, volume)?;
         if made.count > self.free {
             let instead = format!("{} more files could be made in {}", made.count, volume.inside);
             return Ok(Lasted::lost(Keeper::Container, instead));
@@ -122,20 +122,20 @@ impl Effect for Inodes {
         })
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match &self.done {
-            Some((_, undo)) => site.undo(undo.clone()),
+            Some((_, undo)) => target.undo(undo.clone()),
             None => Ok(()),
         }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
-        if let Some(outage) = site.container.outage() {
+        if let Some(outage) = target.container.outage() {
             let free = statvfs(&volume.top())?.files_free();
             return Ok(format!("{outage}; {} has room for {free} files", volume.inside));
         }
-        let made = self.make_files(site, volume)?;
+        let made = self.make_files(target, volume)?;
         if made.count < self.free + EXCESS {
             bail!("only {} files could be made in {}: {}", made.count, volume.inside, made.said);
         }
@@ -145,7 +145,7 @@ impl Effect for Inodes {
 
 /// Makes empty files below `top` until only `free` more can be made.
 fn take_inodes(top: &Path, free: u64) -> anyhow::Result<()> {
-    let path = top.join(BALLAST);
+    let path = top.join(FILLER);
     let context = || format!("making files in {}", path.display());
     fs::create_dir(&path).with_context(context)?;
     // By the folder itself: the container may put a link in the place of its name.
@@ -158,8 +158,8 @@ fn take_inodes(top: &Path, free: u64) -> anyhow::Result<()> {
         if left <= free {
             return Ok(());
         }
-        if made + left - free > BALLAST_MAX {
-            return Err(usage(format!("disk.inodes: the volume takes {left} files more: at most {BALLAST_MAX}")));
+        if made + left - free > FILLER_MAX {
+            return Err(usage(format!("disk.inodes: the volume takes {left} files more: at most {FILLER_MAX}")));
         }
         for _ in free..left {
             match openat(&folder, made.to_string().as_str(), flags, Mode::S_IRUSR) {

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::volume::{PROBE_BYTES, Volume, line_with};
 use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Keeper, Lasted, Site};
+use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::host::mountns::MountNamespace;
 use crate::host::process::open_for_writing;
 
@@ -23,21 +23,21 @@ impl Readonly {
     }
 
     /// Every mount namespace of the container in which the volume is mounted at its place: services may have their own.
-    fn mounts(site: &Site<'_>, volume: &Volume) -> anyhow::Result<Vec<MountNamespace>> {
+    fn mounts(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Vec<MountNamespace>> {
         let device = volume.mounts()?.device_of(&volume.dir)?;
-        let all = MountNamespace::all_of(&site.container.pids());
+        let all = MountNamespace::all_of(&target.container.pids());
         let has_it = |it: &MountNamespace| it.device_of(Path::new(&volume.inside)).is_ok_and(|found| found == device);
         Ok(all.into_iter().filter(has_it).collect())
     }
 
-    fn forbid_writing(site: &Site<'_>, volume: &Volume) -> anyhow::Result<()> {
-        let mounts = Self::mounts(site, volume)?;
+    fn forbid_writing(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<()> {
+        let mounts = Self::mounts(target, volume)?;
         if mounts.is_empty() {
-            return Err(usage(format!("disk.readonly: {} is not mounted in {}", volume.inside, site.name())));
+            return Err(usage(format!("disk.readonly: {} is not mounted in {}", volume.inside, target.name())));
         }
         for namespace in mounts {
             match namespace.forbid_writing(Path::new(&volume.inside)) {
-                Err(error) if error.downcast_ref() == Some(&Errno::EBUSY) => return Err(busy(site, volume)),
+                Err(error) if error.downcast_ref() == Some(&Errno::EBUSY) => return Err(busy(target, volume)),
                 other => other?,
             }
         }
@@ -45,22 +45,22 @@ impl Readonly {
     }
 }
 
-fn busy(site: &Site<'_>, volume: &Volume) -> anyhow::Error {
+fn busy(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Error {
     let device = volume.mounts().and_then(|mounts| mounts.device_of(&volume.dir));
-    let holders = device.map(|device| open_for_writing(&site.container.pids(), device)).unwrap_or_default();
+    let holders = device.map(|device| open_for_writing(&target.container.pids(), device)).unwrap_or_default();
     let who = holders.first().map_or_else(|| "a process".to_owned(), ToString::to_string);
     usage(format!(
         "disk.readonly: {} of {} cannot be made read-only: {who} has a file there open for writing: stop it first, or use \
          disk.fs-error",
         volume.inside,
-        site.name()
+        target.name()
     ))
 }
 
 impl Effect for Readonly {
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let volume = Volume::of("disk.readonly", &self.path, site)?;
-        match volume.write(site, PROBE_BYTES)? {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let volume = Volume::of("disk.readonly", &self.path, target)?;
+        match volume.write(target, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
             Err(said) => {
                 Err(usage(format!("disk.readonly: nothing can be written to {} as it is: {said}", volume.inside)))
@@ -68,16 +68,16 @@ impl Effect for Readonly {
         }
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let volume = Volume::of("disk.readonly", &self.path, site)?;
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let volume = Volume::of("disk.readonly", &self.path, target)?;
         // It goes with the container's namespace: nothing of it outlives the lab.
         self.volume = Some(volume.clone());
-        Self::forbid_writing(site, &volume)
+        Self::forbid_writing(target, &volume)
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
-        match volume.write(site, PROBE_BYTES)? {
+        match volume.write(target, PROBE_BYTES)? {
             Ok(()) => bail!("{PROBE_BYTES} bytes could still be written to {}", volume.inside),
             Err(said) => match line_with(&said, &["Read-only file system"]) {
                 Some(line) => Ok(line.to_owned()),
@@ -86,9 +86,9 @@ impl Effect for Readonly {
         }
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
-        Ok(match volume.write(site, PROBE_BYTES)? {
+        Ok(match volume.write(target, PROBE_BYTES)? {
             Ok(()) => {
                 let instead = format!("{PROBE_BYTES} bytes could be written to {}", volume.inside);
                 Lasted::lost(Keeper::Container, instead)
@@ -101,31 +101,31 @@ impl Effect for Readonly {
     }
 
     /// Makes the mount writable in each namespace that exists now. Root in the container may have done that already.
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let Some(volume) = &self.volume else { return Ok(()) };
-        if site.container.outage().is_some_and(|outage| !outage.frozen) {
+        if target.container.outage().is_some_and(|outage| !outage.frozen) {
             return Ok(()); // when it is started again, the mount is new
         }
-        for namespace in Self::mounts(site, volume)? {
+        for namespace in Self::mounts(target, volume)? {
             namespace.allow_writing(Path::new(&volume.inside))?;
         }
         Ok(())
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
-        if let Some(outage) = site.container.outage() {
+        if let Some(outage) = target.container.outage() {
             return Ok(format!("{outage}; nothing keeps it from writing to {} any more", volume.inside));
         }
-        match volume.write(site, PROBE_BYTES)? {
+        match volume.write(target, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
             Err(said) => bail!("{PROBE_BYTES} bytes could not be written to {}: {said}", volume.inside),
         }
     }
 
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match &self.volume {
-            Some(volume) => Self::forbid_writing(site, volume),
+            Some(volume) => Self::forbid_writing(target, volume),
             None => Ok(()),
         }
     }

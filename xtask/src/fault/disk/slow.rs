@@ -8,7 +8,7 @@ use nix::sys::statvfs::statvfs;
 use super::volume::Volume;
 use crate::error::Error;
 use crate::fault::effect::usage;
-use crate::fault::effect::{Effect, Keeper, Lasted, Site};
+use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::host::cgroup::throttle_problem;
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
@@ -68,21 +68,21 @@ impl Slow {
 
     /// Has a program in the container write and read past the page cache, and returns both times. They are measured in the container:
     /// entering it takes longer than the disk does on a host with slow system calls.
-    fn pass(&self, site: &Site<'_>, volume: &Volume) -> anyhow::Result<Passage> {
+    fn pass(&self, target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Passage> {
         let (bytes, shortest) = self.watched();
         let deadline = shortest * 2 + PATIENCE.scaled();
         // What must be allocated and written down beside the data is done before the clock starts.
-        self.timed(site, volume, r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" conv=fsync"#)?;
+        self.timed(target, volume, r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" conv=fsync"#)?;
         let writing =
-            self.timed(site, volume, r#"dd if=/dev/zero of="$1" bs="$2" count="$3" conv=notrunc oflag=direct"#)?;
-        let reading = self.timed(site, volume, r#"dd if="$1" of=/dev/null bs="$2" count="$3" iflag=direct"#)?;
-        site.exec_within(&["rm", "-f", &volume.probe()], deadline)?;
+            self.timed(target, volume, r#"dd if=/dev/zero of="$1" bs="$2" count="$3" conv=notrunc oflag=direct"#)?;
+        let reading = self.timed(target, volume, r#"dd if="$1" of=/dev/null bs="$2" count="$3" iflag=direct"#)?;
+        target.exec_within(&["rm", "-f", &volume.probe()], deadline)?;
         Ok(Passage { bytes, writing, reading })
     }
 
     /// Runs a script in the container, and returns the time that it took. Arguments: the probe's path, the size of a block in bytes, the
     /// number of blocks.
-    fn timed(&self, site: &Site<'_>, volume: &Volume, script: &'static str) -> anyhow::Result<Duration> {
+    fn timed(&self, target: &FaultTarget<'_>, volume: &Volume, script: &'static str) -> anyhow::Result<Duration> {
         let (bytes, shortest) = self.watched();
         let script = compose!(
             Shell,
@@ -91,7 +91,7 @@ impl Slow {
         );
         let (block, blocks) = (BLOCK_BYTES.to_string(), (bytes / BLOCK_BYTES).to_string());
         let argv = ["/bin/sh", "-ec", script.as_script(), "probe", &volume.probe(), &block, &blocks];
-        let output = site.exec_within(&argv, shortest * 2 + PATIENCE.scaled())?;
+        let output = target.exec_within(&argv, shortest * 2 + PATIENCE.scaled())?;
         let took = output.stdout.text().ok().and_then(|text| time_between(&text));
         match took {
             Some(took) if !output.timed_out && output.status == 0 => Ok(took),
@@ -129,12 +129,12 @@ impl Effect for Slow {
         Err(Error::Host { problem: format!("disk.slow: {problem}"), help: help.into() }.into())
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        let volume = Volume::on_device("disk.slow", &self.path, site)?;
-        if let Some(outage) = site.container.outage() {
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        let volume = Volume::on_device("disk.slow", &self.path, target)?;
+        if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        if let Some(bound) = site.container.cgroup().device_bound(volume.device()?.number) {
+        if let Some(bound) = target.container.cgroup().device_bound(volume.device()?.number) {
             let message = format!(
                 "disk.slow: {} is slowed to {} kilobytes a second already: heal that fault first",
                 volume.inside,
@@ -152,12 +152,12 @@ impl Effect for Slow {
             );
             return Err(usage(message));
         }
-        let mut last = self.pass(site, &volume)?;
+        let mut last = self.pass(target, &volume)?;
         for _ in 1..ROUNDS {
             if self.is_fast(&last) {
                 break;
             }
-            last = self.pass(site, &volume)?;
+            last = self.pass(target, &volume)?;
         }
         if !self.is_fast(&last) {
             let problem = format!("disk.slow: {} is hardly faster now: {last}", volume.inside);
@@ -167,23 +167,23 @@ impl Effect for Slow {
         Ok(last.to_string())
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let volume = Volume::on_device("disk.slow", &self.path, site)?;
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let volume = Volume::on_device("disk.slow", &self.path, target)?;
         let device = volume.device()?.number;
         // The bound goes with the slot's control groups, which the guard has in its ledger.
         self.done = Some((volume, device));
-        site.container.cgroup().slow_device(device, self.bytes_per_second())
+        target.container.cgroup().slow_device(device, self.bytes_per_second())
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
-        let mut passage = self.pass(site, volume)?;
+        let mut passage = self.pass(target, volume)?;
         // A group that has just got its bound may still have a rest of what it had saved up.
         for _ in 1..ROUNDS {
             if self.is_slow(&passage) {
                 break;
             }
-            passage = self.pass(site, volume)?;
+            passage = self.pass(target, volume)?;
         }
         if !self.is_slow(&passage) {
             let (_, shortest) = self.watched();
@@ -193,38 +193,38 @@ impl Effect for Slow {
     }
 
     /// Repeats the proof by writing alone, which is enough: metadata written beside the data makes a slow disk only slower.
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some((volume, device)) = &self.done else { bail!("the fault was not injected") };
         if volume.device().is_ok_and(|now| now.number != *device) {
             return Ok(Lasted::over(format!("{} was mounted on another device", volume.inside)));
         }
         let (bytes, shortest) = self.watched();
         let script = r#"rm -f "$1"; dd if=/dev/zero of="$1" bs="$2" count="$3" oflag=direct; rm -f "$1""#;
-        let took = self.timed(site, volume, script)?;
+        let took = self.timed(target, volume, script)?;
         let seen = format!("{bytes} bytes were written to {} in {} ms", volume.inside, took.as_millis());
         let is_slow = took * 10 >= shortest * 7;
         let proof = if is_slow { Ok(seen) } else { Err(anyhow::anyhow!(seen)) };
-        Lasted::proved(proof, Keeper::Host, || site.container.cgroup().slows_device(*device))
+        Lasted::proved(proof, Keeper::Host, || target.container.cgroup().slows_device(*device))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let Some((volume, device)) = &self.done else { return Ok(()) };
-        site.container.cgroup().free_device(*device)?;
+        target.container.cgroup().free_device(*device)?;
         // Another fault may have mounted the volume anew, on another device.
         match volume.device() {
-            Ok(now) if now.number != *device => site.container.cgroup().free_device(now.number),
+            Ok(now) if now.number != *device => target.container.cgroup().free_device(now.number),
             _ => Ok(()),
         }
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let begun = Instant::now();
         loop {
-            if let Some(outage) = site.container.outage() {
+            if let Some(outage) = target.container.outage() {
                 return Ok(format!("{outage}; nothing slows {} any more", volume.inside));
             }
-            let passage = self.pass(site, volume)?;
+            let passage = self.pass(target, volume)?;
             if self.is_fast(&passage) {
                 return Ok(passage.to_string());
             }
@@ -235,10 +235,10 @@ impl Effect for Slow {
     }
 
     /// Limits the device again: a start of the container makes its cgroup anew.
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let Some((volume, device)) = &mut self.done else { return Ok(()) };
         *device = volume.device()?.number;
-        site.container.cgroup().slow_device(*device, u64::from(self.kilobytes_per_second) * 1000)
+        target.container.cgroup().slow_device(*device, u64::from(self.kilobytes_per_second) * 1000)
     }
 }
 

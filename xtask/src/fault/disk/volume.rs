@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use crate::fault::effect::Site;
+use crate::fault::effect::FaultTarget;
 use crate::fault::effect::usage;
 use crate::host::ext4::LoopDevice;
 use crate::host::mountns::MountNamespace;
@@ -34,22 +34,22 @@ impl Volume {
     ///
     /// # Errors
     /// When the path lies on no volume; the message names the volumes that there are.
-    pub fn of(fault: &str, path: &str, site: &Site<'_>) -> anyhow::Result<Self> {
-        let volumes = &site.container.machine().template.volumes;
+    pub fn of(fault: &str, path: &str, target: &FaultTarget<'_>) -> anyhow::Result<Self> {
+        let volumes = &target.container.machine().template.volumes;
         let holds =
             |volume: &str| path.strip_prefix(volume).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let found = volumes.iter().enumerate().find(|(_, volume)| holds(&volume.path));
         let Some((index, volume)) = found else {
             let known: Vec<&str> = volumes.iter().map(|volume| volume.path.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(usage(format!("{fault}: {path} of {} lies on no volume; its volumes: {known}", site.name())));
+            return Err(usage(format!("{fault}: {path} of {} lies on no volume; its volumes: {known}", target.name())));
         };
         Ok(Self {
             inside: volume.path.clone(),
-            dir: site.container.volume_dir(index),
-            image: site.container.volume_image(index),
+            dir: target.container.volume_dir(index),
+            image: target.container.volume_image(index),
             kind: volume.kind,
-            guard: site.lab.guard().pid().context("the lab's guard is gone")?,
+            guard: target.lab.guard().pid().context("the lab's guard is gone")?,
         })
     }
 
@@ -57,15 +57,15 @@ impl Volume {
     ///
     /// # Errors
     /// When the volume lies in memory.
-    pub fn on_device(fault: &str, path: &str, site: &Site<'_>) -> anyhow::Result<Self> {
-        let volume = Self::of(fault, path, site)?;
+    pub fn on_device(fault: &str, path: &str, target: &FaultTarget<'_>) -> anyhow::Result<Self> {
+        let volume = Self::of(fault, path, target)?;
         match volume.kind {
             VolumeKind::Ext4 => Ok(volume),
             VolumeKind::Tmpfs => {
                 let message = format!(
                     "{fault}: the volume {} of {} lies in memory: choose one whose `kind` is \"ext4\"",
                     volume.inside,
-                    site.name()
+                    target.name()
                 );
                 Err(usage(message))
             }
@@ -93,10 +93,10 @@ impl Volume {
     }
 
     /// Has a program in the container write this many bytes to the volume; the inner error is the program's output.
-    pub fn write(&self, site: &Site<'_>, bytes: u64) -> anyhow::Result<Result<(), String>> {
+    pub fn write(&self, target: &FaultTarget<'_>, bytes: u64) -> anyhow::Result<Result<(), String>> {
         const SCRIPT: &str = r#"dd if=/dev/zero of="$1" bs=4096 count="$2"; status=$?; rm -f "$1"; exit $status"#;
         let blocks = bytes.div_ceil(4096).to_string();
-        let output = site.exec(&["/bin/sh", "-c", SCRIPT, "probe", &self.probe(), &blocks])?;
+        let output = target.exec(&["/bin/sh", "-c", SCRIPT, "probe", &self.probe(), &blocks])?;
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 }

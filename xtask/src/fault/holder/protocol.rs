@@ -119,8 +119,8 @@ mod tests {
         let error = Refusal::of(&usage).into_error();
         assert_eq!(Error::exit_code(&error), crate::error::EXIT_USAGE);
         assert_eq!(error.to_string(), "service.stop on app: no such unit");
-        let other = Refusal::of(&anyhow!("it does not bite").context("net.isolate on app")).into_error();
+        let other = Refusal::of(&anyhow!("it takes no effect").context("net.isolate on app")).into_error();
         assert_eq!(Error::exit_code(&other), crate::error::EXIT_INFRASTRUCTURE);
-        assert_eq!(other.to_string(), "net.isolate on app: it does not bite");
+        assert_eq!(other.to_string(), "net.isolate on app: it takes no effect");
     }
 }

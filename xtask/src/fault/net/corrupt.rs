@@ -7,7 +7,7 @@ use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::Seen;
 use super::tally::{Happens, Tally};
-use crate::fault::effect::Site;
+use crate::fault::effect::FaultTarget;
 use crate::host::netns::bad_udp_checksums;
 
 /// A byte of a packet is another one; its receiver finds the checksum wrong, and drops it.
@@ -22,17 +22,17 @@ impl Corrupt {
     }
 
     /// Returns the number of packets with a wrong checksum, as the container's kernel counts them.
-    fn refused(site: &Site<'_>) -> anyhow::Result<u64> {
-        bad_udp_checksums(site.container.init_pid()?).context("counting wrong checksums")
+    fn refused(target: &FaultTarget<'_>) -> anyhow::Result<u64> {
+        bad_udp_checksums(target.container.init_pid()?).context("counting wrong checksums")
     }
 
     /// Observes that packets are missing, and that the container's kernel has refused some for their checksum meanwhile.
-    fn refuses(site: &Site<'_>, observe: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
-        let before = Self::refused(site)?;
+    fn refuses(target: &FaultTarget<'_>, observe: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
+        let before = Self::refused(target)?;
         let seen = observe()?;
-        match Self::refused(site)?.saturating_sub(before) {
+        match Self::refused(target)?.saturating_sub(before) {
             0 => bail!("{seen}, but none for its checksum"),
-            refused => Ok(format!("{seen}; {} has refused {refused} for their checksum", site.name())),
+            refused => Ok(format!("{seen}; {} has refused {refused} for their checksum", target.name())),
         }
     }
 }
@@ -48,25 +48,25 @@ impl LinkDamage for Corrupt {
         vec![Means::Helper(Helper::that_changes("corrupt", &[("--percent", self.percent.into())]))]
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        let refused = Self::refused(site)?;
-        let seen = self.tally.before(site)?;
-        Ok(format!("{seen}, {} with a wrong checksum", Self::refused(site)?.saturating_sub(refused)))
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        let refused = Self::refused(target)?;
+        let seen = self.tally.before(target)?;
+        Ok(format!("{seen}, {} with a wrong checksum", Self::refused(target)?.saturating_sub(refused)))
     }
 
-    fn bites(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        Self::refuses(site, || self.tally.bites(site))
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        Self::refuses(target, || self.tally.verify_effect(target))
     }
 
-    fn bites_once(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        Self::refuses(site, || self.tally.bites_once(site))
+    fn verify_effect_once(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        Self::refuses(target, || self.tally.verify_effect_once(target))
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
-        let before = Self::refused(site)?;
-        let seen = self.tally.passes(site)?;
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        let before = Self::refused(target)?;
+        let seen = self.tally.passes(target)?;
         // Others may lose some still.
-        Ok(match (seen, Self::refused(site)?.saturating_sub(before)) {
+        Ok(match (seen, Self::refused(target)?.saturating_sub(before)) {
             (Ok(seen), 0) => Ok(format!("{seen}, none for its checksum")),
             (Ok(seen), refused) => Err(format!("{seen}, {refused} for their checksum")),
             (Err(problem), _) => Err(problem),

@@ -8,10 +8,10 @@ use super::helper::Helper;
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, in_rounds, ms, side_by_side};
-use crate::fault::effect::Site;
+use crate::fault::effect::FaultTarget;
 use crate::host::patience::Deadline;
+use crate::host::probe_packets::{Arrivals, PAYLOAD_BYTES_MIN};
 use crate::host::tc::Qdisc;
-use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
 
 /// Number of packets that are timed at once: enough for a mean that jitter does not spoil.
 const KNOCKS: usize = 8;
@@ -71,9 +71,9 @@ impl Delay {
     }
 
     /// The round trips of each peer, compared with those before; the error says which one did not become longer.
-    fn compare(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
+    fn compare(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let measured =
-            side_by_side(&self.before, |(peer, _)| peer.knock_times(site, KNOCKS, site.within(self.patience())))?;
+            side_by_side(&self.before, |(peer, _)| peer.knock_times(target, KNOCKS, target.within(self.patience())))?;
         Ok(all_of(self.before.iter().zip(measured).map(|((peer, before), times)| {
             let Some(after) = Trips::of(&times) else {
                 return Err(format!("only {} of {KNOCKS} packets from {} were answered", times.len(), peer.name()));
@@ -88,9 +88,9 @@ impl Delay {
     }
 
     /// Packets that wait and packets that overtake them, from each peer; the error says where they are not seen.
-    fn overtakers(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
+    fn overtakers(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let send = |(peer, _): &(Peer, Trips)| {
-            let sent = peer.lane(site, None)?.send(REORDERED, PAYLOAD_BYTES_MIN, site.within(self.patience()));
+            let sent = peer.lane(target, None)?.send(REORDERED, PAYLOAD_BYTES_MIN, target.within(self.patience()));
             sent.with_context(|| format!("sending packets from {}", peer.name()))
         };
         let sent = side_by_side(&self.before, send)?;
@@ -102,14 +102,14 @@ impl Delay {
     }
 
     /// Observes packets once; the inner error names the deviation.
-    fn look(&self, site: &Site<'_>, means: &Means) -> anyhow::Result<Seen> {
+    fn look(&self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<Seen> {
         // Packets that the helper has ever held back.
         let queued = || -> anyhow::Result<Option<u64>> {
             let Some(helper) = means.helper() else { return Ok(None) };
-            Ok(Some(helper.state(site)?.map_or(0, |state| state.seen)))
+            Ok(Some(helper.state(target)?.map_or(0, |state| state.seen)))
         };
         let before = queued()?;
-        let seen = if self.reorder_percent > 0 { self.overtakers(site)? } else { self.compare(site)? };
+        let seen = if self.reorder_percent > 0 { self.overtakers(target)? } else { self.compare(target)? };
         Ok(match seen {
             // A slow machine answers late as well.
             Ok(seen) if before.is_some() && queued()? == before => Err(format!("{seen}, but no packet was held back")),
@@ -163,10 +163,10 @@ impl LinkDamage for Delay {
         vec![Means::Helper(Helper::that_holds("delay", &numbers)), Means::queue(netem)]
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        for peer in Peer::of(site)? {
-            let times = peer.knock_times(site, KNOCKS, PATIENCE.scaled())?;
-            let trips = Trips::of(&times).with_context(|| format!("{} does not answer reliably", site.name()))?;
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        for peer in Peer::of(target)? {
+            let times = peer.knock_times(target, KNOCKS, PATIENCE.scaled())?;
+            let trips = Trips::of(&times).with_context(|| format!("{} does not answer reliably", target.name()))?;
             self.before.push((peer, trips));
         }
         let trip =
@@ -174,16 +174,16 @@ impl LinkDamage for Delay {
         Ok(self.before.iter().map(trip).collect::<Vec<_>>().join(", "))
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        in_rounds(ROUNDS, || self.look(site, means))
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        in_rounds(ROUNDS, || self.look(target, means))
     }
 
-    fn bites_once(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        self.look(site, means)?.map_err(anyhow::Error::msg)
+    fn verify_effect_once(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        self.look(target, means)?.map_err(anyhow::Error::msg)
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
-        let measured = side_by_side(&self.before, |(peer, _)| peer.knock_times(site, KNOCKS, self.patience()))?;
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        let measured = side_by_side(&self.before, |(peer, _)| peer.knock_times(target, KNOCKS, self.patience()))?;
         let mut seen = Vec::new();
         for ((peer, before), times) in self.before.iter().zip(measured) {
             let trip = format!("a round trip from {}", peer.name());
@@ -193,7 +193,7 @@ impl LinkDamage for Delay {
                 }
                 Some(after) => return Ok(Err(format!("{trip} still takes {}", ms(after.middle)))),
                 // Whoever is cut off itself hears nothing, and that is another fault's affair.
-                None if !peer.is_there(site)? => {}
+                None if !peer.is_there(target)? => {}
                 None => return Ok(Err(format!("{trip} still has no end"))),
             }
         }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, bail};
 
 use super::peer::{Network, network_of};
-use crate::fault::effect::{Keeper, Site};
+use crate::fault::effect::{FaultTarget, Keeper};
 use crate::host::iptables;
 use crate::host::netns::NetworkPlace;
 use crate::host::nft::Table;
@@ -100,19 +100,19 @@ impl Filter {
         Self { kernel, ..self }
     }
 
-    fn network<'a>(&self, site: &Site<'a>) -> anyhow::Result<Network<'a>> {
+    fn network<'a>(&self, target: &FaultTarget<'a>) -> anyhow::Result<Network<'a>> {
         Ok(match self.lies {
-            Lies::OnBridge | Lies::AtPort => Network::Lab(site.lab.network()),
-            Lies::Inside => Network::Container(network_of(site.container)?),
+            Lies::OnBridge | Lies::AtPort => Network::Lab(target.lab.network()),
+            Lies::Inside => Network::Container(network_of(target.container)?),
         })
     }
 
     /// Returns that place for others. Nobody holds a container's network beside its processes: it would live on without
     /// them.
-    fn place(&self, site: &Site<'_>) -> anyhow::Result<NetworkPlace> {
+    fn place(&self, target: &FaultTarget<'_>) -> anyhow::Result<NetworkPlace> {
         match self.lies {
-            Lies::OnBridge | Lies::AtPort => site.lab.network().place(),
-            Lies::Inside => NetworkPlace::of_process(site.container.init_pid()?),
+            Lies::OnBridge | Lies::AtPort => target.lab.network().place(),
+            Lies::Inside => NetworkPlace::of_process(target.container.init_pid()?),
         }
     }
 
@@ -153,8 +153,8 @@ impl Filter {
     ///
     /// # Errors
     /// When nft cannot be asked.
-    pub fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
-        let (network, name) = (self.network(site)?, self.name(site));
+    pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
+        let (network, name) = (self.network(target)?, self.name(target));
         match self.way() {
             Way::Nft(family) => Table { family, name: &name }.exists(&network),
             Way::Iptables { table, hook, .. } => chain_of(table, hook, name).exists(&network),
@@ -175,9 +175,9 @@ impl Filter {
     ///
     /// # Errors
     /// With what nft or iptables said.
-    pub fn make(&mut self, site: &Site<'_>, rules: Rules) -> anyhow::Result<()> {
-        self.note(site)?;
-        let (network, name) = (self.network(site)?, self.name(site));
+    pub fn make(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
+        self.note(target)?;
+        let (network, name) = (self.network(target)?, self.name(target));
         match self.way() {
             Way::Nft(family) => Table { family, name: &name }.make(&network, &rules.nft),
             Way::Iptables { program, table, hook } => {
@@ -191,26 +191,26 @@ impl Filter {
     ///
     /// # Errors
     /// With what nft or iptables said.
-    pub fn make_again(&mut self, site: &Site<'_>, rules: Rules) -> anyhow::Result<()> {
-        let (network, name) = (self.network(site)?, self.name(site));
+    pub fn make_again(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
+        let (network, name) = (self.network(target)?, self.name(target));
         match self.way() {
             Way::Nft(family) => Table { family, name: &name }.delete(&network)?,
             Way::Iptables { table, hook, .. } => chain_of(table, hook, name).delete(&network)?,
         }
-        self.make(site, rules)
+        self.make(target, rules)
     }
 
     /// Writes down how it is taken back.
     ///
     /// # Errors
     /// When the guard is gone.
-    pub fn note(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let (network, name) = (self.place(site)?, self.name(site));
+    pub fn note(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let (network, name) = (self.place(target)?, self.name(target));
         let undo = match self.way() {
             Way::Nft(family) => Undo::DeleteTable { network, family: family.to_owned(), table: name },
             Way::Iptables { table, hook, .. } => Undo::DeleteChain { network, chain: chain_of(table, hook, name) },
         };
-        site.note(vec![undo.clone()])?;
+        target.note(vec![undo.clone()])?;
         if !self.undo.contains(&undo) {
             self.undo.push(undo);
         }
@@ -221,8 +221,8 @@ impl Filter {
     ///
     /// # Errors
     /// When it is still there.
-    pub fn take_back(&self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.undo(self.undo.clone())
+    pub fn take_back(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        target.undo(self.undo.clone())
     }
 
     /// Observes that packets are missing. A machine that is slow, or that another fault cuts off, misses them as well: they
@@ -230,18 +230,22 @@ impl Filter {
     ///
     /// # Errors
     /// Those of `observe`; when nothing was dropped.
-    pub fn drops(&self, site: &Site<'_>, observe: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
-        let before = self.packets(site)?;
+    pub fn drops(
+        &self,
+        target: &FaultTarget<'_>,
+        observe: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<String> {
+        let before = self.packets(target)?;
         let seen = observe()?;
-        match self.packets(site)?.saturating_sub(before) {
+        match self.packets(target)?.saturating_sub(before) {
             0 => bail!("{seen}, but no packet was dropped"),
             1 => Ok(format!("{seen}; 1 packet dropped")),
             dropped => Ok(format!("{seen}; {dropped} packets dropped")),
         }
     }
 
-    fn packets(&self, site: &Site<'_>) -> anyhow::Result<u64> {
-        let (network, name) = (self.network(site)?, self.name(site));
+    fn packets(&self, target: &FaultTarget<'_>) -> anyhow::Result<u64> {
+        let (network, name) = (self.network(target)?, self.name(target));
         match self.way() {
             Way::Nft(family) => Table { family, name: &name }.packets(&network),
             Way::Iptables { program, table, hook } => chain_of(table, hook, name).packets(program, &network),
@@ -249,8 +253,8 @@ impl Filter {
     }
 
     /// Returns its name, from the container's port.
-    pub fn name(&self, site: &Site<'_>) -> String {
-        format!("{}_{}", self.fault.replace(['.', '-'], "_"), site.container.machine().port())
+    pub fn name(&self, target: &FaultTarget<'_>) -> String {
+        format!("{}_{}", self.fault.replace(['.', '-'], "_"), target.container.machine().port())
     }
 }
 

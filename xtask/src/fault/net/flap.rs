@@ -10,13 +10,13 @@ use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, answers, ms, present, side_by_side};
-use crate::fault::effect::{Keeper, Lasted, Site};
+use crate::fault::effect::{FaultTarget, Keeper, Lasted};
 use crate::host::iptables::UNDELAYED;
 use crate::host::netns::NetworkNamespace;
 use crate::host::nft::Table;
 use crate::host::patience::Deadline;
+use crate::host::probe_packets::Arrivals;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
-use crate::host::volley::Arrivals;
 
 const FAMILY: &str = "bridge";
 
@@ -52,10 +52,10 @@ impl Contact {
     ///
     /// # Errors
     /// When the guard is gone, or the lab's network cannot be entered.
-    pub fn start(&mut self, site: &Site<'_>, rules: Rules) -> anyhow::Result<()> {
-        self.filter.note(site)?;
-        let network = NetworkNamespace::open(&site.lab.network().path())?;
-        let (table, rules, down, up) = (self.filter.name(site), rules.nft, self.down, self.up);
+    pub fn start(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
+        self.filter.note(target)?;
+        let network = NetworkNamespace::open(&target.lab.network().path())?;
+        let (table, rules, down, up) = (self.filter.name(target), rules.nft, self.down, self.up);
         self.flapper = Some(Flapper::start(Work { network, table, rules, down, up })?);
         Ok(())
     }
@@ -64,11 +64,11 @@ impl Contact {
     ///
     /// # Errors
     /// When they are still there.
-    pub fn stop(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    pub fn stop(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         if let Some(flapper) = self.flapper.take() {
             let _ = flapper.stop(); // one that had ended before was told by then
         }
-        self.filter.take_back(site)
+        self.filter.take_back(target)
     }
 
     /// Tells whether the thread runs.
@@ -146,12 +146,12 @@ impl Flap {
 
     fn watch(
         &self,
-        site: &Site<'_>,
+        target: &FaultTarget<'_>,
         peer: &Peer,
         deadline: Duration,
         enough: impl FnMut(&Arrivals) -> bool,
     ) -> anyhow::Result<Arrivals> {
-        let mut lane = peer.lane(site, Some(UNDELAYED))?;
+        let mut lane = peer.lane(target, Some(UNDELAYED))?;
         let mut seen = lane.watch(self.pace(), deadline, enough).context("watching packets")?;
         lane.listen(&mut seen, peer.quiet()).context("watching packets")?;
         Ok(seen)
@@ -177,16 +177,16 @@ impl LinkDamage for Flap {
         (chain("prerouting", &from) + chain("postrouting", &to)).into()
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        self.peers = Peer::of(site)?;
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        self.peers = Peer::of(target)?;
         Ok(answers(&self.peers))
     }
 
-    fn bites(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        let deadline = site.within(self.down * 2 + self.up + SLACK.scaled());
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        let deadline = target.within(self.down * 2 + self.up + SLACK.scaled());
         // A cut, and the end of it.
         let enough = |seen: &Arrivals| self.is_cut(seen.longest_cut());
-        let seen = side_by_side(&self.peers, |peer| self.watch(site, peer, deadline, enough))?;
+        let seen = side_by_side(&self.peers, |peer| self.watch(target, peer, deadline, enough))?;
         let seen = all_of(self.peers.iter().zip(seen).map(|(peer, seen)| {
             let (name, cut) = (peer.name(), seen.longest_cut());
             if self.is_cut(cut) {
@@ -198,10 +198,10 @@ impl LinkDamage for Flap {
         seen.map_err(anyhow::Error::msg)
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
         let watched = (self.up + WATCH_MIN).min(WATCH_MAX);
-        let present = present(site, &self.peers)?;
-        let seen = side_by_side(&present, |peer| self.watch(site, peer, watched, |_| false))?;
+        let present = present(target, &self.peers)?;
+        let seen = side_by_side(&present, |peer| self.watch(target, peer, watched, |_| false))?;
         Ok(all_of(present.iter().zip(seen).map(|(peer, seen)| {
             let (name, silence) = (peer.name(), seen.longest_silence());
             if self.is_cut(silence) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::peer::ms;
-use crate::fault::effect::{Keeper, Lasted, Site};
+use crate::fault::effect::{FaultTarget, Keeper, Lasted};
 use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;
 use crate::host::iptables::{QueueRules, Stage, queue_rules};
@@ -63,38 +63,38 @@ impl Helper {
     }
 
     /// Returns the queue's number, one for each container and stage: only one fault can hold packets back.
-    fn queue(&self, site: &Site<'_>) -> u16 {
-        self.stage.queue(site.container.machine().octet)
+    fn queue(&self, target: &FaultTarget<'_>) -> u16 {
+        self.stage.queue(target.container.machine().octet)
     }
 
     /// Tells whether packets are handed to a process at its place, this one or another.
     ///
     /// # Errors
     /// When iptables cannot be asked.
-    pub fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
-        Ok(!queue_rules(site.lab.network(), self.queue(site))?.is_empty())
+    pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
+        Ok(!queue_rules(target.lab.network(), self.queue(target))?.is_empty())
     }
 
     /// Returns true if its process runs and packets are handed to it.
     ///
     /// # Errors
     /// When iptables cannot be asked.
-    pub fn is_at_work(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+    pub fn is_at_work(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         let runs = self.process.as_ref().is_some_and(|process| process.exited().is_none());
-        Ok(runs && self.exists(site)?)
+        Ok(runs && self.exists(target)?)
     }
 
     /// Starts it, and hands it the packets.
     ///
     /// # Errors
     /// When it does not read its queue.
-    pub fn start(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        let (network, machine, queue) = (site.lab.network(), site.container.machine(), self.queue(site));
+    pub fn start(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        let (network, machine, queue) = (target.lab.network(), target.container.machine(), self.queue(target));
         let undo = vec![
             Undo::DeleteQueueRules { network: network.place()?, queue },
-            Undo::KillCgroup { name: self.cgroup(site) },
+            Undo::KillCgroup { name: self.cgroup(target) },
         ];
-        site.note(undo.clone())?;
+        target.note(undo.clone())?;
         self.undo = undo;
         // By its process: the file may have been built anew meanwhile.
         let engine = format!("/proc/{}/exe", std::process::id());
@@ -104,22 +104,22 @@ impl Helper {
         argv.extend(self.numbers.iter().flat_map(|(option, number)| [(*option).to_owned(), number.to_string()]));
         let log = machine.log_dir().join(format!("{}.log", self.kind));
         let spawn = Spawn {
-            name: self.process_name(site),
+            name: self.process_name(target),
             argv,
             environment: vec![patience::variable()],
             log: log.clone(),
             filtered: None,
         };
-        let process = site.lab.guard().spawn(spawn)?;
-        self.wait_until_it_reads(site, &process, &log)?;
+        let process = target.lab.guard().spawn(spawn)?;
+        self.wait_until_it_reads(target, &process, &log)?;
         self.process = Some(process);
         let (port, address) = (machine.port(), machine.address());
         QueueRules { queue, stage: self.stage, bridge: BRIDGE, port: &port, address }.insert(network)
     }
 
-    fn wait_until_it_reads(&self, site: &Site<'_>, process: &Process, log: &Path) -> anyhow::Result<()> {
+    fn wait_until_it_reads(&self, target: &FaultTarget<'_>, process: &Process, log: &Path) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while self.state(site)?.is_none() {
+        while self.state(target)?.is_none() {
             let said = || std::fs::read_to_string(log).unwrap_or_default();
             if let Some(end) = process.exited() {
                 bail!("the process that packets are handed to {end}: {}", said().trim());
@@ -140,26 +140,26 @@ impl Helper {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn state(&self, site: &Site<'_>) -> anyhow::Result<Option<QueueState>> {
-        netqueue::state(site.lab.network(), self.queue(site))
+    pub fn state(&self, target: &FaultTarget<'_>) -> anyhow::Result<Option<QueueState>> {
+        netqueue::state(target.lab.network(), self.queue(target))
     }
 
     /// Takes the packets from it and ends it; what it holds goes on.
     ///
     /// # Errors
     /// When it is still there.
-    pub fn stop(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    pub fn stop(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // The rules first: what the helper then still holds goes on when it is told to end.
         let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
-        site.undo(vec![first.clone()])?;
+        target.undo(vec![first.clone()])?;
         if self.process.take().is_some() {
-            self.passed = self.state(site)?.map_or(0, |state| state.passed);
+            self.passed = self.state(target)?.map_or(0, |state| state.passed);
         }
-        for process in Running::find(&Tree::named(&self.cgroup(site)), "netqueue") {
+        for process in Running::find(&Tree::named(&self.cgroup(target)), "netqueue") {
             process.tell_to_end()?;
             let _ = process.wait_for_end(DEADLINE.scaled()); // the next step kills it
         }
-        site.undo(rest.to_vec())
+        target.undo(rest.to_vec())
     }
 
     /// Loss of the fault where its process has ended by itself.
@@ -177,11 +177,11 @@ impl Helper {
         }
     }
 
-    fn process_name(&self, site: &Site<'_>) -> String {
-        format!("{}.{}", site.name(), self.kind)
+    fn process_name(&self, target: &FaultTarget<'_>) -> String {
+        format!("{}.{}", target.name(), self.kind)
     }
 
-    fn cgroup(&self, site: &Site<'_>) -> String {
-        format!("{}/{}", site.lab.guard().slot().cgroup(), self.process_name(site))
+    fn cgroup(&self, target: &FaultTarget<'_>) -> String {
+        format!("{}/{}", target.lab.guard().slot().cgroup(), self.process_name(target))
     }
 }

@@ -8,7 +8,7 @@ use super::filter::{Filter, Rules, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, answers, is_down, ms, side_by_side};
-use crate::fault::effect::Site;
+use crate::fault::effect::FaultTarget;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, compose};
 
@@ -52,19 +52,19 @@ impl LinkDamage for Isolate {
         (chain("input", &from) + chain("output", &to) + chain("forward", &(from + to))).into()
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        self.peers = Peer::of(site)?;
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        self.peers = Peer::of(target)?;
         self.patience = KNOCK_FIRST.scaled();
         Ok(answers(&self.peers))
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let patience = |peer: &Peer| SILENCE.scaled().max(peer.usual() * SILENCE_TIMES);
-        means.drops(site, || {
-            let took = side_by_side(&self.peers, |peer| peer.knock(site, patience(peer)))?;
+        means.drops(target, || {
+            let took = side_by_side(&self.peers, |peer| peer.knock(target, patience(peer)))?;
             let seen = all_of(self.peers.iter().zip(took).map(|(peer, took)| match (peer.name(), took) {
                 (name, Some(took)) => {
-                    Err(format!("{name} still had an answer from {} after {}", site.name(), ms(took)))
+                    Err(format!("{name} still had an answer from {} after {}", target.name(), ms(took)))
                 }
                 (name, None) => Ok(format!("{name} had no answer for {}", ms(patience(peer)))),
             }));
@@ -72,16 +72,16 @@ impl LinkDamage for Isolate {
         })
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
         let patience = self.patience;
         self.patience = (patience * 2).min(KNOCK_LONGEST.scaled());
-        let answers = side_by_side(&self.peers, |peer| peer.knock(site, patience.max(peer.usual() * SILENCE_TIMES)))?;
+        let answers = side_by_side(&self.peers, |peer| peer.knock(target, patience.max(peer.usual() * SILENCE_TIMES)))?;
         let (answered, silent): (Vec<_>, Vec<_>) =
             self.peers.iter().zip(&answers).partition(|(_, took)| took.is_some());
         // Whoever is cut off itself hears nothing, and that is another fault's affair.
-        let silent = silent.into_iter().map(|(peer, _)| peer).find(|peer| peer.is_there(site).unwrap_or(true));
+        let silent = silent.into_iter().map(|(peer, _)| peer).find(|peer| peer.is_there(target).unwrap_or(true));
         Ok(match silent {
-            Some(silent) => Err(format!("{} has no answer from {}", silent.name(), site.name())),
+            Some(silent) => Err(format!("{} has no answer from {}", silent.name(), target.name())),
             None => {
                 let names: Vec<&str> = answered.iter().map(|(peer, _)| peer.name()).collect();
                 Ok(format!("it answers {}", names.join(" and ")))
@@ -90,13 +90,13 @@ impl LinkDamage for Isolate {
     }
 
     /// Waits for the answers themselves: being cut off is what this fault does, and no excuse for it.
-    fn healed(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let begun = Instant::now();
         loop {
-            if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+            if let Some(outage) = target.container.outage().filter(|_| is_down(target.container)) {
                 return Ok(format!("{outage}; {}", Self::GONE));
             }
-            match self.is_as_before(site, means)? {
+            match self.is_as_before(target, means)? {
                 Ok(evidence) => return Ok(evidence),
                 Err(problem) if begun.elapsed() > HEAL_DEADLINE.scaled() => {
                     bail!("{problem} after {}", ms(HEAL_DEADLINE.scaled()));

@@ -7,7 +7,7 @@ use super::filter::Rules;
 use super::means::Means;
 use super::peer::{Seen, expect_up, until_healed};
 use crate::error::Error;
-use crate::fault::effect::{Effect, Lasted, Site, usage};
+use crate::fault::effect::{Effect, FaultTarget, Lasted, usage};
 use crate::host::syntax::DeviceName;
 
 /// One kind of damage to a link: its means, and what peers observe of it.
@@ -25,13 +25,13 @@ pub trait LinkDamage: Send {
     ///
     /// # Errors
     /// When nothing could be seen of it later.
-    fn before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String>;
+    fn before(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String>;
 
     /// Makes what its rules name.
     ///
     /// # Errors
     /// When that could not be made.
-    fn prepare(&mut self, _site: &Site<'_>) -> anyhow::Result<()> {
+    fn prepare(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -40,36 +40,36 @@ pub trait LinkDamage: Send {
         Rules { nft: std::iter::empty().collect(), iptables: None }
     }
 
-    /// Observes the damage, as [`Effect::bites`].
+    /// Observes the damage, as [`Effect::verify_effect`].
     ///
     /// # Errors
     /// When there is none.
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String>;
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String>;
 
-    /// Like [`LinkDamage::bites`], where one look has to do.
+    /// Like [`LinkDamage::verify_effect`], where one look has to do.
     ///
     /// # Errors
-    /// Those of [`LinkDamage::bites`].
-    fn bites_once(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        self.bites(site, means)
+    /// Those of [`LinkDamage::verify_effect`].
+    fn verify_effect_once(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        self.verify_effect(target, means)
     }
 
     /// Looks once whether the link is as before.
     ///
     /// # Errors
     /// When it could not be tried.
-    fn is_as_before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<Seen>;
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<Seen>;
 
-    /// Observes that the damage is gone, as [`Effect::healed`].
+    /// Observes that the damage is gone, as [`Effect::verify_recovery`].
     ///
     /// # Errors
     /// When it is still there.
-    fn healed(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        until_healed(site, Self::GONE, || means.exists(site), || self.is_as_before(site, means))
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        until_healed(target, Self::GONE, || means.exists(target), || self.is_as_before(target, means))
     }
 
     /// Lets go of what it kept for the time of the damage, once that was taken back.
-    fn taken_back(&mut self, _site: &Site<'_>) {}
+    fn taken_back(&mut self, _target: &FaultTarget<'_>) {}
 
     /// Lets go of what has ended with the container's processes.
     fn restarted(&mut self) {}
@@ -111,53 +111,53 @@ impl<D: LinkDamage> Effect for LinkEffect<D> {
         Err(Error::Host { problem, help }.into())
     }
 
-    fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
-        expect_up(site)?;
+    fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        expect_up(target)?;
         let best = self.means.first().map(Means::help).filter(|_| self.chosen.get().is_some_and(|place| *place > 0));
         let (damage, means) = self.parts();
-        if let Some(taken) = means.taken(site, damage.name())? {
+        if let Some(taken) = means.taken(target, damage.name())? {
             let beside = best.map_or_else(String::new, |help| format!(", or have both: {help}"));
             return Err(usage(format!("{taken}: heal that first{beside}")));
         }
-        damage.before(site, means)
+        damage.before(target, means)
     }
 
-    fn inject(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let (damage, means) = self.parts();
-        damage.prepare(site)?;
-        means.make(site, damage.rules(&site.container.machine().port()))
+        damage.prepare(target)?;
+        means.make(target, damage.rules(&target.container.machine().port()))
     }
 
-    fn bites(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let (damage, means) = self.parts();
-        damage.bites(site, means)
+        damage.verify_effect(target, means)
     }
 
-    fn lasts(&mut self, site: &Site<'_>) -> anyhow::Result<Lasted> {
+    fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let (damage, means) = self.parts();
         if let Some(lost) = means.lost() {
             return Ok(lost);
         }
-        let proof = damage.bites_once(site, means);
-        Lasted::proved(proof, means.keeper(), || means.is_at_work(site))
+        let proof = damage.verify_effect_once(target, means);
+        Lasted::proved(proof, means.keeper(), || means.is_at_work(target))
     }
 
-    fn heal(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let (damage, means) = self.parts();
-        means.take_back(site)?;
-        damage.taken_back(site);
+        means.take_back(target)?;
+        damage.taken_back(target);
         Ok(())
     }
 
-    fn healed(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let (damage, means) = self.parts();
-        Ok(damage.healed(site, means)? + &means.passed())
+        Ok(damage.healed(target, means)? + &means.passed())
     }
 
-    fn restore(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let (damage, means) = self.parts();
         damage.restarted();
-        means.restore(site, damage.rules(&site.container.machine().port()))
+        means.restore(target, damage.rules(&target.container.machine().port()))
     }
 
     fn outlives_container(&self) -> bool {

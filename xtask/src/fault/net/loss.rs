@@ -5,7 +5,7 @@ use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::Seen;
 use super::tally::{Happens, Tally};
-use crate::fault::effect::Site;
+use crate::fault::effect::FaultTarget;
 use crate::host::iptables::UNDELAYED;
 use crate::host::syntax::{DeviceName, compose};
 
@@ -68,20 +68,20 @@ impl LinkDamage for Loss {
         chain("postrouting", &rule).into()
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        self.tally.before(site)
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        self.tally.before(target)
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        means.drops(site, || self.tally.bites(site))
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        means.drops(target, || self.tally.verify_effect(target))
     }
 
-    fn bites_once(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        means.drops(site, || self.tally.bites_once(site))
+    fn verify_effect_once(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        means.drops(target, || self.tally.verify_effect_once(target))
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
-        self.tally.healed(site)
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        self.tally.verify_recovery(target)
     }
 }
 

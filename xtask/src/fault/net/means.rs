@@ -3,7 +3,7 @@
 use super::filter::{Filter, Rules};
 use super::flap::Contact;
 use super::helper::{HELP, Helper};
-use crate::fault::effect::{Keeper, Lasted, Site};
+use crate::fault::effect::{FaultTarget, Keeper, Lasted};
 use crate::host::iptables::queue_problem;
 use crate::host::tc::{self, Qdisc};
 use crate::host::undo::Undo;
@@ -50,16 +50,16 @@ impl Means {
     ///
     /// # Errors
     /// When its tool cannot be asked.
-    pub fn taken(&self, site: &Site<'_>, fault: &str) -> anyhow::Result<Option<String>> {
+    pub fn taken(&self, target: &FaultTarget<'_>, fault: &str) -> anyhow::Result<Option<String>> {
         Ok(match self {
             Self::Filter(_) | Self::Contact(_) => {
-                self.exists(site)?.then(|| format!("{fault} is done to {} already", site.name()))
+                self.exists(target)?.then(|| format!("{fault} is done to {} already", target.name()))
             }
             Self::Helper(helper) => self
-                .exists(site)?
-                .then(|| format!("{fault}: packets to {} are {} already", site.name(), helper.treatment())),
+                .exists(target)?
+                .then(|| format!("{fault}: packets to {} are {} already", target.name(), helper.treatment())),
             Self::Queue { .. } => {
-                root_kind(site)?.map(|kind| format!("{fault}: {} has {kind} at its port already", site.name()))
+                root_kind(target)?.map(|kind| format!("{fault}: {} has {kind} at its port already", target.name()))
             }
         })
     }
@@ -68,11 +68,11 @@ impl Means {
     ///
     /// # Errors
     /// When its tool cannot be asked.
-    pub fn exists(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+    pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match self {
-            Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.exists(site),
-            Self::Helper(helper) => helper.exists(site),
-            Self::Queue { .. } => Ok(root_kind(site)?.is_some()),
+            Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.exists(target),
+            Self::Helper(helper) => helper.exists(target),
+            Self::Queue { .. } => Ok(root_kind(target)?.is_some()),
         }
     }
 
@@ -80,11 +80,11 @@ impl Means {
     ///
     /// # Errors
     /// When its tool cannot be asked.
-    pub fn is_at_work(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+    pub fn is_at_work(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match self {
             Self::Contact(contact) => Ok(contact.is_flapping()),
-            Self::Helper(helper) => helper.is_at_work(site),
-            _ => self.exists(site),
+            Self::Helper(helper) => helper.is_at_work(target),
+            _ => self.exists(target),
         }
     }
 
@@ -92,15 +92,15 @@ impl Means {
     ///
     /// # Errors
     /// With what its tool said.
-    pub fn make(&mut self, site: &Site<'_>, rules: Rules) -> anyhow::Result<()> {
+    pub fn make(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         match self {
-            Self::Filter(filter) => filter.make(site, rules),
-            Self::Contact(contact) => contact.start(site, rules),
-            Self::Helper(helper) => helper.start(site),
+            Self::Filter(filter) => filter.make(target, rules),
+            Self::Contact(contact) => contact.start(target, rules),
+            Self::Helper(helper) => helper.start(target),
             Self::Queue { qdisc, undo } => {
-                let (network, port) = (site.lab.network(), site.container.machine().port());
+                let (network, port) = (target.lab.network(), target.container.machine().port());
                 let step = Undo::DeleteQdisc { network: network.place()?, device: port.to_string() };
-                site.note(vec![step.clone()])?;
+                target.note(vec![step.clone()])?;
                 undo.push(step);
                 qdisc.set(network, &port)
             }
@@ -111,11 +111,11 @@ impl Means {
     ///
     /// # Errors
     /// With what its tool said.
-    pub fn restore(&mut self, site: &Site<'_>, rules: Rules) -> anyhow::Result<()> {
+    pub fn restore(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         match self {
-            Self::Filter(filter) if !filter.outlives_container() => filter.make_again(site, rules),
-            Self::Queue { qdisc, .. } if root_kind(site)?.is_none() => {
-                qdisc.set(site.lab.network(), &site.container.machine().port())
+            Self::Filter(filter) if !filter.outlives_container() => filter.make_again(target, rules),
+            Self::Queue { qdisc, .. } if root_kind(target)?.is_none() => {
+                qdisc.set(target.lab.network(), &target.container.machine().port())
             }
             _ => Ok(()),
         }
@@ -125,12 +125,12 @@ impl Means {
     ///
     /// # Errors
     /// When it is still there.
-    pub fn take_back(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
+    pub fn take_back(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match self {
-            Self::Filter(filter) => filter.take_back(site),
-            Self::Contact(contact) => contact.stop(site),
-            Self::Helper(helper) => helper.stop(site),
-            Self::Queue { undo, .. } => site.undo(undo.clone()),
+            Self::Filter(filter) => filter.take_back(target),
+            Self::Contact(contact) => contact.stop(target),
+            Self::Helper(helper) => helper.stop(target),
+            Self::Queue { undo, .. } => target.undo(undo.clone()),
         }
     }
 
@@ -172,9 +172,13 @@ impl Means {
     ///
     /// # Errors
     /// Those of `observe`; when nothing was dropped.
-    pub fn drops(&self, site: &Site<'_>, observe: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
+    pub fn drops(
+        &self,
+        target: &FaultTarget<'_>,
+        observe: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<String> {
         match self {
-            Self::Filter(filter) => filter.drops(site, observe),
+            Self::Filter(filter) => filter.drops(target, observe),
             _ => observe(),
         }
     }
@@ -189,6 +193,6 @@ impl Means {
 }
 
 /// Kind of the queue at the container's port.
-fn root_kind(site: &Site<'_>) -> anyhow::Result<Option<String>> {
-    tc::root_kind(site.lab.network(), &site.container.machine().port())
+fn root_kind(target: &FaultTarget<'_>) -> anyhow::Result<Option<String>> {
+    tc::root_kind(target.lab.network(), &target.container.machine().port())
 }

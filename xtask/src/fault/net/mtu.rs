@@ -8,10 +8,10 @@ use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, answers, present, side_by_side};
-use crate::fault::effect::{Site, usage};
+use crate::fault::effect::{FaultTarget, usage};
 use crate::host::iptables::UNDELAYED;
+use crate::host::probe_packets::HEADER_BYTES;
 use crate::host::syntax::{DeviceName, compose};
-use crate::host::volley::HEADER_BYTES;
 
 /// Number of packets of each length.
 const PACKETS: usize = 20;
@@ -28,8 +28,8 @@ impl MtuHole {
     }
 
     /// Returns the number of arrived packets of the longest length that passes, and of the next longer one.
-    fn send(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<(usize, usize)> {
-        let mut lane = peer.lane(site, Some(UNDELAYED))?;
+    fn send(&self, target: &FaultTarget<'_>, peer: &Peer) -> anyhow::Result<(usize, usize)> {
+        let mut lane = peer.lane(target, Some(UNDELAYED))?;
         let short = usize::try_from(self.bytes)?.saturating_sub(HEADER_BYTES);
         let mut send = |bytes| {
             let sent = lane.send(PACKETS, bytes, peer.quiet());
@@ -46,11 +46,11 @@ impl MtuHole {
 
     fn look<P: Borrow<Peer> + Sync>(
         &self,
-        site: &Site<'_>,
+        target: &FaultTarget<'_>,
         peers: &[P],
         is_as_meant: impl Fn(usize, usize) -> bool,
     ) -> anyhow::Result<Seen> {
-        let seen = side_by_side(peers, |peer| self.send(site, peer.borrow()))?;
+        let seen = side_by_side(peers, |peer| self.send(target, peer.borrow()))?;
         Ok(all_of(peers.iter().zip(seen).map(|(peer, (short, long))| {
             let text = self.say(peer.borrow(), (short, long));
             if is_as_meant(short, long) { Ok(text) } else { Err(text) }
@@ -81,21 +81,21 @@ impl LinkDamage for MtuHole {
         chain("postrouting", &rule).into()
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        self.peers = Peer::of(site)?;
-        match self.look(site, &self.peers, |short, long| short > 0 && long > 0)? {
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        self.peers = Peer::of(target)?;
+        match self.look(target, &self.peers, |short, long| short > 0 && long > 0)? {
             Ok(seen) => Ok(format!("{}; {seen}", answers(&self.peers))),
             Err(seen) => Err(usage(format!("net.mtu-hole: {seen} as it is: nothing more could be seen"))),
         }
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        let look = || self.look(site, &self.peers, |short, long| short > 0 && long == 0);
-        means.drops(site, || look()?.map_err(anyhow::Error::msg))
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        let look = || self.look(target, &self.peers, |short, long| short > 0 && long == 0);
+        means.drops(target, || look()?.map_err(anyhow::Error::msg))
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
-        self.look(site, &present(site, &self.peers)?, |_, long| long > 0)
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        self.look(target, &present(target, &self.peers)?, |_, long| long > 0)
     }
 }
 

@@ -9,9 +9,9 @@ use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, is_down, side_by_side};
-use crate::fault::effect::{Site, usage};
+use crate::fault::effect::{FaultTarget, usage};
+use crate::host::probe_packets::PAYLOAD_BYTES_MIN;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
-use crate::host::volley::PAYLOAD_BYTES_MIN;
 use crate::lab::Container;
 
 /// Number of packets each way.
@@ -56,10 +56,10 @@ impl Oneway {
         }
     }
 
-    fn other<'a>(&self, site: &Site<'a>) -> anyhow::Result<Option<&'a Container>> {
+    fn other<'a>(&self, target: &FaultTarget<'a>) -> anyhow::Result<Option<&'a Container>> {
         let Some(name) = &self.peer else { return Ok(None) };
         let others: Vec<&Container> =
-            site.lab.containers().iter().filter(|it| it.machine().name != site.name()).collect();
+            target.lab.containers().iter().filter(|it| it.machine().name != target.name()).collect();
         match others.iter().find(|other| other.machine().name == *name) {
             Some(other) => Ok(Some(other)),
             None => {
@@ -72,11 +72,11 @@ impl Oneway {
 
     fn look<P: Borrow<Peer> + Sync>(
         &self,
-        site: &Site<'_>,
+        target: &FaultTarget<'_>,
         peers: &[P],
         is_as_meant: impl Fn(&Came) -> bool,
     ) -> anyhow::Result<Seen> {
-        let came = side_by_side(peers, |peer| came(site, peer.borrow()))?;
+        let came = side_by_side(peers, |peer| came(target, peer.borrow()))?;
         Ok(all_of(peers.iter().zip(came).map(|(peer, came)| {
             let (Came { inbound, outbound }, name) = (&came, peer.borrow().name());
             let text = format!("{inbound} of {PACKETS} packets came from {name} and {outbound} to it");
@@ -85,10 +85,10 @@ impl Oneway {
     }
 }
 
-fn came(site: &Site<'_>, peer: &Peer) -> anyhow::Result<Came> {
-    let mut ways = [peer.lane(site, None)?, peer.lane_back(site)?];
+fn came(target: &FaultTarget<'_>, peer: &Peer) -> anyhow::Result<Came> {
+    let mut ways = [peer.lane(target, None)?, peer.lane_back(target)?];
     let [inbound, outbound] = ways.each_mut().map(|lane| lane.send(PACKETS, PAYLOAD_BYTES_MIN, peer.quiet()));
-    let failed = || format!("sending packets between {} and {}", peer.name(), site.name());
+    let failed = || format!("sending packets between {} and {}", peer.name(), target.name());
     Ok(Came { inbound: inbound.with_context(failed)?.arrived(), outbound: outbound.with_context(failed)?.arrived() })
 }
 
@@ -130,44 +130,44 @@ impl LinkDamage for Oneway {
         rules(self.lost, port, self.other.as_ref()).into()
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        let other = self.other(site)?;
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        let other = self.other(target)?;
         if let Some(outage) = other.and_then(|other| other.outage().filter(|_| is_down(other))) {
             return Err(outage.into());
         }
-        self.met = Peer::of(site)?;
+        self.met = Peer::of(target)?;
         if let Some(other) = other {
             self.other = Some(other.machine().port());
-            let peers = std::mem::replace(&mut self.met, vec![Peer::at(site, other)?]);
+            let peers = std::mem::replace(&mut self.met, vec![Peer::at(target, other)?]);
             self.spared = peers.into_iter().filter(|peer| peer.port().is_none()).collect();
         }
         let all: Vec<&Peer> = self.met.iter().chain(&self.spared).collect();
-        let seen = self.look(site, &all, |came| came.inbound > 0 && came.outbound > 0)?;
+        let seen = self.look(target, &all, |came| came.inbound > 0 && came.outbound > 0)?;
         seen.map_err(|seen| usage(format!("net.oneway: {seen} as it is: nothing more could be seen")))
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let is_one_way = |came: &Came| came.in_direction(self.lost) == 0 && came.in_direction(self.passed()) > 0;
-        means.drops(site, || {
-            let seen = self.look(site, &self.met, is_one_way)?;
-            let others = self.look(site, &self.spared, |came| came.inbound > 0 && came.outbound > 0)?;
+        means.drops(target, || {
+            let seen = self.look(target, &self.met, is_one_way)?;
+            let others = self.look(target, &self.spared, |came| came.inbound > 0 && came.outbound > 0)?;
             let seen = all_of([seen, others].into_iter().filter(|seen| *seen != Ok(String::new())));
             seen.map_err(anyhow::Error::msg)
         })
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<Seen> {
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<Seen> {
         // Whoever is down or cut off is not asked: that is another fault's affair.
         let mut present = Vec::new();
         for peer in &self.met {
-            if !peer.is_gone() && (means.exists(site)? || peer.is_there(site)?) {
+            if !peer.is_gone() && (means.exists(target)? || peer.is_there(target)?) {
                 present.push(peer);
             }
         }
         if present.is_empty() {
             return Ok(Ok("nobody is there to be heard".into()));
         }
-        self.look(site, &present, |came| came.in_direction(self.lost) > 0)
+        self.look(target, &present, |came| came.in_direction(self.lost) > 0)
     }
 }
 

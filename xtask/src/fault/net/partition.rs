@@ -10,7 +10,7 @@ use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Seen, is_down, knock, ms, network_of, side_by_side, usual};
-use crate::fault::effect::{Site, usage};
+use crate::fault::effect::{FaultTarget, usage};
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::lab::Container;
@@ -65,9 +65,9 @@ impl Partition {
         Self { shape: shape.clone(), ports, cut: Vec::new(), open: Vec::new() }
     }
 
-    fn cuts(&self, site: &Site<'_>) -> anyhow::Result<BTreeSet<(usize, usize)>> {
-        let names: Vec<&str> = site.lab.containers().iter().map(|it| it.machine().name.as_str()).collect();
-        let own = names.iter().position(|name| *name == site.name()).context("it is in no lab")?;
+    fn cuts(&self, target: &FaultTarget<'_>) -> anyhow::Result<BTreeSet<(usize, usize)>> {
+        let names: Vec<&str> = target.lab.containers().iter().map(|it| it.machine().name.as_str()).collect();
+        let own = names.iter().position(|name| *name == target.name()).context("it is in no lab")?;
         cuts(&self.shape, &names, own).map_err(|problem| usage(format!("net.partition: {problem}")))
     }
 }
@@ -100,8 +100,8 @@ fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, us
         Shape::Ring => {
             at_least(4, "a ring")?;
             let singles: Vec<Vec<usize>> = (0..count).map(|place| vec![place]).collect();
-            let are_neighbours = |(a, b): &(usize, usize)| b - a == 1 || b - a == count - 1;
-            between(&singles).into_iter().filter(|pair| !are_neighbours(pair)).collect()
+            let are_neighbors = |(a, b): &(usize, usize)| b - a == 1 || b - a == count - 1;
+            between(&singles).into_iter().filter(|pair| !are_neighbors(pair)).collect()
         }
     };
     if pairs.is_empty() {
@@ -172,9 +172,9 @@ impl LinkDamage for Partition {
         rules(&self.ports).into()
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        let cuts = self.cuts(site)?;
-        let containers = site.lab.containers();
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        let cuts = self.cuts(target)?;
+        let containers = target.lab.containers();
         let port = |place: usize| containers.get(place).map(|it| it.machine().port());
         self.ports = cuts.iter().filter_map(|(a, b)| Some((port(*a)?, port(*b)?))).collect();
         let mut pairs = Vec::new();
@@ -197,7 +197,7 @@ impl LinkDamage for Partition {
         Ok(format!("{} pairs of containers hear each other, within {}", self.cut.len() + self.open.len(), ms(longest)))
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let silent = || {
             let silent = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
             match self.cut.iter().zip(silent).find_map(|(pair, took)| Some((pair, took?))) {
@@ -205,7 +205,7 @@ impl LinkDamage for Partition {
                 None => Ok(counted(&self.cut, "no answer")),
             }
         };
-        let silent = means.drops(site, silent)?;
+        let silent = means.drops(target, silent)?;
         let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.scaled().max(pair.usual * 3)))?;
         let lost = self.open.iter().zip(heard).find(|(pair, took)| took.is_none() && !pair.is_gone());
         if let Some((pair, _)) = lost {
@@ -214,9 +214,9 @@ impl LinkDamage for Partition {
         Ok(if self.open.is_empty() { silent } else { format!("{silent}; {}", counted(&self.open, "answers")) })
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
         let hears_bridge =
-            |container: &Container| anyhow::Ok(knock(site.lab.network(), container, PATIENCE.scaled())?.is_some());
+            |container: &Container| anyhow::Ok(knock(target.lab.network(), container, PATIENCE.scaled())?.is_some());
         let heard = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
         let mut said = Vec::new();
         for (pair, took) in self.cut.iter().zip(heard) {

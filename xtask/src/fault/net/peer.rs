@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::fault::effect::Site;
+use crate::fault::effect::FaultTarget;
 use crate::fault::effect::usage;
 use crate::host::iptables::{STAGES, queue_rules};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
+use crate::host::probe_packets::Lane;
 use crate::host::syntax::DeviceName;
-use crate::host::volley::Lane;
 use crate::host::{nft, tc};
 use crate::lab::Container;
 
@@ -57,14 +57,14 @@ impl Peer {
     ///
     /// # Errors
     /// When not even the bridge is answered.
-    pub fn of(site: &Site<'_>) -> anyhow::Result<Vec<Self>> {
+    pub fn of(target: &FaultTarget<'_>) -> anyhow::Result<Vec<Self>> {
         let mut bridge = Self { container: None, usual: Duration::ZERO };
         bridge.usual =
-            usual(PATIENCE_LONG.scaled(), |patience| bridge.knock(site, patience))?.ok_or_else(|| cut_off(site))?;
-        let other = site.lab.containers().iter().find(|it| it.machine().name != site.name() && !is_down(it));
+            usual(PATIENCE_LONG.scaled(), |patience| bridge.knock(target, patience))?.ok_or_else(|| cut_off(target))?;
+        let other = target.lab.containers().iter().find(|it| it.machine().name != target.name() && !is_down(it));
         let mut other = other.map(|other| Self { container: Some(other.clone()), usual: Duration::ZERO });
         if let Some(peer) = &mut other {
-            match usual(PATIENCE.scaled().max(bridge.usual * 3), |patience| peer.knock(site, patience))? {
+            match usual(PATIENCE.scaled().max(bridge.usual * 3), |patience| peer.knock(target, patience))? {
                 Some(usual) => peer.usual = usual,
                 None => other = None, // cut off itself
             }
@@ -76,10 +76,10 @@ impl Peer {
     ///
     /// # Errors
     /// When it is not.
-    pub fn at(site: &Site<'_>, other: &Container) -> anyhow::Result<Self> {
+    pub fn at(target: &FaultTarget<'_>, other: &Container) -> anyhow::Result<Self> {
         let mut peer = Self { container: Some(other.clone()), usual: Duration::ZERO };
-        peer.usual = usual(PATIENCE_LONG.scaled(), |patience| peer.knock(site, patience))?.ok_or_else(|| {
-            usage(format!("{} has no answer from {} as it is: nothing more could be seen", peer.name(), site.name()))
+        peer.usual = usual(PATIENCE_LONG.scaled(), |patience| peer.knock(target, patience))?.ok_or_else(|| {
+            usage(format!("{} has no answer from {} as it is: nothing more could be seen", peer.name(), target.name()))
         })?;
         Ok(peer)
     }
@@ -103,51 +103,56 @@ impl Peer {
     ///
     /// # Errors
     /// When it could not be tried.
-    pub fn is_there(&self, site: &Site<'_>) -> anyhow::Result<bool> {
+    pub fn is_there(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match &self.container {
             None => Ok(true),
             Some(container) if is_down(container) => Ok(false),
-            Some(container) => Ok(knock(site.lab.network(), container, PATIENCE.scaled())?.is_some()),
+            Some(container) => Ok(knock(target.lab.network(), container, PATIENCE.scaled())?.is_some()),
         }
     }
 
-    /// Knocks at a closed port of the site's container; how long the answer took, or `None` when none came in time.
+    /// Knocks at a closed port of the target's container; how long the answer took, or `None` when none came in time.
     ///
     /// # Errors
     /// When it could not be tried.
-    pub fn knock(&self, site: &Site<'_>, patience: Duration) -> anyhow::Result<Option<Duration>> {
+    pub fn knock(&self, target: &FaultTarget<'_>, patience: Duration) -> anyhow::Result<Option<Duration>> {
         match &self.container {
-            None => knock(site.lab.network(), site.container, patience),
+            None => knock(target.lab.network(), target.container, patience),
             Some(container) if is_down(container) => Ok(None),
-            Some(container) => knock(&network_of(container)?, site.container, patience),
+            Some(container) => knock(&network_of(container)?, target.container, patience),
         }
-        .with_context(|| format!("sending from {} to {}", self.name(), site.name()))
+        .with_context(|| format!("sending from {} to {}", self.name(), target.name()))
     }
 
     /// Like [`Peer::knock`], at any port; who listens there sees a connection that ends at once.
     ///
     /// # Errors
     /// When it could not be tried.
-    pub fn knock_at(&self, site: &Site<'_>, port: u16, patience: Duration) -> anyhow::Result<Option<Duration>> {
-        knock_at(&*self.network(site)?, site.container, port, patience)
-            .with_context(|| format!("sending from {} to port {port} of {}", self.name(), site.name()))
+    pub fn knock_at(
+        &self,
+        target: &FaultTarget<'_>,
+        port: u16,
+        patience: Duration,
+    ) -> anyhow::Result<Option<Duration>> {
+        knock_at(&*self.network(target)?, target.container, port, patience)
+            .with_context(|| format!("sending from {} to port {port} of {}", self.name(), target.name()))
     }
 
     /// Returns its network namespace.
     ///
     /// # Errors
     /// When it has none now.
-    pub fn network<'a>(&self, site: &Site<'a>) -> anyhow::Result<Network<'a>> {
+    pub fn network<'a>(&self, target: &FaultTarget<'a>) -> anyhow::Result<Network<'a>> {
         match &self.container {
-            None => Ok(Network::Lab(site.lab.network())),
+            None => Ok(Network::Lab(target.lab.network())),
             Some(container) => Ok(Network::Container(network_of(container)?)),
         }
     }
 
     /// Returns its address.
-    pub fn address(&self, site: &Site<'_>) -> Ipv4Addr {
+    pub fn address(&self, target: &FaultTarget<'_>) -> Ipv4Addr {
         match &self.container {
-            None => site.container.machine().network.gateway(),
+            None => target.container.machine().network.gateway(),
             Some(container) => container.machine().address(),
         }
     }
@@ -157,21 +162,26 @@ impl Peer {
         self.container.as_ref().map(|container| container.machine().port())
     }
 
-    /// A way for packets to the site's container. What the bridge's own machine sends may have a mark.
+    /// A way for packets to the target's container. What the bridge's own machine sends may have a mark.
     ///
     /// # Errors
     /// When one of them has no network now.
-    pub fn lane(&self, site: &Site<'_>, mark: Option<u32>) -> anyhow::Result<Lane> {
+    pub fn lane(&self, target: &FaultTarget<'_>, mark: Option<u32>) -> anyhow::Result<Lane> {
         let mark = mark.filter(|_| self.container.is_none());
-        Lane::between(&*self.network(site)?, mark, &network_of(site.container)?, site.container.machine().address())
+        Lane::between(
+            &*self.network(target)?,
+            mark,
+            &network_of(target.container)?,
+            target.container.machine().address(),
+        )
     }
 
-    /// A way for packets from the site's container.
+    /// A way for packets from the target's container.
     ///
     /// # Errors
     /// When one of them has no network now.
-    pub fn lane_back(&self, site: &Site<'_>) -> anyhow::Result<Lane> {
-        Lane::between(&network_of(site.container)?, None, &*self.network(site)?, self.address(site))
+    pub fn lane_back(&self, target: &FaultTarget<'_>) -> anyhow::Result<Lane> {
+        Lane::between(&network_of(target.container)?, None, &*self.network(target)?, self.address(target))
     }
 
     /// Returns the silence after which no more packets from it are expected.
@@ -183,8 +193,13 @@ impl Peer {
     ///
     /// # Errors
     /// When one could not be tried.
-    pub fn knock_times(&self, site: &Site<'_>, count: usize, patience: Duration) -> anyhow::Result<Vec<Duration>> {
-        let mut took: Vec<_> = side_by_side(&vec![self; count], |peer| peer.knock(site, patience))?;
+    pub fn knock_times(
+        &self,
+        target: &FaultTarget<'_>,
+        count: usize,
+        patience: Duration,
+    ) -> anyhow::Result<Vec<Duration>> {
+        let mut took: Vec<_> = side_by_side(&vec![self; count], |peer| peer.knock(target, patience))?;
         took.sort();
         Ok(took.into_iter().flatten().collect())
     }
@@ -223,21 +238,21 @@ pub fn network_of(container: &Container) -> anyhow::Result<NetworkNamespace> {
 /// # Errors
 /// With what was seen last.
 pub fn until_healed(
-    site: &Site<'_>,
+    target: &FaultTarget<'_>,
     gone: &str,
     is_left: impl Fn() -> anyhow::Result<bool>,
     mut look: impl FnMut() -> anyhow::Result<Seen>,
 ) -> anyhow::Result<String> {
     let begun = Instant::now();
     loop {
-        if let Some(outage) = site.container.outage().filter(|_| is_down(site.container)) {
+        if let Some(outage) = target.container.outage().filter(|_| is_down(target.container)) {
             return Ok(format!("{outage}; {gone}"));
         }
         match look()? {
             Ok(evidence) => return Ok(evidence),
             // What cuts it off, or does the same to it, is another fault's affair.
-            Err(_) if is_cut_off(site)? && !is_left()? => return Ok(format!("it is cut off; {gone}")),
-            Err(problem) if begun.elapsed() > OTHERS_AFTER.scaled() && !is_left()? && others_are_left(site)? => {
+            Err(_) if is_cut_off(target)? && !is_left()? => return Ok(format!("it is cut off; {gone}")),
+            Err(problem) if begun.elapsed() > OTHERS_AFTER.scaled() && !is_left()? && others_are_left(target)? => {
                 return Ok(format!("{problem}, by another fault; {gone}"));
             }
             Err(problem) if begun.elapsed() > HEAL_DEADLINE.scaled() => bail!(problem),
@@ -247,8 +262,8 @@ pub fn until_healed(
 }
 
 /// Tells whether another fault does something to the lab's links.
-fn others_are_left(site: &Site<'_>) -> anyhow::Result<bool> {
-    let (network, machine) = (site.lab.network(), site.container.machine());
+fn others_are_left(target: &FaultTarget<'_>) -> anyhow::Result<bool> {
+    let (network, machine) = (target.lab.network(), target.container.machine());
     Ok(nft::has_tables(network)?
         || tc::root_kind(network, &machine.port())?.is_some()
         || STAGES.iter().try_fold(false, |found, stage| {
@@ -260,8 +275,8 @@ fn others_are_left(site: &Site<'_>) -> anyhow::Result<bool> {
 ///
 /// # Errors
 /// Its [`crate::lab::Outage`].
-pub fn expect_up(site: &Site<'_>) -> anyhow::Result<()> {
-    match site.container.outage().filter(|_| is_down(site.container)) {
+pub fn expect_up(target: &FaultTarget<'_>) -> anyhow::Result<()> {
+    match target.container.outage().filter(|_| is_down(target.container)) {
         Some(outage) => Err(outage.into()),
         None => Ok(()),
     }
@@ -276,13 +291,13 @@ pub fn is_down(container: &Container) -> bool {
 ///
 /// # Errors
 /// When it could not be tried.
-pub fn is_cut_off(site: &Site<'_>) -> anyhow::Result<bool> {
-    Ok(knock(site.lab.network(), site.container, PATIENCE.scaled())?.is_none())
+pub fn is_cut_off(target: &FaultTarget<'_>) -> anyhow::Result<bool> {
+    Ok(knock(target.lab.network(), target.container, PATIENCE.scaled())?.is_none())
 }
 
 /// Returns the error for a container that is cut off already: no effect could be seen there.
-pub fn cut_off(site: &Site<'_>) -> anyhow::Error {
-    usage(format!("{} answers nobody: cut off as it is, nothing more could be seen", site.name()))
+pub fn cut_off(target: &FaultTarget<'_>) -> anyhow::Error {
+    usage(format!("{} answers nobody: cut off as it is, nothing more could be seen", target.name()))
 }
 
 /// Returns the time of an answer where nothing is lost on the way; `None` when none came within this patience. A link
@@ -375,10 +390,10 @@ pub fn in_rounds(rounds: usize, mut look: impl FnMut() -> anyhow::Result<Seen>) 
 ///
 /// # Errors
 /// When it could not be tried.
-pub fn present<'a>(site: &Site<'_>, peers: &'a [Peer]) -> anyhow::Result<Vec<&'a Peer>> {
+pub fn present<'a>(target: &FaultTarget<'_>, peers: &'a [Peer]) -> anyhow::Result<Vec<&'a Peer>> {
     let mut present = Vec::new();
     for peer in peers {
-        if peer.is_there(site)? {
+        if peer.is_there(target)? {
             present.push(peer);
         }
     }

@@ -6,7 +6,7 @@ use super::filter::{Filter, Rules, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{CLOSED_PORT, Peer, Seen, all_of, ms, present, side_by_side};
-use crate::fault::effect::{Site, usage};
+use crate::fault::effect::{FaultTarget, usage};
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, compose};
 
@@ -33,8 +33,8 @@ impl PortBlock {
     }
 
     /// Tells whether each of them has an answer from the port.
-    fn hear<P: Borrow<Peer> + Sync>(&self, site: &Site<'_>, peers: &[P]) -> anyhow::Result<Seen> {
-        let took = side_by_side(peers, |peer| peer.borrow().knock_at(site, self.port, PATIENCE.scaled()))?;
+    fn hear<P: Borrow<Peer> + Sync>(&self, target: &FaultTarget<'_>, peers: &[P]) -> anyhow::Result<Seen> {
+        let took = side_by_side(peers, |peer| peer.borrow().knock_at(target, self.port, PATIENCE.scaled()))?;
         Ok(all_of(peers.iter().zip(took).map(|(peer, took)| match (peer.borrow().name(), took) {
             (name, Some(took)) => Ok(format!("{name} has an answer after {}", ms(took))),
             (name, None) => Err(format!("{name} has no answer from port {}", self.port)),
@@ -42,12 +42,12 @@ impl PortBlock {
     }
 
     /// Sees that each of them has an answer from another port, and none from this one.
-    fn hear_others(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
+    fn hear_others(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let (port, other) = (self.port, self.other());
         let silence = |peer: &Peer| SILENCE.scaled().max(peer.usual() * 2);
         let knock = |peer: &Peer| {
-            let blocked = peer.knock_at(site, port, silence(peer))?;
-            Ok((blocked, peer.knock_at(site, other, PATIENCE.scaled())?))
+            let blocked = peer.knock_at(target, port, silence(peer))?;
+            Ok((blocked, peer.knock_at(target, other, PATIENCE.scaled())?))
         };
         let took = side_by_side(&self.peers, knock)?;
         Ok(all_of(self.peers.iter().zip(took).map(|(peer, took)| match (peer.name(), took) {
@@ -83,17 +83,17 @@ impl LinkDamage for PortBlock {
         chain("postrouting", &rule).into()
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        self.peers = Peer::of(site)?;
-        self.hear(site, &self.peers)?.map_err(|problem| usage(format!("net.port-block: {problem} as it is")))
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        self.peers = Peer::of(target)?;
+        self.hear(target, &self.peers)?.map_err(|problem| usage(format!("net.port-block: {problem} as it is")))
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        means.drops(site, || self.hear_others(site)?.map_err(anyhow::Error::msg))
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        means.drops(target, || self.hear_others(target)?.map_err(anyhow::Error::msg))
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
-        self.hear(site, &present(site, &self.peers)?)
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        self.hear(target, &present(target, &self.peers)?)
     }
 }
 

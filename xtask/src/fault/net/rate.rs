@@ -10,7 +10,7 @@ use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Seen, cut_off, ms};
 use crate::error::Error;
-use crate::fault::effect::Site;
+use crate::fault::effect::FaultTarget;
 use crate::host::flood::{Flood, HEADER_BYTES};
 use crate::host::iptables::UNDELAYED;
 use crate::host::netns::received_bytes;
@@ -82,18 +82,18 @@ impl Rate {
     }
 
     /// Sends so many bytes to the container and watches them arrive there.
-    fn send(&self, site: &Site<'_>, means: &Means) -> anyhow::Result<Flow> {
+    fn send(&self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<Flow> {
         let (bytes, shortest) = self.watched();
-        let patience = site.within(shortest * 3 + Duration::from_secs(1));
+        let patience = target.within(shortest * 3 + Duration::from_secs(1));
         let frame = (bytes / FRAMES).clamp(*FRAME_BYTES.start(), *FRAME_BYTES.end());
         let mark = means.helper().is_none().then_some(UNDELAYED); // with it, packets pass each queue by
         let flood = Flood { packets: bytes.div_ceil(frame), payload_bytes: frame - HEADER_BYTES, mark };
-        let target = SocketAddr::from((site.container.machine().address(), CLOSED_PORT));
-        let init = site.container.init_pid()?;
+        let address = SocketAddr::from((target.container.machine().address(), CLOSED_PORT));
+        let init = target.container.init_pid()?;
         let arrived = || received_bytes(init, "eth0");
         let before = arrived()?;
         let begun = Instant::now();
-        let sent = site.lab.network().inside(|| flood.send(target, patience));
+        let sent = target.lab.network().inside(|| flood.send(address, patience));
         sent.and_then(|sent| sent).context("sending packets to it")?;
         loop {
             let (bytes, took) = (arrived()?.saturating_sub(before), begun.elapsed());
@@ -128,24 +128,24 @@ impl LinkDamage for Rate {
         vec![Means::queue(bucket), Means::Helper(Helper::that_holds("rate", &numbers))]
     }
 
-    fn before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+    fn before(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let (_, shortest) = self.watched();
-        let flow = self.send(site, means)?;
+        let flow = self.send(target, means)?;
         if !flow.is_whole {
-            return Err(cut_off(site));
+            return Err(cut_off(target));
         }
         if flow.took * 2 > shortest {
             let rate = self.kilobits(&flow);
-            let problem = format!("net.rate: {} takes in {rate:.0} kilobits per second at best now", site.name());
+            let problem = format!("net.rate: {} takes in {rate:.0} kilobits per second at best now", target.name());
             let help = "choose less, or a machine with less to do";
             return Err(Error::Host { problem, help: help.into() }.into());
         }
         Ok(flow.to_string())
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let (_, shortest) = self.watched();
-        let flow = self.send(site, means)?;
+        let flow = self.send(target, means)?;
         // A bucket lets no more through than it holds; a little is lost to the clock's grain.
         if self.kilobits(&flow) > f64::from(self.kilobits_per_second) * 1.2 {
             bail!("{flow}: that takes {} at this rate", ms(shortest));
@@ -156,9 +156,9 @@ impl LinkDamage for Rate {
         Ok(format!("{flow}: {:.0} kilobits per second", self.kilobits(&flow)))
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<Seen> {
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<Seen> {
         let (_, shortest) = self.watched();
-        let flow = self.send(site, means)?;
+        let flow = self.send(target, means)?;
         let is_fast = flow.is_whole && flow.took * 2 <= shortest;
         Ok(if is_fast { Ok(flow.to_string()) } else { Err(format!("{flow}: that is as slow as before")) })
     }

@@ -10,7 +10,7 @@ use super::filter::{Filter, IptablesRules, Rules};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, answers, network_of, present, side_by_side};
-use crate::fault::effect::{Site, usage};
+use crate::fault::effect::{FaultTarget, usage};
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, Iptables, Nft, Text, compose};
 
@@ -32,7 +32,7 @@ struct Connection {
 }
 
 /// A port of the container that takes connections.
-struct Door {
+struct ListeningPort {
     address: SocketAddr,
     /// Listener of the engine; none where a program in the container listens already.
     listener: Option<TcpListener>,
@@ -46,11 +46,11 @@ enum Came {
     Nothing,
 }
 
-impl Door {
-    fn open(site: &Site<'_>, port: Option<u16>) -> anyhow::Result<Self> {
-        let host = site.container.machine().address();
+impl ListeningPort {
+    fn open(target: &FaultTarget<'_>, port: Option<u16>) -> anyhow::Result<Self> {
+        let host = target.container.machine().address();
         let bind = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port.unwrap_or(0)));
-        match network_of(site.container)?.inside(bind).and_then(|bound| bound) {
+        match network_of(target.container)?.inside(bind).and_then(|bound| bound) {
             Ok(listener) => {
                 let address = SocketAddr::from((host, listener.local_addr()?.port()));
                 listener.set_nonblocking(true)?;
@@ -59,15 +59,15 @@ impl Door {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 Ok(Self { address: SocketAddr::from((host, port.unwrap_or(0))), listener: None })
             }
-            Err(error) => Err(error).with_context(|| format!("listening in {}", site.name())),
+            Err(error) => Err(error).with_context(|| format!("listening in {}", target.name())),
         }
     }
 
     /// A new connection of a peer.
-    fn connect(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<(Came, Option<TcpStream>)> {
+    fn connect(&self, target: &FaultTarget<'_>, peer: &Peer) -> anyhow::Result<(Came, Option<TcpStream>)> {
         let connect =
-            || TcpStream::connect_timeout(&self.address, site.within(PATIENCE.scaled().max(peer.usual() * 3)));
-        match peer.network(site)?.inside(connect)? {
+            || TcpStream::connect_timeout(&self.address, target.within(PATIENCE.scaled().max(peer.usual() * 3)));
+        match peer.network(target)?.inside(connect)? {
             Ok(stream) => Ok((Came::Connected, Some(stream))),
             Err(error) => match error.kind() {
                 ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Ok((Came::Reset, None)),
@@ -132,9 +132,9 @@ impl Reset {
     }
 
     /// Has each of them connect; as meant, their names.
-    fn look(&self, site: &Site<'_>, peers: &[&Peer], wanted: Came) -> anyhow::Result<Seen> {
-        let door = Door::open(site, self.port)?;
-        let came = side_by_side(peers, |peer| Ok(door.connect(site, peer)?.0))?;
+    fn look(&self, target: &FaultTarget<'_>, peers: &[&Peer], wanted: Came) -> anyhow::Result<Seen> {
+        let listening = ListeningPort::open(target, self.port)?;
+        let came = side_by_side(peers, |peer| Ok(listening.connect(target, peer)?.0))?;
         let other = peers.iter().zip(came).find(|(_, came)| *came != wanted);
         let Some((peer, came)) = other else {
             return Ok(Ok(peers.iter().map(|peer| peer.name()).collect::<Vec<_>>().join(" and ")));
@@ -179,39 +179,39 @@ impl LinkDamage for Reset {
         Rules { nft, iptables: Some(IptablesRules { table: "filter", hook: "INPUT", rules: vec![rule] }) }
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        self.peers = Peer::of(site)?;
-        let door = Door::open(site, self.port)?;
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        self.peers = Peer::of(target)?;
+        let listening = ListeningPort::open(target, self.port)?;
         for peer in &self.peers {
-            let (came, near) = door.connect(site, peer)?;
+            let (came, near) = listening.connect(target, peer)?;
             let Some(near) = near else {
                 let message = format!("net.reset: {} cannot connect to {} as it is: {came:?}", peer.name(), self.at());
                 return Err(usage(message));
             };
-            self.connections.push(Connection { near, far: door.accept()? });
+            self.connections.push(Connection { near, far: listening.accept()? });
         }
         Ok(format!("{}; each has a connection to {}", answers(&self.peers), self.at()))
     }
 
-    fn bites(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         for (peer, mut connection) in self.peers.iter().zip(std::mem::take(&mut self.connections)) {
             if !connection.breaks()? {
                 bail!("the connection of {} goes on", peer.name());
             }
         }
         let peers: Vec<&Peer> = self.peers.iter().collect();
-        let names = self.look(site, &peers, Came::Reset)?.map_err(anyhow::Error::msg)?;
+        let names = self.look(target, &peers, Came::Reset)?.map_err(anyhow::Error::msg)?;
         Ok(format!("the connections of {names} broke, and new ones to {} are refused", self.at()))
     }
 
-    fn bites_once(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
+    fn verify_effect_once(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         let peers: Vec<&Peer> = self.peers.iter().filter(|peer| !peer.is_gone()).collect();
-        let names = self.look(site, &peers, Came::Reset)?.map_err(anyhow::Error::msg)?;
+        let names = self.look(target, &peers, Came::Reset)?.map_err(anyhow::Error::msg)?;
         Ok(format!("new connections of {names} to {} are refused", self.at()))
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
-        let seen = self.look(site, &present(site, &self.peers)?, Came::Connected)?;
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        let seen = self.look(target, &present(target, &self.peers)?, Came::Connected)?;
         Ok(seen.map(|names| format!("{names} connected to {}", self.at())))
     }
 }

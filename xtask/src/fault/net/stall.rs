@@ -8,9 +8,9 @@ use super::helper::Helper;
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, answers, is_down, ms, present, side_by_side, until_healed};
-use crate::fault::effect::Site;
+use crate::fault::effect::FaultTarget;
 use crate::host::patience::Deadline;
-use crate::host::volley::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
+use crate::host::probe_packets::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
 
 /// Number of watched packets of each peer.
 const WATCHED: usize = 20;
@@ -38,8 +38,8 @@ impl Stall {
         Ok(self.held.iter().map(|(_, arrivals)| arrivals.arrived()).sum())
     }
 
-    fn waiting(site: &Site<'_>, means: &Means) -> anyhow::Result<u64> {
-        let state = means.helper().map_or(Ok(None), |helper| helper.state(site))?;
+    fn waiting(target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<u64> {
+        let state = means.helper().map_or(Ok(None), |helper| helper.state(target))?;
         Ok(state.map_or(0, |state| state.waiting))
     }
 }
@@ -55,15 +55,15 @@ impl LinkDamage for Stall {
         vec![Means::Helper(Helper::that_holds("stall", &[]))]
     }
 
-    fn before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<String> {
-        self.peers = Peer::of(site)?;
+    fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
+        self.peers = Peer::of(target)?;
         Ok(answers(&self.peers))
     }
 
-    fn bites(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        self.init_pid = Some(site.container.init_pid()?);
+    fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        self.init_pid = Some(target.container.init_pid()?);
         let send = |peer: &Peer| {
-            let mut lane = peer.lane(site, None)?;
+            let mut lane = peer.lane(target, None)?;
             let sent = lane.send(WATCHED, PAYLOAD_BYTES_MIN, peer.quiet());
             let arrivals = sent.with_context(|| format!("sending packets from {}", peer.name()))?;
             Ok((lane, arrivals))
@@ -73,7 +73,7 @@ impl LinkDamage for Stall {
             0 => Ok(format!("none of {WATCHED} packets from {} arrived", peer.name())),
             arrived => Err(format!("{arrived} of {WATCHED} packets from {} arrived", peer.name())),
         }));
-        let (seen, waiting) = (seen.map_err(anyhow::Error::msg)?, Self::waiting(site, means)?);
+        let (seen, waiting) = (seen.map_err(anyhow::Error::msg)?, Self::waiting(target, means)?);
         if usize::try_from(waiting)? < WATCHED * sent.len() {
             bail!("{seen}, but only {waiting} wait");
         }
@@ -82,10 +82,10 @@ impl LinkDamage for Stall {
     }
 
     /// A knock is held like all else; what is held since the begin stays so.
-    fn bites_once(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        let took = side_by_side(&self.peers, |peer| peer.knock(site, peer.quiet()))?;
+    fn verify_effect_once(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        let took = side_by_side(&self.peers, |peer| peer.knock(target, peer.quiet()))?;
         let answered = self.peers.iter().zip(&took).find_map(|(peer, took)| Some((peer, (*took)?)));
-        match (answered, Self::waiting(site, means)?) {
+        match (answered, Self::waiting(target, means)?) {
             (Some((peer, took)), _) => bail!("{} has an answer after {}", peer.name(), ms(took)),
             (None, 0) => bail!("nobody has an answer, but no packet waits either"),
             (None, waiting) => Ok(format!("nobody has an answer; {waiting} packets wait")),
@@ -93,8 +93,8 @@ impl LinkDamage for Stall {
     }
 
     /// What was held for a machine that has ended since ended with it, and its network must not live on.
-    fn taken_back(&mut self, site: &Site<'_>) {
-        if is_down(site.container) || site.container.init_pid().ok() != self.init_pid {
+    fn taken_back(&mut self, target: &FaultTarget<'_>) {
+        if is_down(target.container) || target.container.init_pid().ok() != self.init_pid {
             self.held.clear();
         }
     }
@@ -103,17 +103,17 @@ impl LinkDamage for Stall {
         self.held.clear();
     }
 
-    fn is_as_before(&mut self, site: &Site<'_>, _means: &Means) -> anyhow::Result<Seen> {
-        let present = present(site, &self.peers)?;
-        let took = side_by_side(&present, |peer| peer.knock(site, peer.quiet()))?;
+    fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
+        let present = present(target, &self.peers)?;
+        let took = side_by_side(&present, |peer| peer.knock(target, peer.quiet()))?;
         Ok(all_of(present.iter().zip(took).map(|(peer, took)| match (peer.name(), took) {
             (name, Some(took)) => Ok(format!("{name} has an answer after {}", ms(took))),
             (name, None) => Err(format!("{name} has no answer")),
         })))
     }
 
-    fn healed(&mut self, site: &Site<'_>, means: &Means) -> anyhow::Result<String> {
-        let seen = until_healed(site, Self::GONE, || means.exists(site), || self.is_as_before(site, means))?;
+    fn verify_recovery(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
+        let seen = until_healed(target, Self::GONE, || means.exists(target), || self.is_as_before(target, means))?;
         if self.held.is_empty() {
             return Ok(seen);
         }

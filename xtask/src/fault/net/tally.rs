@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 
 use super::peer::{Peer, Seen, in_rounds};
-use crate::fault::effect::{Site, usage};
-use crate::host::volley::{Arrivals, PAYLOAD_BYTES_MIN};
+use crate::fault::effect::{FaultTarget, usage};
+use crate::host::probe_packets::{Arrivals, PAYLOAD_BYTES_MIN};
 
 /// Expected number of affected packets: a chance that misses this by half is none.
 const EXPECTED: f64 = 30.0;
@@ -65,9 +65,9 @@ impl Tally {
         ((EXPECTED / self.share).ceil() as usize).max(PACKETS_MIN)
     }
 
-    fn send(&self, site: &Site<'_>, peer: &Peer) -> anyhow::Result<Count> {
+    fn send(&self, target: &FaultTarget<'_>, peer: &Peer) -> anyhow::Result<Count> {
         let packets = self.packets();
-        let sent = peer.lane(site, self.mark)?.send(packets, PAYLOAD_BYTES_MIN, peer.quiet());
+        let sent = peer.lane(target, self.mark)?.send(packets, PAYLOAD_BYTES_MIN, peer.quiet());
         let arrivals = sent.with_context(|| format!("sending packets from {}", peer.name()))?;
         Ok(Count { sent: packets, count: self.count(&arrivals) })
     }
@@ -83,10 +83,10 @@ impl Tally {
     ///
     /// # Errors
     /// When it happens to most packets as it is, or nobody is answered.
-    pub fn before(&mut self, site: &Site<'_>) -> anyhow::Result<String> {
+    pub fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let mut said = Vec::new();
-        for peer in Peer::of(site)? {
-            let seen = self.send(site, &peer)?;
+        for peer in Peer::of(target)? {
+            let seen = self.send(target, &peer)?;
             let text = self.say(&peer, &seen);
             if seen.share() > 0.5 {
                 return Err(usage(format!("{text} as it is: nothing more could be seen, heal that first")));
@@ -105,36 +105,36 @@ impl Tally {
     ///
     /// # Errors
     /// When it does not happen to about the share of packets that is meant.
-    pub fn bites(&self, site: &Site<'_>) -> anyhow::Result<String> {
-        in_rounds(ROUNDS, || self.look_once(site))
+    pub fn verify_effect(&self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        in_rounds(ROUNDS, || self.look_once(target))
     }
 
-    /// Like [`Tally::bites`], where one look has to do.
+    /// Like [`Tally::verify_effect`], where one look has to do.
     ///
     /// # Errors
-    /// Those of [`Tally::bites`].
-    pub fn bites_once(&self, site: &Site<'_>) -> anyhow::Result<String> {
-        self.look_once(site)?.map_err(anyhow::Error::msg)
+    /// Those of [`Tally::verify_effect`].
+    pub fn verify_effect_once(&self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
+        self.look_once(target)?.map_err(anyhow::Error::msg)
     }
 
-    fn look_once(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
+    fn look_once(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let is_as_meant = |added| (self.share * 0.5..=self.share * 2.0).contains(&added);
-        self.look(site, is_as_meant, |_| Ok(false))
+        self.look(target, is_as_meant, |_| Ok(false))
     }
 
     /// Counts after the fault, and expects no more than before; peers that are cut off are not asked.
-    pub fn healed(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
-        self.look(site, |added| added < self.share * 0.25, |peer| Ok(!peer.is_there(site)?))
+    pub fn verify_recovery(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
+        self.look(target, |added| added < self.share * 0.25, |peer| Ok(!peer.is_there(target)?))
     }
 
     /// Counts now, and expects that some packets pass; peers that are cut off are not asked.
-    pub fn passes(&self, site: &Site<'_>) -> anyhow::Result<Seen> {
-        self.look(site, |added| added < 1.0, |peer| Ok(!peer.is_there(site)?))
+    pub fn passes(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
+        self.look(target, |added| added < 1.0, |peer| Ok(!peer.is_there(target)?))
     }
 
     fn look(
         &self,
-        site: &Site<'_>,
+        target: &FaultTarget<'_>,
         is_as_meant: impl Fn(f64) -> bool,
         is_excused: impl Fn(&Peer) -> anyhow::Result<bool>,
     ) -> anyhow::Result<Seen> {
@@ -144,7 +144,7 @@ impl Tally {
                 continue;
             }
             // In turn: every other packet of two who send at once may be all of one and none of the other.
-            let seen = self.send(site, peer)?;
+            let seen = self.send(target, peer)?;
             let text = self.say(peer, &seen);
             if !is_as_meant(self.added(*before, seen.share())) {
                 return Ok(Err(text));

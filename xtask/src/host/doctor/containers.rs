@@ -2,8 +2,8 @@
 
 use super::facts::{Facts, Folder, SlotIds};
 use super::finding::{Finding, Group, Status};
+use super::kernel_trial::KernelTrial;
 use super::surroundings::Surroundings;
-use super::trial::Trial;
 use crate::host::apparmor::Mediation;
 use crate::host::packages::Use;
 
@@ -74,9 +74,11 @@ impl Facts {
             return Finding::failure(group, check, seen, "boot a kernel with all kinds of namespaces");
         }
         match self.trials.get("namespaces") {
-            Trial::Fails(words) => Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights()),
-            Trial::Works => Finding::ok(group, check, format!("{}; tried: works", needed.join(", "))),
-            Trial::NotTried => Finding::ok(group, check, format!("{} (not tried)", needed.join(", "))),
+            KernelTrial::Fails(words) => {
+                Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights())
+            }
+            KernelTrial::Works => Finding::ok(group, check, format!("{}; tried: works", needed.join(", "))),
+            KernelTrial::NotTried => Finding::ok(group, check, format!("{} (not tried)", needed.join(", "))),
         }
     }
 
@@ -86,18 +88,18 @@ impl Facts {
         match (self.user_namespaces_max, self.trials.get("user-namespace")) {
             (Some(0), _) => Finding::failure(group, check, "user.max_user_namespaces is 0", allow),
             // The kernel's way to say that there are too many.
-            (_, Trial::Fails(words)) if words.contains("No space left") => {
+            (_, KernelTrial::Fails(words)) if words.contains("No space left") => {
                 Finding::failure(group, check, format!("tried: {words}"), allow)
             }
-            (_, Trial::Fails(words)) => {
+            (_, KernelTrial::Fails(words)) => {
                 Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights())
             }
-            (None, Trial::NotTried) => {
+            (None, KernelTrial::NotTried) => {
                 Finding::failure(group, check, "this kernel has none", "boot a kernel with CONFIG_USER_NS")
             }
             (max, trial) => {
                 let most = max.map_or_else(String::new, |max| format!("at most {max}"));
-                let tried = if *trial == Trial::Works { "; tried: works" } else { " (not tried)" };
+                let tried = if *trial == KernelTrial::Works { "; tried: works" } else { " (not tried)" };
                 Finding::ok(group, check, format!("{most}{tried}"))
             }
         }

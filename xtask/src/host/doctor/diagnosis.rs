@@ -4,8 +4,8 @@
 use super::facts::{Facts, Subject};
 use super::finding::{Finding, Group};
 use super::kernel::version;
+use super::kernel_trial::KernelTrial;
 use super::surroundings::Surroundings;
-use super::trial::Trial;
 use super::{containers, machine, network, optional, permission, resources};
 use crate::host::packages::{Item, Need, WayToRoot};
 
@@ -113,22 +113,22 @@ impl Facts {
     pub fn has_part(&self, group: Group, check: &'static str, part: &str, module: &str) -> Finding {
         let load = self.on_the_machine(&format!("modprobe {module}"));
         match (self.trials.get(part), self.parts.get(part).copied().flatten()) {
-            (Trial::Works, _) => Finding::ok(group, check, "tried: works"),
-            (Trial::Fails(words), _) if words.starts_with("unshare:") => {
+            (KernelTrial::Works, _) => Finding::ok(group, check, "tried: works"),
+            (KernelTrial::Fails(words), _) if words.starts_with("unshare:") => {
                 Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights())
             }
-            (Trial::Fails(words), Some(false)) => {
+            (KernelTrial::Fails(words), Some(false)) => {
                 Finding::failure(group, check, format!("tried: {words}"), format!("boot a kernel with {module}"))
             }
-            (Trial::Fails(words), _) => {
+            (KernelTrial::Fails(words), _) => {
                 let help = format!("{load}  (where that fails: boot a kernel with {module})");
                 Finding::failure(group, check, format!("tried: {words}"), help)
             }
-            (Trial::NotTried, Some(true)) => Finding::ok(group, check, "the kernel has it (not tried)"),
-            (Trial::NotTried, Some(false)) => {
+            (KernelTrial::NotTried, Some(true)) => Finding::ok(group, check, "the kernel has it (not tried)"),
+            (KernelTrial::NotTried, Some(false)) => {
                 Finding::failure(group, check, "not in this kernel", format!("boot a kernel with {module}"))
             }
-            (Trial::NotTried, None) => self.untried(group, check),
+            (KernelTrial::NotTried, None) => self.untried(group, check),
         }
     }
 
@@ -204,7 +204,7 @@ mod tests {
             has_seccomp: true,
             unified_controllers: ["cpuset", "cpu", "io", "memory", "pids"].map(str::to_owned).into(),
             parts: [].into(),
-            trials: ALL_TRIALS.into_iter().map(|name| (name, Trial::Works)).collect(),
+            trials: ALL_TRIALS.into_iter().map(|name| (name, KernelTrial::Works)).collect(),
             memory_total_bytes: 8 * GB,
             memory_available_bytes: 6 * GB,
             processors: 4,
@@ -307,7 +307,7 @@ mod tests {
     fn trouble_with_containers() {
         let fails_with = |name: &'static str, words: &'static str| {
             move |facts: &mut Facts| {
-                let trial = |each| if each == name { Trial::Fails(words.to_owned()) } else { Trial::Works };
+                let trial = |each| if each == name { KernelTrial::Fails(words.to_owned()) } else { KernelTrial::Works };
                 facts.trials = ALL_TRIALS.into_iter().map(|each| (each, trial(each))).collect();
             }
         };
@@ -369,7 +369,7 @@ mod tests {
         check(
             |facts| {
                 facts.uses = Uses::new();
-                facts.trials = [("loop", Trial::Fails("no nodes".to_owned()))].into_iter().collect();
+                facts.trials = [("loop", KernelTrial::Fails("no nodes".to_owned()))].into_iter().collect();
                 facts.trials.extend(ALL_TRIALS.into_iter().filter(|name| *name != "loop"));
             },
             &[("loop", Warning, "no nodes: no template has a volume of ext4", "modprobe loop")],
@@ -399,7 +399,7 @@ mod tests {
         let inside = |kind: Kind, is_unprivileged: bool, name: &'static str, words: &'static str| {
             move |facts: &mut Facts| {
                 facts.surroundings = Some(Surroundings { kind, name: "lxc".to_owned(), is_unprivileged });
-                facts.trials = [(name, Trial::Fails(words.to_owned()))].into_iter().collect();
+                facts.trials = [(name, KernelTrial::Fails(words.to_owned()))].into_iter().collect();
                 facts.trials.extend(ALL_TRIALS.into_iter().filter(|each| *each != name));
             }
         };

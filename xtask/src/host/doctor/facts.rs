@@ -11,9 +11,9 @@ use nix::unistd::{Group, geteuid, getgroups};
 
 use super::accounts::{Accounts, Registered};
 use super::kernel::{Cgroups, configures, lists_filesystem, lists_module, v1_lists};
+use super::kernel_trial::KernelTrials;
 use super::surroundings::Surroundings;
 use super::tools::Tools;
-use super::trial::Trials;
 use crate::host::apparmor::{self, Mediation};
 use crate::host::ids::{IdRange, Ids, Region};
 use crate::host::invoker::{is_root, user_name};
@@ -67,7 +67,7 @@ pub struct Facts {
     pub unified_controllers: Vec<String>,
     /// Presence of the kernel's parts, as its files say; `None` where they say nothing.
     pub parts: BTreeMap<&'static str, Option<bool>>,
-    pub trials: Trials,
+    pub trials: KernelTrials,
     pub memory_total_bytes: u64,
     pub memory_available_bytes: u64,
     pub processors: usize,
@@ -171,7 +171,7 @@ impl Facts {
             distribution: pretty_name(&os_release),
             supply: Supply::of_this_machine(),
             way_to_root,
-            trials: Trials::run(way_to_root, sudo == Sudo::Silent),
+            trials: KernelTrials::run(way_to_root, sudo == Sudo::Silent),
             sudo,
             user: user_name(geteuid().as_raw()),
             uses: subject

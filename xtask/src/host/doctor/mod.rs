@@ -1,5 +1,5 @@
 //! Doctor: what this machine has and lacks for the engine, and the command that mends each lack.
-//! `facts` gathers, `trial` tries kernel parts in throw-away namespaces, `diagnosis` decides and is pure.
+//! `facts` gathers, `kernel_trial` tries kernel parts in throw-away namespaces, `diagnosis` decides and is pure.
 //! Changes nothing on the host; knows nothing of the project but where it lies and which ids its containers take.
 
 mod accounts;
@@ -8,6 +8,7 @@ mod diagnosis;
 mod facts;
 mod finding;
 mod kernel;
+mod kernel_trial;
 mod machine;
 mod network;
 mod optional;
@@ -15,7 +16,6 @@ mod permission;
 mod resources;
 mod surroundings;
 mod tools;
-mod trial;
 
 pub use diagnosis::examine;
 pub use facts::Subject;

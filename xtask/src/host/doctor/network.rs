@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::finding::{Finding, Group};
-use super::trial::Trial;
+use super::kernel_trial::KernelTrial;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let group = Group::Network;
@@ -26,9 +26,9 @@ impl Facts {
     fn port_lock(&self) -> Finding {
         let (group, check) = (Group::Network, "port-lock");
         match self.trials.get("port-lock") {
-            Trial::Works => Finding::ok(group, check, "tried: works"),
-            Trial::NotTried => Finding::ok(group, check, "not tried"),
-            Trial::Fails(words) => {
+            KernelTrial::Works => Finding::ok(group, check, "tried: works"),
+            KernelTrial::NotTried => Finding::ok(group, check, "not tried"),
+            KernelTrial::Fails(words) => {
                 let seen = format!("tried: {words}: machines of a lab can take each other's addresses");
                 Finding::warning(group, check, seen, "boot a kernel with CONFIG_NF_TABLES_BRIDGE")
             }
@@ -39,10 +39,14 @@ impl Facts {
         let (group, check) = (Group::Network, "network-namespace");
         let has_kind = self.namespaces.iter().any(|name| name == "net");
         match self.trials.get("network-namespace") {
-            Trial::Works => Finding::ok(group, check, "tried: works"),
-            Trial::Fails(words) => Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights()),
-            Trial::NotTried if has_kind => Finding::ok(group, check, "the kernel has it (not tried)"),
-            Trial::NotTried => Finding::failure(group, check, "not in this kernel", "boot a kernel with CONFIG_NET_NS"),
+            KernelTrial::Works => Finding::ok(group, check, "tried: works"),
+            KernelTrial::Fails(words) => {
+                Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights())
+            }
+            KernelTrial::NotTried if has_kind => Finding::ok(group, check, "the kernel has it (not tried)"),
+            KernelTrial::NotTried => {
+                Finding::failure(group, check, "not in this kernel", "boot a kernel with CONFIG_NET_NS")
+            }
         }
     }
 }

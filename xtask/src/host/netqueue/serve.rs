@@ -107,11 +107,11 @@ fn slow(mut queue: PacketQueue, rate: Rate, mut told_to_end: UnixStream) -> anyh
 }
 
 fn change(mut queue: PacketQueue, damage: Damage, mut told_to_end: UnixStream) -> anyhow::Result<()> {
-    let mut dice = Dice::new(damage);
+    let mut sampler = PacketSampler::new(damage);
     loop {
         let ends = is_told_to_end(&mut told_to_end);
         let (mut left_alone, mut changed) = (Vec::new(), Vec::new());
-        let mut sort = |number, packet: &[u8]| match dice.roll(packet) {
+        let mut sort = |number, packet: &[u8]| match sampler.damaged(packet) {
             Some(bytes) if !ends => changed.push((number, bytes)),
             _ => left_alone.push(number),
         };
@@ -152,21 +152,21 @@ pub struct Damage {
     pub seed: u64,
 }
 
-/// The draws.
+/// Sampler of damaged packets and bytes.
 #[derive(Debug)]
-struct Dice {
+struct PacketSampler {
     damage: Damage,
     draws: Pcg64,
 }
 
-impl Dice {
+impl PacketSampler {
     pub fn new(damage: Damage) -> Self {
         Self { damage, draws: Pcg64::seed_from_u64(damage.seed) }
     }
 
     /// An IPv4 packet with one byte changed after its IP header, if its turn has come and it has such a byte. No change of
     /// one byte leaves the checksum right that covers it.
-    pub fn roll(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+    pub fn damaged(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         if self.draws.random_range(0..100) >= self.damage.percent {
             return None;
         }
@@ -199,11 +199,11 @@ mod tests {
 
     #[test]
     fn one_byte_after_the_header_is_changed() {
-        let mut dice = Dice::new(Damage { percent: 100, seed: 1 });
+        let mut sampler = PacketSampler::new(Damage { percent: 100, seed: 1 });
         for (protocol, carried, first) in [(6, 20, 20), (UDP, 30, 28), (UDP, 8, 20), (1, 1, 20)] {
             for _ in 0..200 {
                 let packet = packet(protocol, carried);
-                let changed = dice.roll(&packet).unwrap();
+                let changed = sampler.damaged(&packet).unwrap();
                 let places: Vec<usize> = (0..packet.len()).filter(|place| changed[*place] != packet[*place]).collect();
                 assert!(places.len() == 1 && places[0] >= first, "{protocol}: {places:?}");
             }
@@ -213,8 +213,8 @@ mod tests {
     #[test]
     fn a_share_of_them_is_changed_and_a_seed_repeats_it() {
         let changed = |seed| {
-            let mut dice = Dice::new(Damage { percent: 30, seed });
-            (0..1000).map(|_| dice.roll(&packet(6, 20)).is_some()).collect::<Vec<bool>>()
+            let mut sampler = PacketSampler::new(Damage { percent: 30, seed });
+            (0..1000).map(|_| sampler.damaged(&packet(6, 20)).is_some()).collect::<Vec<bool>>()
         };
         assert!(changed(1) == changed(1) && changed(1) != changed(2));
         let count = changed(1).into_iter().filter(|changed| *changed).count();
@@ -223,9 +223,9 @@ mod tests {
 
     #[test]
     fn what_carries_nothing_is_left_as_it_is() {
-        let mut dice = Dice::new(Damage { percent: 100, seed: 1 });
+        let mut sampler = PacketSampler::new(Damage { percent: 100, seed: 1 });
         for packet in [packet(6, 0), Vec::new(), vec![0x4f; 20]] {
-            assert_eq!(dice.roll(&packet), None, "{packet:?}");
+            assert_eq!(sampler.damaged(&packet), None, "{packet:?}");
         }
     }
 }

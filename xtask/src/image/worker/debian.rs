@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 
 use super::accounts::Owner;
 use super::sandbox::{Log, SOURCE_DATE_EPOCH, Sandbox, outgoing};
+use crate::host::container_fs;
 use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
-use crate::host::rooted;
 use crate::host::shell::Command;
 use crate::host::userns::UserNamespace;
 use crate::image::tree;
@@ -69,7 +69,7 @@ pub fn install(sandbox: &Sandbox<'_>, packages: &[String]) -> anyhow::Result<()>
     }
     // Not by its path: the tree may have a link there that leads out of it.
     let owner = Owner::ROOT.outside(sandbox.ids())?;
-    rooted::write(sandbox.root(), FORBID, b"#!/bin/sh\nexit 101\n", 0o755, owner)?;
+    container_fs::write(sandbox.root(), FORBID, b"#!/bin/sh\nexit 101\n", 0o755, owner)?;
     sandbox.run(["/usr/bin/apt-get", "-q", "update"])?;
     let options = [
         "/usr/bin/apt-get",

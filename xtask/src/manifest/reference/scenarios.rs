@@ -95,7 +95,7 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         heading: "[[expects]]",
-        about: "What a lab shows at the end of a case and nobody asked for stands in the record as a finding.",
+        about: "An unexpected anomaly that a lab shows at the end of a case stands in the record as a finding.",
         place: &["expects"],
         source: include_str!("../expects.rs"),
         rust_type: "ExpectedTable",
@@ -190,7 +190,7 @@ fn the_page_is_what_the_parser_reads() {
         path: "docs/scenarios.md",
         title: "Scenarios: scenario.toml",
         beginning: BEGINNING,
-        examples: &[("All that can be said:", EXAMPLE), ("One that endures no faults:", WITHOUT_CHAOS)],
+        examples: &[("All that can be said:", EXAMPLE), ("One that tolerates no faults:", WITHOUT_CHAOS)],
         sections: SECTIONS,
         words: words(),
         defaults: defaults(),

@@ -35,7 +35,7 @@ impl Clock {
         let mut clock = Self { started_epoch_ms, begun_ms, ended_ms, near_epoch_ms, ..Self::default() };
         for (index, stamped) in events.iter().enumerate() {
             let Event::FaultInjected(injected) = &stamped.event else { continue };
-            // It bites before it is seen to.
+            // It takes effect before that is verified.
             let bit_ms = stamped.at_ms - injected.duration_ms;
             let is_end = |later: &&Stamped| match &later.event {
                 Event::FaultHealed(FaultObserved { fault, .. }) => *fault == injected.fault,

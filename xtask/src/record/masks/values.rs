@@ -401,8 +401,8 @@ mod tests {
         let html_safe = json(value).replace('&', "\\u0026").replace('<', "\\u003c");
         vec![
             ("as it is", value.as_bytes().to_vec()),
-            ("colours", each(&|c| format!("\u{1b}[1;31m{c}\u{1b}[0m"))),
-            ("colours of 24 bits", each(&|c| format!("\u{1b}[38;2;1;2;3m{c}"))),
+            ("colors", each(&|c| format!("\u{1b}[1;31m{c}\u{1b}[0m"))),
+            ("colors of 24 bits", each(&|c| format!("\u{1b}[38;2;1;2;3m{c}"))),
             ("other sequences", each(&|c| format!("{c}\u{1b}[K\u{1b}(B\u{9b}2C\u{1b}7"))),
             ("titles", each(&|c| format!("{c}\u{1b}]0;title\u{7}\u{1b}]8;;http://a\u{1b}\\"))),
             ("in a title", [b"\x1b]0;", value.as_bytes(), b"\x07"].concat()),
@@ -424,7 +424,7 @@ mod tests {
             ("JSON in JSON", json(&ascii(value)).into_bytes()),
             ("JSON in JSON in JSON", json(&json(&ascii(value))).into_bytes()),
             (
-                "JSON with coloured letters",
+                "JSON with colored letters",
                 json(&value.chars().map(|c| format!("\u{1b}[1m{c}")).collect::<String>()).into(),
             ),
             ("JSON of bytes with zeros", json(&value.chars().map(|c| format!("{c}\0")).collect::<String>()).into()),

@@ -42,7 +42,7 @@ pub struct AttemptView {
     pub missing: Vec<String>,
     /// Timeline on one axis; none without events.
     pub timeline: Option<Timeline>,
-    /// The machines, in the order of their colours.
+    /// The machines, in the order of their colors.
     pub machines: Vec<String>,
     /// Logs.
     pub log: Log,
@@ -326,7 +326,7 @@ fn screens(run: &Path, attempt: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Every machine that the record knows, by name: the order of their colours.
+/// Every machine that the record knows, by name: the order of their colors.
 fn machines(story: &Story, performance: Option<&Performance>) -> Vec<String> {
     let sampled = performance.and_then(|it| it.sampling.as_ref()).into_iter().flat_map(|it| it.series.keys());
     let asked = story.commands.iter().map(|command| &command.container);

@@ -46,8 +46,8 @@ pub struct FaultRow {
     pub healed: String,
 }
 
-const BIT: Word = Word { class: "passed", text: "bit and healed" };
-const LASTED: Word = Word { class: "flaky", text: "bit, not seen to heal" };
+const BIT: Word = Word { class: "passed", text: "took effect, recovered" };
+const LASTED: Word = Word { class: "flaky", text: "took effect, recovery not verified" };
 const REFUSED: Word = Word { class: "skipped", text: "not possible then" };
 const FAILED: Word = Word { class: "infrastructure", text: "failed" };
 const NOT_REACHED: Word = Word { class: "skipped", text: "not reached" };
@@ -210,8 +210,8 @@ mod tests {
             })
             .collect();
         let expected = [
-            "worker - 5.600 bit, not seen to heal gone",
-            "db 6.000 6.100 bit and healed dead",
+            "worker - 5.600 took effect, recovery not verified gone",
+            "db 6.000 6.100 took effect, recovered dead",
             "app 8.000 - not possible then it is down",
             "app 14.000 - planned ",
         ];

@@ -128,9 +128,9 @@ impl Quantity {
             let mut chart =
                 ChartBuilder::on(&area).build_cartesian_2d(axis.from_ms..axis.to_ms, low..high).map_err(failed)?;
             for (number, values) in all.iter().enumerate() {
-                let colour = LINES[number % LINES.len()];
+                let color = LINES[number % LINES.len()];
                 for piece in pieces(at_ms, values) {
-                    chart.draw_series(LineSeries::new(piece, colour.stroke_width(2))).map_err(failed)?;
+                    chart.draw_series(LineSeries::new(piece, color.stroke_width(2))).map_err(failed)?;
                 }
             }
             area.present().map_err(failed)?;

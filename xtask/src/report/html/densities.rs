@@ -1,5 +1,5 @@
 //! Drawings of samples in Criterion's manner: each sample a point, their density a curve, the interval of their median
-//! a bar; earlier samples in grey, new ones in color.
+//! a bar; earlier samples in gray, new ones in color.
 
 use plotters::prelude::{AreaSeries, ChartBuilder, Circle, IntoDrawingArea as _, LineSeries, PathElement, SVGBackend};
 use plotters::style::{Color as _, RGBColor};
@@ -58,18 +58,18 @@ pub fn densities(now: &[f64], before: &[f64]) -> anyhow::Result<Option<String>> 
             .label_style(("sans-serif", 12, &AXIS))
             .draw()
             .map_err(failed)?;
-        for ((samples, colour, level), curve) in sides.into_iter().zip(curves) {
+        for ((samples, color, level), curve) in sides.into_iter().zip(curves) {
             if let Some(curve) = curve.filter(|_| highest > 0.0) {
                 let line = places.iter().zip(curve).map(|(place, value)| (*place, value / highest));
                 let line: Vec<(f64, f64)> = line.collect();
-                let area = AreaSeries::new(line.iter().copied(), 0.0, colour.mix(0.18));
+                let area = AreaSeries::new(line.iter().copied(), 0.0, color.mix(0.18));
                 chart.draw_series(area).map_err(failed)?;
-                chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(failed)?;
+                chart.draw_series(LineSeries::new(line, color.stroke_width(2))).map_err(failed)?;
             }
             let points = points(samples, level).filter(|(value, _)| (low..=high).contains(value));
-            let dots = points.map(|point| Circle::new(point, 3, colour.mix(0.65).filled()));
+            let dots = points.map(|point| Circle::new(point, 3, color.mix(0.65).filled()));
             chart.draw_series(dots).map_err(failed)?;
-            chart.draw_series(bar(samples, level, colour)).map_err(failed)?;
+            chart.draw_series(bar(samples, level, color)).map_err(failed)?;
         }
         area.present().map_err(failed)?;
     }
@@ -108,7 +108,7 @@ pub fn undrawn(now: &[f64], before: &[f64]) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join(", "))
 }
 
-/// The samples as points about a level, each a little above or below so that neighbours can be told apart.
+/// The samples as points about a level, each a little above or below so that neighbors can be told apart.
 fn points(samples: &[f64], level: f64) -> impl Iterator<Item = (f64, f64)> {
     let step = samples.len().div_ceil(POINTS_MAX).max(1);
     let lift = |place: usize| ((place * 7) % 11) as f64 / 110.0 - 0.045;
@@ -116,12 +116,12 @@ fn points(samples: &[f64], level: f64) -> impl Iterator<Item = (f64, f64)> {
 }
 
 /// The interval of the median, and the median in it.
-fn bar(samples: &[f64], level: f64, colour: RGBColor) -> Vec<PathElement<(f64, f64)>> {
+fn bar(samples: &[f64], level: f64, color: RGBColor) -> Vec<PathElement<(f64, f64)>> {
     let Some(((low, high), middle)) = interval(samples).zip(median(samples)) else { return Vec::new() };
     let below = level - 0.09;
     vec![
-        PathElement::new(vec![(low, below), (high, below)], colour.stroke_width(3)),
-        PathElement::new(vec![(middle, below - 0.035), (middle, below + 0.035)], colour.stroke_width(3)),
+        PathElement::new(vec![(low, below), (high, below)], color.stroke_width(3)),
+        PathElement::new(vec![(middle, below - 0.035), (middle, below + 0.035)], color.stroke_width(3)),
     ]
 }
 
@@ -138,8 +138,8 @@ mod tests {
         let svg = densities(&samples(11.0), &samples(10.0)).unwrap().unwrap();
         assert!(svg.starts_with("<svg class=\"density\""), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 80);
-        for colour in ["#1F6FEB", "#6E7781"] {
-            assert!(svg.contains(&format!("stroke=\"{colour}\"")), "{colour}: {svg}");
+        for color in ["#1F6FEB", "#6E7781"] {
+            assert!(svg.contains(&format!("stroke=\"{color}\"")), "{color}: {svg}");
         }
         let alone = densities(&samples(11.0), &[]).unwrap().unwrap();
         assert!(!alone.contains("#6E7781"), "{alone}");

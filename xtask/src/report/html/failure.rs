@@ -65,7 +65,7 @@ pub struct Failure {
     /// Commands to type, and unexpected ends of programs before it.
     pub before: Vec<String>,
     pub next: Vec<Next>,
-    /// Commands that lead into a lab that stays.
+    /// Commands that lead into a kept lab.
     pub enter: Vec<String>,
 }
 
@@ -96,9 +96,9 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
             let what = "the events of this case end here, and nothing is known of its end";
             return end("The run has no end: it was killed in this case, or still runs", what.into());
         }
-        Outcome::Interrupted => return end("The run was interrupted", "nothing is said of the product".into()),
+        Outcome::Interrupted => return end("The run was interrupted", "there is no verdict on the product".into()),
         Outcome::Infrastructure { message, .. } => {
-            return end("No lab could be had: nothing is said of the product", message.clone());
+            return end("Infrastructure error: the product was not tested", message.clone());
         }
         Outcome::Failed { cause } => cause,
     };
@@ -196,7 +196,7 @@ fn checks(story: &Story) -> Vec<Broke> {
 /// Further parts of a failure.
 #[derive(Default)]
 pub struct More {
-    /// Ends of programs before it that nobody asked for, a line each.
+    /// Unexpected ends of programs before it, a line each.
     pub before: Vec<String>,
     /// Commands that lead on.
     pub next: Vec<Next>,

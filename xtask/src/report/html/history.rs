@@ -39,7 +39,7 @@ pub struct Call {
     pub begun_ms: f64,
     /// End on the run's clock; the attempt's end where no answer came.
     pub ended_ms: f64,
-    /// The class that colours it: `call`, `refused` or `unknown`.
+    /// The class that colors it: `call`, `refused` or `unknown`.
     pub class: &'static str,
     /// Operation and result.
     pub title: String,

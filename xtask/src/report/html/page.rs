@@ -25,7 +25,7 @@ struct Page {
     run_id: String,
     /// The verdict in words.
     headline: String,
-    /// The class that colours it.
+    /// The class that colors it.
     class: &'static str,
     summary: String,
     /// Missing parts of the run, a sentence each.
@@ -50,7 +50,7 @@ struct CaseView {
     duration: String,
     /// Reason why it did not pass, in a line.
     why: String,
-    /// Faults that bit, of those that were planned.
+    /// Faults that took effect, of those that were planned.
     faults: Option<String>,
     /// True if it is unfolded at first.
     open: bool,
@@ -320,7 +320,7 @@ When: 3.500 s of the run (2026-01-01T00:00:03.500Z), 2.500 s into the case, in s
 Machine:
 db: node.freeze was on; last asked, 100 ms before: &lt;&#x2f;pre&gt;&lt;&#x2f;code&gt;&lt;script&gt;alert(1)&lt;&#x2f;script&gt;{{ 7 * 7 }} (status 1); logged 1 error close to it
 Faults then:
-node.freeze on db, on since 500 ms (bit at 3.000 s: no process of it ran)
+node.freeze on db, on since 500 ms (in effect at 3.000 s: no process of it ran)
 Logged:
 s machine level line
 3.450 db error journal.log app[1]: error: &lt;";

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use plotters::style::RGBColor;
 use serde::Serialize;
 
-/// The colours of lines, in the order of the containers. The style sheet knows them by these values.
+/// The colors of lines, in the order of the containers. The style sheet knows them by these values.
 pub const LINES: [RGBColor; 6] = [
     RGBColor(0x1f, 0x6f, 0xeb),
     RGBColor(0xbc, 0x4c, 0x00),

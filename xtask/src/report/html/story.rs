@@ -27,7 +27,7 @@ pub struct Story {
     pub checks: Vec<(f64, Check)>,
     /// Injected faults.
     pub faults: Vec<Broken>,
-    /// Faults of the schedule that could not be done.
+    /// Faults of the schedule that were not applicable.
     pub refused: Vec<Refused>,
     /// Invariants with their times.
     pub invariants: Vec<(f64, Invariant)>,
@@ -51,7 +51,7 @@ pub struct Story {
     pub chaos_began_ms: Option<f64>,
     /// Begin and end of settling.
     pub settled: Option<(f64, f64)>,
-    /// Commands that lead into a lab that stays.
+    /// Commands that lead into a kept lab.
     pub enter: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ pub struct Command {
     pub location: Option<String>,
 }
 
-/// A fault that bit.
+/// A fault that took effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broken {
     /// Number in the case.
@@ -112,7 +112,7 @@ pub struct Broken {
     pub healed: Option<String>,
 }
 
-/// A fault that could not be done.
+/// A fault that was not applicable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
     /// Moment on the run's clock.

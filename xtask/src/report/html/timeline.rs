@@ -61,7 +61,7 @@ pub struct Item {
     pub left: f64,
     /// Width in percent; 0 for a mark.
     pub width: f64,
-    /// The class that colours it.
+    /// The class that colors it.
     pub class: String,
     /// Text on it, where there is room; none on narrow kinds.
     pub text: String,
@@ -69,8 +69,8 @@ pub struct Item {
     pub title: String,
 }
 
-/// Other bars than those of the lab, steps and faults are labelled where they are so wide, in percent.
-const LABELLED: f64 = 3.0;
+/// Other bars than those of the lab, steps and faults are labeled where they are so wide, in percent.
+const LABELED: f64 = 3.0;
 
 /// Logged warnings and errors, by machine.
 pub type Alarms = BTreeMap<String, MachineAlarms>;
@@ -163,7 +163,7 @@ fn lane(name: &str, shape: &'static str, items: Vec<Item>, notes: &mut Vec<Strin
         let missing =
             if left_out == 0 { String::new() } else { format!(", and {} are not drawn", thousands(left_out)) };
         let shown = if name.is_empty() { "an unnamed lane" } else { &name };
-        notes.push(format!("{shown}: {all} {shape} are drawn as {drawn}, neighbours of one kind as one{missing}"));
+        notes.push(format!("{shown}: {all} {shape} are drawn as {drawn}, neighbors of one kind as one{missing}"));
     }
     Lane { name, shape, items }
 }
@@ -178,7 +178,7 @@ fn item(axis: Axis, (begun_ms, ended_ms): (f64, f64), class: &str, text: &str) -
         duration(ended_ms - begun_ms)
     );
     let width = right - left;
-    let text = if width > LABELLED || matches!(class, "phase" | "step" | "fault") { text } else { String::new() };
+    let text = if width > LABELED || matches!(class, "phase" | "step" | "fault") { text } else { String::new() };
     Item { at_ms: moment(begun_ms).at_ms, left, width, class: class.to_owned(), text, title }
 }
 
@@ -219,7 +219,7 @@ fn fault_items(axis: Axis, story: &Story) -> Vec<(String, Item)> {
         let name = broken.description.name();
         let mut item = item(axis, (broken.asked_ms, end), "fault", name);
         item.title = format!(
-            "{} on {}\n{} s to {} s\nbites since {} s: {}",
+            "{} on {}\n{} s to {} s\nin effect since {} s: {}",
             broken.description,
             broken.container,
             moment(broken.asked_ms).text,
@@ -230,7 +230,7 @@ fn fault_items(axis: Axis, story: &Story) -> Vec<(String, Item)> {
         (broken.container.clone(), item)
     });
     let refused = story.refused.iter().map(|refused| {
-        let text = format!("{} on {} could not be done: {}", refused.description, refused.container, refused.reason);
+        let text = format!("{} on {} was not applicable: {}", refused.description, refused.container, refused.reason);
         (refused.container.clone(), mark(axis, refused.at_ms, "refused", &text))
     });
     bit.chain(refused).collect()
@@ -279,7 +279,7 @@ fn side_by_side(mut items: Vec<Item>) -> Vec<Vec<Item>> {
     rows
 }
 
-/// The same items, or where there are too many, neighbours of one class as one; and how many are left out even so.
+/// The same items, or where there are too many, neighbors of one class as one; and how many are left out even so.
 fn thinned(mut items: Vec<Item>) -> (Vec<Item>, usize) {
     let mut gap = 0.05;
     while items.len() > ITEMS_MAX && gap < 100.0 {
@@ -358,7 +358,7 @@ mod tests {
         let notes = timeline(&story, &clients, &alarms, None, Default::default()).notes;
         let expected = [
             "before",
-            "Commands: 1,000 bars are drawn as 400, neighbours of one kind as one, and 600 are not drawn",
+            "Commands: 1,000 bars are drawn as 400, neighbors of one kind as one, and 600 are not drawn",
             "3 steps that lie deeper in others than the drawing goes have no bar: 12 are drawn",
             "2 more operations have no lane: 12 are drawn",
             "1 more clients have no lane: 12 are drawn",

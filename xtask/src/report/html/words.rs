@@ -15,7 +15,7 @@ pub struct Moment {
     pub text: String,
 }
 
-/// A word with the class that colours it.
+/// A word with the class that colors it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Word {
     /// The class of the style sheet.

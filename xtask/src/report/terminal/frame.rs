@@ -1,7 +1,7 @@
-//! The live lines: what goes on, for a width. Pure; each line says in words what its colour says.
+//! The live lines: what goes on, for a width. Pure; each line says in words what its color says.
 
-use super::ink::{Ink, Line, Paint};
 use super::screen::{Condition, Running, Screen, Stage};
+use super::style::{Line, Paint, Style};
 use super::times::{left, running};
 
 /// Minimum width at which a case is one line; on a narrower terminal it has a line for each thing.
@@ -26,21 +26,21 @@ impl Screen {
         lines.extend(
             self.waits
                 .iter()
-                .map(|wait| first("WAITS", Ink::Caution, now_ms - wait.since_ms).with(Ink::Plain, &wait.what)),
+                .map(|wait| first("WAITS", Style::Caution, now_ms - wait.since_ms).with(Style::Plain, &wait.what)),
         );
         let layers = self.layers.iter().take(LAYERS_MAX);
         lines.extend(layers.map(|layer| {
-            let line = first("BUILDS", Ink::Plain, now_ms - layer.since_ms);
-            line.with(Ink::Strong, &format!("template {}", layer.template))
-                .with(Ink::Plain, &format!("  {}", layer.step))
+            let line = first("BUILDS", Style::Plain, now_ms - layer.since_ms);
+            line.with(Style::Strong, &format!("template {}", layer.template))
+                .with(Style::Plain, &format!("  {}", layer.step))
         }));
         let hidden = self.layers.len().saturating_sub(LAYERS_MAX);
         if hidden > 0 {
-            lines.push(Line::new().up_to(NAME_COLUMN).with(Ink::Faint, &format!("and {hidden} more templates")));
+            lines.push(Line::new().up_to(NAME_COLUMN).with(Style::Faint, &format!("and {hidden} more templates")));
         }
         lines.extend(self.scenarios_build.iter().map(|build| {
-            let line = first("BUILDS", Ink::Plain, now_ms - build.since_ms);
-            line.with(Ink::Strong, "scenarios").with(Ink::Plain, &format!("  {}", build.what))
+            let line = first("BUILDS", Style::Plain, now_ms - build.since_ms);
+            line.with(Style::Strong, "scenarios").with(Style::Plain, &format!("  {}", build.what))
         }));
         for case in &self.cases {
             if columns >= WIDE_COLUMNS {
@@ -56,38 +56,38 @@ impl Screen {
     /// The last line: how far all of it is.
     fn whole(&self, now_ms: f64) -> Line {
         if self.stops {
-            return Line::of(Ink::Caution, "STOPS")
-                .with(Ink::Plain, "  machines are taken down; Ctrl-C again ends at once");
+            return Line::of(Style::Caution, "STOPS")
+                .with(Style::Plain, "  machines are taken down; Ctrl-C again ends at once");
         }
         let time = running(now_ms);
         if let Some(amount) = &self.amount {
             let what = format!("  {} of {} {}", amount.done, amount.of, amount.what);
             return bar(Line::new(), amount.done, 0, amount.of)
-                .with(Ink::Strong, &what)
-                .with(Ink::Plain, &format!("   {time}"));
+                .with(Style::Strong, &what)
+                .with(Style::Plain, &format!("   {time}"));
         }
         let Some(planned) = self.planned else {
-            return first("IN ALL", Ink::Faint, now_ms);
+            return first("IN ALL", Style::Faint, now_ms);
         };
         let tally = &self.tally;
         let bad = tally.failed + tally.without_lab;
         let mut line = bar(Line::new(), tally.over() - bad, bad, planned);
-        line = line.with(Ink::Strong, &format!("  {} of {planned}", tally.over()));
+        line = line.with(Style::Strong, &format!("  {} of {planned}", tally.over()));
         let counts = [
-            (tally.passed, "passed", Ink::Good),
-            (tally.failed, "failed", Ink::Bad),
-            (tally.flaky, "flaky", Ink::Caution),
-            (tally.without_lab, "without a lab", Ink::Bad),
-            (tally.interrupted, "interrupted", Ink::Caution),
-            (tally.skipped, "skipped", Ink::Faint),
+            (tally.passed, "passed", Style::Good),
+            (tally.failed, "failed", Style::Bad),
+            (tally.flaky, "flaky", Style::Caution),
+            (tally.without_lab, "without a lab", Style::Bad),
+            (tally.interrupted, "interrupted", Style::Caution),
+            (tally.skipped, "skipped", Style::Faint),
         ];
-        for (count, word, ink) in counts.into_iter().filter(|(count, ..)| *count > 0) {
-            line = line.with(Ink::Plain, "  ").with(ink, &format!("{count} {word}"));
+        for (count, word, style) in counts.into_iter().filter(|(count, ..)| *count > 0) {
+            line = line.with(Style::Plain, "  ").with(style, &format!("{count} {word}"));
         }
-        line = line.with(Ink::Plain, &format!("   {time}"));
+        line = line.with(Style::Plain, &format!("   {time}"));
         match self.left_ms(now_ms) {
             Some(left_ms) if planned > tally.over() => {
-                line.with(Ink::Faint, &format!(", about {} left", left(left_ms)))
+                line.with(Style::Faint, &format!(", about {} left", left(left_ms)))
             }
             _ => line,
         }
@@ -95,13 +95,13 @@ impl Screen {
 }
 
 /// A line's word and time, up to where its name stands.
-pub(super) fn head(word: &str, ink: Ink, time: &str) -> Line {
+pub(super) fn head(word: &str, style: Style, time: &str) -> Line {
     let time_columns = NAME_COLUMN - 10;
-    Line::of(ink, &format!("{word:<8}")).with(Ink::Faint, &format!("{time:>time_columns$}")).up_to(NAME_COLUMN)
+    Line::of(style, &format!("{word:<8}")).with(Style::Faint, &format!("{time:>time_columns$}")).up_to(NAME_COLUMN)
 }
 
-fn first(word: &str, ink: Ink, since_ms: f64) -> Line {
-    head(word, ink, &short(&running(since_ms)))
+fn first(word: &str, style: Style, since_ms: f64) -> Line {
+    head(word, style, &short(&running(since_ms)))
 }
 
 /// A time that fits into its column: minutes and seconds as a clock shows them.
@@ -115,14 +115,14 @@ fn bar(line: Line, good: u32, bad: u32, of: u32) -> Line {
     let bad_columns = if bad > 0 { share(bad).max(1) } else { 0 };
     let good_columns = share(good + bad).saturating_sub(bad_columns);
     let rest = BAR_COLUMNS.saturating_sub(good_columns + bad_columns);
-    line.with(Ink::Good, &"█".repeat(good_columns))
-        .with(Ink::Bad, &"▓".repeat(bad_columns))
-        .with(Ink::Faint, &"░".repeat(rest))
+    line.with(Style::Good, &"█".repeat(good_columns))
+        .with(Style::Bad, &"▓".repeat(bad_columns))
+        .with(Style::Faint, &"░".repeat(rest))
 }
 
 fn name(line: Line, case: &Running) -> Line {
-    let line = line.with(Ink::Strong, &case.case);
-    if case.attempt > 1 { line.with(Ink::Faint, &format!(" ({})", ordinal(case.attempt))) } else { line }
+    let line = line.with(Style::Strong, &case.case);
+    if case.attempt > 1 { line.with(Style::Faint, &format!(" ({})", ordinal(case.attempt))) } else { line }
 }
 
 /// Returns the number of the attempt, or of the round of a duet.
@@ -130,19 +130,19 @@ fn ordinal(attempt: u32) -> String {
     format!("attempt {attempt}")
 }
 
-fn word(case: &Running) -> (&'static str, Ink) {
+fn word(case: &Running) -> (&'static str, Style) {
     match case.stage {
-        Stage::MachinesStart => ("STARTS", Ink::Plain),
-        Stage::ScenarioStarts | Stage::ScenarioRuns => ("RUNS", Ink::Plain),
-        Stage::MachinesGone => ("ENDS", Ink::Plain),
+        Stage::MachinesStart => ("STARTS", Style::Plain),
+        Stage::ScenarioStarts | Stage::ScenarioRuns => ("RUNS", Style::Plain),
+        Stage::MachinesGone => ("ENDS", Style::Plain),
     }
 }
 
 /// A case with a line for each thing, so that nothing moves when one of them changes.
 fn narrow(case: &Running, now_ms: f64) -> Vec<Line> {
-    let (word, ink) = word(case);
-    let head = with_problems(name(first(word, ink, now_ms - case.since_ms), case), case);
-    let below = |what: &str| Line::new().up_to(NAME_COLUMN).with(Ink::Faint, what).up_to(VALUE_COLUMN);
+    let (word, style) = word(case);
+    let head = with_problems(name(first(word, style, now_ms - case.since_ms), case), case);
+    let below = |what: &str| Line::new().up_to(NAME_COLUMN).with(Style::Faint, what).up_to(VALUE_COLUMN);
     let mut lines = vec![head, step(below("step"), case, now_ms), machines(below("machines"), case)];
     if case.has_had_faults {
         lines.push(faults(below("faults"), case, now_ms));
@@ -152,86 +152,92 @@ fn narrow(case: &Running, now_ms: f64) -> Vec<Line> {
 
 /// A case in one line, with columns.
 fn wide(case: &Running, now_ms: f64) -> Line {
-    let (word, ink) = word(case);
-    let mut line = with_problems(name(first(word, ink, now_ms - case.since_ms), case), case).up_to(STEP_COLUMN);
+    let (word, style) = word(case);
+    let mut line = with_problems(name(first(word, style, now_ms - case.since_ms), case), case).up_to(STEP_COLUMN);
     line = step(line, case, now_ms).up_to(MACHINES_COLUMN);
     line = machines_together(line, case);
-    if case.has_had_faults { faults(line.up_to(FAULTS_COLUMN).with(Ink::Faint, "faults "), case, now_ms) } else { line }
+    if case.has_had_faults {
+        faults(line.up_to(FAULTS_COLUMN).with(Style::Faint, "faults "), case, now_ms)
+    } else {
+        line
+    }
 }
 
 fn with_problems(line: Line, case: &Running) -> Line {
     match case.problems {
         0 => line,
-        1 => line.with(Ink::Bad, "  1 check FAILED"),
-        more => line.with(Ink::Bad, &format!("  {more} checks FAILED")),
+        1 => line.with(Style::Bad, "  1 check FAILED"),
+        more => line.with(Style::Bad, &format!("  {more} checks FAILED")),
     }
 }
 
 fn step(line: Line, case: &Running, now_ms: f64) -> Line {
     if let Some(step) = case.steps.last() {
-        return line.with(Ink::Plain, &step.what).with(Ink::Faint, &format!("  {}", running(now_ms - step.since_ms)));
+        return line
+            .with(Style::Plain, &step.what)
+            .with(Style::Faint, &format!("  {}", running(now_ms - step.since_ms)));
     }
     match (case.stage, &case.operation) {
-        (Stage::MachinesStart, _) => line.with(Ink::Faint, "machines start"),
-        (Stage::MachinesGone, _) => line.with(Ink::Faint, "machines are gone"),
-        (_, Some((operation, 1))) => line.with(Ink::Plain, &format!("after {operation}")),
-        (_, Some((operation, times))) => line.with(Ink::Plain, &format!("after {operation}, {times} times")),
-        (Stage::ScenarioStarts, None) => line.with(Ink::Faint, "the scenario starts"),
-        (Stage::ScenarioRuns, None) => line.with(Ink::Faint, "the scenario runs"),
+        (Stage::MachinesStart, _) => line.with(Style::Faint, "machines start"),
+        (Stage::MachinesGone, _) => line.with(Style::Faint, "machines are gone"),
+        (_, Some((operation, 1))) => line.with(Style::Plain, &format!("after {operation}")),
+        (_, Some((operation, times))) => line.with(Style::Plain, &format!("after {operation}, {times} times")),
+        (Stage::ScenarioStarts, None) => line.with(Style::Faint, "the scenario starts"),
+        (Stage::ScenarioRuns, None) => line.with(Style::Faint, "the scenario runs"),
     }
 }
 
 /// Adds each machine with its condition.
 fn machines(line: Line, case: &Running) -> Line {
     if case.machines.is_empty() {
-        return line.with(Ink::Faint, "none");
+        return line.with(Style::Faint, "none");
     }
     case.machines.iter().enumerate().fold(line, |line, (number, (machine, started))| {
         let separator = if number > 0 { ", " } else { "" };
-        let (word, ink) = condition(case.condition(machine, *started));
-        line.with(Ink::Plain, &format!("{separator}{machine} ")).with(ink, word)
+        let (word, style) = condition(case.condition(machine, *started));
+        line.with(Style::Plain, &format!("{separator}{machine} ")).with(style, word)
     })
 }
 
 /// Adds the number of ready machines, and the names of the others.
 fn machines_together(line: Line, case: &Running) -> Line {
     if case.machines.is_empty() {
-        return line.with(Ink::Faint, "no machines");
+        return line.with(Style::Faint, "no machines");
     }
     let now = case.machines.iter().map(|(machine, started)| (machine, case.condition(machine, *started)));
     let (ready, other): (Vec<_>, Vec<_>) = now.partition(|(_, condition)| *condition == Condition::Ready);
     let line = match (ready.len(), other.len()) {
-        (1, 0) => line.with(Ink::Good, "1 machine ready"),
-        (count, 0) => line.with(Ink::Good, &format!("{count} machines ready")),
+        (1, 0) => line.with(Style::Good, "1 machine ready"),
+        (count, 0) => line.with(Style::Good, &format!("{count} machines ready")),
         (0, _) => line,
-        (count, _) => line.with(Ink::Good, &format!("{count} ready, ")),
+        (count, _) => line.with(Style::Good, &format!("{count} ready, ")),
     };
     other.iter().enumerate().fold(line, |line, (number, (machine, now))| {
         let separator = if number > 0 { ", " } else { "" };
-        let (word, ink) = condition(*now);
-        line.with(Ink::Plain, &format!("{separator}{machine} ")).with(ink, word)
+        let (word, style) = condition(*now);
+        line.with(Style::Plain, &format!("{separator}{machine} ")).with(style, word)
     })
 }
 
-fn condition(condition: Condition) -> (&'static str, Ink) {
+fn condition(condition: Condition) -> (&'static str, Style) {
     match condition {
-        Condition::Ready => ("ready", Ink::Good),
-        Condition::Starting => ("starting", Ink::Caution),
-        Condition::Frozen => ("frozen", Ink::Bad),
-        Condition::Down => ("down", Ink::Bad),
+        Condition::Ready => ("ready", Style::Good),
+        Condition::Starting => ("starting", Style::Caution),
+        Condition::Frozen => ("frozen", Style::Bad),
+        Condition::Down => ("down", Style::Bad),
     }
 }
 
 /// Adds the active faults and the progress of the schedule.
 fn faults(mut line: Line, case: &Running, now_ms: f64) -> Line {
     if case.faults.is_empty() {
-        line = line.with(Ink::Faint, "none now");
+        line = line.with(Style::Faint, "none now");
     }
     for (number, fault) in case.faults.iter().enumerate() {
         let separator = if number > 0 { ", " } else { "" };
         let what = format!("{} on {}", fault.fault.name(), fault.container);
         let time = format!(" {}", running(now_ms - fault.since_ms));
-        line = line.with(Ink::Plain, separator).with(Ink::Caution, &what).with(Ink::Faint, &time);
+        line = line.with(Style::Plain, separator).with(Style::Caution, &what).with(Style::Faint, &time);
     }
     let Some(chaos) = &case.chaos else { return line };
     let played = now_ms - chaos.since_ms;
@@ -240,7 +246,7 @@ fn faults(mut line: Line, case: &Running, now_ms: f64) -> Line {
     } else {
         format!("; all heal, {}", running(played - chaos.length_ms))
     };
-    line.with(Ink::Faint, &clock)
+    line.with(Style::Faint, &clock)
 }
 
 #[cfg(test)]

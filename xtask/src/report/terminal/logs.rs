@@ -1,6 +1,6 @@
 //! Lines of logs, and what they come to, as people read them.
 
-use super::ink::{Ink, Line};
+use super::style::{Line, Style};
 use crate::record::logs::{LogDigest, LogGroup, LogLevel, LogLine};
 
 /// Zero of a line's time.
@@ -31,15 +31,15 @@ pub(super) fn line(line: &LogLine, clock: LogClock) -> Line {
         LogLevel::Info => " ",
         LogLevel::Debug => "D",
     };
-    Line::of(Ink::Faint, &head).with(ink(line.level), &format!("{letter} {}", line.text))
+    Line::of(Style::Faint, &head).with(style(line.level), &format!("{letter} {}", line.text))
 }
 
-fn ink(level: LogLevel) -> Ink {
+fn style(level: LogLevel) -> Style {
     match level {
-        LogLevel::Error => Ink::Bad,
-        LogLevel::Warning => Ink::Caution,
-        LogLevel::Info => Ink::Plain,
-        LogLevel::Debug => Ink::Faint,
+        LogLevel::Error => Style::Bad,
+        LogLevel::Warning => Style::Caution,
+        LogLevel::Info => Style::Plain,
+        LogLevel::Debug => Style::Faint,
     }
 }
 
@@ -56,17 +56,17 @@ fn time(at_ms: f64, clock: LogClock) -> String {
 
 /// Formats the digest of an attempt's logs, below a title.
 pub(super) fn digest(title: &str, digest: &LogDigest) -> Vec<Line> {
-    let mut lines = vec![Line::of(Ink::Strong, title)];
+    let mut lines = vec![Line::of(Style::Strong, title)];
     let mut section = |name: &str, found: Vec<Line>| {
         if !found.is_empty() {
-            lines.push(Line::of(Ink::Strong, &format!("  {name}")));
+            lines.push(Line::of(Style::Strong, &format!("  {name}")));
             lines.extend(found);
         }
     };
-    let plain = |text: &str| Line::of(Ink::Plain, &format!("    {text}"));
+    let plain = |text: &str| Line::of(Style::Plain, &format!("    {text}"));
     let first = digest.first_errors.iter().map(|first| {
         let at = first.at_ms.map_or_else(|| "at an unknown time".to_owned(), |at| format!("at {:.3} s", at / 1e3));
-        plain(&format!("{} {at}, {}: ", first.machine, first.source)).with(Ink::Bad, &shortened(&first.text))
+        plain(&format!("{} {at}, {}: ", first.machine, first.source)).with(Style::Bad, &shortened(&first.text))
     });
     section("first error of each machine, once the lab was ready", first.collect());
     let mut groups: Vec<Line> = digest.groups.iter().map(group).collect();
@@ -77,7 +77,7 @@ pub(super) fn digest(title: &str, digest: &LogDigest) -> Vec<Line> {
     section("restarts", digest.restarts.iter().map(|restart| plain(&restart.sentence)).collect());
     section("bottlenecks", digest.bottlenecks.iter().map(|bottleneck| plain(&bottleneck.sentence)).collect());
     if lines.len() == 1 {
-        lines.push(Line::of(Ink::Plain, "  nothing went wrong by these logs"));
+        lines.push(Line::of(Style::Plain, "  nothing went wrong by these logs"));
     }
     lines
 }
@@ -91,8 +91,8 @@ fn group(group: &LogGroup) -> Line {
     };
     // Of one line there is no pattern to see.
     let said = if group.count == 1 { &group.example } else { &group.pattern };
-    Line::of(Ink::Plain, &format!("    {:>5}x {}{when}  ", group.count, machines.join(" ")))
-        .with(ink(group.level), &format!("{}: {}", group.level, shortened(said)))
+    Line::of(Style::Plain, &format!("    {:>5}x {}{when}  ", group.count, machines.join(" ")))
+        .with(style(group.level), &format!("{}: {}", group.level, shortened(said)))
 }
 
 fn shortened(text: &str) -> String {
@@ -106,7 +106,7 @@ fn shortened(text: &str) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::ink::Paint;
+    use super::super::style::Paint;
     use super::*;
     use crate::record::logs::{Bottleneck, FirstError, Restart};
 
@@ -126,8 +126,8 @@ mod tests {
             plain(Some(1_795_677_625_500.0), LogLevel::Warning, LogClock::Wall),
             "07:20:25.500 app       journal.log  W x[1]: <b>no"
         );
-        let colours = line(&example(Some(1.0), LogLevel::Error), LogClock::Run).text(Paint::Colours);
-        assert!(colours.contains("\u{1b}[") && colours.contains("E x[1]: <b>no"), "{colours:?}");
+        let colors = line(&example(Some(1.0), LogLevel::Error), LogClock::Run).text(Paint::Colors);
+        assert!(colors.contains("\u{1b}[") && colors.contains("E x[1]: <b>no"), "{colors:?}");
     }
 
     #[test]

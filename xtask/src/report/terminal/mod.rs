@@ -2,7 +2,6 @@
 //! `scroll` and `result` the lines that people read; only `live` and `output` know that there is a terminal.
 
 mod frame;
-mod ink;
 mod live;
 mod logs;
 mod output;
@@ -13,12 +12,13 @@ mod screen;
 mod scroll;
 mod stdout;
 mod story;
+mod style;
 mod times;
 
-pub use ink::Colour;
 pub use logs::LogClock;
 pub use output::{Look, Progress, Terminal};
 pub use screen::Amount;
 pub use scroll::Detail;
 pub(crate) use stdout::println;
 pub use stdout::{check_stdout, write_line};
+pub use style::Color;

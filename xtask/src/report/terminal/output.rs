@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use console::Term;
 
-use super::ink::{Colour, Ink, Line, Paint};
 use super::live::Live;
 use super::logs::{self, LogClock};
 use super::result::{Part, RunResult};
@@ -17,6 +16,7 @@ use super::screen::{Amount, Screen};
 use super::scroll::{self, Detail};
 use super::stdout::println;
 use super::story::Story;
+use super::style::{Color, Line, Paint, Style};
 use crate::input;
 use crate::record::human::stamp;
 use crate::record::logs::{LogDigest, LogLine};
@@ -42,7 +42,7 @@ pub enum Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     /// Use of colors.
-    pub colour: Colour,
+    pub color: Color,
     /// Display of progress.
     pub progress: Progress,
     /// Amount of detail.
@@ -98,8 +98,8 @@ impl Terminal {
         Ok(Self {
             detail: look.detail,
             shows_live,
-            progress_paint: look.colour.paint(progress_is_seen, &variable),
-            result_paint: look.colour.paint(std::io::stdout().is_terminal(), &variable),
+            progress_paint: look.color.paint(progress_is_seen, &variable),
+            result_paint: look.color.paint(std::io::stdout().is_terminal(), &variable),
             state: Arc::new(Mutex::new(State {
                 screen: Screen::default(),
                 story: Story::default(),
@@ -162,7 +162,7 @@ impl Terminal {
 
     /// Says what somebody should know and fails nothing, however little is wanted.
     pub fn warn(&self, text: &str) {
-        let line = Line::of(Ink::Caution, &format!("warning: {text}"));
+        let line = Line::of(Style::Caution, &format!("warning: {text}"));
         self.write(&[line.text(self.progress_paint)]);
     }
 
@@ -305,7 +305,7 @@ impl Terminal {
                 let _ = writeln!(
                     io::stderr().lock(),
                     "{}",
-                    Line::of(Ink::Faint, &format!("[{}] ", stamp(now_ms))).with(Ink::Plain, &wait).text(paint)
+                    Line::of(Style::Faint, &format!("[{}] ", stamp(now_ms))).with(Style::Plain, &wait).text(paint)
                 );
             }
         }));

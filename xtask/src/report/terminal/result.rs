@@ -1,7 +1,7 @@
 //! The last screen of a run: what failed, why, where, and what to type next; of what passed, what is worth knowing. Pure.
 
-use super::ink::{Ink, Line, commands, entry};
 use super::story::{CaseStory, Story};
+use super::style::{Line, Style, commands, entry};
 use super::times::took;
 use crate::judge::Decision;
 use crate::program;
@@ -81,23 +81,23 @@ impl RunResult<'_> {
         }
         let kept = self.story.cases().filter_map(|(case, story)| Some((case, story.kept.as_ref()?)));
         for (case, (enter, remove)) in kept {
-            lines.push(Line::of(Ink::Caution, "KEPT").up_to(9).with(Ink::Strong, case));
-            lines.extend(self.entry("enter", Ink::Plain, &enter.join("\n")));
-            lines.extend(self.entry("remove", Ink::Plain, remove));
+            lines.push(Line::of(Style::Caution, "KEPT").up_to(9).with(Style::Strong, case));
+            lines.extend(self.entry("enter", Style::Plain, &enter.join("\n")));
+            lines.extend(self.entry("remove", Style::Plain, remove));
             lines.push(Line::new());
         }
         for failure in &self.record.cleanup_failures {
-            lines.extend(self.entry("left over", Ink::Bad, failure));
-            lines.extend(self.entry("next", Ink::Plain, &format!("{} clean", program::name())));
+            lines.extend(self.entry("left over", Style::Bad, failure));
+            lines.extend(self.entry("next", Style::Plain, &format!("{} clean", program::name())));
         }
         lines
     }
 
     fn problem(&self, case: &CaseResult) -> Vec<Line> {
-        let (word, ink) = match case.verdict {
-            Verdict::Failed => ("FAILED", Ink::Bad),
-            Verdict::Infrastructure => ("NO LAB", Ink::Bad),
-            Verdict::Flaky => ("FLAKY", Ink::Caution),
+        let (word, style) = match case.verdict {
+            Verdict::Failed => ("FAILED", Style::Bad),
+            Verdict::Infrastructure => ("NO LAB", Style::Bad),
+            Verdict::Flaky => ("FLAKY", Style::Caution),
             Verdict::Passed | Verdict::Interrupted | Verdict::Skipped => return Vec::new(),
         };
         let failed =
@@ -108,14 +108,15 @@ impl RunResult<'_> {
             many => format!(", {many} attempts"),
         };
         let time = format!("  {}{attempts}", took(attempt.duration_ms));
-        let mut lines = vec![Line::of(ink, word).up_to(9).with(Ink::Strong, &case.case.0).with(Ink::Faint, &time)];
+        let mut lines =
+            vec![Line::of(style, word).up_to(9).with(Style::Strong, &case.case.0).with(Style::Faint, &time)];
         let unknown = CaseStory::default();
         let story = self.story.of(&case.case.0).unwrap_or(&unknown);
         lines.extend(self.causes(&attempt.outcome, story));
         if let Some(faults) = self.faults_of(case, story) {
-            lines.extend(self.entry("faults", Ink::Plain, &faults));
+            lines.extend(self.entry("faults", Style::Plain, &faults));
         }
-        lines.extend(self.entry("record", Ink::Plain, &format!("{}/{}", self.folder, attempt.folder)));
+        lines.extend(self.entry("record", Style::Plain, &format!("{}/{}", self.folder, attempt.folder)));
         let next = next(self.record, &case.case, attempt, self.name).into_iter().map(|next| next.command);
         lines.extend(commands("next", &next.collect::<Vec<_>>(), TEXT_COLUMN, self.columns));
         lines
@@ -132,35 +133,35 @@ impl RunResult<'_> {
                 None
             }
             Outcome::Failed { cause } => Some(cause.to_string()),
-            Outcome::Infrastructure { message, .. } => Some(format!("{message}\nnothing is said of the product")),
+            Outcome::Infrastructure { message, .. } => Some(format!("{message}\nthe product was not tested")),
             Outcome::Passed | Outcome::Interrupted => None,
         };
-        let mut before = self.entry("before", Ink::Caution, &story.attempt.before.lines().join("\n"));
+        let mut before = self.entry("before", Style::Caution, &story.attempt.before.lines().join("\n"));
         if let Some(how) = &how {
-            lines.extend(self.entry("what", Ink::Bad, how));
+            lines.extend(self.entry("what", Style::Bad, how));
             lines.append(&mut before);
         }
         for problem in failures.iter().take(FAILURES_SHOWN) {
-            lines.extend(self.entry("what", Ink::Bad, &problem.title));
+            lines.extend(self.entry("what", Style::Bad, &problem.title));
             lines.append(&mut before);
-            lines.extend(self.entry("values", Ink::Plain, &problem.values));
-            lines.extend(problem.place().iter().flat_map(|place| self.entry("where", Ink::Plain, place)));
+            lines.extend(self.entry("values", Style::Plain, &problem.values));
+            lines.extend(problem.place().iter().flat_map(|place| self.entry("where", Style::Plain, place)));
         }
         let more = story.attempt.failures_count.saturating_sub(FAILURES_SHOWN);
         if more > 0 {
-            lines.extend(self.entry("more", Ink::Plain, &format!("{more} further failures stand in e2e_test.log")));
+            lines.extend(self.entry("more", Style::Plain, &format!("{more} further failures stand in e2e_test.log")));
         }
         let mut errors = story.attempt.errors.clone();
         if story.attempt.errors_count > errors.len() {
             errors.push(format!("and {} more", story.attempt.errors_count - errors.len()));
         }
-        lines.extend(self.entry("errors", Ink::Plain, &errors.join("\n")));
+        lines.extend(self.entry("errors", Style::Plain, &errors.join("\n")));
         if how.is_some() && !story.attempt.last_words.is_empty() {
             let mut words: Vec<String> = story.attempt.last_words.iter().take(LAST_WORDS_SHOWN).cloned().collect();
             if story.attempt.last_words.len() > LAST_WORDS_SHOWN {
                 words.push("...".to_owned());
             }
-            lines.extend(self.entry("logs end", Ink::Plain, &words.join("\n")));
+            lines.extend(self.entry("logs end", Style::Plain, &words.join("\n")));
         }
         lines
     }
@@ -169,14 +170,14 @@ impl RunResult<'_> {
         if let Some(faults) = case.attempts.iter().rev().find_map(|attempt| attempt.faults) {
             let refused = match faults.refused {
                 0 => String::new(),
-                refused => format!(", {refused} could not be done"),
+                refused => format!(", {refused} not applicable"),
             };
             let late = faults.lateness.map_or_else(String::new, |lateness| format!("; {lateness}"));
-            return Some(format!("{} of {} bit{refused}{}{late}", faults.bit, faults.planned, kinds(story)));
+            return Some(format!("{} of {} took effect{refused}{}{late}", faults.bit, faults.planned, kinds(story)));
         }
-        (!story.bites.is_empty()).then(|| {
-            let all: u32 = story.bites.values().sum();
-            format!("{all} bit, as the scenario asked{}", kinds(story))
+        (!story.effects.is_empty()).then(|| {
+            let all: u32 = story.effects.values().sum();
+            format!("{all} took effect, as the scenario asked{}", kinds(story))
         })
     }
 
@@ -194,7 +195,7 @@ impl RunResult<'_> {
         let mut lines = Vec::new();
         for (number, text) in text.iter().enumerate() {
             let name = if number == 0 { "  slowest" } else { "" };
-            lines.push(Line::of(Ink::Faint, name).up_to(TEXT_COLUMN).with(Ink::Plain, text));
+            lines.push(Line::of(Style::Faint, name).up_to(TEXT_COLUMN).with(Style::Plain, text));
         }
         lines
     }
@@ -210,7 +211,7 @@ impl RunResult<'_> {
                 Some(format!("{}: {}", case.case, self.faults_of(case, story)?))
             })
             .collect();
-        self.entry("faults", Ink::Plain, &text.join("\n"))
+        self.entry("faults", Style::Plain, &text.join("\n"))
     }
 
     fn known_defects(&self) -> Vec<Line> {
@@ -220,7 +221,7 @@ impl RunResult<'_> {
             0 => Vec::new(),
             count => {
                 let cases = if cases == 1 { "1 case".to_owned() } else { format!("{cases} cases") };
-                self.entry("defects", Ink::Plain, &format!("{count} known, seen in {cases}"))
+                self.entry("defects", Style::Plain, &format!("{count} known, seen in {cases}"))
             }
         }
     }
@@ -234,18 +235,18 @@ impl RunResult<'_> {
         if count > text.len() {
             text.push(format!("and {} more: `finding` in e2e_test.log", count - text.len()));
         }
-        self.entry("findings", Ink::Caution, &text.join("\n"))
+        self.entry("findings", Style::Caution, &text.join("\n"))
     }
 
     fn performance(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         for found in self.record.comparisons.iter().filter(|one| one.verdict.decision != Decision::Unchanged) {
-            let ink = match found.verdict.decision {
-                Decision::Regressed => Ink::Bad,
-                Decision::Improved => Ink::Good,
-                Decision::Unchanged | Decision::Inconclusive => Ink::Plain,
+            let style = match found.verdict.decision {
+                Decision::Regressed => Style::Bad,
+                Decision::Improved => Style::Good,
+                Decision::Unchanged | Decision::Inconclusive => Style::Plain,
             };
-            lines.extend(entry("", ink, &comparison(found), 2, self.columns));
+            lines.extend(entry("", style, &comparison(found), 2, self.columns));
         }
         lines
     }
@@ -253,43 +254,43 @@ impl RunResult<'_> {
     /// Returns the place of the record, and the counts.
     fn ending(&self) -> Vec<Line> {
         let record = self.record;
-        let mut lines = vec![Line::of(Ink::Faint, "record: ").with(Ink::Plain, self.folder)];
-        lines.extend(self.page.map(|page| Line::of(Ink::Faint, "report: ").with(Ink::Plain, page)));
+        let mut lines = vec![Line::of(Style::Faint, "record: ").with(Style::Plain, self.folder)];
+        lines.extend(self.page.map(|page| Line::of(Style::Faint, "report: ").with(Style::Plain, page)));
         if record.compared_with.is_some() {
-            lines.push(Line::of(Ink::Plain, &comparison_counts(&record.comparisons)));
+            lines.push(Line::of(Style::Plain, &comparison_counts(&record.comparisons)));
         }
-        let (word, ink) = match record.exit_code {
-            _ if record.unfinished.as_ref().is_some_and(|end| end.still_runs) => ("STILL RUNS", Ink::Caution),
-            _ if record.unfinished.is_some() => ("KILLED", Ink::Bad),
-            0 if record.counts.flaky > 0 => ("FLAKY", Ink::Caution),
-            0 => ("PASSED", Ink::Good),
-            1 => ("FAILED", Ink::Bad),
-            2 => ("NO BASELINE", Ink::Bad),
-            4 => ("REGRESSED", Ink::Bad),
-            5 => ("INTERRUPTED", Ink::Caution),
-            _ if record.counts.infrastructure == 0 && !record.cleanup_failures.is_empty() => ("NOT CLEAN", Ink::Bad),
-            _ => ("NO LAB", Ink::Bad),
+        let (word, style) = match record.exit_code {
+            _ if record.unfinished.as_ref().is_some_and(|end| end.still_runs) => ("STILL RUNS", Style::Caution),
+            _ if record.unfinished.is_some() => ("KILLED", Style::Bad),
+            0 if record.counts.flaky > 0 => ("FLAKY", Style::Caution),
+            0 => ("PASSED", Style::Good),
+            1 => ("FAILED", Style::Bad),
+            2 => ("NO BASELINE", Style::Bad),
+            4 => ("REGRESSED", Style::Bad),
+            5 => ("INTERRUPTED", Style::Caution),
+            _ if record.counts.infrastructure == 0 && !record.cleanup_failures.is_empty() => ("NOT CLEAN", Style::Bad),
+            _ => ("NO LAB", Style::Bad),
         };
         let counts = summary(&record.counts, record.duration_ms);
-        lines.push(Line::of(ink, word).with(Ink::Plain, "  ").with(Ink::Strong, &counts));
+        lines.push(Line::of(style, word).with(Style::Plain, "  ").with(Style::Strong, &counts));
         lines
     }
 
-    fn entry(&self, name: &str, ink: Ink, text: &str) -> Vec<Line> {
-        entry(name, ink, text, TEXT_COLUMN, self.columns)
+    fn entry(&self, name: &str, style: Style, text: &str) -> Vec<Line> {
+        entry(name, style, text, TEXT_COLUMN, self.columns)
     }
 }
 
 fn kinds(story: &CaseStory) -> String {
     let one = |(name, times): (&&str, &u32)| if *times == 1 { (*name).to_owned() } else { format!("{name} x{times}") };
-    let all: Vec<String> = story.bites.iter().map(one).collect();
+    let all: Vec<String> = story.effects.iter().map(one).collect();
     if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ink::Paint;
     use super::super::samples::{self, GAUNTLET, amid_faults, case, ended, ending};
+    use super::super::style::Paint;
     use super::*;
     use crate::record::{Counts, Event, Stamped};
 
@@ -337,7 +338,7 @@ mod tests {
                 "            accepted = 120",
                 "  where     scenarios/error_handling/chaos_gauntlet/main.rs:88",
                 "  errors    accepted job 2:1 is not in the table",
-                "  faults    2 of 8 bit, 1 could not be done: net.delay, node.freeze",
+                "  faults    2 of 8 took effect, 1 not applicable: net.delay, node.freeze",
                 "  record    target/e2e/RUN/error_handling/chaos_gauntlet/planted",
                 "  next      cargo xtask e2e error_handling/chaos_gauntlet:planted --slot 3 \\",
                 "              --chaos-replay latest",
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passed_says_what_took_long_and_what_bit() {
+    fn what_passed_says_what_took_long_and_which_faults_took_effect() {
         let mut record = samples::record();
         record.cases[1].verdict = Verdict::Passed;
         record.cases[1].attempts[0].outcome = Outcome::Passed;
@@ -411,8 +412,8 @@ mod tests {
                 "",
                 "  slowest         11 s  error_handling/chaos_gauntlet:planted",
                 "                 2.0 s  data_pipeline/data_ingestion:small",
-                "  faults    error_handling/chaos_gauntlet:planted: 2 of 8 bit, 1 could not be",
-                "            done: net.delay, node.freeze",
+                "  faults    error_handling/chaos_gauntlet:planted: 2 of 8 took effect, 1 not",
+                "            applicable: net.delay, node.freeze",
                 "",
                 "record: target/e2e/RUN",
                 "report: target/e2e/RUN/report.html",
@@ -460,7 +461,7 @@ mod tests {
                 "NO LAB   error_handling/chaos_gauntlet:planted  11 s",
                 "  what      no memory",
                 "              help: buy some",
-                "            nothing is said of the product",
+                "            the product was not tested",
                 "  logs end  containers/db/console.log:",
                 "              out of memory",
                 "  record    target/e2e/RUN/error_handling/chaos_gauntlet/planted",

@@ -1,7 +1,7 @@
 //! Lines that stay: what has happened, above the live lines or, without a terminal, alone.
 
 use super::frame::{NAME_COLUMN, head, short};
-use super::ink::{Ink, Line, bound_lines, wrapped};
+use super::style::{Line, Style, bound_lines, wrapped};
 use super::times::took;
 use crate::record::human::{self, Weight, stamp};
 use crate::record::{Cause, Event, Outcome, Stamped, Verdict};
@@ -34,9 +34,9 @@ pub(super) fn stamped(stamped: &Stamped, detail: Detail) -> Vec<Line> {
         return Vec::new();
     }
     bound_lines(&mut lines, LINES_MAX);
-    let ink = ink(&stamped.event, weight);
+    let style = style(&stamped.event, weight);
     let time = format!("[{}] ", stamp(stamped.at_ms));
-    lines.iter().map(|line| Line::of(Ink::Faint, &time).with(ink, line)).collect()
+    lines.iter().map(|line| Line::of(Style::Faint, &time).with(style, line)).collect()
 }
 
 /// The lines of an event that stay while others live below them: ends, and what must be seen.
@@ -44,34 +44,34 @@ pub(super) fn lasting(event: &Event, columns: usize) -> Vec<Line> {
     match event {
         Event::RunStarted { .. } => {
             let text = human::lines(event).1.join("\n");
-            wrapped(&text, columns).iter().map(|line| Line::of(Ink::Faint, line)).collect()
+            wrapped(&text, columns).iter().map(|line| Line::of(Style::Faint, line)).collect()
         }
         Event::LayerBuilt { template, duration_ms, size_bytes } => {
             let what = format!("template {template}, {} MiB", size_bytes >> 20);
-            vec![head("BUILT", Ink::Good, &short(&took(*duration_ms))).with(Ink::Plain, &what)]
+            vec![head("BUILT", Style::Good, &short(&took(*duration_ms))).with(Style::Plain, &what)]
         }
         Event::CaseEnded { case, attempt, outcome, duration_ms, .. } => {
             let time = short(&took(*duration_ms));
-            let (word, ink, why) = match outcome {
-                Outcome::Passed => ("PASSED", Ink::Good, None),
+            let (word, style, why) = match outcome {
+                Outcome::Passed => ("PASSED", Style::Good, None),
                 // What failed stands above already.
                 Outcome::Failed { cause: Cause::Check { .. } | Cause::Panic { .. } | Cause::Error { .. } } => {
-                    ("FAILED", Ink::Bad, None)
+                    ("FAILED", Style::Bad, None)
                 }
-                Outcome::Failed { cause } => ("FAILED", Ink::Bad, Some(cause.to_string())),
-                Outcome::Infrastructure { message, .. } => ("NO LAB", Ink::Bad, Some(message.clone())),
-                Outcome::Interrupted => ("STOPPED", Ink::Caution, None),
+                Outcome::Failed { cause } => ("FAILED", Style::Bad, Some(cause.to_string())),
+                Outcome::Infrastructure { message, .. } => ("NO LAB", Style::Bad, Some(message.clone())),
+                Outcome::Interrupted => ("STOPPED", Style::Caution, None),
             };
             let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-            let mut lines = vec![head(word, ink, &time).with(Ink::Plain, &format!("{case}{again}"))];
-            lines.extend(why.iter().flat_map(|why| below(why, Ink::Plain, columns)));
+            let mut lines = vec![head(word, style, &time).with(Style::Plain, &format!("{case}{again}"))];
+            lines.extend(why.iter().flat_map(|why| below(why, Style::Plain, columns)));
             lines
         }
         Event::CaseJudged { case, verdict: Verdict::Flaky } => {
-            vec![head("FLAKY", Ink::Caution, "").with(Ink::Plain, &format!("{case} passed after it had failed"))]
+            vec![head("FLAKY", Style::Caution, "").with(Style::Plain, &format!("{case} passed after it had failed"))]
         }
         Event::CaseJudged { case, verdict: Verdict::Skipped } => {
-            vec![head("SKIPPED", Ink::Faint, "").with(Ink::Plain, &case.0)]
+            vec![head("SKIPPED", Style::Faint, "").with(Style::Plain, &case.0)]
         }
         // These have live lines, or stand in the result.
         Event::Waiting { .. } | Event::Kept { .. } | Event::Compared(_) | Event::CaseJudged { .. } => Vec::new(),
@@ -81,38 +81,38 @@ pub(super) fn lasting(event: &Event, columns: usize) -> Vec<Line> {
                 return Vec::new();
             }
             let text: Vec<&str> = lines.iter().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
-            below(&text.join("\n"), ink(event, weight), columns)
+            below(&text.join("\n"), style(event, weight), columns)
         }
     }
 }
 
 /// A text below the name of a case, wrapped and bounded.
-fn below(text: &str, ink: Ink, columns: usize) -> Vec<Line> {
+fn below(text: &str, style: Style, columns: usize) -> Vec<Line> {
     let mut lines = wrapped(text, columns.saturating_sub(NAME_COLUMN));
     bound_lines(&mut lines, LINES_BESIDE_LIVE_MAX);
-    lines.iter().map(|line| Line::new().up_to(NAME_COLUMN).with(ink, line)).collect()
+    lines.iter().map(|line| Line::new().up_to(NAME_COLUMN).with(style, line)).collect()
 }
 
-fn ink(event: &Event, weight: Weight) -> Ink {
+fn style(event: &Event, weight: Weight) -> Style {
     match event {
-        Event::CaseEnded { outcome: Outcome::Passed, .. } => Ink::Good,
-        Event::CaseEnded { outcome: Outcome::Interrupted, .. } => Ink::Caution,
+        Event::CaseEnded { outcome: Outcome::Passed, .. } => Style::Good,
+        Event::CaseEnded { outcome: Outcome::Interrupted, .. } => Style::Caution,
         Event::Check { .. } | Event::Invariant { .. } | Event::Aborted { .. } | Event::CaseEnded { .. }
             if weight == Weight::Alarm =>
         {
-            Ink::Bad
+            Style::Bad
         }
-        Event::CaseStarted { .. } => Ink::Strong,
-        _ if weight == Weight::Alarm => Ink::Caution,
-        _ if weight == Weight::Detail => Ink::Faint,
-        _ => Ink::Plain,
+        Event::CaseStarted { .. } => Style::Strong,
+        _ if weight == Weight::Alarm => Style::Caution,
+        _ if weight == Weight::Detail => Style::Faint,
+        _ => Style::Plain,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ink::Paint;
     use super::super::samples::{GAUNTLET, at, case, check as failed_check, ended};
+    use super::super::style::Paint;
     use super::*;
 
     fn check(event: &Event, columns: usize, expected: &[&str]) {

@@ -34,7 +34,7 @@ pub(super) struct CaseStory {
     /// Number of times that a known defect was seen.
     pub known_defects: u32,
     /// Number of faults that took effect in the last attempt, by kind.
-    pub bites: BTreeMap<&'static str, u32>,
+    pub effects: BTreeMap<&'static str, u32>,
     /// The lab that was kept: how to enter it, and how to remove it.
     pub kept: Option<(Vec<String>, String)>,
 }
@@ -73,7 +73,7 @@ impl Story {
         {
             let story = self.cases.entry(case.0.clone()).or_default();
             story.attempt = AttemptStory::default();
-            story.bites.clear();
+            story.effects.clear();
         }
         if let Some(story) = stamped.event.case().and_then(|case| self.cases.get_mut(&case.0)) {
             story.apply(stamped);

@@ -344,8 +344,8 @@ mod tests {
 
     #[test]
     fn a_trial_is_judged_by_what_was_seen() {
-        let row = |supported, bites, healed| {
-            trial(&json!({ "fault": "net.loss", "supported": supported, "bites": bites, "healed": healed,
+        let row = |supported, took_effect, recovered| {
+            trial(&json!({ "fault": "net.loss", "supported": supported, "bites": took_effect, "healed": recovered,
                 "evidence": "evidence\nmore", "after": "after", "inject_ms": 12.4 }))
         };
         let seen = |fault: Fault| (fault.result, fault.reason.unwrap_or_default());

@@ -19,7 +19,7 @@ def scenario(lab: e2e.Lab) -> None:
     lab.measure_n("visit", 20, lambda: visit(client))
 
     with lab.step("cache is cut off"):
-        # The fault bites when `inject` returns, and is gone when the block ends: the engine has seen both.
+        # The fault is in effect when `inject` returns, and has recovered when the block ends: the engine has verified both.
         with cache.inject("net.isolate"):
             lab.check_equal(visit(client), None, "web says that it cannot count, and does not hang")
             status, _ = get(client, "/")

@@ -111,7 +111,7 @@ struct Packet {
 }
 
 impl Lane {
-    /// Opens a volley from a network namespace to an address of another one. The bridge's own machine may mark what it
+    /// Opens a lane from a network namespace to an address of another one. The bridge's own machine may mark what it
     /// sends.
     ///
     /// # Errors

@@ -9,13 +9,13 @@ use crate::manifest::nearest;
 
 /// The lab in which a name is looked up.
 #[derive(Debug, clap::Args)]
-pub struct InLab {
+pub struct LabSelector {
     /// Slot of the lab, needed if several labs have a container of that name.
     #[arg(long, value_name = "N", value_parser = slot_word)]
     pub slot: Option<String>,
 }
 
-impl InLab {
+impl LabSelector {
     /// The container of this name, with its lab.
     ///
     /// # Errors

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ground;
 use super::interrupt::Interrupt;
 use super::machines::{Position, machine, require_budgets};
 use super::not_ready::{NotReadyLab, keep_logs};
+use super::slot_lease;
 use crate::error::Error;
 use crate::guard::{Slot, Stay, Wait};
 use crate::image::{self, Image, Progress};
@@ -16,7 +16,7 @@ use crate::manifest::{MACHINES_MAX, Project, Template, is_name, nearest, too_man
 
 /// Wanted lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stand {
+pub struct KeptLabSpec {
     /// Name in the lab and template of each container.
     pub machines: Vec<(String, String)>,
     /// Purpose, in a few words.
@@ -25,12 +25,12 @@ pub struct Stand {
 
 /// A lab that stands.
 #[derive(Debug, Clone, Copy)]
-pub struct StandingLab {
+pub struct KeptLab {
     /// Time from its begin until the probes of all containers had passed.
     pub ready_after: Duration,
 }
 
-impl Stand {
+impl KeptLabSpec {
     /// A container of each template that is named, or those of the one scenario that is; with other names than the
     /// templates' or the scenario's, by position.
     ///
@@ -116,13 +116,13 @@ fn renamed(machines: Vec<(String, String)>, names: &[String]) -> Result<Vec<(Str
 ///
 /// # Errors
 /// When an image cannot be built, the slot not be had, or a container does not become ready: then nothing is left.
-pub fn stand(
+pub fn create_kept_lab(
     project: &Project,
-    plan: &Stand,
+    plan: &KeptLabSpec,
     (slot, wait, stay): (&str, Wait, Stay),
     interrupt: &Interrupt,
     tell: &(dyn Fn(String) + Sync),
-) -> anyhow::Result<StandingLab> {
+) -> anyhow::Result<KeptLab> {
     require_budgets(project, slot, plan.machines.iter().map(|(_, template)| template.as_str()))?;
     let templates: BTreeSet<String> = plan.machines.iter().map(|(_, template)| template.clone()).collect();
     let templates: Vec<String> = templates.into_iter().collect();
@@ -143,7 +143,8 @@ pub fn stand(
     let interrupted = || interrupt.is_set();
     let images = image::ensure(project, &templates, &[], &observe, &interrupted)?;
     let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
-    let guard = Arc::new(ground::take(&Slot::named(slot), &plan.purpose, wait, &|reason| tell(reason), &interrupted)?);
+    let guard =
+        Arc::new(slot_lease::take(&Slot::named(slot), &plan.purpose, wait, &|reason| tell(reason), &interrupted)?);
     let mut machines = Vec::new();
     for (index, (name, template)) in plan.machines.iter().enumerate() {
         machines.push(machine(project, &images, template, Position { name, index, slot, host_name: None })?);
@@ -164,7 +165,7 @@ pub fn stand(
         });
     }
     guard.keep(stay)?;
-    Ok(StandingLab { ready_after: lab.age() })
+    Ok(KeptLab { ready_after: lab.age() })
 }
 
 #[cfg(test)]
@@ -176,7 +177,7 @@ mod tests {
     fn check(words: &[&str], names: &[&str], expected: &str) {
         let project = Project::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/project")).unwrap();
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let shown = match Stand::plan(&project, &owned(words), &owned(names)) {
+        let shown = match KeptLabSpec::plan(&project, &owned(words), &owned(names)) {
             Ok(plan) => {
                 plan.machines.iter().map(|(name, template)| format!("{name}={template}")).collect::<Vec<_>>().join(" ")
             }

@@ -1,22 +1,22 @@
-//! How many repetitions of an operation are wanted yet.
+//! Remaining repetitions of a measured operation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// How often repeatable operations are done, instead of as often as their scenario plans.
+/// Repetitions of repeatable operations, instead of those that their scenario plans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeats {
-    /// So often at least.
+    /// Minimum repetitions.
     pub samples: u32,
-    /// For so long at least.
+    /// Minimum time from the first repetition to the last.
     pub over: Duration,
-    /// Operations that are done more often than that, by name.
+    /// Minimum repetitions of single operations, by name, where they are more.
     pub of: BTreeMap<String, u32>,
 }
 
-/// Counts, by operation.
+/// Repetitions so far, by operation, against those that are planned.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct RepetitionPlan {
     /// Instead of those that are planned.
     repeats: Option<Repeats>,
     rows: HashMap<String, Row>,
@@ -30,13 +30,13 @@ struct Row {
     since: Instant,
 }
 
-impl Wanted {
+impl RepetitionPlan {
     pub fn new(repeats: Option<Repeats>) -> Self {
         Self { repeats, rows: HashMap::new() }
     }
 
-    /// A repetition has ended now, of so many that were planned: whether another one is wanted. A failure ends the row; so does
-    /// its last repetition, and the next one begins a new row.
+    /// Counts a repetition that has ended now; tells whether another one follows. A failure ends the row; so does its last repetition,
+    /// and the next one begins a new row.
     pub fn after(&mut self, operation: &str, planned: u32, succeeded: bool, now: Instant) -> bool {
         let mut row = self.rows.remove(operation).unwrap_or(Row { done: 0, since: now });
         row.done += 1;
@@ -61,10 +61,10 @@ mod tests {
     use super::*;
 
     /// How often an operation of 10 ms is measured by an SDK that goes on as long as it is told to.
-    fn row(wanted: &mut Wanted, operation: &str, planned: u32) -> u32 {
+    fn row(plan: &mut RepetitionPlan, operation: &str, planned: u32) -> u32 {
         let begun = Instant::now();
         let mut count = 1;
-        while wanted.after(operation, planned, true, begun + Duration::from_millis(10) * count) {
+        while plan.after(operation, planned, true, begun + Duration::from_millis(10) * count) {
             count += 1;
         }
         count
@@ -76,28 +76,28 @@ mod tests {
 
     #[test]
     fn as_many_as_are_planned_or_as_the_run_needs() {
-        let mut planned = Wanted::new(None);
+        let mut planned = RepetitionPlan::new(None);
         assert_eq!((row(&mut planned, "a", 3), row(&mut planned, "a", 3), row(&mut planned, "b", 1)), (3, 3, 1));
-        let mut more = Wanted::new(Some(repeats(30, Duration::ZERO)));
+        let mut more = RepetitionPlan::new(Some(repeats(30, Duration::ZERO)));
         assert_eq!((row(&mut more, "a", 3), row(&mut more, "once", 1)), (30, 1));
         assert_eq!((row(&mut more, "slow", 3), row(&mut more, "quick", 3)), (40, 30));
-        let mut fewer = Wanted::new(Some(repeats(1, Duration::ZERO)));
+        let mut fewer = RepetitionPlan::new(Some(repeats(1, Duration::ZERO)));
         assert_eq!(row(&mut fewer, "a", 20), 1);
     }
 
     #[test]
     fn for_as_long_as_the_run_needs() {
-        let mut long = Wanted::new(Some(repeats(30, Duration::from_secs(2))));
+        let mut long = RepetitionPlan::new(Some(repeats(30, Duration::from_secs(2))));
         assert_eq!((row(&mut long, "a", 3), row(&mut long, "a", 3), row(&mut long, "once", 1)), (201, 201, 1));
     }
 
     #[test]
     fn rows_of_two_operations_do_not_mix_and_a_failure_ends_its_row() {
-        let mut wanted = Wanted::new(None);
+        let mut plan = RepetitionPlan::new(None);
         let now = Instant::now();
-        assert!(wanted.after("a", 2, true, now) && wanted.after("b", 3, true, now));
-        assert!(!wanted.after("b", 3, false, now));
-        assert!(!wanted.after("a", 2, true, now));
-        assert_eq!(row(&mut wanted, "b", 3), 3);
+        assert!(plan.after("a", 2, true, now) && plan.after("b", 3, true, now));
+        assert!(!plan.after("b", 3, false, now));
+        assert!(!plan.after("a", 2, true, now));
+        assert_eq!(row(&mut plan, "b", 3), 3);
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use e2e_contract::Fault;
 
-use super::ground;
 use super::interrupt::Interrupt;
 use super::machines::{Position, machine, require_budgets};
+use super::slot_lease;
 use crate::error::{Error, HostCause};
 use crate::fault::{ActiveFaults, Entry, Needs, Observed, RecoveryTime};
 use crate::guard::{Guard, Slot, Wait};
@@ -25,7 +25,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const SUBJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Tries faults, each on a fresh lab.
-pub struct Trials<'a> {
+pub struct FaultTrials<'a> {
     project: &'a Project,
     images: BTreeMap<String, Image>,
     /// Templates that could not be built, each with the reason.
@@ -35,15 +35,15 @@ pub struct Trials<'a> {
     slot: String,
 }
 
-impl std::fmt::Debug for Trials<'_> {
+impl std::fmt::Debug for FaultTrials<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trials").field("slot", &self.slot).finish_non_exhaustive()
+        f.debug_struct("FaultTrials").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
 /// Fault to try.
 #[derive(Debug, Clone)]
-pub struct Trial {
+pub struct FaultTrial {
     /// Row of the catalogue.
     pub entry: Entry,
     /// Fault with its parameters.
@@ -54,14 +54,14 @@ pub struct Trial {
 
 /// Result of a trial.
 #[derive(Debug)]
-pub struct Tried {
+pub struct TrialOutcome {
     /// Verified effect, with the observation before, or the reason why there is none.
-    pub bitten: anyhow::Result<Observed>,
+    pub effect: anyhow::Result<Observed>,
     /// Verified recovery, or the reason why there is none; empty where there was no effect.
-    pub healed: Option<anyhow::Result<Observed>>,
+    pub recovery: Option<anyhow::Result<Observed>>,
 }
 
-impl Trial {
+impl FaultTrial {
     /// Trial of a fault on the smallest template that has what it needs, or on a given one; `None` where no template has
     /// that.
     ///
@@ -91,7 +91,7 @@ fn smallest(project: &Project, needs: Needs) -> Option<&Template> {
     project.templates.values().filter(|template| needs.are_met_by(template)).min_by_key(size)
 }
 
-impl<'a> Trials<'a> {
+impl<'a> FaultTrials<'a> {
     /// Builds the images of all trials and takes the slot. A template that cannot be built is the failure of its own
     /// trials, unless all need it.
     ///
@@ -99,7 +99,7 @@ impl<'a> Trials<'a> {
     /// When the smallest template or that of every trial cannot be built, or the slot is not available.
     pub fn prepare(
         project: &'a Project,
-        trials: &[Trial],
+        trials: &[FaultTrial],
         slot: &str,
         wait: Wait,
         interrupt: &'a Interrupt,
@@ -124,16 +124,16 @@ impl<'a> Trials<'a> {
             }
         }
         let waiting = |reason: String| progress(reason);
-        let guard = ground::take(&Slot::named(slot), "fault try", wait, &waiting, &|| interrupt.is_set())?;
+        let guard = slot_lease::take(&Slot::named(slot), "fault try", wait, &waiting, &|| interrupt.is_set())?;
         Ok(Self { project, images, unbuilt, guard: Arc::new(guard), interrupt, slot: slot.to_owned() })
     }
 
     /// Tries one.
     ///
     /// # Errors
-    /// When its lab cannot be made; what becomes of the fault stands in the answer. [`Trials::own_failure`] says
+    /// When its lab cannot be made; what becomes of the fault stands in the answer. [`FaultTrials::own_failure`] says
     /// whether that stops the other trials too.
-    pub fn carry_out(&self, trial: &Trial) -> anyhow::Result<Tried> {
+    pub fn carry_out(&self, trial: &FaultTrial) -> anyhow::Result<TrialOutcome> {
         if let Some(reason) = self.unbuilt.get(&trial.template) {
             bail!("the template {} could not be built: {reason}", trial.template);
         }
@@ -191,7 +191,7 @@ impl<'a> Trials<'a> {
         lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set())
     }
 
-    fn try_on(&self, lab: &Arc<Lab>, trial: &Trial) -> anyhow::Result<Tried> {
+    fn try_on(&self, lab: &Arc<Lab>, trial: &FaultTrial) -> anyhow::Result<TrialOutcome> {
         self.wait_until_ready(lab)?;
         let target = lab.containers().first().context("a lab has a container")?;
         if let Some(subject) = trial.entry.subject {
@@ -201,8 +201,8 @@ impl<'a> Trials<'a> {
         let stop = || self.interrupt.is_set();
         let heal = |number| faults.heal(number, &|_, _| (), RecoveryTime::Probes, &stop);
         Ok(match faults.inject(target, &trial.fault) {
-            Ok((number, bitten)) => Tried { bitten: Ok(bitten), healed: Some(heal(number)) },
-            Err(error) => Tried { bitten: Err(error), healed: None },
+            Ok((number, bitten)) => TrialOutcome { effect: Ok(bitten), recovery: Some(heal(number)) },
+            Err(error) => TrialOutcome { effect: Err(error), recovery: None },
         })
     }
 

@@ -26,7 +26,7 @@ const CONTENT: &str = "cd \"$1\"
 
 /// Saves all data again and again while `--chaos` plays faults: that may fail, and a backup that was made and verified has the
 /// same content as the first one.
-pub fn endure(lab: &Lab, app: &Container, saved: &Place<'_>) -> e2e::Result {
+pub fn tolerate_faults(lab: &Lab, app: &Container, saved: &Place<'_>) -> e2e::Result {
     let content = |folder| {
         let found = app.exec(["/bin/sh", "-c", CONTENT, "sh", folder])?.success()?;
         Ok(found.stdout_text()?.lines().map(str::to_owned).collect())

@@ -10,7 +10,7 @@ use crate::image::ids_of;
 use crate::record::{Event, Outcome};
 
 /// A run's slot.
-pub(super) struct Ground<'a> {
+pub(super) struct SlotLease<'a> {
     context: &'a CaseContext<'a>,
     state: State,
     failures: Vec<String>,
@@ -35,7 +35,7 @@ enum State {
     Kept,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> SlotLease<'a> {
     pub fn new(context: &'a CaseContext<'a>) -> Self {
         Self { context, state: State::Free, failures: Vec::new(), labs: Labs::Untried }
     }

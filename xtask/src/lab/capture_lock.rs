@@ -8,17 +8,17 @@ pub const STOP_POLL: Duration = Duration::from_millis(50);
 
 /// Lock that one thread has at a time.
 #[derive(Debug, Default)]
-pub struct Turn {
+pub struct CaptureLock {
     taken: Mutex<bool>,
     given_back: Condvar,
 }
 
-/// Held [`Turn`]; dropping it wakes the next thread.
-pub struct Taken<'a>(&'a Turn);
+/// Held [`CaptureLock`]; dropping it wakes the next thread.
+pub struct CaptureGuard<'a>(&'a CaptureLock);
 
-impl Turn {
+impl CaptureLock {
     /// Waits for the lock; `None` when the time is over, or `stop` returns true.
-    pub fn take(&self, left: &dyn Fn() -> Duration, stop: &dyn Fn() -> bool) -> Option<Taken<'_>> {
+    pub fn take(&self, left: &dyn Fn() -> Duration, stop: &dyn Fn() -> bool) -> Option<CaptureGuard<'_>> {
         let mut taken = self.lock();
         while *taken {
             if left().is_zero() || stop() {
@@ -28,7 +28,7 @@ impl Turn {
             taken = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         *taken = true;
-        Some(Taken(self))
+        Some(CaptureGuard(self))
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {
@@ -36,7 +36,7 @@ impl Turn {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for CaptureGuard<'_> {
     fn drop(&mut self) {
         *self.0.lock() = false;
         self.0.given_back.notify_one();
@@ -49,13 +49,13 @@ mod tests {
 
     #[test]
     fn one_at_a_time_and_nobody_waits_for_ever() {
-        let turn = Turn::default();
+        let capture_lock = CaptureLock::default();
         let (none, much) = (|| Duration::ZERO, || Duration::MAX);
-        let first = turn.take(&none, &|| false).expect("it is free");
-        assert!(turn.take(&none, &|| false).is_none(), "its time is over");
-        assert!(turn.take(&much, &|| true).is_none(), "it is told to stop");
+        let first = capture_lock.take(&none, &|| false).expect("it is free");
+        assert!(capture_lock.take(&none, &|| false).is_none(), "its time is over");
+        assert!(capture_lock.take(&much, &|| true).is_none(), "it is told to stop");
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| turn.take(&much, &|| false).is_some());
+            let second = scope.spawn(|| capture_lock.take(&much, &|| false).is_some());
             drop(first);
             assert!(second.join().unwrap(), "it is handed on");
         });

@@ -2,13 +2,13 @@
 
 use anyhow::Context as _;
 
-use super::effect::Site;
+use super::effect::FaultTarget;
 use crate::host::cgroup::Setting;
 use crate::host::undo::Undo;
 
 /// Changed setting.
 #[derive(Debug)]
-pub struct Bound {
+pub struct CgroupOverride {
     setting: Setting,
     value: String,
     /// Value that the kernel showed right after the change.
@@ -16,14 +16,14 @@ pub struct Bound {
     undo: Undo,
 }
 
-impl Bound {
+impl CgroupOverride {
     /// Changes a setting, with its undo step in the ledger first.
     ///
     /// # Errors
     /// When the kernel refuses the new value.
-    pub fn set(site: &Site<'_>, setting: Setting, value: String) -> anyhow::Result<Self> {
-        let undo = noted(site, setting)?;
-        let seen = write(site, setting, &value)?;
+    pub fn set(target: &FaultTarget<'_>, setting: Setting, value: String) -> anyhow::Result<Self> {
+        let undo = noted(target, setting)?;
+        let seen = write(target, setting, &value)?;
         Ok(Self { setting, value, seen, undo })
     }
 
@@ -31,11 +31,11 @@ impl Bound {
     /// value.
     ///
     /// # Errors
-    /// Those of [`Bound::set`].
-    pub fn set_again(&mut self, site: &Site<'_>) -> anyhow::Result<()> {
-        if !self.is_set(site)? {
-            self.undo = noted(site, self.setting)?;
-            self.seen = write(site, self.setting, &self.value)?;
+    /// Those of [`CgroupOverride::set`].
+    pub fn set_again(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        if !self.is_set(target)? {
+            self.undo = noted(target, self.setting)?;
+            self.seen = write(target, self.setting, &self.value)?;
         }
         Ok(())
     }
@@ -44,29 +44,29 @@ impl Bound {
     ///
     /// # Errors
     /// When the setting cannot be read.
-    pub fn is_set(&self, site: &Site<'_>) -> anyhow::Result<bool> {
-        Ok(site.container.group()?.read(self.setting)? == self.seen)
+    pub fn is_set(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
+        Ok(target.container.group()?.read(self.setting)? == self.seen)
     }
 
     /// Restores the former value; does nothing for a cgroup that is gone.
     ///
     /// # Errors
     /// When the guard cannot do it.
-    pub fn put_back(&self, site: &Site<'_>) -> anyhow::Result<()> {
-        site.undo(vec![self.undo.clone()])
+    pub fn put_back(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
+        target.undo(vec![self.undo.clone()])
     }
 }
 
 /// Notes the undo step of a setting, with its present value, in the ledger.
-fn noted(site: &Site<'_>, setting: Setting) -> anyhow::Result<Undo> {
-    let group = site.container.group()?;
+fn noted(target: &FaultTarget<'_>, setting: Setting) -> anyhow::Result<Undo> {
+    let group = target.container.group()?;
     let undo = Undo::PutBack { group: group.name().to_owned(), setting, value: group.read(setting)? };
-    site.note(vec![undo.clone()])?;
+    target.note(vec![undo.clone()])?;
     Ok(undo)
 }
 
-fn write(site: &Site<'_>, setting: Setting, value: &str) -> anyhow::Result<String> {
-    let group = site.container.group()?;
-    group.write(setting, value).with_context(|| format!("changing what {} may use", site.name()))?;
+fn write(target: &FaultTarget<'_>, setting: Setting, value: &str) -> anyhow::Result<String> {
+    let group = target.container.group()?;
+    group.write(setting, value).with_context(|| format!("changing what {} may use", target.name()))?;
     group.read(setting)
 }

@@ -1,8 +1,8 @@
-//! Lines with colours, cut to a width or wrapped at blanks. A colour never stands for something that no word says.
+//! Lines with colors, cut to a width or wrapped at blanks. A color never stands for something that no word says.
 
 use std::ffi::OsString;
 
-use console::{Style, measure_text_width, truncate_str};
+use console::{measure_text_width, truncate_str};
 use textwrap::{Options, WordSeparator, WordSplitter};
 
 use crate::record::plain_text;
@@ -14,7 +14,7 @@ const ENTRY_LINES_MAX: usize = 12;
 
 /// Use of colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Colour {
+pub enum Color {
     /// Colors on a terminal; `NO_COLOR` and `CLICOLOR_FORCE` are respected, in this order.
     Auto,
     /// Colors always.
@@ -23,18 +23,18 @@ pub enum Colour {
     Never,
 }
 
-impl Colour {
+impl Color {
     /// Tells whether a stream gets colors, by what it is and by the environment's variables.
     pub(super) fn paint(self, is_terminal: bool, variable: &dyn Fn(&str) -> Option<OsString>) -> Paint {
         let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
-        let colours = match self {
+        let colors = match self {
             Self::Always => true,
             Self::Never => false,
             Self::Auto if is_set("NO_COLOR") => false,
             Self::Auto if variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") => true,
             Self::Auto => is_terminal && variable("TERM").is_none_or(|terminal| terminal != "dumb"),
         };
-        if colours { Paint::Colours } else { Paint::Plain }
+        if colors { Paint::Colors } else { Paint::Plain }
     }
 }
 
@@ -42,14 +42,14 @@ impl Colour {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
     /// Escape codes for colors.
-    Colours,
+    Colors,
     /// No escape codes.
     Plain,
 }
 
 /// Meaning of a piece of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ink {
+pub(super) enum Style {
     Plain,
     Good,
     Bad,
@@ -58,9 +58,9 @@ pub(super) enum Ink {
     Strong,
 }
 
-impl Ink {
-    fn style(self) -> Style {
-        let style = Style::new().force_styling(true);
+impl Style {
+    fn escape_codes(self) -> console::Style {
+        let style = console::Style::new().force_styling(true);
         match self {
             Self::Plain => style,
             Self::Good => style.green(),
@@ -74,7 +74,7 @@ impl Ink {
 
 /// A line in pieces. What goes in loses whatever a terminal would obey.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Line(Vec<(Ink, String)>);
+pub(super) struct Line(Vec<(Style, String)>);
 
 impl Line {
     pub fn new() -> Self {
@@ -82,20 +82,20 @@ impl Line {
     }
 
     /// A line of one piece.
-    pub fn of(ink: Ink, text: &str) -> Self {
-        Self::new().with(ink, text)
+    pub fn of(style: Style, text: &str) -> Self {
+        Self::new().with(style, text)
     }
 
     /// The line with one more piece at its end.
-    pub fn with(mut self, ink: Ink, text: &str) -> Self {
-        self.0.push((ink, plain_text(text)));
+    pub fn with(mut self, style: Style, text: &str) -> Self {
+        self.0.push((style, plain_text(text)));
         self
     }
 
     /// The line with blanks at its end up to a column, at least one.
     pub fn up_to(self, column: usize) -> Self {
         let blanks = column.saturating_sub(self.width()).max(1);
-        self.with(Ink::Plain, &" ".repeat(blanks))
+        self.with(Style::Plain, &" ".repeat(blanks))
     }
 
     /// Returns its width in columns.
@@ -105,9 +105,9 @@ impl Line {
 
     /// The whole line.
     pub fn text(&self, paint: Paint) -> String {
-        let piece = |(ink, text): &(Ink, String)| match (paint, ink) {
-            (Paint::Plain, _) | (_, Ink::Plain) => text.clone(),
-            (Paint::Colours, ink) => ink.style().apply_to(text).to_string(),
+        let piece = |(style, text): &(Style, String)| match (paint, style) {
+            (Paint::Plain, _) | (_, Style::Plain) => text.clone(),
+            (Paint::Colors, style) => style.escape_codes().apply_to(text).to_string(),
         };
         self.0.iter().map(piece).collect()
     }
@@ -147,12 +147,12 @@ pub(super) fn bound_lines(lines: &mut Vec<String>, most: usize) {
 }
 
 /// A name and what is said of it, wrapped beside it: the name in the first line only.
-pub(super) fn entry(name: &str, ink: Ink, text: &str, indent: usize, columns: usize) -> Vec<Line> {
+pub(super) fn entry(name: &str, style: Style, text: &str, indent: usize, columns: usize) -> Vec<Line> {
     let mut beside = wrapped(text, columns.saturating_sub(indent));
     bound_lines(&mut beside, ENTRY_LINES_MAX);
     let line = |(number, text): (usize, &String)| {
         let name = if number == 0 { format!("  {name}") } else { String::new() };
-        Line::of(Ink::Faint, &name).up_to(indent).with(ink, text)
+        Line::of(Style::Faint, &name).up_to(indent).with(style, text)
     };
     beside.iter().enumerate().map(line).collect()
 }
@@ -171,8 +171,8 @@ pub(super) fn commands(name: &str, commands: &[String], indent: usize, columns: 
             let further = if number > 0 { "  " } else { "" };
             let open = if number + 1 < parts.len() { " \\" } else { "" };
             let name = if lines.is_empty() { format!("  {name}") } else { String::new() };
-            let line = Line::of(Ink::Faint, &name).up_to(indent);
-            lines.push(line.with(Ink::Plain, &format!("{further}{part}{open}")));
+            let line = Line::of(Style::Faint, &name).up_to(indent);
+            lines.push(line.with(Style::Plain, &format!("{further}{part}{open}")));
         }
     }
     lines
@@ -183,39 +183,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_follow_the_flag_then_the_environment_then_the_stream() {
-        let check = |colour: Colour, is_terminal: bool, variables: &[(&str, &str)], expected: Paint| {
+    fn colors_follow_the_flag_then_the_environment_then_the_stream() {
+        let check = |color: Color, is_terminal: bool, variables: &[(&str, &str)], expected: Paint| {
             let variable =
                 |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
-            assert_eq!(colour.paint(is_terminal, &variable), expected, "{colour:?} {is_terminal} {variables:?}");
+            assert_eq!(color.paint(is_terminal, &variable), expected, "{color:?} {is_terminal} {variables:?}");
         };
-        check(Colour::Auto, true, &[("TERM", "xterm")], Paint::Colours);
-        check(Colour::Auto, true, &[("TERM", "dumb")], Paint::Plain);
-        check(Colour::Auto, false, &[], Paint::Plain);
-        check(Colour::Auto, true, &[("NO_COLOR", "1")], Paint::Plain);
-        check(Colour::Auto, true, &[("NO_COLOR", "")], Paint::Colours);
-        check(Colour::Auto, false, &[("CLICOLOR_FORCE", "1")], Paint::Colours);
-        check(Colour::Auto, false, &[("CLICOLOR_FORCE", "0")], Paint::Plain);
-        check(Colour::Auto, true, &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")], Paint::Plain);
-        check(Colour::Always, false, &[("NO_COLOR", "1")], Paint::Colours);
-        check(Colour::Never, true, &[("CLICOLOR_FORCE", "1")], Paint::Plain);
+        check(Color::Auto, true, &[("TERM", "xterm")], Paint::Colors);
+        check(Color::Auto, true, &[("TERM", "dumb")], Paint::Plain);
+        check(Color::Auto, false, &[], Paint::Plain);
+        check(Color::Auto, true, &[("NO_COLOR", "1")], Paint::Plain);
+        check(Color::Auto, true, &[("NO_COLOR", "")], Paint::Colors);
+        check(Color::Auto, false, &[("CLICOLOR_FORCE", "1")], Paint::Colors);
+        check(Color::Auto, false, &[("CLICOLOR_FORCE", "0")], Paint::Plain);
+        check(Color::Auto, true, &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")], Paint::Plain);
+        check(Color::Always, false, &[("NO_COLOR", "1")], Paint::Colors);
+        check(Color::Never, true, &[("CLICOLOR_FORCE", "1")], Paint::Plain);
     }
 
     #[test]
-    fn a_line_is_cut_by_columns_and_keeps_its_colours_closed() {
-        let line = Line::of(Ink::Good, "日本語").with(Ink::Plain, " and more");
+    fn a_line_is_cut_by_columns_and_keeps_its_colors_closed() {
+        let line = Line::of(Style::Good, "日本語").with(Style::Plain, " and more");
         assert_eq!(line.width(), 15);
         assert_eq!(line.cut(15, Paint::Plain), "日本語 and more");
         assert_eq!(line.cut(8, Paint::Plain), "日本語 …");
-        assert_eq!(line.cut(4, Paint::Colours), "\u{1b}[32m日…\u{1b}[0m");
-        assert_eq!(Line::of(Ink::Bad, "a\u{1b}[2Jb\r\n").text(Paint::Plain), "ab");
+        assert_eq!(line.cut(4, Paint::Colors), "\u{1b}[32m日…\u{1b}[0m");
+        assert_eq!(Line::of(Style::Bad, "a\u{1b}[2Jb\r\n").text(Paint::Plain), "ab");
     }
 
     #[test]
     fn what_would_fill_a_screen_is_cut() {
         let text = format!("{}\n{}", "x".repeat(1000), "y\n".repeat(50));
         let lines: Vec<String> =
-            entry("values", Ink::Plain, &text, 10, 80).iter().map(|line| line.text(Paint::Plain)).collect();
+            entry("values", Style::Plain, &text, 10, 80).iter().map(|line| line.text(Paint::Plain)).collect();
         assert_eq!(lines[0], format!("  values  {}", "x".repeat(300)));
         assert_eq!(lines[1], "          ... (700 more characters)");
         assert_eq!(lines[12], "          ... and 40 more lines in e2e_test.log");
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn words_wrap_at_blanks_and_long_ones_stay_whole() {
         let path = "/a/path/that/is/longer/than/the/width";
-        let lines = entry("where", Ink::Plain, &format!("it lies in {path} today\nor not"), 10, 30);
+        let lines = entry("where", Style::Plain, &format!("it lies in {path} today\nor not"), 10, 30);
         let lines: Vec<String> = lines.iter().map(|line| line.text(Paint::Plain)).collect();
         assert_eq!(
             lines,

@@ -9,7 +9,7 @@ use crate::host::syntax::{ShellWord, compose};
 
 /// Result of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trial {
+pub enum KernelTrial {
     /// Success.
     Works,
     /// Failure, with its message.
@@ -20,8 +20,8 @@ pub enum Trial {
 
 /// Trials by name.
 #[derive(Debug, Clone, Default)]
-pub struct Trials {
-    results: BTreeMap<String, Trial>,
+pub struct KernelTrials {
+    results: BTreeMap<String, KernelTrial>,
 }
 
 /// A try that takes longer is a failure. Killed from inside, as a user cannot kill what runs under sudo.
@@ -107,7 +107,7 @@ have mkfs.ext4 && try loop loop
 :
 ";
 
-impl Trials {
+impl KernelTrials {
     /// Tries everything, as root or through a sudo that asks no questions; where neither is to be had, nothing.
     pub fn run(way_to_root: WayToRoot, sudo_is_silent: bool) -> Self {
         let mut trials = Self::default();
@@ -120,9 +120,9 @@ impl Trials {
         trials
     }
 
-    /// Returns the result of a trial; [`Trial::NotTried`] for whatever has no result.
-    pub fn get(&self, name: &str) -> &Trial {
-        self.results.get(name).unwrap_or(&Trial::NotTried)
+    /// Returns the result of a trial; [`KernelTrial::NotTried`] for whatever has no result.
+    pub fn get(&self, name: &str) -> &KernelTrial {
+        self.results.get(name).unwrap_or(&KernelTrial::NotTried)
     }
 
     /// `first` is the try that failed when the script could not even begin.
@@ -150,22 +150,24 @@ impl Trials {
                 if output.status != 0 && !self.results.contains_key(first) {
                     let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
                     let words = if words.is_empty() { format!("ended with status {}", output.status) } else { words };
-                    self.results.insert(first.to_owned(), Trial::Fails(words));
+                    self.results.insert(first.to_owned(), KernelTrial::Fails(words));
                 }
             }
             // The script is a page long: the problem alone is for people.
-            Err(error) => drop(self.results.insert(first.to_owned(), Trial::Fails(format!("{:?}", error.problem)))),
+            Err(error) => {
+                self.results.insert(first.to_owned(), KernelTrial::Fails(format!("{:?}", error.problem)));
+            }
         }
     }
 }
 
-fn parse(text: &str) -> Vec<(String, Trial)> {
+fn parse(text: &str) -> Vec<(String, KernelTrial)> {
     let result = |line: &str| {
         let mut words = line.splitn(3, ' ');
         let (name, verdict) = (words.next()?, words.next()?);
         let trial = match verdict {
-            "ok" => Trial::Works,
-            "no" => Trial::Fails(words.next().unwrap_or("without a word").trim().to_owned()),
+            "ok" => KernelTrial::Works,
+            "no" => KernelTrial::Fails(words.next().unwrap_or("without a word").trim().to_owned()),
             _ => return None,
         };
         Some((name.to_owned(), trial))
@@ -174,16 +176,16 @@ fn parse(text: &str) -> Vec<(String, Trial)> {
 }
 
 #[cfg(test)]
-impl Extend<&'static str> for Trials {
+impl Extend<&'static str> for KernelTrials {
     /// Adds tries that worked.
     fn extend<T: IntoIterator<Item = &'static str>>(&mut self, names: T) {
-        self.results.extend(names.into_iter().map(|name| (name.to_owned(), Trial::Works)));
+        self.results.extend(names.into_iter().map(|name| (name.to_owned(), KernelTrial::Works)));
     }
 }
 
 #[cfg(test)]
-impl FromIterator<(&'static str, Trial)> for Trials {
-    fn from_iter<T: IntoIterator<Item = (&'static str, Trial)>>(trials: T) -> Self {
+impl FromIterator<(&'static str, KernelTrial)> for KernelTrials {
+    fn from_iter<T: IntoIterator<Item = (&'static str, KernelTrial)>>(trials: T) -> Self {
         Self { results: trials.into_iter().map(|(name, trial)| (name.to_owned(), trial)).collect() }
     }
 }
@@ -194,14 +196,14 @@ mod tests {
 
     #[test]
     fn each_line_is_a_result() {
-        let fails = |words: &str| Trial::Fails(words.to_owned());
-        let check = |text: &str, expected: &[(&str, Trial)]| {
+        let fails = |words: &str| KernelTrial::Fails(words.to_owned());
+        let check = |text: &str, expected: &[(&str, KernelTrial)]| {
             let expected: Vec<_> = expected.iter().map(|(name, trial)| ((*name).to_owned(), trial.clone())).collect();
             assert_eq!(parse(text), expected, "{text}");
         };
         check(
             "bridge ok\nveth no Error: Unknown device type.\n",
-            &[("bridge", Trial::Works), ("veth", fails("Error: Unknown device type."))],
+            &[("bridge", KernelTrial::Works), ("veth", fails("Error: Unknown device type."))],
         );
         check("loop no", &[("loop", fails("without a word"))]);
         check("a stray line\n\n", &[]);
@@ -209,18 +211,18 @@ mod tests {
 
     #[test]
     fn the_script_tells_success_from_failure_and_keeps_the_words() {
-        let mut trials = Trials::default();
+        let mut trials = KernelTrials::default();
         let script = "try good true\ntry bad sh -c 'echo first; echo second >&2; exit 3'\n";
         trials.add(WayToRoot::Direct, &[], script, "good");
-        assert_eq!(trials.get("good"), &Trial::Works);
-        assert_eq!(trials.get("bad"), &Trial::Fails("first second".to_owned()));
-        assert_eq!(trials.get("never"), &Trial::NotTried);
+        assert_eq!(trials.get("good"), &KernelTrial::Works);
+        assert_eq!(trials.get("bad"), &KernelTrial::Fails("first second".to_owned()));
+        assert_eq!(trials.get("never"), &KernelTrial::NotTried);
     }
 
     #[test]
     fn a_script_that_cannot_begin_fails_its_first_try() {
-        let mut trials = Trials::default();
+        let mut trials = KernelTrials::default();
         trials.add(WayToRoot::Direct, &["sh", "-c", "echo no room >&2; exit 1"], "", "first");
-        assert_eq!(trials.get("first"), &Trial::Fails("no room".to_owned()));
+        assert_eq!(trials.get("first"), &KernelTrial::Fails("no room".to_owned()));
     }
 }

@@ -1,21 +1,21 @@
-//! How far two pictures are alike: pixel by pixel, with some tolerance. Pure: bytes of PNGs in, bytes of a PNG out.
+//! Comparison of two pictures, pixel by pixel, with some tolerance. Pure: bytes of PNGs in, bytes of a PNG out.
 
 use anyhow::{Context as _, bail};
 use e2e_contract::PictureSize;
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
-/// A picture may take so many bytes once it is unpacked: 64 million pixels.
+/// Maximum bytes of an unpacked picture: 64 million pixels.
 const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
 /// Red, green, blue, opacity.
 type Pixel = [u8; 4];
 
-/// What came of a comparison.
+/// Result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Compared {
-    /// Nothing more was looked at.
+    /// Sizes that differ; no pixel was compared.
     OtherSize { taken: PictureSize, expected: PictureSize },
-    /// So many of so many pixels differ; the PNG shows which, where any does.
+    /// Number of pixels that differ; the PNG shows which, where any does.
     SameSize { pixels_off: u64, pixels: u64, difference: Option<Vec<u8>> },
 }
 
@@ -65,15 +65,15 @@ fn shown(expected: &Unpacked, off: &[bool]) -> anyhow::Result<Vec<u8>> {
         let gray = (u16::from(red) + u16::from(green) + u16::from(blue)) / 3;
         u8::try_from(192 + gray / 4).unwrap_or(u8::MAX)
     };
-    let colour = |(pixel, off): (&Pixel, &bool)| if *off { [255, 0, 0] } else { [pale(*pixel); 3] };
-    let bytes: Vec<u8> = expected.pixels.iter().zip(off).flat_map(colour).collect();
+    let color = |(pixel, off): (&Pixel, &bool)| if *off { [255, 0, 0] } else { [pale(*pixel); 3] };
+    let bytes: Vec<u8> = expected.pixels.iter().zip(off).flat_map(color).collect();
     pack(expected.size, ColorType::Rgb, &bytes)
 }
 
-fn pack(size: PictureSize, colours: ColorType, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn pack(size: PictureSize, colors: ColorType, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut packed = Vec::new();
     let mut encoder = Encoder::new(&mut packed, size.width_pixels, size.height_pixels);
-    encoder.set_color(colours);
+    encoder.set_color(colors);
     encoder.set_depth(BitDepth::Eight);
     let mut writer = encoder.write_header().context("making a PNG")?;
     writer.write_image_data(bytes).context("making a PNG")?;
