@@ -1,6 +1,7 @@
 //! How attempts, cases and runs end.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +155,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Check { message } => write!(f, "check failed: {message}"),
             Self::Error { message } => write!(f, "error: {message}"),
+            Self::Panic { message } if self.is_exception() => write!(f, "exception: {message}"),
             Self::Panic { message } => write!(f, "panic: {message}"),
             Self::ExitStatus { status, last_words: None } => {
                 write!(f, "the scenario's program ended with status {status} and wrote nothing")
@@ -177,6 +179,19 @@ impl fmt::Display for Cause {
             Self::NotReady { message, .. } => write!(f, "the product did not come up: {message}"),
             Self::Protocol { message } => write!(f, "the scenario broke the protocol: {message}"),
         }
+    }
+}
+
+impl Cause {
+    /// Tells whether it is the uncaught exception of a program that is not Rust's: the first line of its message ends with
+    /// its place, in a file of another language.
+    #[must_use]
+    pub fn is_exception(&self) -> bool {
+        let Self::Panic { message } = self else { return false };
+        let first = message.lines().next().unwrap_or_default();
+        let place = first.rsplit_once(" at ").and_then(|(_, place)| place.rsplit_once(':'));
+        let file = place.filter(|(_, line)| line.parse::<u32>().is_ok()).map(|(file, _)| Path::new(file));
+        file.and_then(Path::extension).is_some_and(|extension| extension != "rs")
     }
 }
 
@@ -528,6 +543,17 @@ pub(super) mod tests {
             user: "user".into(),
             ..RunRecord::default()
         }
+    }
+
+    #[test]
+    fn a_python_program_has_an_exception_and_a_rust_program_panics() {
+        let check = |message: &str, expected: &str| {
+            assert_eq!(Cause::Panic { message: message.into() }.to_string(), format!("{expected}: {message}"));
+        };
+        check("KeyError: 'x' at scenarios/a/main.py:41\nTraceback", "exception");
+        check("no way at scenarios/a/main.rs:12", "panic");
+        check("it stood at 12:30", "panic");
+        check("it wrote nothing", "panic");
     }
 
     #[test]

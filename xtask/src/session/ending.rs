@@ -214,7 +214,7 @@ mod tests {
         check(End::Exited(101), |_| (), "panic: it wrote nothing");
         let words = |seen: &mut Seen| seen.last_words = Some("KeyError: 'k' at main.py:3".into());
         check(End::Exited(7), words, "KeyError: 'k' at main.py:3 (the scenario's program ended with status 7)");
-        check(End::Exited(101), words, "panic: KeyError: 'k' at main.py:3");
+        check(End::Exited(101), words, "exception: KeyError: 'k' at main.py:3");
         check(
             End::Exited(1),
             |seen| {

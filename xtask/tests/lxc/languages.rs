@@ -38,7 +38,7 @@ fn a_scenario_in_python_fails_in_ways_that_are_told_apart() {
             "every row was loaded: rows == 20_000 [rows = 19999] at scenarios/smoke/python_misbehaves/main.py:{line}"
         ),
         "stderr: no such table",
-        "panic: KeyError: 'no such key' at scenarios/smoke/python_misbehaves/main.py:",
+        "exception: KeyError: 'no such key' at scenarios/smoke/python_misbehaves/main.py:",
     ] {
         assert!(said(&output).contains(part), "{part}: {}", said(&output));
     }

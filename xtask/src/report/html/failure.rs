@@ -112,8 +112,11 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
             }
         }
         Cause::Error { message } | Cause::Panic { message } => {
-            let kind =
-                if matches!(cause, Cause::Error { .. }) { "The scenario gave up" } else { "The scenario panicked" };
+            let kind = match cause {
+                Cause::Panic { .. } if cause.is_exception() => "The scenario had an uncaught exception",
+                Cause::Panic { .. } => "The scenario panicked",
+                _ => "The scenario gave up",
+            };
             let place = story.aborted.as_ref().and_then(|(_, _, place)| place.clone());
             let at_ms = story.aborted.as_ref().map_or(story.ended_ms, |(at_ms, ..)| *at_ms);
             let (what, values) = (message.clone(), String::new());
