@@ -15,7 +15,7 @@ use crate::manifest::Project;
 use crate::record::{CaseId, Comparison};
 use crate::report::terminal::println;
 
-/// Look at the committed baselines.
+/// Show the committed baselines.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

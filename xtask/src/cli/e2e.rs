@@ -56,7 +56,7 @@ pub struct Args {
     shard: Option<Shard>,
     /// Rerun the cases of an earlier run that did not pass.
     ///
-    /// These are cases that failed, had no lab, were interrupted or were not run; a flaky case has passed. They get the
+    /// These are cases that failed, had an infrastructure error, were interrupted or were not run; a flaky case has passed. They get the
     /// same faults. RUN is a run's name, its folder, or `latest` (the default).
     #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true, default_missing_value = "latest", help_heading = CHOOSING,
           conflicts_with_all = ["filters", "list", "chaos", "seed", "chaos_replay", "baseline_compare", "baseline_ref", "baseline_dir"])]

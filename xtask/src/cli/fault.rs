@@ -406,7 +406,7 @@ impl Row {
             &self.evidence,
         );
         if let Some(lasted) = &self.lasted {
-            line("again", self.proof_ms, &lasted.to_string());
+            line("lasting", self.proof_ms, &lasted.to_string());
         }
         if let Some(after) = &self.after {
             line(if self.recovered { "recovery" } else { "FAILED" }, self.heal_ms, after);

@@ -11,7 +11,7 @@ use crate::program;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run scenarios", &["e2e", "new", "init", "runs", "report", "merge", "bundle", "test"]),
     ("Look inside", &["up", "ps", "shell", "exec", "logs", "cp", "forward", "pcap", "ttl", "down"]),
-    ("Break things", &["fault", "shrink", "mutants"]),
+    ("Inject faults", &["fault", "shrink", "mutants"]),
     ("Measure", &["baseline", "baseline-update", "judge-check"]),
     ("Build machines", &["image"]),
     ("This machine", &["doctor", "setup", "config", "dist", "clean"]),
@@ -97,11 +97,11 @@ fn line(verb: &Command) -> String {
 pub const CHOOSING: &str = "Choosing";
 /// Ways of running them.
 pub const RUNNING: &str = "Running";
-/// Faults on purpose.
+/// Fault injection.
 pub const CHAOS: &str = "Chaos";
 /// Measurement and comparison.
 pub const PERFORMANCE: &str = "Performance";
-/// Labs that stay, and cases that are held.
+/// Kept labs and paused cases.
 pub const LOOKING_INSIDE: &str = "Looking inside";
 /// Names, slots and packages on this host.
 pub const MACHINE: &str = "Machine";

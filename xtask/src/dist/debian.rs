@@ -78,7 +78,7 @@ fn control(version: &str, linkage: &Linkage, size_bytes: usize) -> String {
          Priority: optional\n\
          Description: {DESCRIPTION}\n \
          Builds machines from templates, connects them, runs scenarios against\n \
-         them while it breaks things on purpose, and records everything.\n",
+         them while it injects faults, and records everything.\n",
         architecture(),
         depends.join(", "),
     )

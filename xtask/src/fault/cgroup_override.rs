@@ -1,4 +1,5 @@
-//! Setting of a container's cgroup that a fault has changed. A new start of the container makes the cgroup anew.
+//! Override of a setting of a container's cgroup by a fault. The cgroup is created anew when the container is started
+//! again.
 
 use anyhow::Context as _;
 
@@ -6,7 +7,7 @@ use super::effect::FaultTarget;
 use crate::host::cgroup::Setting;
 use crate::host::undo::Undo;
 
-/// Changed setting.
+/// Overridden setting.
 #[derive(Debug)]
 pub struct CgroupOverride {
     setting: Setting,

@@ -1,4 +1,4 @@
-//! Damage on purpose: what can be broken, how its effect is observed, how it is taken back. One file a family.
+//! Fault injection: the catalogue, how an effect is verified, how it is healed. One file a family.
 //! Knows labs; nothing of scenarios, plans or reports.
 
 mod active;

@@ -21,7 +21,7 @@ use crate::manifest::split_url;
 /// Name of the browser's cgroup below the slot's; no container is named like this.
 const CGROUP: &str = "_browser";
 
-/// Reason why there is no picture.
+/// Failure of a screenshot.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The URL leads to no page of the lab.
@@ -41,7 +41,7 @@ pub enum PictureError {
         problem: String,
     },
     /// The deadline passed.
-    #[error("the picture of {url} timed out after {}: {reached}", humantime::format_duration(*.deadline))]
+    #[error("screenshot of {url} timed out after {}: {reached}", humantime::format_duration(*.deadline))]
     Deadline {
         /// Address as it was given.
         url: String,
@@ -51,7 +51,7 @@ pub enum PictureError {
         reached: &'static str,
     },
     /// The run was interrupted, or the scenario ended.
-    #[error("the picture was broken off")]
+    #[error("the screenshot was interrupted")]
     Interrupted,
     /// The host failed, or a fault has taken the container away.
     #[error(transparent)]

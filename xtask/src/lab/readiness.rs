@@ -73,7 +73,7 @@ pub enum WaitError {
         reason: String,
     },
     /// The run was interrupted, or another container failed.
-    #[error("the wait was broken off")]
+    #[error("the wait was interrupted")]
     Interrupted,
 }
 

@@ -196,7 +196,7 @@ pub(super) fn began(name: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(&text).ok()
 }
 
-/// So many runs are looked at, the latest first.
+/// Maximum runs that are read, the latest first.
 const RUNS_MAX: usize = 8;
 
 /// How long each of these cases took when it last passed in a run of this kind, in milliseconds; nothing unless that is known of

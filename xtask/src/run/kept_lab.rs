@@ -1,4 +1,4 @@
-//! A lab without a scenario: it is made, and stays until it is taken down.
+//! Kept labs without a scenario: created, and left until they are taken down.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::image::{self, Image, Progress};
 use crate::lab::{Lab, Moment, isolation_problems};
 use crate::manifest::{MACHINES_MAX, Project, Template, is_name, nearest, too_many_machines};
 
-/// Wanted lab.
+/// Specification of a kept lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptLabSpec {
     /// Name in the lab and template of each container.
@@ -23,7 +23,7 @@ pub struct KeptLabSpec {
     pub purpose: String,
 }
 
-/// A lab that stands.
+/// A created lab.
 #[derive(Debug, Clone, Copy)]
 pub struct KeptLab {
     /// Time from its begin until the probes of all containers had passed.
@@ -112,7 +112,7 @@ fn renamed(machines: Vec<(String, String)>, names: &[String]) -> Result<Vec<(Str
     Ok(names.iter().cloned().zip(machines).map(|(name, (_, template))| (name, template)).collect())
 }
 
-/// Makes it, waits until it is ready, and leaves it to its guard.
+/// Creates a lab, waits until it is ready, and leaves it to its guard.
 ///
 /// # Errors
 /// When an image cannot be built, the slot not be had, or a container does not become ready: then nothing is left.

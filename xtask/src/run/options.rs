@@ -184,7 +184,7 @@ pub(super) struct CaseContext<'a> {
     pub gate: Option<&'a Arc<dyn Gate>>,
 }
 
-/// Number of tries that a case has left.
+/// Remaining retries of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RetryBudget {
     /// Retries after a failure.

@@ -1,4 +1,4 @@
-//! The slot that a run's labs stand on: its guard, started when it is first needed and again when it was killed.
+//! Lease of the slot for a run's labs: its guard is started when it is first needed, and again when it was killed.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::guard::{Guard, Holder, Slot, Wait};
 use crate::image::ids_of;
 use crate::record::{Event, Outcome};
 
-/// A run's slot.
+/// Lease of a run's slot.
 pub(super) struct SlotLease<'a> {
     context: &'a CaseContext<'a>,
     state: State,
@@ -31,7 +31,7 @@ enum State {
     Free,
     /// Held by this guard.
     Held(Arc<Guard>),
-    /// A lab stays on it after the run: no other can be made.
+    /// Its lab is kept after the run: no other can be made.
     Kept,
 }
 
@@ -83,7 +83,7 @@ impl<'a> SlotLease<'a> {
         matches!(self.state, State::Kept)
     }
 
-    /// Lets the lab that stands on it stay after the run.
+    /// Keeps its lab after the run.
     pub fn keep(&mut self) -> anyhow::Result<()> {
         if let State::Held(guard) = &self.state {
             guard.keep(self.context.options.stay)?;
@@ -92,7 +92,7 @@ impl<'a> SlotLease<'a> {
         Ok(())
     }
 
-    /// Takes down what stands on it, and keeps the slot for the next lab.
+    /// Takes its lab down, and keeps the slot for the next lab.
     pub fn clear(&mut self) {
         if let State::Held(guard) = &self.state
             && let Err(error) = guard.reset()
@@ -112,7 +112,7 @@ impl<'a> SlotLease<'a> {
         }
     }
 
-    /// Gives the slot back unless a lab stays on it; the answer is everything that could not be taken back.
+    /// Gives the slot back unless its lab is kept; the answer is everything that could not be taken back.
     pub fn end(mut self) -> Vec<String> {
         if !self.is_kept() {
             self.release();

@@ -91,7 +91,7 @@ impl Session {
             let Some(number) = self.number_of_unasked(UNASKED_MAX).filter(|_| !self.shall_stop()) else { return };
             let name = format!("failed-{number}-{}", page.name);
             if let Err(error) = self.excuse(|| self.picture_unasked(&name, &page.url)) {
-                let message = format!("{}: there is no picture {name}: {error:#}", self.spec.case);
+                let message = format!("{}: screenshot {name} failed: {error:#}", self.spec.case);
                 self.recorder.record(Event::Warning { message });
             }
         }

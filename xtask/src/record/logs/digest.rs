@@ -10,7 +10,7 @@ use super::restart::{self, Restart};
 use super::{LogLevel, LogLine};
 use crate::record::{Event, Performance, Stamped};
 
-/// So many kinds of lines are told apart.
+/// Maximum kinds of lines that are told apart.
 const GROUPS_MAX: usize = 200;
 
 /// What the logs of an attempt come to.

@@ -147,7 +147,7 @@ fn of_request(line: &str) -> Option<LogLevel> {
     is_failure.then_some(LogLevel::Error)
 }
 
-/// So many bytes of a line are looked at.
+/// Maximum bytes of a line that are read.
 const LINE_BYTES_MAX: usize = 4000;
 
 /// A line as text. Of a long one the begin is kept, and how many bytes are missing is said.

@@ -1,4 +1,4 @@
-//! Lines with colors, cut to a width or wrapped at blanks. A color never stands for something that no word says.
+//! Lines with colors, cut to a width or wrapped at blanks. Color is never the only signal.
 
 use std::ffi::OsString;
 
