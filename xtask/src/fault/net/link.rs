@@ -151,7 +151,7 @@ impl<D: LinkDamage> Effect for LinkEffect<D> {
 
     fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let (damage, means) = self.parts();
-        Ok(damage.healed(target, means)? + &means.passed())
+        Ok(damage.verify_recovery(target, means)? + &means.passed())
     }
 
     fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {

@@ -98,7 +98,7 @@ impl CaseStory {
                     self.attempt.errors.push(message.clone());
                 }
             }
-            Event::FaultInjected(seen) => *self.bites.entry(seen.description.name()).or_default() += 1,
+            Event::FaultInjected(seen) => *self.effects.entry(seen.description.name()).or_default() += 1,
             Event::Finding { kind, container, about, detail, expected: false, .. } => {
                 self.findings_count += 1;
                 if self.findings.len() < FINDINGS_MAX {
