@@ -1,24 +1,19 @@
 //! The link is cut and whole in turns.
 
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
+use super::contact::Contact;
 use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, answers, ms, present, side_by_side};
-use crate::fault::effect::{FaultTarget, Keeper, Lasted};
+use crate::fault::effect::FaultTarget;
 use crate::host::iptables::UNDELAYED;
-use crate::host::netns::NetworkNamespace;
-use crate::host::nft::Table;
 use crate::host::patience::Deadline;
 use crate::host::probe_packets::Arrivals;
-use crate::host::syntax::{DeviceName, Nft, Text, compose};
-
-const FAMILY: &str = "bridge";
+use crate::host::syntax::{DeviceName, Nft, compose};
 
 /// Number of packets in the time of a cut, and the bounds of their distance.
 const PACKETS_IN_CUT: u32 = 50;
@@ -37,96 +32,6 @@ pub struct Flap {
     down: Duration,
     up: Duration,
     peers: Vec<Peer>,
-}
-
-/// Rules that a thread makes and removes in turns.
-pub struct Contact {
-    pub filter: Filter,
-    down: Duration,
-    up: Duration,
-    flapper: Option<Flapper>,
-}
-
-impl Contact {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// When the guard is gone, or the lab's network cannot be entered.
-    pub fn start(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
-        self.filter.note(target)?;
-        let network = NetworkNamespace::open(&target.lab.network().path())?;
-        let (table, rules, down, up) = (self.filter.name(target), rules.nft, self.down, self.up);
-        self.flapper = Some(Flapper::start(Work { network, table, rules, down, up })?);
-        Ok(())
-    }
-
-    /// Ends the thread, and takes the rules back.
-    ///
-    /// # Errors
-    /// When they are still there.
-    pub fn stop(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
-        if let Some(flapper) = self.flapper.take() {
-            let _ = flapper.stop(); // one that had ended before was told by then
-        }
-        self.filter.take_back(target)
-    }
-
-    /// Tells whether the thread runs.
-    pub fn is_flapping(&self) -> bool {
-        self.flapper.is_some()
-    }
-
-    /// Loss of the fault where the thread has ended by itself.
-    pub fn lost(&mut self) -> Option<Lasted> {
-        let ended = self.flapper.take_if(|flapper| flapper.thread.is_finished())?;
-        let why = ended.stop().err().map_or_else(String::new, |error| format!(", because that had failed: {error:#}"));
-        Some(Lasted::lost(Keeper::Host, format!("the link was not cut any more{why}")))
-    }
-}
-
-/// The thread that cuts and mends. Without its owner it ends by itself, and leaves the link whole.
-struct Flapper {
-    stop: Sender<()>,
-    thread: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Flapper {
-    fn start(work: Work) -> anyhow::Result<Self> {
-        let (stop, stopped) = channel();
-        let until_told = move |phase: Duration| stopped.recv_timeout(phase) == Err(RecvTimeoutError::Timeout);
-        let thread = std::thread::Builder::new().name("flap".into()).spawn(move || work.run(until_told))?;
-        Ok(Self { stop, thread })
-    }
-
-    /// Ends it; the error is why it had ended before.
-    fn stop(self) -> anyhow::Result<()> {
-        drop(self.stop);
-        self.thread.join().unwrap_or_else(|_| bail!("the thread that cuts the link panicked"))
-    }
-}
-
-/// Work of the thread.
-struct Work {
-    network: NetworkNamespace,
-    table: String,
-    rules: Text<Nft>,
-    down: Duration,
-    up: Duration,
-}
-
-impl Work {
-    /// `goes_on` waits for so long, and says whether it was not told to end.
-    fn run(&self, goes_on: impl Fn(Duration) -> bool) -> anyhow::Result<()> {
-        let table = Table { family: FAMILY, name: &self.table };
-        loop {
-            table.make(&self.network, &self.rules)?;
-            let ends = !goes_on(self.down);
-            table.delete(&self.network)?;
-            if ends || !goes_on(self.up) {
-                return Ok(());
-            }
-        }
-    }
 }
 
 impl Flap {
@@ -167,7 +72,7 @@ impl LinkDamage for Flap {
 
     fn means(&self) -> Vec<Means> {
         let filter = Filter::on_bridge(self.name());
-        vec![Means::Contact(Contact { filter, down: self.down, up: self.up, flapper: None })]
+        vec![Means::Contact(Contact::new(filter, self.down, self.up))]
     }
 
     /// Rules for all that passes the port, whoever sends it.

@@ -1,7 +1,7 @@
 //! Means of doing something to the packets of one container.
 
+use super::contact::Contact;
 use super::filter::{Filter, Rules};
-use super::flap::Contact;
 use super::helper::{HELP, Helper};
 use crate::fault::effect::{FaultTarget, Keeper, Lasted};
 use crate::host::iptables::queue_problem;

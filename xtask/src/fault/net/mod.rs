@@ -1,6 +1,7 @@
 //! The container's link: cut, narrow, slow, lossy. Each is done at its port on the lab's bridge where that can be, and
 //! observed by those who send to it: the bridge's own machine, and other containers where there are some.
 
+mod contact;
 mod corrupt;
 mod delay;
 mod duplicate;
