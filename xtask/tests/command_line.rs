@@ -261,7 +261,11 @@ fn a_schedule_out_of_its_ranges_is_refused_with_its_place() {
     replay("1000", &fault("1", "0", "0", "5"), "0 is not a whole number from 1 to 3600000");
     replay("1000", &fault("1", "0", "10", "101"), "percent: 101 is not a whole number from 1 to 100");
     replay("1000", &fault("1", "0", "10", "0"), "chaos.json:4:");
-    replay("1000", &fault("1", "995", "10", "5"), "chaos.json:4:2: fault 1 ends at 1005 ms: `length_ms` is 1000");
+    replay(
+        "1000",
+        &fault("1", "995", "10", "5"),
+        "chaos.json:4:2: fault 1 ends at 1005 ms, after the schedule: `length_ms` is 1000",
+    );
     replay("1000", &format!("{good},\n{good}"), "chaos.json:5:2: there are two faults of number 1");
 }
 

@@ -1,5 +1,4 @@
-//! Cases of an earlier run, to be repeated with the faults they had. its cases, with the faults they had. Of this
-//! project, or out of a bundle.
+//! Repetition of an earlier run's cases with the faults they had: a run of this project, or one out of a bundle.
 
 use std::path::{Path, PathBuf};
 
@@ -19,19 +18,19 @@ const BUNDLES_FOLDER: &str = "bundles";
 /// An earlier run, to be repeated.
 #[derive(Debug)]
 pub struct Again {
-    /// The folder of the project that it is repeated in.
+    /// Folder of the project in which the run is repeated.
     pub root: PathBuf,
-    /// The run.
+    /// Record of the earlier run.
     pub run: PastRun,
-    /// Notes on its origin; empty for a run of this project.
+    /// Notes on the run's origin; empty for a run of this project.
     notes: Vec<String>,
 }
 
 impl Again {
-    /// A run of this project.
+    /// Reads an earlier run of this project.
     ///
     /// # Errors
-    /// When there is no such run, or it still goes on.
+    /// When there is no such run, or it is still running.
     pub fn of_run(context: &Context, run: &str) -> anyhow::Result<Self> {
         let run = PastRun::find(&context.root, run)?;
         let name = &run.record.run_id;
@@ -42,10 +41,10 @@ impl Again {
         Ok(Self { root: context.root.clone(), run, notes: Vec::new() })
     }
 
-    /// A run out of a bundle, which is laid out below this project's runs.
+    /// Unpacks a bundle into a folder below this project's runs, and reads the run in it.
     ///
     /// # Errors
-    /// When it is no bundle that can be trusted.
+    /// When the file is no valid bundle, or its run's record cannot be read.
     pub fn of_bundle(context: &Context, file: &Path) -> anyhow::Result<Self> {
         let into = context.root.join(RUNS_FOLDER).join(BUNDLES_FOLDER);
         let unpacked = bundle::unpack(file, &into, &Invoker::find())?;
@@ -56,14 +55,17 @@ impl Again {
             notes.push(format!("engine {then} made that run, and engine {now} repeats it"));
         }
         if !unpacked.changed.is_empty() {
-            notes.push(format!("changed since it was laid out: {}", unpacked.changed.join(", ")));
+            notes.push(format!(
+                "files of the bundle that were changed since it was unpacked: {}",
+                unpacked.changed.join(", ")
+            ));
         }
         let run = PastRun::read(unpacked.run)?;
         Ok(Self { root: unpacked.project, run, notes })
     }
 
-    /// The words of a command line that mean the same later: the run by its name, for `latest` will be another one, and what
-    /// lies in a bundle by the folder where it was laid out, unless filters choose among its cases.
+    /// Returns the words of a command line so that they mean the same later: the run is named by its ID, because `latest` will be
+    /// another one; and without filters, `--from-bundle` becomes `--root` with the folder in which the bundle was unpacked.
     #[must_use]
     pub fn own_words(&self, words: Vec<String>, filters: &[String]) -> Vec<String> {
         let named = format!("--rerun-failed={}", self.run.record.run_id);
@@ -87,10 +89,10 @@ impl Again {
         own
     }
 
-    /// Takes the run's order over, and its faults.
+    /// Puts the plan into the earlier run's order, and returns that run's schedules of faults.
     ///
     /// # Errors
-    /// When a schedule does not fit the project any more.
+    /// When a schedule of faults does not fit the project any more.
     pub fn prepare(&self, project: &Project, plan: &mut Plan) -> anyhow::Result<Option<Schedules>> {
         if plan.shuffle_seed.is_none() {
             let order: Vec<&str> = self.run.record.cases.iter().map(|result| result.case.0.as_str()).collect();
@@ -99,8 +101,8 @@ impl Again {
         Schedules::of_run(project, plan, &self.run)
     }
 
-    /// Returns notes for the user before the repetition: where it lies, and which layers are others than those of the
-    /// run.
+    /// Returns notes for the user before the repetition: where the run lies, and which templates have other layers now than they
+    /// had in that run.
     ///
     /// # Errors
     /// When a file that goes into a layer cannot be read.
@@ -113,7 +115,10 @@ impl Again {
         for layer in image::status(project, &wanted, replacements)? {
             match self.run.record.layers.get(&layer.template) {
                 Some(then) if *then != layer.hash => {
-                    notes.push(format!("template {} differs: layer {then} then, {} now", layer.template, layer.hash));
+                    notes.push(format!(
+                        "template {} has changed: its layer was {then} in that run, and is {} now",
+                        layer.template, layer.hash
+                    ));
                 }
                 Some(_) => same += 1,
                 None => {}

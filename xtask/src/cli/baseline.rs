@@ -1,4 +1,4 @@
-//! `cargo xtask baseline`: the committed baselines, looked at and tidied; `cargo xtask baseline-update` makes them.
+//! `cargo xtask baseline`: lists, shows, compares and prunes the committed baselines; `cargo xtask baseline-update` makes them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -169,7 +169,7 @@ fn compare(old: &Baseline, new: &Baseline) -> Vec<Comparison> {
     judged.collect()
 }
 
-/// Prints what comparisons came to, a line each with why.
+/// Prints the verdict of each comparison with its reason, a line each.
 pub(super) fn print_comparisons(comparisons: &[Comparison]) {
     for line in comparisons.iter().map(crate::record::human::comparison) {
         println!("{line}");

@@ -1,4 +1,4 @@
-//! `cargo xtask baseline-update`: takes new baselines, and shows what they say against the old ones.
+//! `cargo xtask baseline-update`: measures new baselines, and compares them with the old ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,8 +57,8 @@ pub struct Args {
     programs: ProgramsArgs,
 }
 
-/// Programs of a lab that has a quiet machine of two processors to itself wait less than this share of their time, in all scenarios
-/// of the suite.
+/// Share of time that a lab's programs waited for a processor, above which this machine counts as busy. On a quiet machine with two
+/// processors, the programs of all scenarios of the suite wait less.
 const BUSY_MACHINE: f64 = 0.25;
 
 /// Carries the verb out.

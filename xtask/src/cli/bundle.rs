@@ -41,7 +41,7 @@ pub struct Args {
 /// Carries the verb out.
 ///
 /// # Errors
-/// When there is no such run, or a file cannot be read or written.
+/// When there is no such run, or when a file cannot be read or written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let run = PastRun::find(&context.root, &args.run)?;

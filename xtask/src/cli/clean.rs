@@ -1,4 +1,4 @@
-//! `cargo xtask clean`: removes kept labs and what killed runs left, on this host.
+//! `cargo xtask clean`: removes kept labs, and leftovers of killed runs, from this host.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub struct Args {
     slot: Option<String>,
 }
 
-/// Carries the verb out; a lab that a run is using is left alone.
+/// Carries the verb out; skips a lab that a run is using.
 ///
 /// # Errors
 /// When the slots cannot be read.

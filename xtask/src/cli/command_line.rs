@@ -1,4 +1,4 @@
-//! The verbs, and what all of them share.
+//! The command line: all verbs, the options that they share, and the steps before any verb runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,7 +99,7 @@ enum Verb {
 }
 
 impl Cli {
-    /// Parses the arguments. Prints an error or the help and ends the program, where there is one to print.
+    /// Parses the program's arguments. Bad arguments end the program with an error, `--help` and `--version` with their text.
     #[must_use]
     pub fn typed() -> Self {
         let matches = help::dressed(Self::command()).try_get_matches();
@@ -107,7 +107,7 @@ impl Cli {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// The command line as the help shows it.
+    /// Returns clap's description of the command line with the full text of its help.
     #[must_use]
     pub fn dressed() -> clap::Command {
         help::dressed(Self::command())
@@ -116,13 +116,13 @@ impl Cli {
     /// Carries the command line out; the answer is the exit code.
     ///
     /// # Errors
-    /// Whatever the verb meets; [`crate::error::Error::exit_code`] says which exit code it means.
+    /// The verb's own error; [`crate::error::Error::exit_code`] returns its exit code.
     pub fn run(self) -> anyhow::Result<u8> {
         if !self.verb.needs_root() {
             Invoker::of_process().give_up_root()?;
         }
         if self.verb.takes_orders() && Invoker::of_process().is_other() {
-            let message = "this verb is for the engine's own processes: it reads its orders as root, and not for the user behind sudo";
+            let message = "this verb is for the engine's own processes: it reads a file as root, and does not run through a user's sudo";
             return Err(Error::Usage(message.into()).into());
         }
         let (root, root_origin) = self.root()?;
@@ -159,7 +159,7 @@ impl Cli {
         }
     }
 
-    /// The project's folder, and what names it.
+    /// Returns the project's folder, and where it was set: a flag, a variable, or neither.
     fn root(&self) -> anyhow::Result<(PathBuf, Origin)> {
         if let Some(root) = &self.global.root {
             return Ok((root.clone(), Origin::Flag("--root".into())));
@@ -214,8 +214,8 @@ impl Verb {
         }
     }
 
-    /// Tells whether it does something on the host that only root may do. Any other verb is carried out as the user who called sudo,
-    /// as a whole: no path that it is given, or finds in a project or a record, is followed with root's rights.
+    /// Tells whether this verb does something on the host that only root may do. Any other verb runs wholly as the user who called
+    /// sudo: no path that it is given, or finds in a project or a record, is followed with root's rights.
     fn needs_root(&self) -> bool {
         match self {
             Self::Baseline(_)
@@ -258,12 +258,13 @@ impl Verb {
         }
     }
 
-    /// Tells whether it reads a file of orders from the engine, which is root's.
+    /// Tells whether this verb reads a file of orders that the engine, as root, wrote for it.
     fn takes_orders(&self) -> bool {
         matches!(self, Self::BuildLayer(_) | Self::GuestOrder(_))
     }
 
-    /// Tells whether it is one of the engine's own processes: what a person has set for runs means nothing to it.
+    /// Tells whether this verb runs a helper process of the engine. A helper ignores the user's settings, and does not ask whether
+    /// the project is trusted.
     fn is_a_helper(&self) -> bool {
         matches!(
             self,
@@ -288,7 +289,7 @@ impl Verb {
     }
 }
 
-/// Says where the words of a program belong that were given to `exec` or `shell` without a `--` before them.
+/// Adds a hint to the error about an unknown argument of `exec` or `shell`: a program and its arguments come after `--`.
 fn before_a_program(mut error: clap::Error, words: impl IntoIterator<Item = String>) -> clap::Error {
     let word = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument => word.clone(),
@@ -302,10 +303,10 @@ fn before_a_program(mut error: clap::Error, words: impl IntoIterator<Item = Stri
     error
 }
 
-/// Names the project's folder.
+/// Environment variable with the project's folder.
 const ROOT_VARIABLE: &str = "E2E_ROOT";
 
-/// The state folder becomes part of LXC's configuration and of the options of mounts, whose words it must not end.
+/// Refuses a state folder with a character that ends a word in LXC's configuration or in mount options, where its path is written.
 fn check_state_dir(folder: &Path) -> Result<(), Error> {
     let fits = |text: &str| {
         let ends_word = |c: char| c.is_whitespace() || c.is_control() || ":,\\\"'#=".contains(c);
@@ -319,7 +320,7 @@ fn check_state_dir(folder: &Path) -> Result<(), Error> {
     Err(Error::Usage(format!("the environment variable E2E_STATE_DIR: {} {problem}", folder.display())))
 }
 
-/// The folder of the project that this folder lies in; the folder itself where there is none.
+/// Returns the folder of the project that this folder lies in; the folder itself if it lies in no project.
 fn project_above(folder: &Path) -> PathBuf {
     folder.ancestors().find(|folder| folder.join("e2e.toml").is_file()).unwrap_or(folder).to_owned()
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask config`: what is set, and where it came from.
+//! `cargo xtask config`: the settings in effect, and where each was set.
 
 use serde_json::{Number, Value, json};
 
@@ -12,11 +12,11 @@ use crate::manifest::{PatienceFactor, Timeout, nearest};
 use crate::record::RecordedPatience;
 use crate::report::terminal::println;
 
-/// Variables of this prefix that are no settings, and have a meaning.
+/// Variables that begin with `E2E_` and have a meaning, but are no settings.
 const OTHER_VARIABLES: [&str; 7] =
     ["E2E_ROOT", "E2E_TRUST", "E2E_STATE_DIR", "E2E_SOCKET", "E2E_EXEC", "E2E_HOG", "E2E_WRITE_REFERENCE"];
 
-/// Prefix of variables of the engine's own tests.
+/// Prefix of the variables that the engine's own tests use.
 const TEST_VARIABLES: &str = "E2E_TEST_";
 
 /// Show settings, and where each was set.
@@ -43,7 +43,7 @@ Examples:
 /// Carries the verb out.
 ///
 /// # Errors
-/// Never: what cannot be used was refused before.
+/// None: bad settings were refused before this.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let Action::Show(flags) = &args.action;
     let settings = context.settings.with_run(flags);
@@ -83,7 +83,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Returns the folders of the project and of the engine's state: set by variables, not in the project's own file.
+/// Returns rows for the folders of the project and of the engine's state, which are set by variables and not in `e2e.toml`.
 fn places(context: &Context) -> Vec<Row> {
     let of_state = match named_state_dir() {
         Some(_) => Origin::Variable("E2E_STATE_DIR".into()),
@@ -106,7 +106,7 @@ fn as_json(row: &Row) -> Value {
     json!({ "name": row.key, "value": value, "origin": origin })
 }
 
-/// The variables that look like settings and are none.
+/// Returns the variables that begin with `E2E_` and mean nothing to the engine.
 fn strange_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     let known: Vec<String> = Settings::variables().chain(OTHER_VARIABLES.map(str::to_owned)).collect();
     let is_strange =

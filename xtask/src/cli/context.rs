@@ -55,6 +55,6 @@ pub struct Context {
     pub format: Format,
     /// Terminal that shows progress.
     pub terminal: Arc<Terminal>,
-    /// The whole command line, for what describes it.
+    /// Builds clap's description of all verbs, from which manual pages and completions are made.
     pub(super) command_line: fn() -> clap::Command,
 }

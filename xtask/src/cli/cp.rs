@@ -1,4 +1,4 @@
-//! `cp`: files and folders into a container of a live lab, and out of it.
+//! `cp`: copies files and folders into a container of a live lab, or out of it.
 
 use std::path::Path;
 
@@ -42,11 +42,11 @@ pub struct Args {
 /// Carries the verb out.
 ///
 /// # Errors
-/// Bad usage; what stands in the way; what cannot be read or written.
+/// Bad usage; a destination that exists already; a file that cannot be read or written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let sides = (inside(&args.from), inside(&args.to));
     if sides.0.is_some() == sides.1.is_some() {
-        let message = "one of the two is in a container, NAME:/PATH, and the other one on this host";
+        let message = "one of the two paths must be in a container, as NAME:/PATH, and the other one on this host";
         return Err(Error::Usage(message.into()).into());
     }
     if !is_root() {
@@ -84,7 +84,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// The name and the path of a place in a container.
+/// Splits `NAME:/PATH` into the container's name and the path in it; `None` for a path on this host.
 fn inside(text: &str) -> Option<(&str, &str)> {
     text.split_once(':').filter(|(name, _)| !name.is_empty() && !name.contains('/') && *name != "." && *name != "..")
 }

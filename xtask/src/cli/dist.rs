@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the engine as files to install elsewhere.
+//! `cargo xtask dist`: builds the files with which the engine is installed on other machines.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: says what this machine has and lacks, and how to mend it.
+//! `cargo xtask doctor`: checks what the engine needs of this machine, with help for each problem.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -34,17 +34,17 @@ pub struct Args {
     as_root: bool,
 }
 
-/// The JSON format; a change of meaning raises the version.
+/// The document that `--format json` prints; a change of meaning raises its version.
 #[derive(Serialize)]
 struct Document<'a> {
     format_version: u32,
     findings: &'a [Finding],
 }
 
-/// Prints one line a check; 3 when a check failed.
+/// Prints a line for each check; the exit code is 3 when a check failed.
 ///
 /// # Errors
-/// When stdout cannot be written to, or there is no sudo.
+/// When stdout cannot be written to, or `--as-root` is given and sudo is missing or refuses.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.as_root && !is_root() {
         return sudo::again();
@@ -59,7 +59,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(if has_failed { EXIT_INFRASTRUCTURE } else { EXIT_PASSED })
 }
 
-/// All findings about this machine for the project in this folder, with that of a real lab at the end.
+/// Runs all checks of this machine for the project in this folder; the last one makes a real lab.
 pub(super) fn looked_at(root: &Path) -> Vec<Finding> {
     let subject = subject(root);
     let mut findings = examine(&subject);
@@ -68,7 +68,7 @@ pub(super) fn looked_at(root: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Finds layers that cannot be used, where this user may look for them.
+/// Returns a warning about damaged layers in the store; `None` if there are none.
 fn damaged_layers() -> Option<Finding> {
     let store = image::Store::of_this_machine();
     if !is_root() && store.damaged().is_err() {
@@ -81,7 +81,7 @@ fn damaged_layers() -> Option<Finding> {
     Some(Finding::warning(Group::Lab, "layers", seen, "cargo xtask image prune"))
 }
 
-/// Makes one lab, where that can be tried.
+/// Makes a small lab and takes it down; a warning where root or a tool for that is missing.
 fn lab(root: &Path, subject: &Subject) -> Finding {
     let (group, check) = (Group::Lab, "lab");
     if !is_root() {
@@ -92,7 +92,12 @@ fn lab(root: &Path, subject: &Subject) -> Finding {
     let missing = required_tools_missing(&Uses::from([Use::Busybox]));
     if let Some(first) = missing.first() {
         let names: Vec<_> = missing.iter().map(|missing| missing.tool).collect();
-        return Finding::warning(group, check, format!("left out: it takes {}", names.join(", ")), first.help.clone());
+        return Finding::warning(
+            group,
+            check,
+            format!("skipped: creating a lab needs {}", names.join(", ")),
+            first.help.clone(),
+        );
     }
     let network = Project::read(root).map_or(NETWORK, |project| project.network);
     match check_lab(network, &Ids::of_this_host(subject.region, &image::Store::of_this_machine().layers())) {
@@ -107,14 +112,14 @@ fn lab(root: &Path, subject: &Subject) -> Finding {
     }
 }
 
-/// The network of the lab where no project says another: it is seen by nobody outside of the lab.
+/// Network of the lab in a folder without a project; the addresses are not visible outside of the lab.
 const NETWORK: Network = Network { base: Ipv4Addr::new(10, 77, 0, 0) };
 
-/// A file that the engine's own repository has, and no other project.
+/// A file that only the engine's own repository has: where it exists, the tools of its tests are checked too.
 const TEST_PROJECT: &str = "xtask/tests/project/e2e.toml";
 
-/// Returns what the project in this folder asks of the machine; the usual where there is none, so that doctor works
-/// anywhere.
+/// Returns what the project in this folder needs of the machine; the defaults where there is no project, so that doctor
+/// works anywhere.
 pub(super) fn subject(root: &Path) -> Subject {
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
     let state_dir = state_dir();
@@ -152,7 +157,7 @@ pub(super) fn human(findings: &[Finding]) -> String {
     text
 }
 
-/// Status, check, and what was seen, wrapped; then the help, never wrapped, so that it can be copied.
+/// Formats a finding: status, check and observation, wrapped; then the help, never wrapped, so that it can be copied.
 fn line(finding: &Finding) -> String {
     let status = match finding.status {
         Status::Ok => "ok",
@@ -184,7 +189,7 @@ fn summary(findings: &[Finding]) -> String {
     }
 }
 
-/// Lines of at most `columns` characters, broken between words; a longer word has a line of its own.
+/// Wraps a text between words into lines of at most `columns` characters; a longer word has a line of its own.
 fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

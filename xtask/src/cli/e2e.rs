@@ -154,7 +154,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Tells whether it looks at layers or makes labs: `--list` does neither.
+    /// Tells whether this command line makes labs, or needs the layers for that: all but `--list` do.
     #[must_use]
     pub fn makes_labs(&self) -> bool {
         !self.list
@@ -179,7 +179,8 @@ reports could not be written, 4 a measured operation regressed, 5 interrupted.
 
 Defaults of this project and machine: `cargo xtask config show`.";
 
-/// Settings that a command line needs to mean the same elsewhere, and has from the environment here.
+/// Settings that go into the recorded command line as flags where the environment has set them, so that the command means the same
+/// elsewhere.
 const RECORDED: [&str; 9] = [
     "max_fail",
     "retries",
@@ -218,7 +219,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     request.execute(secrets, schedules, comparing)
 }
 
-/// Cases to run and the way to run them, as the command line, the environment and the project say.
+/// Cases to run and the way to run them, from the command line, the environment and the project.
 struct Request<'a> {
     args: &'a Args,
     context: &'a Context,
@@ -227,13 +228,13 @@ struct Request<'a> {
     project: Project,
     plan: Plan,
     replacements: Vec<Replacement>,
-    /// Names of containers on the host, by their names in the lab.
+    /// Names of the containers on the host, keyed by their names in the lab.
     host_names: BTreeMap<String, String>,
     settings: Settings,
 }
 
 impl<'a> Request<'a> {
-    /// Reads the request; `None` where every case of the earlier run has passed.
+    /// Reads the request; `None` where there is nothing to repeat because every case of the earlier run has passed.
     fn read(args: &'a Args, context: &'a Context) -> anyhow::Result<Option<Self>> {
         let again = again(args, context)?;
         let project = Project::read(again.as_ref().map_or(&context.root, |again| &again.root))?;
@@ -263,7 +264,7 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Refuses to wait for answers of nobody.
+    /// Refuses `--break-on-failure` without a terminal, where nobody could answer its prompt.
     fn require_prompt(&self) -> Result<(), Error> {
         if self.args.break_on_failure && !std::io::stdin().is_terminal() {
             let message = "--break-on-failure opens a prompt, and stdin is not a terminal; --keep-containers keeps the \
@@ -290,7 +291,7 @@ impl<'a> Request<'a> {
         sudo::again_with_scenarios(&self.project, &self.plan, are_built, &self.args.secrets, terminal)
     }
 
-    /// Installs what is missing, where that is asked for, and requires what the templates need.
+    /// Installs missing dependencies if `--setup` is given; fails if one that the templates need is missing.
     fn prepare_host(&self) -> anyhow::Result<()> {
         if self.args.setup {
             let say = |line: &str| self.context.terminal.say(line);
@@ -300,7 +301,7 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Returns the requested faults, by case.
+    /// Returns the schedule of faults of each case: of the earlier run, of `--chaos-replay`, or drawn for `--chaos`.
     fn schedules(&mut self) -> anyhow::Result<Option<Schedules>> {
         let Self { args, context, again, project, plan, .. } = self;
         if let Some(again) = again {
@@ -315,7 +316,7 @@ impl<'a> Request<'a> {
         Ok(Some(Schedules::draw(project, plan, profile, seed)?))
     }
 
-    /// Tells the origin of a repeated run, and the layers that have changed since.
+    /// Prints the origin of a repeated run, and the layers that have changed since.
     fn tell_notes(&self) -> anyhow::Result<()> {
         let Some(again) = &self.again else { return Ok(()) };
         let notes = again.notes(&self.project, &self.plan, &self.replacements)?;
@@ -323,7 +324,7 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Returns the requested comparison. Fails before anything runs where a part of it is missing.
+    /// Returns the requested comparison. Fails, before anything runs, where a baseline or the other templates are missing.
     fn comparing(&self) -> anyhow::Result<Comparing> {
         let Self { args, project, settings, .. } = self;
         if settings.perf_gate.value == PerfGate::Off {
@@ -346,7 +347,7 @@ impl<'a> Request<'a> {
         })))
     }
 
-    /// Runs the cases, writes the reports and shows the result; the answer is the exit code.
+    /// Runs the cases, writes the reports and shows the result; returns the exit code.
     fn execute(&self, secrets: Secrets, schedules: Option<Schedules>, comparing: Comparing) -> anyhow::Result<u8> {
         let (project, plan, terminal) = (&self.project, &self.plan, &self.context.terminal);
         let interrupt = Interrupt::listen()?;
@@ -367,7 +368,7 @@ impl<'a> Request<'a> {
         Ok(self.show_result(&ended?, reports))
     }
 
-    /// Tells the terminal how long each case took in earlier runs of this kind, where it draws that.
+    /// Gives the live display the durations of the cases in earlier runs of this kind, from which it estimates the remaining time.
     fn expect_durations(&self) {
         let Self { args, project, .. } = self;
         let has_chaos = args.chaos.is_some() || args.chaos_replay.is_some();
@@ -423,8 +424,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Returns the words that this verb was called with, but for those that it gives itself when it becomes root; with flags
-    /// for what the environment has set; of an earlier run, those that name it later too.
+    /// Returns the command line to be recorded: without the words that the engine adds when it becomes root, with flags for
+    /// settings from the environment, and with words for a repeated run that will still name that run later.
     fn own_words(&self) -> Vec<String> {
         let own = sudo::after_verb(sudo::own_words(), self.settings.flags_for_variables(&RECORDED));
         match &self.again {
@@ -433,7 +434,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Shows the end of the run; the answer is the exit code.
+    /// Shows the result of the run; returns the exit code.
     fn show_result(&self, record: &RunRecord, reports: Reports) -> u8 {
         let terminal = &self.context.terminal;
         if self.context.format == Format::Human {
@@ -441,13 +442,14 @@ impl<'a> Request<'a> {
         }
         let exit_code = reports.exit_code(record.exit_code);
         if exit_code != record.exit_code {
-            terminal.warn(&format!("the run passed, but not all of its reports are there: exit code {exit_code}"));
+            terminal
+                .warn(&format!("the run passed, but not all of its reports could be written: exit code {exit_code}"));
         }
         exit_code
     }
 }
 
-/// Returns the earlier run that the arguments ask for.
+/// Returns the earlier run that `--rerun-failed` or `--from-bundle` names; `None` without either.
 fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
     Ok(match (&args.rerun_failed, &args.from_bundle) {
         (Some(run), _) => Some(Again::of_run(context, run)?),
@@ -456,7 +458,7 @@ fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
     })
 }
 
-/// Returns the cases in their order, those of one shard only where that is asked for.
+/// Returns the chosen cases in the order in which they run; with `--shard`, only those of the shard.
 fn plan(args: &Args, project: &Project, filters: &[String]) -> anyhow::Result<Plan> {
     let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(random_seed));
     let mut plan = Plan::make(project, filters, Order { repeat: args.repeat, shuffle_seed })?;
@@ -470,7 +472,7 @@ fn random_seed() -> u64 {
     u64::from(rand::random::<u32>())
 }
 
-/// Tells whether two labs are compared, pair by pair.
+/// Tells whether the arguments ask for a comparison of two labs, pair by pair.
 fn has_pairs(args: &Args) -> bool {
     args.baseline_ref.is_some() || args.baseline_dir.is_some()
 }
@@ -488,7 +490,7 @@ fn require_effects(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the settings of this run, with its flags above all.
+/// Returns the settings of this run; its flags precede the environment and `e2e.toml`.
 fn settings(args: &Args, context: &Context) -> Result<Settings, Error> {
     let settings = context.settings.with_run(&args.flags);
     let is_flag = |origin: &Origin| matches!(origin, Origin::Flag(_));
@@ -503,7 +505,7 @@ fn settings(args: &Args, context: &Context) -> Result<Settings, Error> {
     Ok(if settings.keep_containers.value == KeepWhen::Never { settings.without_ttl() } else { settings })
 }
 
-/// Returns the other templates of a comparison, with the name of their origin; `None` where none are asked for.
+/// Returns the origin's name and the folder of the templates to compare with; `None` without `--baseline-ref` and `--baseline-dir`.
 fn baseline_templates(args: &Args, project: &Project) -> anyhow::Result<Option<(String, PathBuf)>> {
     if let Some(revision) = &args.baseline_ref {
         let folder = project.containers_dir.strip_prefix(&project.root).unwrap_or(&project.containers_dir);
@@ -520,7 +522,7 @@ fn baseline_templates(args: &Args, project: &Project) -> anyhow::Result<Option<(
     Ok(Some((folder.display().to_string(), folder)))
 }
 
-/// Returns the sampling rates: with committed baselines, those of the baselines.
+/// Returns the rate of sampling, and the number of samples: with committed baselines, that of the baselines.
 fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
     let asked_hz = settings.performance_monitoring.value.get();
     let rate_hz = asked_hz.unwrap_or(Monitoring::ALWAYS.rate_hz);

@@ -50,10 +50,10 @@ pub struct ExecArgs {
     command: Vec<String>,
 }
 
-/// Carries `shell` out; the answer is the shell's own status.
+/// Carries `shell` out; returns the shell's own exit status.
 ///
 /// # Errors
-/// When no live lab has the container, or it runs no programs.
+/// When no live lab has the container, or no program can be started in it.
 pub fn open_shell(args: &ShellArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -62,10 +62,10 @@ pub fn open_shell(args: &ShellArgs, context: &Context) -> anyhow::Result<u8> {
     if args.command.is_empty() { shell_in(&machine) } else { run_in(&machine, &args.command, None) }
 }
 
-/// Carries `exec` out; the answer is the program's own status.
+/// Carries `exec` out; returns the program's own exit status.
 ///
 /// # Errors
-/// When no live lab has the container, it runs no programs, or has no such user.
+/// When no live lab has the container, no program can be started in it, or it has no such user.
 pub fn exec(args: &ExecArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -74,10 +74,10 @@ pub fn exec(args: &ExecArgs, context: &Context) -> anyhow::Result<u8> {
     run_in(&machine, &args.command, args.user.as_deref())
 }
 
-/// A shell on the caller's terminal.
+/// Runs a shell in a container on the caller's terminal; returns its exit status.
 ///
 /// # Errors
-/// When the container runs no programs.
+/// When no program can be started in the container.
 pub fn shell_in(machine: &LiveMachine) -> anyhow::Result<u8> {
     run_in(
         machine,

@@ -1,4 +1,5 @@
-//! `cargo xtask fault`: the catalogue of faults, shown and tried; faults on kept labs are in `fault_live.rs`.
+//! `cargo xtask fault`: lists the catalogue of faults, and tries faults on temporary labs; faults on kept labs are in
+//! `fault_live.rs`.
 
 use e2e_contract::Fault;
 use serde_json::{Value, json};
@@ -107,7 +108,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
 }
 
-/// Shows the catalogue; where the host can be seen, with what it cannot do.
+/// Prints the catalogue; with root's rights (`sees_host`) also the faults that this host does not support, and why.
 fn list(format: Format, sees_host: bool) {
     let entries = catalogue();
     if format == Format::Json {
@@ -162,10 +163,10 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
     ended.map(|()| summary.exit_code())
 }
 
-/// Tries one after another, and adds a row of each.
+/// Carries the trials out one after another, and adds a row with the result of each.
 ///
 /// # Errors
-/// When the trials cannot be prepared, or were interrupted; the cause on this host that would stop all that are left.
+/// When the trials cannot be prepared, were interrupted, or met a problem of this host that the remaining ones would meet too.
 fn carry_out(
     project: &Project,
     trials: &[FaultTrial],
@@ -222,8 +223,8 @@ fn carry_out(
     ended
 }
 
-/// Trials of the chosen faults, and rows of those that no template of the project can show. A fault that was asked for by
-/// its name is there, or it is an error.
+/// Returns trials of the chosen faults, and rows for faults that no template of the project can show. If only one fault is chosen,
+/// that is an error instead of a row.
 fn planned(
     project: &Project,
     chosen: Vec<(Entry, Fault)>,
@@ -236,7 +237,10 @@ fn planned(
         match FaultTrial::plan(project, entry, fault.clone(), on)? {
             Some(trial) => trials.push(trial),
             None if is_alone => {
-                return Err(Error::Usage(format!("{} needs {needs}, and no template has that", fault.name())));
+                return Err(Error::Usage(format!(
+                    "{} needs {needs}, and no template of this project has that",
+                    fault.name()
+                )));
             }
             None => rows.push(Row::unsupported(&fault, None, format!("no template of this project has {needs}"))),
         }
@@ -244,13 +248,13 @@ fn planned(
     Ok((trials, rows))
 }
 
-/// Reason why a fault cannot be tried here: whole where it is all that was asked for, else its first line.
+/// Returns the reason why a fault cannot be tried here: all of it for a single fault, else its first line.
 fn reason(error: &anyhow::Error, is_alone: bool) -> String {
     let whole = format!("{error:#}");
     if is_alone { whole } else { whole.lines().next().unwrap_or_default().to_owned() }
 }
 
-/// Numbers of what was tried.
+/// Numbers of tried faults, by result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Summary {
     good: usize,
@@ -281,7 +285,7 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// The faults that the arguments name, with their parameters.
+/// Returns the faults that the arguments name, with their parameters.
 fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
     let entries = catalogue();
     let Some(name) = &args.name else {
@@ -298,7 +302,7 @@ fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
     Ok(vec![(entry, fault)])
 }
 
-/// The fault of this name.
+/// Returns the catalogue's entry of this name.
 fn entry_named(name: &str) -> Result<Entry, Error> {
     let entries = catalogue();
     if let Some(entry) = entries.iter().find(|entry| entry.example.name() == name) {
@@ -318,7 +322,7 @@ struct Row {
     recovered: bool,
     inject_ms: Option<f64>,
     heal_ms: Option<f64>,
-    /// Part of healing that the repeated proof took.
+    /// Part of `heal_ms` in which the proof of the effect was repeated.
     proof_ms: Option<f64>,
     lasted: Option<Lasted>,
     before: Option<String>,
@@ -432,7 +436,7 @@ impl Row {
     }
 }
 
-/// A text whose further lines stand below its first.
+/// Indents all lines of a text but the first by so many columns.
 fn indented(text: &str, columns: usize) -> String {
     text.replace('\n', &format!("\n{}", " ".repeat(columns)))
 }
@@ -471,7 +475,7 @@ mod tests {
         }
         let service = all().into_iter().filter(|(entry, _)| entry.example.name() == "service.stop").collect();
         let Err(Error::Usage(problem)) = planned(&project, service, None) else { panic!("asked for by its name") };
-        assert_eq!(problem, "service.stop needs systemd, and no template has that");
+        assert_eq!(problem, "service.stop needs systemd, and no template of this project has that");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `fault inject`, `fault heal` and `fault list --live`: faults on a kept lab; and the parameters of a fault from `NAME=VALUE` words.
+//! `fault inject`, `fault heal` and `fault list --live`: faults on a kept lab; and reading a fault's parameters from `NAME=VALUE`
+//! words.
 
 use e2e_contract::Fault;
 use serde_json::{Map, Value, json};
@@ -43,7 +44,7 @@ pub struct HealArgs {
 /// Carries `fault inject` out.
 ///
 /// # Errors
-/// Bad usage; what this host cannot do; a fault without effect.
+/// Bad usage; a fault that this host does not support, or whose effect could not be verified.
 pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Result<u8> {
     let fault = alone(&entry.example, &args.parameters)?;
     let (lab, machine) = args.lab.machine(&args.on, context)?;
@@ -66,7 +67,7 @@ pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Re
 /// Carries `fault heal` out.
 ///
 /// # Errors
-/// Bad usage; a fault that is still there.
+/// Bad usage, or a slot whose faults cannot be reached. Faults that could not be healed are printed, with exit code 3.
 pub fn heal(args: &HealArgs, context: &Context) -> anyhow::Result<u8> {
     let slot = slot_with_faults(&args.lab)?;
     let on = LiveFaults::of(&slot).on;
@@ -105,7 +106,7 @@ pub fn heal(args: &HealArgs, context: &Context) -> anyhow::Result<u8> {
     Ok(if failures.is_empty() { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
 }
 
-/// The slot that is named, or the only one with faults.
+/// Returns the slot that is named, or else the only one with active faults.
 fn slot_with_faults(lab: &LabSelector) -> Result<Slot, Error> {
     if let Some(slot) = &lab.slot {
         return Ok(Slot::named(&lab_in(slot)?.slot));
@@ -114,9 +115,9 @@ fn slot_with_faults(lab: &LabSelector) -> Result<Slot, Error> {
     let mut found: Vec<Slot> = slots.filter(|slot| !LiveFaults::of(slot).on.is_empty()).collect();
     match (found.pop(), found.is_empty()) {
         (Some(slot), true) => Ok(slot),
-        (Some(_), false) => Err(Error::Usage("faults are on in several labs: --slot N says which is meant".into())),
+        (Some(_), false) => Err(Error::Usage("several labs have active faults: choose one with --slot N".into())),
         (None, _) => Err(Error::Usage(
-            "no fault is on in any lab: `cargo xtask fault inject FAULT --on CONTAINER` does one".into(),
+            "no lab has an active fault: `cargo xtask fault inject FAULT --on CONTAINER` injects one".into(),
         )),
     }
 }
@@ -146,7 +147,7 @@ pub fn list(lab: &LabSelector, context: &Context) -> anyhow::Result<u8> {
         }
         if !faults.on.is_empty() && !faults.held {
             println!(
-                "    the process that held them was killed: they go with the lab, `{} down --slot {slot}`",
+                "    the process that held these faults was killed: they end with the lab, `{} down --slot {slot}`",
                 program::name()
             );
         }
@@ -157,18 +158,18 @@ pub fn list(lab: &LabSelector, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// A fault with the parameters that are given, and those of its example for the others.
+/// Returns a fault with the given parameters; the others are those of its example.
 ///
 /// # Errors
-/// [`Error::Usage`] for a word that is no parameter, or not one of this fault.
+/// [`Error::Usage`] for a word that is not `NAME=VALUE`, and for a parameter that the fault does not have.
 pub(super) fn over_example(example: &Fault, given: &[String]) -> Result<Fault, Error> {
     fault(example, fields(example), given)
 }
 
-/// A fault with the parameters that are given: none is made up.
+/// Returns a fault with the given parameters only.
 ///
 /// # Errors
-/// As [`over_example`]; for a parameter that is missing.
+/// Those of [`over_example`], and [`Error::Usage`] for a missing parameter.
 pub(super) fn alone(example: &Fault, given: &[String]) -> Result<Fault, Error> {
     fault(example, Map::from_iter([("name".to_owned(), json!(example.name()))]), given)
 }

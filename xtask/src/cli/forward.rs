@@ -1,4 +1,4 @@
-//! `forward`: a port of this host's loopback that leads into a live lab.
+//! `forward`: forwards a port of this host's loopback to a container of a live lab.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::host::invoker::is_root;
 use crate::report::terminal::println;
 use crate::run::Interrupt;
 
-/// Interval of looking whether the lab still exists.
+/// Interval of checks that the lab still exists.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
 /// Forward a port of this host's loopback to a container.
@@ -40,7 +40,7 @@ pub struct Args {
 /// Carries the verb out.
 ///
 /// # Errors
-/// Bad usage, or a port that another program has.
+/// Bad usage, or a port that another program listens on.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let (name, port) = parse(&args.target)?;
     if !is_root() {

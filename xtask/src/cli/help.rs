@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::program;
 
-/// The verbs in the order in which a newcomer meets them. A verb in no group would not be found, so a test wants each in one.
+/// Groups of verbs in the order in which a newcomer meets them. Help lists the verbs by group, so a test requires each in one.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run scenarios", &["e2e", "new", "init", "runs", "report", "merge", "bundle", "test"]),
     ("Look inside", &["up", "ps", "shell", "exec", "logs", "cp", "forward", "pcap", "ttl", "down"]),
@@ -17,7 +17,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("This machine", &["doctor", "setup", "config", "dist", "clean"]),
 ];
 
-/// Columns of the list of verbs: it is read at this width on wider terminals, too.
+/// Width of the list of verbs, on wider terminals too.
 const COLUMNS: usize = 79;
 /// Column in which the description of a verb begins.
 const ABOUT_COLUMN: usize = 19;
@@ -25,7 +25,7 @@ const ABOUT_COLUMN: usize = 19;
 /// Clap's own template, with the examples before everything else.
 const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}\n";
 
-/// The command line with all that its help shows.
+/// Returns clap's description of the command line with the full text of its help: examples, groups of verbs, headings.
 pub fn dressed(command: Command) -> Command {
     let header = *command.get_styles().get_header();
     let verbs = verbs(&command, header);
@@ -43,7 +43,7 @@ pub fn dressed(command: Command) -> Command {
     named(with_template(command).help_template(top)).name(program::name()).bin_name(program::name())
 }
 
-/// Puts this program's own name into every text.
+/// Replaces `cargo xtask` by this program's own name in every text of the help.
 fn named(command: Command) -> Command {
     let own = |text: Option<&StyledStr>| {
         Resettable::from(text.map(|text| StyledStr::from(program::named(&text.ansi().to_string()))))
@@ -68,7 +68,7 @@ fn with_template(command: Command) -> Command {
     command.help_template(TEMPLATE).mut_subcommands(with_template)
 }
 
-/// The list of verbs, those of no group last.
+/// Returns the list of verbs by group; verbs of no group come last.
 fn verbs(command: &Command, header: Style) -> String {
     let shown: Vec<&Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).collect();
     let of_no_group = shown.iter().map(|verb| verb.get_name()).filter(|name| group_of(name).is_none()).collect();
@@ -93,19 +93,19 @@ fn line(verb: &Command) -> String {
     textwrap::fill(&about, textwrap::Options::new(COLUMNS).initial_indent(&begin).subsequent_indent(&indent))
 }
 
-/// Choice of cases.
+/// Heading of options that choose cases.
 pub const CHOOSING: &str = "Choosing";
-/// Ways of running them.
+/// Heading of options for the way in which cases run.
 pub const RUNNING: &str = "Running";
-/// Fault injection.
+/// Heading of options that inject faults.
 pub const CHAOS: &str = "Chaos";
-/// Measurement and comparison.
+/// Heading of options for measurement and comparison.
 pub const PERFORMANCE: &str = "Performance";
-/// Kept labs and paused cases.
+/// Heading of options that keep labs, or pause cases for a look inside.
 pub const LOOKING_INSIDE: &str = "Looking inside";
-/// Names, slots and packages on this host.
+/// Heading of options for names, slots and packages on this host.
 pub const MACHINE: &str = "Machine";
-/// Options of every verb.
+/// Heading of options that every verb has.
 pub const EVERYWHERE: &str = "For every verb";
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
     use super::super::Cli;
     use super::*;
 
-    /// The help of a verb, as it is without colors.
+    /// Returns the help of a verb without colors.
     fn help(words: &[&str]) -> String {
         let line = ["cargo xtask"].iter().chain(words);
         let error = dressed(Cli::command()).try_get_matches_from(line).unwrap_err();
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// All verbs, with those below them.
+    /// Returns the words of each verb, those below other verbs included.
     fn lines(command: &Command, above: &[String]) -> Vec<Vec<String>> {
         let mut found = Vec::new();
         for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {

@@ -1,4 +1,4 @@
-//! Hidden verbs of the helper processes, which the engine and a guest's first process start with this program.
+//! Hidden verbs that run the engine's helper processes: the engine, or the first process of a test guest, starts them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,10 +25,10 @@ pub struct GuardArgs {
     no_wait: bool,
 }
 
-/// Serves until the engine is gone or says so.
+/// Guards a lab or a build until the engine is gone or ends it.
 ///
 /// # Errors
-/// When the slot cannot be had or taken back.
+/// When the slot cannot be taken, or what is in it cannot be removed.
 pub fn run_guard(args: &GuardArgs) -> anyhow::Result<u8> {
     serve(&args.slot, &args.purpose, if args.no_wait { Wait::Never } else { Wait::UntilFree })?;
     Ok(EXIT_PASSED)
@@ -44,7 +44,7 @@ pub struct BuildLayerArgs {
 /// Builds the layer.
 ///
 /// # Errors
-/// For the first step that fails.
+/// When a step of the build fails.
 pub fn run_build_layer(args: &BuildLayerArgs) -> anyhow::Result<u8> {
     build_layer(&orders(&args.spec)?)?;
     Ok(EXIT_PASSED)
@@ -86,10 +86,10 @@ enum PacketTreatment {
     },
 }
 
-/// Treats packets until SIGTERM.
+/// Changes the queued packets as the faults demand, until SIGTERM.
 ///
 /// # Errors
-/// When the namespace cannot be entered, or another program reads the queue.
+/// When the lab's network namespace cannot be entered, or another program reads the queue.
 pub fn run_netqueue(args: &NetqueueArgs) -> anyhow::Result<u8> {
     let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
     let seed = u64::from(args.queue); // the same draws in every run
@@ -108,14 +108,14 @@ pub fn run_netqueue(args: &NetqueueArgs) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Arguments of the holder that a lab's guard starts for the faults on it.
+/// Arguments of the fault holder: the process, started by a lab's guard, that keeps injected faults active and heals them.
 #[derive(Debug, clap::Args)]
 pub struct FaultHolderArgs {
     #[arg(long)]
     slot: String,
 }
 
-/// Holds faults until the guard ends it.
+/// Runs the fault holder until the guard ends it.
 ///
 /// # Errors
 /// When no lab is kept in the slot.
@@ -131,7 +131,7 @@ pub struct GuestOrderArgs {
     order: PathBuf,
 }
 
-/// Carries the order out; its record has the results.
+/// Carries the order out, and writes the results into the record that it names.
 ///
 /// # Errors
 /// When the order cannot be read, or the record not be written.

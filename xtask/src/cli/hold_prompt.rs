@@ -16,7 +16,7 @@ use crate::record::Onward;
 use crate::report::terminal::Terminal;
 use crate::run::{HeldCase, Interrupt, Watcher};
 
-/// Interval of looking whether the run was interrupted while nothing is typed.
+/// Interval of checks for an interrupt of the run while nothing is typed.
 const POLL: Duration = Duration::from_millis(100);
 
 const HELP: &str = "  shell NAME   a shell in a machine; `exit` comes back here
@@ -48,7 +48,7 @@ impl HoldPrompt {
         Self { interrupt, terminal }
     }
 
-    /// A line from the terminal; nothing where there will be no more.
+    /// Reads a line from the terminal; `None` at its end, and when the run is interrupted.
     fn line(&self) -> Option<String> {
         let mut line = Vec::new();
         while !line.ends_with(b"\n") {
@@ -75,7 +75,7 @@ impl HoldPrompt {
 }
 
 impl Watcher for HoldPrompt {
-    /// Whatever else is to be printed waits meanwhile.
+    /// Asks the user at the prompt. Other output to the terminal waits until the answer.
     fn look(&self, held: &HeldCase<'_>) -> Onward {
         let mut onward = Onward::GiveUp;
         self.terminal.beside(|| onward = self.ask(held));
@@ -125,7 +125,7 @@ fn machines(held: &HeldCase<'_>) {
     eprintln!();
 }
 
-/// A shell in the machine of this name; without one, in the only machine.
+/// Opens a shell in the machine of this name; without a name, in the only machine.
 fn enter(held: &HeldCase<'_>, name: Option<&str>) -> anyhow::Result<()> {
     let names: Vec<&str> = held.containers().iter().map(|container| container.machine().name.as_str()).collect();
     let name = match (name, &names[..]) {

@@ -1,4 +1,4 @@
-//! The hidden verb that carries `cargo xtask test host` out, as root; and its options there.
+//! Options of `cargo xtask test host`, and the hidden verb that runs these tests as root.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub struct HostArgs {
     host_slot: String,
 }
 
-/// Kinds of hosts, as they are typed.
+/// Kinds of hosts, by the word of `--kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum KindName {
     /// User-Mode Linux: cgroup v2 and another kernel, as an ordinary process
@@ -40,7 +40,7 @@ enum KindName {
 }
 
 impl HostArgs {
-    /// Kind of host.
+    /// Returns the chosen kind of host.
     pub fn kind(&self) -> Kind {
         match self.kind {
             KindName::Uml => Kind::Uml,
@@ -50,7 +50,7 @@ impl HostArgs {
         }
     }
 
-    /// Words of the hidden verb.
+    /// Returns the command line of the hidden verb with these options.
     pub fn verb(&self) -> Vec<String> {
         let kind = match self.kind {
             KindName::Uml => "uml",
@@ -76,10 +76,10 @@ pub struct Args {
     programs: PathBuf,
 }
 
-/// Runs the tests; 1 if something failed that the host can do.
+/// Runs the tests; the exit code is 1 if one failed that this kind of host supports.
 ///
 /// # Errors
-/// Without root; when a guest cannot be made, was killed, or hangs.
+/// Without root, and when a guest cannot be made, was killed, or hangs.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return Err(Error::Usage("a guest's disk needs root: `cargo xtask test host` asks for it".into()).into());

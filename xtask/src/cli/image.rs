@@ -1,4 +1,4 @@
-//! `cargo xtask image`: the layers of the templates.
+//! `cargo xtask image`: builds, lists and removes the layers of the templates.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,7 +64,7 @@ struct BuildArgs {
 /// Carries the verb out.
 ///
 /// # Errors
-/// Whatever reading the project or building its layers meets.
+/// Errors of reading the project, and of building or removing its layers.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     if !Uid::effective().is_root() {
@@ -160,10 +160,10 @@ fn remove_layers<'a>(
     if in_use.is_empty() {
         return Ok(0);
     }
-    let problem = format!("in use by a lab or a build, not removed: {}", in_use.join(", "));
+    let problem = format!("layers in use by a lab or a build were not removed: {}", in_use.join(", "));
     Err(Error::Host {
         problem,
-        help: "`cargo xtask ps` shows who runs, `cargo xtask down --slot N` takes a kept lab down".into(),
+        help: "`cargo xtask ps` lists the labs, `cargo xtask down --slot N` takes a kept one down".into(),
     }
     .into())
 }
@@ -177,8 +177,9 @@ fn refuse(differences: &[Difference]) -> anyhow::Result<()> {
         return Ok(());
     }
     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-    let help = "`cargo xtask image build` without --locked writes what there is to containers/lock.json";
-    Err(Error::Usage(format!("containers/lock.json differs:\n  {}\n  help: {help}", lines.join("\n  "))).into())
+    let help = "to accept the present layers, run `cargo xtask image build` without --locked: it writes containers/lock.json anew";
+    let problem = format!("containers/lock.json does not match the present layers:\n  {}", lines.join("\n  "));
+    Err(Error::Usage(format!("{problem}\n  help: {help}")).into())
 }
 
 fn show(layers: &[LayerStatus], format: Format) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! `cargo xtask init`: a project for another product, which passes as it is.
+//! `cargo xtask init`: makes a project for another product, with a scenario that passes.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub struct Args {
 /// Carries the verb out.
 ///
 /// # Errors
-/// When no project can be made there, or its files not be written.
+/// When the folder is not empty or the name not valid, or a file cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let starter = Starter::plan(&args.dir, args.name.as_deref())?;
     let written = starter.make()?;

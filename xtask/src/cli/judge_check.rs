@@ -1,4 +1,4 @@
-//! `cargo xtask judge-check`: how often the rules of verdicts are wrong, on recorded timings.
+//! `cargo xtask judge-check`: measures how often the rules for performance verdicts are wrong.
 
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Tells whether labs are made.
+    /// Tells whether this command line makes labs: only `--live` does.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
@@ -82,7 +82,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     };
     let rates = Comparisons { windows, seed: args.seed }.run(&recordings);
     if rates.is_empty() {
-        let message = "too few rounds for any comparison: 20 that have A0 and another variant are the fewest";
+        let message = "too few rounds for any comparison: at least 20 rounds must have the variant A0 and another one";
         return Err(Error::Usage(message.into()).into());
     }
     print(&rates, context);
@@ -91,12 +91,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     let passed_over: usize = recordings.iter().map(|recording| recording.passed_over).sum();
     if passed_over > 0 {
-        println!("{passed_over} lines of runs at the same time were passed over");
+        println!("{passed_over} lines of runs at the same time were skipped");
     }
     Ok(EXIT_PASSED)
 }
 
-/// Duets on this machine.
+/// Runs duets in labs on this machine, and prints the error rates.
 fn live(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     if !is_root() {

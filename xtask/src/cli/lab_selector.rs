@@ -16,18 +16,18 @@ pub struct LabSelector {
 }
 
 impl LabSelector {
-    /// The container of this name, with its lab.
+    /// Returns the container of this name, with its lab.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is none, or more than one.
+    /// [`Error::Usage`] when no lab has such a container, or several have one and none of these is in the usual slot.
     pub fn machine(&self, name: &str, context: &Context) -> Result<(LiveLab, LiveMachine), Error> {
         choose(&self.labs()?, name, self.slot.as_deref(), &context.settings.slot.value.to_string())
     }
 
-    /// The labs that may be meant.
+    /// Returns the lab of the given slot; all live labs if none is given.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the slot that is named has none.
+    /// [`Error::Usage`] when the given slot has no lab.
     pub fn labs(&self) -> Result<Vec<LiveLab>, Error> {
         match &self.slot {
             Some(slot) => Ok(vec![lab_in(slot)?]),
@@ -36,10 +36,10 @@ impl LabSelector {
     }
 }
 
-/// The lab of a slot.
+/// Returns the lab of a slot.
 ///
 /// # Errors
-/// [`Error::Usage`] when there is none.
+/// [`Error::Usage`] when the slot has no lab.
 pub fn lab_in(slot: &str) -> Result<LiveLab, Error> {
     LiveLab::in_slot(&Slot::named(slot)).ok_or_else(|| {
         let labs = LiveLab::all();
@@ -64,7 +64,7 @@ fn choose(labs: &[LiveLab], name: &str, slot: Option<&str>, usual: &str) -> Resu
         [_, ..] => {
             let slots: Vec<&str> = found.iter().map(|(lab, _)| lab.slot.as_str()).collect();
             Err(Error::Usage(format!(
-                "the labs of slots {} have a container {name}: --slot N says which",
+                "the labs of slots {} have a container {name}: choose one with --slot N",
                 slots.join(", ")
             )))
         }
@@ -81,8 +81,9 @@ fn unknown(labs: &[LiveLab], name: &str, slot: Option<&str>) -> Error {
             "there is no live lab: `cargo xtask up TEMPLATE` starts one, and `cargo xtask e2e --keep-containers=always` keeps one"
                 .into()
         }
-        None => "`cargo xtask ps` shows what there is".into(),
+        None => "`cargo xtask ps` lists the containers of all live labs".into(),
     };
-    let place = slot.map_or_else(|| "no live lab has".to_owned(), |slot| format!("the lab of slot {slot} has not"));
+    let place =
+        slot.map_or_else(|| "no live lab has".to_owned(), |slot| format!("the lab of slot {slot} does not have"));
     Error::Usage(format!("{place} a container {name:?}: {hint}"))
 }

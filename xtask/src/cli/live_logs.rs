@@ -25,7 +25,7 @@ pub(super) struct Filter<'a> {
 }
 
 impl Filter<'_> {
-    /// The lines that are wanted. One without a time is as old as the one before it.
+    /// Returns the lines that match the filter. A line without a time counts with the time of the line before it.
     pub fn wanted<'l>(&self, lines: &'l [LogLine]) -> impl Iterator<Item = &'l LogLine> {
         let mut at_ms = f64::NEG_INFINITY;
         lines.iter().filter(move |line| {
@@ -41,7 +41,7 @@ impl Filter<'_> {
 /// Interval of reading logs that are followed.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Action once all lines are shown.
+/// Choice of what to do once all present lines are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
     /// Shows later lines as they come.
@@ -50,7 +50,7 @@ pub(super) enum Follow {
     No,
 }
 
-/// Shows what the machines of all live labs, or that which the filter names, have logged.
+/// Prints the logged lines of all machines of the chosen live labs, or of the machine that the filter names.
 pub(super) fn show(filter: &Filter<'_>, lab: &LabSelector, follow: Follow, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -92,7 +92,7 @@ fn is_live(host_name: &str) -> bool {
     LiveLab::all().iter().flat_map(|lab| &lab.machines).any(|machine| machine.host_name == host_name)
 }
 
-/// Returns the new lines of all logs. One that cannot be read is told, once, and looked at again the next time.
+/// Returns the new lines of all logs. For a log that cannot be read, it prints a warning once, and the next call tries again.
 fn read(logs: &mut [LiveLogs], told: &mut BTreeMap<String, String>, terminal: &Terminal) -> Vec<LogLine> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut lines = LiveLines::new(now.as_secs_f64() * 1e3);

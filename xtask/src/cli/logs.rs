@@ -1,4 +1,4 @@
-//! `cargo xtask logs`: what was logged in a run, or is in a live lab, merged by time over all machines.
+//! `cargo xtask logs`: the logs of a run or of live labs, merged by time over all machines.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -87,7 +87,7 @@ fn expression(text: &str) -> Result<Regex, String> {
 /// Carries the verb out.
 ///
 /// # Errors
-/// [`Error::Usage`] when there is no such run, case or machine; a record that cannot be read; with --live without root.
+/// [`Error::Usage`] when there is no such run, case or machine; also for a record that cannot be read, and for `--live` without root.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let is_over = |error: &anyhow::Error| {
         let cause = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -103,7 +103,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
 fn show(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.live {
         if let Some(second) = &args.name {
-            let message = format!("--live {second}: a live lab is no run: name at most one machine");
+            let message = format!("--live takes at most one name, that of a machine: leave out {second}");
             return Err(Error::Usage(message).into());
         }
         let filter = filter(args, args.run.as_deref(), args.since.map(Since::before_now));
@@ -134,7 +134,7 @@ fn filter<'a>(args: &'a Args, name: Option<&'a str>, since_ms: Option<f64>) -> F
     Filter { name, since_ms, grep: args.grep.as_ref(), level: args.level }
 }
 
-/// The run, and the machine of it: one word that is no run is a machine of the latest one.
+/// Returns the run, and the machine if one is named. A single word that names no run is a machine of the latest run.
 fn find<'a>(
     run: Option<&'a str>,
     name: Option<&'a str>,
@@ -187,14 +187,14 @@ enum What {
     Digest,
 }
 
-/// Output of a run. One attempt after the other is read, shown and forgotten.
+/// Output of a run's logs. Only one attempt's lines are in memory at a time.
 struct Shown<'a> {
     run: &'a PastRun,
     attempts: Vec<Attempt<'a>>,
     filter: &'a Filter<'a>,
     what: What,
     context: &'a Context,
-    /// Digests as JSON, which are one document.
+    /// Digests of the attempts so far, for `--format json`, which prints all in one document.
     rows: Vec<serde_json::Value>,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct LookArgs {
 }
 
 impl LookArgs {
-    /// The settings with these options above them.
+    /// Returns the settings with these options in place of lower ones.
     pub fn above(&self, settings: &Settings) -> Settings {
         settings.with_look(self.color, self.progress)
     }
@@ -44,7 +44,9 @@ impl LookArgs {
             (false, false) => Detail::Normal,
             (true, false) => Detail::Quiet,
             (false, true) => Detail::Verbose,
-            (true, true) => return Err(Error::Usage("--quiet and --verbose: take one of them".into())),
+            (true, true) => {
+                return Err(Error::Usage("--quiet and --verbose contradict each other: use one of them".into()));
+            }
         };
         let color = match settings.color.value {
             ColorWhen::Auto => Color::Auto,
@@ -57,7 +59,7 @@ impl LookArgs {
             // A default is for terminals of all kinds, and for runs without one.
             ProgressHow::Live if !matches!(settings.progress.origin, Origin::Flag(_)) => Progress::LiveIfPossible,
             ProgressHow::Live if detail == Detail::Quiet => {
-                return Err(Error::Usage("--quiet and --progress live: take one of them".into()));
+                return Err(Error::Usage("--quiet and --progress live contradict each other: use one of them".into()));
             }
             ProgressHow::Live => Progress::Live,
         };

@@ -1,4 +1,4 @@
-//! `cargo xtask merge`: one record, one report and one exit code of the shards of a suite.
+//! `cargo xtask merge`: joins the records of a suite's shards into one record, one report and one exit code.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub struct Args {
     folders: Vec<PathBuf>,
 }
 
-/// Carries the verb out; the answer is the exit code of the whole.
+/// Carries the verb out; returns the exit code of the whole suite.
 ///
 /// # Errors
 /// When the records are not those of one suite's shards, are damaged, or cannot be written.

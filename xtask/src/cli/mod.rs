@@ -1,5 +1,5 @@
 //! The command line: one file a verb, each with its `Args` and a `run` that returns the exit code.
-//! Parsing, printing and calling; the work is done elsewhere.
+//! It parses arguments, calls other modules for the work, and prints their results.
 
 mod again;
 mod baseline;

@@ -1,4 +1,4 @@
-//! `cargo xtask mutants`: breaks the product on purpose, and tells which breaks the suite notices.
+//! `cargo xtask mutants`: breaks the product on purpose, one mutant at a time, and reports which mutants the suite notices.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::report::files;
 use crate::report::terminal::{Amount, println};
 use crate::run::{self, Interrupt, MutantStage, MutantSuite, MutantWatch, Options, ScenarioBinaries};
 
-/// Most characters of a reason in the table; the record has all of it.
+/// Maximum characters of a reason in the table; the record has the whole reason.
 const REASON_MAX: usize = 160;
 
 /// Check that the suite notices a broken product
@@ -64,7 +64,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Tells whether it makes labs.
+    /// Tells whether this command line makes labs.
     pub fn makes_labs(&self) -> bool {
         !self.list
     }
@@ -151,7 +151,7 @@ fn list(mutants: &[Mutant], format: Format) {
     }
 }
 
-/// Prints the table.
+/// Prints a table with the verdict on each mutant.
 fn show(report: &MutantReport) {
     let width = report.mutants.iter().map(|result| result.name.len()).max().unwrap_or(0);
     for result in &report.mutants {
@@ -160,7 +160,7 @@ fn show(report: &MutantReport) {
     println!("{}", result_line(report));
 }
 
-/// The last line: the counts, or why no mutant was tried.
+/// Returns the last line: the counts, or the reason why no mutant was tried.
 fn result_line(report: &MutantReport) -> String {
     let Some(run) = &report.run else { return report.counts.to_string() };
     if report.unbroken_passed {
@@ -175,7 +175,7 @@ fn result_line(report: &MutantReport) -> String {
     format!("no mutant was tried: {why}: `{} runs show {run}`", program::name())
 }
 
-/// A line of the table, with the beginning of the reason.
+/// Returns a mutant's line of the table, with the beginning of the reason.
 fn row(result: &MutantResult, width: usize) -> String {
     let time = result.duration_ms.map_or_else(String::new, |ms| format!("{:.0} s", ms / 1e3));
     let scenario = result.scenario.as_ref().map_or_else(String::new, |scenario| format!("{scenario}: "));
@@ -185,7 +185,7 @@ fn row(result: &MutantResult, width: usize) -> String {
     plain_text(&format!("{:<18}  {:width$}  {time:>5}  {scenario}{short}{cut}", result.verdict, result.name))
 }
 
-/// Shows the work, and writes the reports of each run.
+/// Watcher of the runs: shows their progress, and writes the reports of each.
 struct Watch<'a> {
     context: &'a Context,
     project: &'a Project,

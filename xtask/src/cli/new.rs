@@ -1,4 +1,4 @@
-//! `cargo xtask new`: a scenario that runs and passes at once.
+//! `cargo xtask new`: makes a scenario that passes as it is.
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ enum Written {
 /// Carries the verb out.
 ///
 /// # Errors
-/// When such a scenario cannot be made, or its files not be written.
+/// When the name, a template or the place is not valid for a scenario, or a file cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let language = match args.language {

@@ -1,4 +1,4 @@
-//! `pcap`: what passes a container's port, in a file that tcpdump and Wireshark read.
+//! `pcap`: captures the packets of a container's port into a file that tcpdump and Wireshark read.
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _};
@@ -18,10 +18,10 @@ use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::{CaptureTime, word_within};
 use crate::run::Interrupt;
 
-/// Interval of looking whether the capture goes on.
+/// Longest wait for a packet between two checks for the capture's end.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Interval of looking at the lab while no packet comes.
+/// Interval of checks that the lab still exists while no packet comes.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
 /// Capture the packets of a container's port into a file.
@@ -51,7 +51,7 @@ pub struct Args {
 /// Carries the verb out.
 ///
 /// # Errors
-/// Bad usage, a file that is there already or cannot be written.
+/// Bad usage, or an output file that exists already or cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -62,7 +62,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let mut capture = Capture::open(&lab.network()?, &machine.machine().port())?;
     let mut writer = PcapWriter::begin(BufWriter::new(output(&path)?)).with_context(|| failed(&path))?;
     writer.flush().with_context(|| failed(&path))?;
-    context.terminal.say(&format!("what passes {} goes to {}; Ctrl-C ends it", machine.name, path.display()));
+    context.terminal.say(&format!("capturing the packets of {} into {}; Ctrl-C ends it", machine.name, path.display()));
     let (begun, mut looked) = (Instant::now(), Instant::now());
     let (mut packets, mut bytes, mut dropped) = (0_u64, 0_u64, 0_u64);
     while !interrupt.is_set() && args.count.is_none_or(|count| packets < count) {
@@ -101,7 +101,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Listens to the port that a container gets with its next start; to none where the lab goes first.
+/// Opens a capture of the new port that a container gets with its next start; `None` if the lab ends first.
 fn again(lab: &LiveLab, machine: &LiveMachine, interrupt: &Interrupt) -> anyhow::Result<Option<Capture>> {
     while lab.is_there() && !interrupt.is_set() {
         if let Ok(capture) = Capture::open(&lab.network()?, &machine.machine().port()) {

@@ -1,4 +1,4 @@
-//! A plan, shown: `e2e --list` and `e2e --dry-run`.
+//! Output of `e2e --list` and `e2e --dry-run`: the plan of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub fn list(project: &Project, plan: &Plan, format: Format) {
     println!("in all: scenarios: {}; known defects: {}", plan.scenarios(project).count(), defects.len());
 }
 
-/// The names of a scenario's cases in a plan, each once.
+/// Returns the names of a scenario's cases in a plan, each once.
 fn cases_of(plan: &Plan, scenario: usize) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for case in plan.cases.iter().filter(|case| case.scenario == scenario) {
@@ -63,12 +63,12 @@ fn cases_of(plan: &Plan, scenario: usize) -> Vec<&str> {
     names
 }
 
-/// Inputs of the run that would be done.
+/// Inputs of the run that `--dry-run` shows.
 pub struct Shown<'a> {
     pub layers: &'a [LayerStatus],
     /// Faults that would be injected.
     pub schedules: Option<&'a Schedules>,
-    /// Timeout that replaces each scenario's own.
+    /// Timeout that replaces each scenario's own, if set.
     pub timeout: Option<Duration>,
 }
 

@@ -13,7 +13,7 @@ use crate::host::invoker::is_root;
 use crate::lab::{LiveLab, LiveMachine, MachineState, Used};
 use crate::report::terminal::println;
 
-/// Time between the two readings that a share of a processor needs.
+/// Time between the two readings of processor time from which the use of the processor is computed.
 const SAMPLE: Duration = Duration::from_millis(200);
 
 /// List live labs and their containers.
@@ -25,7 +25,7 @@ pub struct Args {
     lab: LabSelector,
 }
 
-/// A container at a moment.
+/// State and resource usage of a container at one moment.
 struct Row {
     state: MachineState,
     used: Option<Used>,
@@ -91,7 +91,7 @@ fn show(lab: &LiveLab, rows: &[Row]) {
     }
     let faults = LiveFaults::of(&Slot::named(&lab.slot));
     for live in &faults.on {
-        let lost = if faults.held { "" } else { " (its process was killed: it goes with the lab)" };
+        let lost = if faults.held { "" } else { " (the process that held it was killed: it ends with the lab)" };
         let reboot = live.reboot.as_ref().map_or_else(String::new, |reboot| format!(" ({reboot})"));
         let LiveFault { fault, container, description, since, .. } = live;
         println!("    fault {fault} on {container} since {since}: {description}{reboot}{lost}");

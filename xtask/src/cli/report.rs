@@ -1,4 +1,4 @@
-//! `cargo xtask report`: the page that explains a run, made again from its record, or two runs side by side.
+//! `cargo xtask report`: writes the HTML page of a run again from its record, or a page that compares two runs.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::record::{PastRun, RunDir};
 use crate::report::html;
 use crate::report::terminal::{Terminal, println};
 
-/// Bound on how long it may take to start a browser.
+/// Deadline for starting a browser.
 const OPEN_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// Write report.html, the page that explains a run.
@@ -43,7 +43,7 @@ pub struct Args {
 /// Carries the verb out.
 ///
 /// # Errors
-/// There is no such run, its record is damaged or from another version, or its folder cannot be written.
+/// When there is no such run, its record is damaged or from another version, or its folder cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let owner = Invoker::find();
     let (path, size_bytes) = match args.compare.as_deref() {
@@ -61,7 +61,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Writes the page of a run; the answer is its path and its size.
+/// Writes the page of a run; returns the page's path and its size in bytes.
 fn explain(root: &Path, run: &str, owner: &Invoker, terminal: &Terminal) -> anyhow::Result<(PathBuf, usize)> {
     let run = PastRun::find(root, run)?;
     let dir = RunDir::of(&run, owner.clone())?;
@@ -73,7 +73,7 @@ fn explain(root: &Path, run: &str, owner: &Invoker, terminal: &Terminal) -> anyh
     Ok((dir.path().join(html::FILE), text.len()))
 }
 
-/// Writes the page of two runs into the second one's folder; the answer is its path and its size.
+/// Writes the page that compares two runs into the second one's folder; returns the page's path and its size in bytes.
 fn compare(root: &Path, first: &str, second: &str, owner: &Invoker) -> anyhow::Result<(PathBuf, usize)> {
     let (first, second) = (PastRun::find(root, first)?, PastRun::find(root, second)?);
     let dir = RunDir::of(&second, owner.clone())?;

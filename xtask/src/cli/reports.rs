@@ -1,4 +1,4 @@
-//! The reports of a run that has just ended: into its folder, and to GitHub where that is what runs it.
+//! Writing the reports of a run that has just ended: into its folder, and to GitHub where the run is a step of its workflow.
 
 #![expect(clippy::print_stderr, reason = "annotations are read from the output of a step")]
 
@@ -18,7 +18,7 @@ use crate::report::annotations::{self, Checkout};
 use crate::report::files;
 use crate::report::terminal::println;
 
-/// Learns the name of the run from its events: also of one that ends with an error.
+/// Name of the run, learnt from its events, so that the reports of a run that ends with an error can be written too.
 #[derive(Debug, Clone, Default)]
 pub struct RunName {
     name: Arc<OnceLock<String>>,
@@ -26,7 +26,7 @@ pub struct RunName {
 }
 
 impl RunName {
-    /// Returns one whose reports hold none of these values.
+    /// Returns an empty name; the reports written with it hold none of the masked values.
     #[must_use]
     pub fn masked_by(masks: Arc<Masks>) -> Self {
         Self { masks, ..Self::default() }
@@ -42,7 +42,8 @@ impl RunName {
         })
     }
 
-    /// Writes the reports of the run, whatever came of its record; the answer says whether all are there.
+    /// Writes the reports of the run from the record on the disk, and warns of those that cannot be written. Without a name no run
+    /// began: nothing is written.
     pub fn write_reports(&self, project: &Project, context: &Context) -> Reports {
         let Some(name) = self.name.get() else { return Reports::Written };
         match PastRun::read(project.root.join(RUNS_FOLDER).join(name)) {
@@ -60,12 +61,12 @@ impl RunName {
 pub enum Reports {
     /// Every report is written.
     Written,
-    /// Reports, one at least, that could not be written, which was told with the reason.
+    /// At least one report could not be written; a warning with the reason was printed.
     Missing,
 }
 
 impl Reports {
-    /// Exit code of a run that ends with this one: a run without its reports has not done what was asked.
+    /// Returns the exit code for a run that itself ended with `run`: a passed run whose reports are missing is an infrastructure error.
     #[must_use]
     pub fn exit_code(self, run: u8) -> u8 {
         match self {
@@ -75,7 +76,7 @@ impl Reports {
     }
 }
 
-/// Writes the reports of a run, and reports what cannot be written.
+/// Writes the reports of a run, and warns of those that cannot be written.
 pub fn write(run: &PastRun, project: &Project, context: &Context) -> Reports {
     write_masked(run, project, &Arc::default(), context)
 }
@@ -91,7 +92,7 @@ fn write_masked(run: &PastRun, project: &Project, masks: &Arc<Masks>, context: &
     if problems.is_empty() { Reports::Written } else { Reports::Missing }
 }
 
-/// The summary goes to the file of the step's summary, the failed checks beside the code.
+/// Appends the summary to GitHub's file of the step's summary, and prints annotations that GitHub shows beside the code.
 fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, context: &Context) -> anyhow::Result<()> {
     if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
@@ -114,7 +115,7 @@ fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, context: &Cont
     Ok(())
 }
 
-/// The folder that GitHub has checked out, else that of the repository.
+/// Returns the folders for annotations: the repository is the folder that GitHub has checked out, else the one with `.git`.
 fn checkout(project: &Project) -> Checkout {
     let named = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
     let root = named.filter(|root| project.root.starts_with(root)).or_else(|| {

@@ -1,4 +1,4 @@
-//! `cargo xtask runs`: the runs whose records lie here.
+//! `cargo xtask runs`: lists, shows and removes the recorded runs of this project.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
             // Each name is looked at before anything is removed.
             let found = runs.iter().map(|given| list.find(given)).collect::<Result<Vec<_>, _>>()?;
             if let Some(running) = found.iter().find(|run| run.state == RunState::Running) {
-                return Err(Error::Usage(format!("{} goes on: end it first", running.name)).into());
+                return Err(Error::Usage(format!("run {} is still running: end it first", running.name)).into());
             }
             remove(context, list.clone(), found)
         }
@@ -185,14 +185,20 @@ fn durations(run: &str, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let record = PastRun::find(&context.root, run)?.record;
     if record.had_faults() || record.compared_with.is_some() {
-        let message =
-            format!("{}: with faults or comparisons cases take another time; take a plain run", record.run_id);
+        let message = format!(
+            "run {} had faults or comparisons, which change durations: choose a run without them",
+            record.run_id
+        );
         return Err(Error::Usage(message).into());
     }
     let found = Durations::from_seconds(record.passed_durations().map(|(case, ms)| (case, ms / 1e3)).collect());
     let count = found.cases().count();
     if count == 0 {
-        return Err(Error::Usage(format!("no case of {} has passed: nothing is recorded", record.run_id)).into());
+        return Err(Error::Usage(format!(
+            "no case of run {} has passed: there are no durations to record",
+            record.run_id
+        ))
+        .into());
     }
     let renewed = Durations::read(&project)?.renewed(found, &project);
     let path = Durations::path(&project);

@@ -26,7 +26,7 @@ pub struct SecretFlags {
 }
 
 impl SecretFlags {
-    /// Returns the secrets of a project's runs. From now on no error of this process shows one.
+    /// Returns the secrets of a project's runs. From now on, error texts of this process mask their values.
     ///
     /// # Errors
     /// [`Error::Usage`] when a variable that a flag names is not set, or a value cannot be masked.
@@ -36,13 +36,13 @@ impl SecretFlags {
         Ok(secrets)
     }
 
-    /// Returns the variables that this program needs when it starts itself again.
+    /// Returns the environment variables with secrets, which must survive when this program starts itself again under sudo.
     pub fn variables(&self, project: &Project) -> Vec<String> {
         self.names.iter().chain(&project.secrets.variables).cloned().collect()
     }
 }
 
-/// Returns what keeps the values that a project declares out of a bundle, as far as they are known here.
+/// Returns masks for the secrets that a project declares, as far as their values are known here; they keep them out of a bundle.
 ///
 /// # Errors
 /// As [`SecretFlags::given`].
@@ -50,8 +50,8 @@ pub fn declared(project: &Project) -> anyhow::Result<Arc<Masks>> {
     Ok(Arc::clone(gathered(project, &[])?.masks()))
 }
 
-/// Returns an error's text for the terminal: without the secrets of this process, and without anything that a terminal obeys. Names and
-/// words of programs under test stand in it.
+/// Returns an error's text for the terminal: secrets of this process are masked, and control characters, which output of programs
+/// under test can hold, are removed.
 #[must_use]
 pub fn error_text(error: &anyhow::Error) -> String {
     let text = without_secrets(&format!("error: {error:#}"));

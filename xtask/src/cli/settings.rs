@@ -38,7 +38,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value, and where it came from.
+/// Value of a setting, and where it was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen<T> {
     /// The value in effect.
@@ -48,12 +48,12 @@ pub struct Chosen<T> {
 }
 
 impl<T: Setting> Chosen<T> {
-    /// Returns the value after `e2e.toml` and the environment.
+    /// Returns the value from the environment, else from `e2e.toml`, else `self`.
     fn below_flags(self, key: &str, default: Option<Placed<T>>, variable: &Variables<'_>) -> Result<Self, Error> {
         let name = variable_of(key);
         let given = variable(&name).filter(|value| !value.is_empty());
         if let Some(given) = given {
-            let value = given.into_string().map_err(|given| format!("{} is no text", given.display()));
+            let value = given.into_string().map_err(|given| format!("{} is not UTF-8 text", given.display()));
             let value = value.and_then(|text| text.parse()).map_err(|problem: String| {
                 Error::Usage(format!("the environment variable {name}: {problem}; write another value, or unset it"))
             })?;
@@ -62,7 +62,7 @@ impl<T: Setting> Chosen<T> {
         Ok(default.map_or(self, |it| Self { value: it.value, origin: Origin::File { line: it.line } }))
     }
 
-    /// Returns the value after a flag.
+    /// Returns the flag's value if it is given, else `self`.
     fn with(&self, key: &str, flag: Option<&T>) -> Self {
         flag.map_or_else(|| self.clone(), |value| Self { value: value.clone(), origin: Origin::Flag(flag_of(key)) })
     }
@@ -79,7 +79,7 @@ fn flag_of(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// A setting, as it is shown.
+/// Setting as `config show` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// Key in `e2e.toml`.
@@ -163,8 +163,8 @@ impl Settings {
         }
     }
 
-    /// Adapts the settings to a comparison pair by pair, which tries no case again and keeps no lab: a default for
-    /// other runs is none for this one. Where a flag asks for either beside it, that is an error before.
+    /// Adapts the settings to a comparison pair by pair, which retries no case and keeps no lab: `retries` and `keep_containers` of
+    /// `e2e.toml` and the environment are ignored. (Their flags conflict with the comparison's, which clap refuses.)
     pub fn for_pairs(self) -> Self {
         let Self { retries, keep_containers, .. } = Self::built_in();
         Self { retries, keep_containers, ..self }
@@ -188,13 +188,13 @@ impl Settings {
         given.map(|row| format!("{}={}", flag_of(row.key), row.value)).collect()
     }
 
-    /// The variables that set something.
+    /// Returns the names of the settings' environment variables.
     pub fn variables() -> impl Iterator<Item = String> {
         Self::KEYS.iter().map(|key| variable_of(key))
     }
 }
 
-/// The flags of a run that set what can be set elsewhere, too.
+/// Flags of a run for settings, which the environment and `e2e.toml` can set too.
 #[derive(Debug, Default, clap::Args)]
 pub struct RunFlags {
     /// Stop after N failed cases, or `off` for never.
@@ -249,16 +249,16 @@ pub struct SlotFlag {
 }
 
 impl SlotFlag {
-    /// The slot that is taken.
+    /// Returns the number of the slot: the flag's, else that of the settings.
     pub fn number(&self, settings: &Settings) -> u32 {
         self.slot.unwrap_or(settings.slot.value).get()
     }
 }
 
-/// Reads the name of a lab's slot: that of a run, of the other lab of a comparison (`2b`), or of doctor.
+/// Reads the name of a lab's slot: of a run (`2`), of the other lab of a comparison (`2b`), or of doctor.
 ///
 /// # Errors
-/// What may be written.
+/// A text that says which names are valid.
 pub fn slot_word(text: &str) -> Result<String, String> {
     let number = text.strip_suffix('b').unwrap_or(text);
     if text == "doctor" || SlotNumber::from_str(number).is_ok_and(|slot| slot.get().to_string() == number) {
@@ -270,7 +270,7 @@ pub fn slot_word(text: &str) -> Result<String, String> {
     ))
 }
 
-/// A parser that shows its words in the help.
+/// Returns clap's parser for a setting that is one of a few words; `--help` lists these words.
 pub fn one_of<T: OneOf>() -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(T::WORDS).try_map(|word| word.parse::<T>())
 }

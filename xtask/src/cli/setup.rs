@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: installs what doctor misses, with the system's package manager.
+//! `cargo xtask setup`: installs the dependencies that doctor finds missing, with the system's package manager.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -26,7 +26,7 @@ pub struct Args {
     optional: bool,
 }
 
-/// The JSON format; a change of meaning raises the version.
+/// The document that `--format json` prints; a change of meaning raises its version.
 #[derive(Serialize)]
 struct Document {
     format_version: u32,
@@ -36,10 +36,11 @@ struct Document {
     findings: Vec<Finding>,
 }
 
-/// Shows what it will run, asks, runs it, item by item where the package manager does not know every name, and looks again; 3 when the machine still does not do.
+/// Shows the commands, asks, runs them and checks the machine again; packages are installed one by one where the package manager
+/// does not know all of them. The exit code is 3 when a required dependency is still missing.
 ///
 /// # Errors
-/// Where it must ask and cannot, where a command fails, or where this machine's tools come from elsewhere.
+/// When stdin is no terminal to ask on, a command fails, or this machine has no package manager that the engine can use.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let subject = subject(&context.root);
     let before = examine(&subject);
@@ -74,7 +75,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if failures.is_empty() { Ok(EXIT_PASSED) } else { Err(still_failing(&failures).into()) }
 }
 
-/// Prints progress; that a command still runs, only if it has no terminal of its own.
+/// Prints progress. The news that a command is still running is printed only if stderr is no terminal.
 pub(super) fn tell(news: News<'_>, say: impl Fn(&str)) {
     match news {
         News::GoesOn(_) if io::stderr().is_terminal() => {}
@@ -92,12 +93,13 @@ fn show(plan: &Plan) -> io::Result<()> {
     plan.by_hand.iter().try_for_each(|what| writeln!(stderr, "no package provides this; install it by hand: {what}"))
 }
 
+/// Asks on the terminal whether to run the commands.
+///
 /// # Errors
-/// [`Error::Usage`] where nobody is there to answer.
+/// [`Error::Usage`] when stdin is no terminal.
 fn ask() -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        let message =
-            "stdin is no terminal, so nobody can say yes: run `cargo xtask setup --yes`, or the commands above";
+        let message = "stdin is no terminal to ask on: run `cargo xtask setup --yes`, or the commands above";
         return Err(Error::Usage(message.to_owned()).into());
     }
     write!(io::stderr(), "run them? [y/N] ")?;

@@ -1,4 +1,4 @@
-//! `cargo xtask shrink`: the smallest schedule that still makes a case fail.
+//! `cargo xtask shrink`: finds a smallest schedule of faults that still makes a case fail.
 
 use serde_json::json;
 
@@ -50,7 +50,7 @@ pub struct Args {
 /// Carries the verb out.
 ///
 /// # Errors
-/// Bad usage, a failure that does not come again, or an infrastructure error.
+/// Bad usage, a failure that cannot be reproduced, or a lab that cannot be made.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let failure = Failure::find(&project, &args.run, args.case.as_deref())?;

@@ -1,4 +1,4 @@
-//! Root, asked for once: the program runs itself again under sudo.
+//! Becoming root: the program runs itself again under sudo.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::program;
 use crate::report::terminal::Terminal;
 use crate::run::ScenarioBinaries;
 
-/// Variables that mean something to the engine, to its terminal, or to its tests, besides those of the settings.
+/// Environment variables that sudo must keep for the engine, its terminal display or its tests, besides those of the settings.
 const KEPT: [&str; 11] = [
     "E2E_ROOT",
     "E2E_TRUST",
@@ -31,21 +31,21 @@ const KEPT: [&str; 11] = [
     "GITHUB_WORKSPACE",
 ];
 
-/// Folders in which root looks for programs first: what stands in a folder of the user's must not take their place.
+/// Folders that come first in root's PATH, so that no program in a folder of the user takes the place of a system program.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs this program again under sudo, with the same arguments. Comes back only when that fails.
+/// Runs this program again under sudo, with the same arguments. Returns only when that fails.
 ///
 /// # Errors
-/// When there is no sudo, or it refuses: its refusal has the status 1, as a scenario's failure has.
+/// When sudo is missing or refuses. That is checked first, because sudo's own exit status would be 1, as for a failed scenario.
 pub fn again() -> anyhow::Result<u8> {
     again_with(Vec::new(), &[])
 }
 
-/// Like [`again`], with further arguments for the verb, and further variables of the environment.
+/// Runs this program again as [`again`] does, with further arguments for the verb, and further variables of the environment.
 ///
 /// # Errors
-/// When there is no sudo, or it refuses: its refusal has the status 1, as a scenario's failure has.
+/// Those of [`again`].
 pub fn again_with(more: Vec<OsString>, variables: &[String]) -> anyhow::Result<u8> {
     let program = program::file().context("finding this program")?;
     let mut words: Vec<OsString> = vec![kept(variables).into(), "--".into(), "env".into()];
@@ -56,10 +56,10 @@ pub fn again_with(more: Vec<OsString>, variables: &[String]) -> anyhow::Result<u
     Err(shell::replace_process("sudo".as_ref(), &words)).context("running this program again under sudo")
 }
 
-/// Builds a plan's scenarios as the user, then runs this program again as root: what needs root asks for it once.
+/// Builds a plan's scenarios as the user, then runs this program again as root, so that sudo asks for a password once.
 ///
 /// # Errors
-/// When they do not build; those of [`again`].
+/// When a scenario does not build, and those of [`again`].
 pub fn again_with_scenarios(
     project: &Project,
     plan: &Plan,
@@ -77,14 +77,14 @@ pub fn again_with_scenarios(
     again_with(vec![BUILT.into(), folder.into()], &variables)
 }
 
-/// Returns the variables that sudo leaves in the environment.
+/// Returns sudo's option `--preserve-env` with the variables that it must keep.
 fn kept(more: &[String]) -> String {
     let names = KEPT.map(str::to_owned).into_iter().chain(Settings::variables());
     let names: Vec<String> = names.chain(more.iter().cloned()).collect();
     format!("--preserve-env={}", names.join(","))
 }
 
-/// The system's folders, then the user's, where pip or uv may be: sudo's own PATH lacks those.
+/// Returns the setting of PATH for root: the system's folders, then those of the user's PATH, where pip or uv may be.
 fn path_setting(of_user: Option<&OsStr>) -> OsString {
     let mut setting = OsString::from("PATH=");
     setting.push(SYSTEM_PATH);
@@ -95,7 +95,7 @@ fn path_setting(of_user: Option<&OsStr>) -> OsString {
     setting
 }
 
-/// Puts arguments right after the verb: at the end, after a `--`, they would be filters.
+/// Inserts arguments right after the verb: at the end, behind a `--`, they would be read as filters.
 pub(super) fn after_verb<S: AsRef<OsStr>>(mut args: Vec<S>, more: Vec<S>) -> Vec<S> {
     let options = GlobalArgs::augment_args(clap::Command::new(""));
     let with_value: Vec<String> = options
@@ -112,10 +112,10 @@ pub(super) fn after_verb<S: AsRef<OsStr>>(mut args: Vec<S>, more: Vec<S>) -> Vec
     args
 }
 
-/// The word that names the folder when the engine becomes root: it has built the programs as the user before.
+/// Flag with which the engine, when it becomes root, passes the folder of the scenarios' programs that it has built as the user.
 pub const BUILT: &str = "--built";
 
-/// Folder of the programs.
+/// Options with the folder of the scenarios' programs.
 #[derive(Debug, clap::Args)]
 pub struct ProgramsArgs {
     /// Folder with the scenarios' built programs, for machines without Cargo. `cargo build --release --bins` puts them
@@ -127,7 +127,7 @@ pub struct ProgramsArgs {
     built: Option<PathBuf>,
 }
 
-/// The words that this program was called with, but for those that it gives itself when it becomes root.
+/// Returns this program's arguments without those that it adds itself when it becomes root.
 pub fn own_words() -> Vec<String> {
     let mut words = std::env::args().skip(1);
     let mut own = Vec::new();
@@ -142,7 +142,7 @@ pub fn own_words() -> Vec<String> {
 }
 
 impl ProgramsArgs {
-    /// The folder, where they are built already.
+    /// Returns the folder of programs that are built already, if an option names one.
     pub fn folder(&self) -> Option<&Path> {
         self.binaries.as_deref().or(self.built.as_deref())
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the tests of this repository, whole or a part of them.
+//! `cargo xtask test`: runs all tests of this repository, or a part of them.
 
 use clap::builder::RangedU64ValueParser;
 
@@ -50,7 +50,7 @@ pub struct Args {
     host: HostArgs,
 }
 
-/// Part of the tests, as one names it.
+/// Parts of the tests that can be chosen by name, with their stages.
 const PARTS: [(&str, &[Stage]); 5] = [
     ("quick", &Stage::QUICK),
     ("unit", &[Stage::Unit, Stage::Rules, Stage::Examples]),
@@ -59,10 +59,10 @@ const PARTS: [(&str, &[Stage]); 5] = [
     ("scenarios", &[Stage::Scenarios]),
 ];
 
-/// Stages in which a test's name chooses.
+/// Stages that run when only parts of test names are given.
 const BY_NAME: [Stage; 3] = [Stage::Unit, Stage::Rules, Stage::Lxc];
 
-/// Carries the verb out: 1 at the first stage that fails.
+/// Carries the verb out; the exit code is 1 at the first stage that fails.
 ///
 /// # Errors
 /// When a stage cannot even be started.
@@ -101,7 +101,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(summary.exit_code())
 }
 
-/// Stages and parts of names that the words mean.
+/// Returns the stages and the parts of test names that the words choose.
 fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
     let Some(first) = words.first() else { return Ok((Stage::ALL.to_vec(), Vec::new())) };
     let Some((name, stages)) = PARTS.iter().find(|(name, _)| name == first) else {
@@ -116,7 +116,7 @@ fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
     Ok((stages.to_vec(), filters))
 }
 
-/// Adds the part that was probably meant where no test has the name.
+/// Adds a hint to the error that no test has the name: the part that was probably meant.
 fn or_part(error: anyhow::Error, words: &[String]) -> anyhow::Error {
     let [word, ..] = words else { return error };
     match (nearest(word, PARTS.map(|(name, _)| name)), error.downcast::<Error>()) {
@@ -128,7 +128,7 @@ fn or_part(error: anyhow::Error, words: &[String]) -> anyhow::Error {
     }
 }
 
-/// Environment variables that somebody has set for runs of their own: they would change those of the tests.
+/// Returns the settings' environment variables, which are unset for the tests: a user's values would change the runs in them.
 fn unset() -> Vec<String> {
     Settings::variables().collect()
 }
@@ -150,7 +150,7 @@ pub mod lxc {
     use crate::report::terminal::println;
     use crate::selftest::{LxcTests, Run, TestProgram};
 
-    /// Programs and options that `test` hands over.
+    /// Arguments that `test` passes to the hidden verb.
     #[derive(Debug, clap::Args)]
     pub struct Args {
         #[arg(long)]
@@ -167,7 +167,7 @@ pub mod lxc {
     /// Carries the verb out.
     ///
     /// # Errors
-    /// Without root, or when the host cannot be looked at.
+    /// Without root, or when the tests cannot be listed or started.
     pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         if !is_root() {
             return Err(Error::Usage("labs need root: `cargo xtask test lxc` asks for it".into()).into());

@@ -1,4 +1,4 @@
-//! Trust in the project that is found from the working folder upwards: whoever wrote it has root run what it says.
+//! Trust in the project that is found from the working folder upwards: its author decides what the engine runs as root.
 
 use std::ffi::OsStr;
 use std::fs::Metadata;
@@ -10,13 +10,13 @@ use nix::unistd::{geteuid, getuid};
 use crate::error::Error;
 use crate::host::invoker::user_name;
 
-/// Names the folders whose projects are used whoever owns them.
+/// Environment variable with the folders whose projects are trusted, whoever owns them.
 pub const TRUST_VARIABLE: &str = "E2E_TRUST";
 
 /// Folders that `E2E_TRUST` names.
 #[derive(Debug, PartialEq, Eq)]
 enum Trust {
-    /// Folders that are named, with all below them.
+    /// The listed folders and all folders below them.
     Below(Vec<PathBuf>),
     /// Every folder.
     Everything,
@@ -39,7 +39,7 @@ impl Trust {
         Ok(Self::Below(folders))
     }
 
-    /// Tells whether it has this folder, which is compared by where it really lies.
+    /// Tells whether a folder is trusted: it is one of the listed folders or lies below one, compared with symbolic links resolved.
     fn has(&self, folder: &Path) -> bool {
         match self {
             Self::Everything => true,
@@ -51,8 +51,8 @@ impl Trust {
     }
 }
 
-/// Fails where the project in a folder is somebody else's, or may be changed by anybody, and neither `E2E_TRUST` nor the caller names
-/// it. A folder without a project is fine.
+/// Fails when the project in a folder belongs to another user, or everybody may change it, unless `E2E_TRUST` or the user names the
+/// folder. A folder without a project passes.
 ///
 /// # Errors
 /// [`Error::Usage`] with the file, its owner, and what to do.
@@ -70,7 +70,7 @@ pub fn require(folder: &Path, is_named: bool, variable: Option<&OsStr>) -> Resul
     }
 }
 
-/// Problem of a project's file or folder for these users.
+/// Returns the reason not to trust a project: its file or folder belongs to none of these users, or everybody may change it.
 fn problem(folder: &Path, users: &[u32]) -> Option<String> {
     let file = folder.join("e2e.toml");
     file.symlink_metadata().ok()?;
@@ -94,7 +94,8 @@ fn problem(folder: &Path, users: &[u32]) -> Option<String> {
     None
 }
 
-/// Tells whether everybody may write there. The sticky bit of a folder keeps files from being replaced, and not from being added.
+/// Tells whether every user may write to a file or folder. A folder's sticky bit does not count: it does not keep others from adding
+/// files.
 fn is_open(found: &Metadata) -> bool {
     !found.is_symlink() && found.mode() & 0o002 != 0
 }

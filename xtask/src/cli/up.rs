@@ -1,4 +1,4 @@
-//! `up`, `ttl` and `down`: a kept lab, without a scenario.
+//! `up`, `ttl` and `down`: start a lab without a scenario, set its lifetime, and take it down.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -83,7 +83,7 @@ fn parse_stay(text: &str) -> Result<Stay, String> {
 /// Carries `up` out.
 ///
 /// # Errors
-/// Bad usage, or an infrastructure error.
+/// Bad usage, or a lab that cannot be made.
 pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let plan = KeptLabSpec::plan(&project, &args.what, &args.names)?;
@@ -123,7 +123,7 @@ fn described(machine: &LiveMachine) -> serde_json::Value {
     })
 }
 
-/// Returns the container's answer with which it became ready.
+/// Returns the conditions of the container's probes, all of which held when it became ready.
 fn answers(machine: &LiveMachine) -> Vec<String> {
     machine.machine().template.probes.iter().map(|probe| probe.condition.to_string()).collect()
 }
@@ -201,19 +201,19 @@ pub fn down(args: &DownArgs, context: &Context) -> anyhow::Result<u8> {
 pub enum Ended {
     /// The slot was empty.
     Nothing,
-    /// A run uses the slot, which was left alone.
+    /// A run uses the slot: nothing was changed.
     InUse(Holder),
-    /// Removal of the whole lab.
+    /// The whole lab was removed.
     Wholly,
     /// Some of the lab could not be removed.
     Partly,
 }
 
-/// Takes down a lab that no engine needs: a kept one, one whose guard is gone, or one whose guard stands still and whose engine is gone;
-/// with it the logs of its containers. Says what was done.
+/// Takes down a slot's lab, with the logs of its containers, and prints the steps. A lab that a running engine uses stays; those that go
+/// are kept labs, labs whose guard is gone, and labs whose guard hangs and whose engine is gone.
 ///
 /// # Errors
-/// When the slot cannot be looked at.
+/// When the slot's state cannot be read.
 pub fn end(slot: &Slot) -> anyhow::Result<Ended> {
     let name = slot.name();
     let logged = LiveLab::last_names(slot);
@@ -259,17 +259,17 @@ pub fn end(slot: &Slot) -> anyhow::Result<Ended> {
     Ok(ended)
 }
 
-/// Names on the host of all containers that exist now.
+/// Returns the names on the host of all containers of live labs.
 pub fn live_names() -> Vec<String> {
     LiveLab::all().into_iter().flat_map(|lab| lab.machines).map(|machine| machine.host_name).collect()
 }
 
-/// The slot that is named, or that of the settings.
+/// Returns the name of the given slot, else of the settings' slot.
 fn kept_slot(named: Option<&str>, context: &Context) -> String {
     named.map_or_else(|| context.settings.slot.value.to_string(), str::to_owned)
 }
 
-/// Returns the owner of a slot, if that is a kept lab.
+/// Returns the owner of the kept lab in a slot; `None` if no lab is kept there.
 fn kept_owner(slot: &Slot) -> Option<Owner> {
     slot.holder().ok()??.owner.filter(|owner| owner.kept)
 }
@@ -284,7 +284,9 @@ pub fn require_kept(slot: &Slot) -> Result<(), Error> {
     }
     let Some(holder) = slot.holder().ok().flatten() else { return lab_in(slot.name()).map(drop) };
     Err(Error::Host {
-        problem: format!("slot {} is in use by {holder}: no kept lab", slot.name()),
-        help: "end that run, or wait for it; `cargo xtask up TEMPLATE --slot N` makes a lab of your own".into(),
+        problem: format!("slot {} has no kept lab: it is in use by {holder}", slot.name()),
+        help:
+            "end that run, or wait for it; `cargo xtask up TEMPLATE --slot N` starts a lab of your own in another slot"
+                .into(),
     })
 }

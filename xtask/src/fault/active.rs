@@ -64,7 +64,7 @@ impl ActiveFaults {
     /// Injects a fault into a container; the answer has its number, from 1.
     ///
     /// # Errors
-    /// Those of [`Injection::inject`].
+    /// Those of `Injection::inject`.
     pub fn inject(&self, container: &Container, fault: &Fault) -> anyhow::Result<(u64, Observed)> {
         self.require_none_like(container, fault)?;
         let (injection, observed) = Injection::inject(&self.lab, container, fault)?;
@@ -114,7 +114,7 @@ impl ActiveFaults {
     /// to become ready again first.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is no such fault; those of [`Injection::heal`].
+    /// [`Error::Usage`] when there is no such fault; those of `Injection::heal`.
     pub fn take_back(&self, number: u64, tell: Tell<'_>) -> anyhow::Result<Observed> {
         let entry = lock(&self.state).injected.get(&number).cloned();
         let Some(entry) = entry else {

@@ -44,13 +44,13 @@ pub enum Mediation {
 pub enum Confinement {
     /// No profile.
     None,
-    /// Profile of the process that starts them.
+    /// The profile of the process that starts the containers.
     Inherited,
     /// The loaded profile of this name.
     Profile(String),
 }
 
-/// Returns what this kernel does, by its own files.
+/// Returns the confinement by AppArmor that this kernel offers, as its own files show it.
 #[must_use]
 pub fn mediation() -> Mediation {
     mediation_below(Path::new("/"))
@@ -71,7 +71,7 @@ fn mediation_below(root: &Path) -> Mediation {
 /// Returns the confinement of containers that are started now; loads the profile where the kernel does not have it yet.
 ///
 /// # Errors
-/// [`Error::EveryCase`] without the program that compiles it; else with that program's words.
+/// [`Error::EveryCase`] without the program that compiles the profile; else with what that program printed.
 pub fn confinement() -> anyhow::Result<Confinement> {
     match mediation() {
         Mediation::None => Ok(Confinement::None),
@@ -105,8 +105,8 @@ fn load() -> anyhow::Result<Confinement> {
     }
 }
 
-/// Rules for what newer kernels mediate and older ones let pass: each with the file of the kernel's features that has it, and the
-/// word in it, if not the file itself.
+/// Rules for what newer kernels mediate and older ones let pass. Each has the file among the kernel's features that shows it, and the
+/// word that stands in this file then; with an empty word, the existence of the file is enough.
 const NEWER_RULES: [(&str, &str, &str); 3] = [
     ("userns", "namespaces/mask", "userns_create"),
     ("io_uring", "io_uring/mask", ""),
@@ -140,17 +140,17 @@ fn loaded() -> BTreeSet<String> {
     ours(&fs::read_to_string(Path::new(KERNEL_DIR).join("profiles")).unwrap_or_default())
 }
 
-/// The engine's own in the kernel's list: a name and its mode a line.
+/// Picks the engine's own profiles from the kernel's list, of which each line is a name and its mode.
 fn ours(profiles: &str) -> BTreeSet<String> {
     let names = profiles.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name);
     names.filter(|name| name.starts_with(NAME_PREFIX)).map(str::to_owned).collect()
 }
 
-/// Takes the engine's profiles out of the kernel, and returns their names. Whatever still runs under one is unconfined then: only
-/// for a host without labs.
+/// Unloads the engine's profiles from the kernel, and returns their names. A program that still runs under one is unconfined from
+/// then on: only for a host without labs.
 ///
 /// # Errors
-/// When the kernel keeps one.
+/// When the kernel does not unload a profile.
 pub fn unload() -> anyhow::Result<BTreeSet<String>> {
     let names = loaded();
     for name in &names {
@@ -167,9 +167,9 @@ const OWN_SETTINGS: [&str; 6] =
 /// Folders of `/sys` that show a container's own devices and groups.
 const OWN_DEVICES: [&str; 3] = ["class/net/", "devices/virtual/net/", "fs/cgroup/"];
 
-/// The rules: a container does as it likes with itself, and does not reach the host through `/proc` and `/sys`. They grant no more
-/// than LXC's own with `lxc.apparmor.allow_nesting`: it may mount (systemd does, for its units), and neither signals nor traces
-/// what runs under another profile.
+/// Returns the rules of the profile: a container may do anything within itself, and does not reach the host through `/proc` and
+/// `/sys`. They grant no more than LXC's own with `lxc.apparmor.allow_nesting`: the container may mount (systemd does, for its units),
+/// and neither signals nor traces processes under another profile.
 fn rules(newer: &[&str]) -> String {
     let mut text: String = newer.iter().map(|rule| format!("  {rule},\n")).collect();
     text.push_str(
@@ -204,8 +204,9 @@ fn rules(newer: &[&str]) -> String {
     text
 }
 
-/// Patterns that match all below a folder but these: files, files that begin so (`*`), and folders with all they hold (`/`).
-/// AppArmor has no exceptions to a denial, so there is one pattern for each place where a path can leave the way to one of them.
+/// Patterns that match all paths below a folder but the kept ones: files by their names, files by the begin of their names (`*`), and
+/// folders with all they hold (`/`). AppArmor has no exceptions to a denial, so there is one pattern for each character at which a path
+/// can differ from a kept one.
 fn all_but(top: &str, kept: &[&str]) -> BTreeSet<String> {
     let names: Vec<&str> = kept.iter().map(|kept| kept.trim_end_matches(['*', '/'])).collect();
     let mut patterns = BTreeSet::new();
@@ -222,7 +223,7 @@ fn all_but(top: &str, kept: &[&str]) -> BTreeSet<String> {
     patterns
 }
 
-/// The name has the hash of the rules: an engine with other rules has another profile.
+/// The profile's name, with the hash of its rules: an engine with other rules has another profile.
 fn profile_name(newer: &[&str]) -> String {
     let hash = Sha256::digest(rules(newer));
     let short = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>();

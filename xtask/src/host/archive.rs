@@ -1,5 +1,5 @@
-//! Trees of files as tar archives. One that comes out of a container is whatever the container wants it to be: it is
-//! unpacked so that nothing is written anywhere else than in a fresh folder.
+//! Trees of files as tar archives. An archive from a container may hold anything that the container wants: it is unpacked
+//! so that nothing is written outside of a fresh folder.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -16,19 +16,19 @@ use super::invoker::open_regular;
 use super::tar_entries::{Room, read_entries, shown};
 use crate::error::Error;
 
-/// Bits that a file keeps on the host: a program out of a container gets nobody's rights.
+/// Mode bits that a file keeps on the host: without set-id bits, a program out of a container gets no other user's rights.
 const MODE_ON_HOST: u32 = 0o777;
 
-/// Bytes that one copy out of a container may have; holes of sparse files count as they are long.
+/// Maximum bytes of one copy out of a container; holes of sparse files count with their whole length.
 pub const COPY_BYTES_MAX: u64 = 64 << 30;
 
-/// Files and folders that one copy out of a container may have.
+/// Maximum number of files and folders of one copy out of a container.
 pub const COPY_FILES_MAX: u64 = 1_000_000;
 
 /// Bytes that are written or left as a hole at once.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// Bits that a file keeps on its way into a container.
+/// Mode bits that a file keeps on its way into a container.
 const MODE_INSIDE: u32 = 0o7777;
 
 /// Counts of what was packed or unpacked.
@@ -44,8 +44,8 @@ pub struct Moved {
     pub left_out: Vec<PathBuf>,
 }
 
-/// Packs a file, or a folder with all that it holds, under a name, as root's. Links stay links; what `from` itself leads to
-/// is taken. Stops where `interrupted` says so.
+/// Packs a file, or a folder with all that it holds, under a name and as owned by root. Links stay links; only if `from` itself
+/// is one, its target is packed. Stops where `interrupted` says so.
 ///
 /// # Errors
 /// When something cannot be read, or not be written.
@@ -119,7 +119,7 @@ pub fn unpack(input: impl Read, name: &str, folder: &Path, interrupted: &dyn Fn(
     })?;
     ensure!(
         unpacking.moved.files + unpacking.moved.folders > 0 || !unpacking.moved.left_out.is_empty(),
-        "nothing came"
+        "nothing came: the archive is empty"
     );
     unpacking.end()
 }
@@ -128,12 +128,12 @@ struct Unpacking<'a> {
     folder: &'a Path,
     name: &'a str,
     moved: Moved,
-    /// Entries of any kind.
+    /// Number of entries so far, of any kind.
     entries: u64,
     room: Room,
-    /// Made last, so that nothing is ever written through one.
+    /// Links with their targets: they are made last, so that nothing is ever written through one.
     links: BTreeMap<PathBuf, PathBuf>,
-    /// Folders with their modes, set last: one may not be for writing.
+    /// Folders with their modes, which are set last: a mode may forbid writing.
     folders: Vec<(PathBuf, u32)>,
 }
 
@@ -172,12 +172,12 @@ impl Unpacking<'_> {
                 self.moved.files += 1;
             }
             EntryType::Symlink => {
-                let leads_to = entry.link_name()?.context("it leads nowhere")?.into_owned();
+                let leads_to = entry.link_name()?.context("the link has no target")?.into_owned();
                 self.add_link(target, leads_to)?;
                 self.moved.files += 1;
             }
             EntryType::Link => {
-                let other = entry.link_name()?.context("it leads nowhere")?.into_owned();
+                let other = entry.link_name()?.context("the link has no target")?.into_owned();
                 let other = self.place(&other)?;
                 self.make_parent(&target)?;
                 match self.links.get(&other).cloned() {
@@ -196,7 +196,8 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Returns the destination of an entry: below its one top, by names alone.
+    /// Returns the path to unpack an entry to, by the names in its own path alone. An entry that is not below the archive's one top
+    /// is an error.
     fn place(&self, path: &Path) -> anyhow::Result<PathBuf> {
         let mut place = self.folder.to_owned();
         for part in path.components() {
@@ -217,7 +218,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// A folder comes before what it holds, from every tar; another order does no harm.
+    /// Makes the folder above an entry. Every tar lists a folder before what it holds; another order does no harm.
     fn make_parent(&mut self, target: &Path) -> anyhow::Result<()> {
         let parent = target.parent().filter(|parent| *parent != self.folder);
         parent.map_or(Ok(()), |parent| self.room.make_folder(parent))
@@ -240,7 +241,7 @@ impl Unpacking<'_> {
 
 fn too_large() -> Error {
     Error::Usage(format!(
-        "it has more than {} GiB, the most that one copy out of a container takes; holes count as they are long\n\
+        "it has more than {} GiB, the most that one copy out of a container takes; holes count with their whole length\n\
          help: copy parts of it, or pack it in the container (`tar -cSf`) and copy the archive",
         COPY_BYTES_MAX >> 30
     ))

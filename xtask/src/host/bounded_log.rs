@@ -10,10 +10,10 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::program_output::CHUNK_BYTES;
 
-/// Bytes of a log of a process that the guard has started, such as a build of a layer; a longer one loses its older half.
+/// Maximum bytes of the log of a process that the guard has started, such as a build of a layer; a longer one loses its older half.
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
 
-/// Reads of one turn, so that a process which never stops writing keeps nobody waiting.
+/// Maximum reads of one [`PipedLog::take`], so that a process which never stops writing does not hold up the reader's other work.
 const READS_MAX: usize = 16;
 
 /// A log that fills from a pipe. A process that had the file itself as its output could extend it at will.
@@ -35,7 +35,8 @@ impl PipedLog {
         Ok((Self { pipe, log }, File::from(std::os::fd::OwnedFd::from(writer))))
     }
 
-    /// Takes what has been written by now; returns false where nobody can write any more. A full disk stops no process.
+    /// Moves what has been written by now from the pipe to the log; returns false where no process can write any more. A full disk
+    /// stops no process: its output is lost.
     pub fn take(&mut self) -> bool {
         let mut buffer = vec![0; CHUNK_BYTES];
         for _ in 0..READS_MAX {

@@ -1,6 +1,6 @@
-//! Budgets of this host: what a lab needs of each at least, and what is left. Labs share them, with each other and with other programs, but
-//! for what the kernel counts for an id alone, as keys: that is a lab's own where each slot has its own ids. What it counts for the owner of a
-//! user namespace as well, as inotify instances, is root's for all labs.
+//! Budgets of this host, such as memory and open files: the least that a lab needs of each, and what is left of it. Labs share them with
+//! each other and with other programs. Budgets that the kernel counts for an id alone, such as keys, are a lab's own where each slot has
+//! its own ids; those that it counts for the owner of a user namespace as well, such as inotify instances, are root's for all labs.
 
 use std::fmt;
 use std::fs;
@@ -53,15 +53,15 @@ pub struct Need {
 pub struct Shortage {
     /// Budget.
     pub budget: &'static str,
-    /// Least that the lab needs.
+    /// Least amount that the lab needs.
     pub needed: u64,
-    /// Rest, as far as the kernel says.
+    /// Amount that is left, as far as the kernel says.
     pub left: u64,
-    /// Total.
+    /// Total amount.
     pub most: u64,
-    /// Place that the bound is set in.
+    /// Setting or file that the bound comes from.
     pub bound: String,
-    /// Help: what gives it more.
+    /// Help: the command or change by which more is left.
     pub help: String,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// Looks whether this host has what a lab needs at least; the first budget that is too small.
+/// Returns the first budget of this host that has less left than a lab needs at least; `None` where each has enough.
 #[must_use]
 pub fn shortage(need: &Need) -> Option<Shortage> {
     memory(need)
@@ -85,7 +85,7 @@ pub fn shortage(need: &Need) -> Option<Shortage> {
         .or_else(|| loop_devices(need))
 }
 
-/// A container may use less than its limit, so a quarter of them is what a lab needs to be worth a try.
+/// Checks the memory. Containers may use less than their limits, so a lab is worth a try with a quarter of the limits' sum.
 fn memory(need: &Need) -> Option<Shortage> {
     let memory = Memory::now();
     let (needed, left) = (need.memory_bytes / 4, memory.available_bytes);
@@ -94,13 +94,13 @@ fn memory(need: &Need) -> Option<Shortage> {
         needed: needed >> 20,
         left: left >> 20,
         most: memory.total_bytes >> 20,
-        bound: format!("the limits of its containers add up to {}", need.memory_bytes >> 20),
+        bound: format!("the limits of its containers add up to {} MiB", need.memory_bytes >> 20),
         help: "end other programs, or lower `memory` under [limits] in the templates".to_owned(),
     })
 }
 
-/// Finds too few by taking as many for a moment: instances of a container count as those of the engine's own user too, who has made its user namespace,
-/// and beside these there are other programs'. No file says how many are in use.
+/// Checks the inotify instances by taking as many as the lab needs for a moment, because no file says how many are in use: those of a
+/// container count for the engine's own user too, who has made its user namespace, and so do those of other programs.
 fn inotify_instances(need: &Need) -> Option<Shortage> {
     let needed = need.systemd_machines * INOTIFY_INSTANCES;
     let mut taken = Vec::new();
@@ -121,7 +121,7 @@ fn inotify_instances(need: &Need) -> Option<Shortage> {
 }
 
 fn inotify_watches(need: &Need) -> Option<Shortage> {
-    /// Number of labs of this size that must have room for the budget not to be counted.
+    /// Number of labs of this size for which the bound has to have room, so that the watches in use need not be counted.
     const PLENTY: u64 = 16;
     let needed = need.systemd_machines * INOTIFY_WATCHES;
     let (bound, name, most) = lesser("fs/inotify/max_user_watches", "user/max_inotify_watches");
@@ -139,7 +139,7 @@ fn inotify_watches(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// Watches of all programs that can be looked at: those of the engine's user, and of all containers that it made.
+/// Number of watches of all programs that this process can look at: those of the engine's user, and of all containers that it made.
 fn watches_in_use() -> u64 {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut count = 0;
@@ -171,7 +171,7 @@ fn keys(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// Keys that count for a user, in what the kernel says of all.
+/// Number of keys that count for a user, by the text of `/proc/key-users`.
 fn keys_of(key_users: &str, user: u32) -> u64 {
     let of_user = key_users.lines().filter_map(|line| line.trim_start().split_once(':'));
     let line = of_user.filter(|(id, _)| id.parse() == Ok(user)).map(|(_, rest)| rest).next();
@@ -200,7 +200,7 @@ fn processes(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// Processes and threads of the whole machine, in what it says of its load.
+/// Number of processes and threads of the whole machine, by the text of `/proc/loadavg`.
 fn tasks_in(loadavg: &str) -> u64 {
     let tasks = loadavg.split_whitespace().nth(3).and_then(|tasks| tasks.split('/').nth(1));
     tasks.and_then(|tasks| tasks.parse().ok()).unwrap_or(0)
@@ -244,7 +244,7 @@ fn open_files(need: &Need) -> Option<Shortage> {
 }
 
 fn loop_devices(need: &Need) -> Option<Shortage> {
-    /// Numbers that the kernel has for parts of loop devices.
+    /// Numbers that the kernel has for loop devices and their partitions together.
     const MINORS: u64 = 1 << 20;
     if need.images == 0 {
         return None;
@@ -266,8 +266,8 @@ fn loop_devices(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// The smaller of two bounds on one budget: that of the whole machine, and that of this user namespace. As it is called, and its value;
-/// no bound where neither is there.
+/// The smaller of two bounds on one budget: that of the whole machine, and that of this user namespace. Returns its name for `sysctl`, its
+/// path below `/proc/sys`, and its value, which is the largest number where the kernel has neither.
 fn lesser(machine: &str, namespace: &str) -> (String, String, u64) {
     let bounds = [machine, namespace].into_iter().filter_map(|name| Some((number(name)?, name)));
     // Both are one where the engine is in no user namespace of its own; then the machine's name is the known one.
@@ -279,7 +279,7 @@ fn number(name: &str) -> Option<u64> {
     fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok()
 }
 
-/// Returns its name in `sysctl`.
+/// Returns the name that `sysctl` has for a path below `/proc/sys`.
 fn dotted(name: &str) -> String {
     name.replace('/', ".")
 }

@@ -16,7 +16,7 @@ use nix::{cmsg_space, libc};
 use super::netns::NetworkNamespace;
 use super::receive_buffer;
 
-/// Wanted room for packets that were not read yet.
+/// Wanted size of the kernel's buffer for packets that were not read yet, in bytes.
 const KERNEL_BYTES: usize = 16 << 20;
 
 /// A device that is listened to, in both directions.
@@ -60,7 +60,7 @@ impl Capture {
         Ok(Self { socket, kernel_bytes, buffer: vec![0; PACKET_BYTES_MAX] })
     }
 
-    /// The next packet; no longer than this is waited for it.
+    /// Returns the next packet, or [`Heard::Nothing`] where none comes within `wait`.
     ///
     /// # Errors
     /// Those of the kernel.
@@ -149,7 +149,7 @@ fn open(device: &str) -> io::Result<(OwnedFd, usize)> {
 /// The longest piece of a packet that is kept, in bytes.
 const PACKET_BYTES_MAX: usize = 256 << 10;
 
-/// Times with nanoseconds.
+/// First number of a file whose times are in nanoseconds.
 const MAGIC: u32 = 0xa1b2_3c4d;
 const VERSION: (u16, u16) = (2, 4);
 const LINK_TYPE_ETHERNET: u32 = 1;

@@ -107,7 +107,7 @@ pub fn build_as(invoker: &Invoker, root: &Path, words: &[&str], log: &BuildLog) 
 pub struct BuildLog(File);
 
 impl BuildLog {
-    /// An empty one.
+    /// Makes an empty log.
     ///
     /// # Errors
     /// When there is no room for a temporary file.
@@ -119,13 +119,13 @@ impl BuildLog {
     /// directory`.
     ///
     /// # Errors
-    /// When what it said cannot be read.
+    /// When Cargo's output cannot be read.
     pub fn progress(&self) -> anyhow::Result<String> {
         let length = self.0.metadata()?.len();
         Ok(progress(&self.text(length.saturating_sub(PROGRESS_BYTES as u64))?))
     }
 
-    /// Returns the text from a byte on. Cargo goes on writing where it is.
+    /// Returns the text from a byte on; the position at which Cargo goes on writing stays.
     fn text(&self, from: u64) -> anyhow::Result<String> {
         let length = usize::try_from(self.0.metadata()?.len().saturating_sub(from))?;
         let mut bytes = vec![0; length];
@@ -134,7 +134,7 @@ impl BuildLog {
     }
 }
 
-/// The last words in what Cargo said, without its bar.
+/// The last line of what Cargo said, without its bar of progress.
 fn progress(said: &str) -> String {
     let last = said.rsplit(['\n', '\r']).map(str::trim).find(|words| !words.is_empty()).unwrap_or("begins");
     last.split_once("] ").map_or(last, |(_, rest)| rest).to_owned()
@@ -146,7 +146,7 @@ fn diagnostics(said: &str) -> String {
     lines.filter(|line| !is_status(line)).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
-/// Tells whether Cargo wrote a verb in columns of its own, as in `   Compiling regex v1.0.0`.
+/// Tells whether a line tells of Cargo's work, with a verb in columns of its own, as in `   Compiling regex v1.0.0`.
 fn is_status(line: &str) -> bool {
     let Some((verb, rest)) = line.split_at_checked(VERB_COLUMNS) else { return false };
     let verb = verb.trim_start();
@@ -174,7 +174,7 @@ struct Profile {
     test: bool,
 }
 
-/// Lines without a program (libraries, build scripts' outputs, the last word) are passed over.
+/// Parses Cargo's messages of a build into its programs; lines without one (libraries, build scripts, the build's end) are passed over.
 fn parse(messages: &str) -> Vec<Program> {
     let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
     artifacts

@@ -20,7 +20,7 @@ pub const SIZE: (u32, u32) = (1024, 768);
 const POLICY_FOLDERS: [&str; 3] =
     ["chromium/policies/managed", "chromium-browser/policies/managed", "opt/chrome/policies/managed"];
 
-/// Puts a folder before `/etc`, for this process and its children alone, and runs a program.
+/// Script of a shell that lays a folder over `/etc`, for this process and its children alone, and runs a program.
 const WITH_OWN_ETC: &str = r#""$1" -t overlay -o "ro,lowerdir=$2:/etc" overlay /etc || exit; shift 2; exec "$@""#;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -36,9 +36,9 @@ pub struct Browser {
 /// Picture to take.
 #[derive(Debug)]
 pub struct Shot<'a> {
-    /// The network it is taken in.
+    /// Path of the network namespace that the picture is taken in.
     pub network: &'a Path,
-    /// Names that resolve there, each to its address; no other does.
+    /// Names that the browser resolves, each with its address; no other name resolves.
     pub hosts: &'a [(String, Ipv4Addr)],
     /// The page.
     pub url: &'a str,
@@ -49,7 +49,7 @@ pub struct Shot<'a> {
 }
 
 impl Browser {
-    /// The best one that is installed.
+    /// Finds the best browser that is installed.
     ///
     /// # Errors
     /// With what is missing, and how to get it.
@@ -95,7 +95,7 @@ impl Browser {
     }
 }
 
-/// `/dev/shm` may be small or missing; nothing is to be asked of the browser's makers; nobody is there to be greeted.
+/// Flags for each picture: no use of `/dev/shm`, which may be small or missing, no requests to the browser's makers, and no welcome page.
 const FLAGS: &[&str] = &[
     "--headless=new",
     "--disable-gpu",
@@ -130,8 +130,8 @@ impl Shot<'_> {
         self.dir.join("etc")
     }
 
-    /// Files to write before: browsers know a list of top-level domains that must be reached by HTTPS, and some are
-    /// names that a container may well have (`app`, `dev`, `page`, `new`). Only a policy of the machine takes them out.
+    /// Files to write before the browser starts, with their texts. Browsers know a list of top-level domains that must be reached by
+    /// HTTPS, and some are names that a container may well have (`app`, `dev`, `page`, `new`). Only a policy of the machine takes them out.
     #[must_use]
     pub fn policy_files(&self) -> Vec<(PathBuf, String)> {
         let names: Vec<&str> = self.hosts.iter().map(|(name, _)| name.as_str()).collect();
@@ -140,7 +140,7 @@ impl Shot<'_> {
         POLICY_FOLDERS.map(file).into()
     }
 
-    /// The folders to make before, root's and open to be read, each after the one it lies in.
+    /// The folders to make before the browser starts, owned by root and readable for all, each after the one it lies in.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.dir.to_owned()];
@@ -153,7 +153,7 @@ impl Shot<'_> {
         folders
     }
 
-    /// The whole environment.
+    /// The whole environment of the browser.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         let home = show(&self.home());
@@ -163,7 +163,8 @@ impl Shot<'_> {
     }
 }
 
-/// Any other name fails at once, instead of being asked for where nobody answers. Addresses go past the rules.
+/// Returns the browser's rules for names. Any other name fails at once, instead of being asked for at a name server that does not
+/// answer; addresses are not subject to the rules.
 fn resolver_rules(hosts: &[(String, Ipv4Addr)]) -> anyhow::Result<Text<ResolverRules>> {
     let map = |(name, address): &(String, Ipv4Addr)| {
         let name = HostName::new(name)?;
@@ -198,16 +199,17 @@ pub fn help(log: &str) -> Option<&'static str> {
     )
 }
 
-/// Checks that this is a whole PNG of [`SIZE`].
+/// Checks that these bytes are a whole PNG of [`SIZE`].
 ///
 /// # Errors
-/// With what is wrong with it.
+/// With what is wrong with the picture.
 pub fn check_picture(bytes: &[u8]) -> anyhow::Result<()> {
-    let header = bytes.strip_prefix(SIGNATURE).and_then(|rest| rest.strip_prefix(HEADER)).context("it is no PNG")?;
+    let header =
+        bytes.strip_prefix(SIGNATURE).and_then(|rest| rest.strip_prefix(HEADER)).context("the picture is no PNG")?;
     let number = |at: usize| header.get(at..at + 4).and_then(|four| four.try_into().ok()).map(u32::from_be_bytes);
-    let size = number(0).zip(number(4)).context("it ends in its header")?;
-    ensure!(bytes.ends_with(END), "it has no end: {} bytes were written", bytes.len());
-    ensure!(size == SIZE, "it has {} x {} pixels instead of {} x {}", size.0, size.1, SIZE.0, SIZE.1);
+    let size = number(0).zip(number(4)).context("the picture ends in its header")?;
+    ensure!(bytes.ends_with(END), "the picture has no end: only {} bytes were written", bytes.len());
+    ensure!(size == SIZE, "the picture has {} x {} pixels instead of {} x {}", size.0, size.1, SIZE.0, SIZE.1);
     Ok(())
 }
 

@@ -57,16 +57,16 @@ pub fn folder(root: &Path, path: &str) -> anyhow::Result<Option<OwnedFd>> {
     }
 }
 
-/// A name in a tree, as it stands there.
+/// Entry of a tree: a file, a folder or a link itself.
 #[derive(Debug)]
 pub struct Named {
-    /// Metadata of the thing itself, not of what it leads to.
+    /// Metadata of the entry itself, not of a link's target.
     pub metadata: Metadata,
-    /// Target of a symbolic link.
+    /// Target, where the entry is a symbolic link.
     pub leads_to: Option<PathBuf>,
 }
 
-/// Looks at a path below `root` that passes no symbolic link; `None` where there is nothing, or a link on the way.
+/// Returns the entry at a path below `root`, past no symbolic link; `None` where there is nothing, or a link on the way.
 #[must_use]
 pub fn look(root: &Path, path: &Path) -> Option<Named> {
     let top = File::open(root).ok()?;
@@ -107,7 +107,7 @@ pub fn open_to_change(root: &Path, path: &str) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Writes a file below `root` in a folder that exists there, or whose parent does; an older file goes first.
+/// Writes a file below `root` in a folder that exists there, or whose parent does; an older file is removed first.
 ///
 /// # Errors
 /// When the folder's parent does not exist, or the disk is full.
@@ -127,7 +127,7 @@ pub fn write(root: &Path, path: &str, content: &[u8], mode: u32, owner: (u32, u3
     file.set_permissions(std::fs::Permissions::from_mode(mode)).with_context(context)
 }
 
-/// Opens a folder; if only its last part is missing, it is made for the owner alone.
+/// Opens a folder; if only the last part of its path is missing, the folder is made for the owner alone.
 fn open_folder(top: &File, folder: &str, owner: (u32, u32)) -> nix::Result<OwnedFd> {
     let open = |path: &str| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

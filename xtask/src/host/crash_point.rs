@@ -9,12 +9,12 @@
 #[cfg(debug_assertions)]
 pub use armed::{arm, reach};
 
-/// Notes that a point was reached: nothing in programs without debug assertions.
+/// Notes that a point was reached; does nothing in programs without debug assertions.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn reach(_phase: &str, _subject: &str) {}
 
-/// Tells who this process and its victims are: nothing in programs without debug assertions.
+/// Sets the engine, the slot and the control group to find victims by; does nothing in programs without debug assertions.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn arm(_engine_pid: i32, _slot: &str, _cgroup: &str) {}
@@ -51,7 +51,7 @@ mod armed {
         how: String,
     }
 
-    /// Tells who this process and its victims are. Before it, points have no meaning.
+    /// Sets the engine, the slot and the control group to find victims by. Before this call, points have no effect.
     pub fn arm(engine_pid: i32, slot: &str, cgroup: &str) {
         PLAN.get_or_init(|| {
             let variable = |name: &str| std::env::var(name).ok();

@@ -11,21 +11,21 @@ const HEADER_BYTES: usize = 12;
 /// The longest question that is read.
 const QUESTION_BYTES_MAX: usize = 4096;
 
-/// Bits of the flags: it is an answer; the server has the last word; recursion was wanted, and is to be had.
+/// Bits of a message's flags: it is an answer; the server is the authority for the name; recursion was wanted; recursion is available.
 const IS_ANSWER: u16 = 1 << 15;
 const IS_AUTHORITATIVE: u16 = 1 << 10;
 const RECURSION_WANTED: u16 = 1 << 8;
 const RECURSION_THERE: u16 = 1 << 7;
 const CODE_BITS: u16 = 0xf;
 
-/// Kinds of records, and the class of all of them.
+/// Kind of a record with an address, and the class of all records.
 const ADDRESS: u16 = 1;
 const INTERNET: u16 = 1;
 
-/// The name server has failed.
+/// Code of an answer that says that the name server has failed.
 pub const SERVFAIL: u8 = 2;
 
-/// Time to live of an answer, in seconds: not at all, so that it ends with its server.
+/// Time to live of an answer, in seconds: it is not cached, so that it ends with its server.
 const TIME_TO_LIVE_SECONDS: u32 = 0;
 
 /// Time after which a question is asked again: it or its answer may have been lost.
@@ -48,7 +48,7 @@ pub enum Reply {
 pub enum Heard {
     /// An answer, with an address or without.
     Answer { address: Option<Ipv4Addr>, code: u8 },
-    /// Refused: nobody listens there.
+    /// Refused: no process listens at the server's address.
     Refused,
     /// No answer in time.
     Nothing,
@@ -75,7 +75,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers what comes to a socket, whose network namespace is where the server is.
+    /// Starts to answer the questions that come to a socket, in the network namespace of that socket.
     ///
     /// # Errors
     /// When there is no thread to be had.
@@ -96,7 +96,7 @@ impl Server {
         Ok(Self { address, ends, thread: Some(thread) })
     }
 
-    /// Returns the address at which it listens.
+    /// Returns the address at which the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -158,7 +158,7 @@ fn question(number: u16, name: &str) -> Vec<u8> {
     bytes
 }
 
-/// Returns the answer to a question; none to anything else.
+/// Returns the answer to a question; `None` where the bytes are no question.
 fn answer(bytes: &[u8], reply: Reply) -> Option<Vec<u8>> {
     let flags = word_at(bytes, 2).filter(|flags| flags & IS_ANSWER == 0)?;
     word_at(bytes, 4).filter(|questions| *questions == 1)?;
@@ -186,7 +186,7 @@ fn answer(bytes: &[u8], reply: Reply) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// Parses an answer of this number, where its first record repeats the question's name by its place.
+/// Parses an answer of this number, whose first record has to refer to the question's name by two bytes.
 fn heard(bytes: &[u8], number: u16) -> Option<Heard> {
     let flags = word_at(bytes, 2).filter(|flags| flags & IS_ANSWER != 0)?;
     word_at(bytes, 0).filter(|found| *found == number)?;

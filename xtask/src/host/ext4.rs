@@ -16,7 +16,7 @@ use super::shell::Command;
 /// Device by which the kernel hands out loop devices.
 const LOOP_CONTROL: &str = "/dev/loop-control";
 
-/// The device goes back when nobody uses it any more, whatever has become of who made it.
+/// Flag of a loop device that is freed once nothing uses it any more, whatever has become of the process that set it up.
 const LOOP_AUTOCLEAR: u32 = 4;
 
 /// Maximum requests for a free loop device that another process then takes.
@@ -74,7 +74,7 @@ impl LoopDevice {
         Ok(Self { number, name })
     }
 
-    /// Has its file system meet an error.
+    /// Has the file system on this device meet an error.
     ///
     /// # Errors
     /// When the kernel cannot do that.
@@ -84,7 +84,7 @@ impl LoopDevice {
         file.write_all(b"fault on purpose\n").with_context(|| format!("writing {path}"))
     }
 
-    /// Writes out what of it the kernel still holds in memory. Errors of a damaged one are no news.
+    /// Writes out what the kernel still holds of this device in memory. Errors are ignored: a damaged device is expected to have some.
     pub fn flush(&self) {
         if let Ok(device) = File::open(Path::new("/dev").join(&self.name)) {
             let _ = device.sync_all();
@@ -92,7 +92,7 @@ impl LoopDevice {
     }
 }
 
-/// Takes the device away from a file system, as if its cable was pulled: from now on all it does fails.
+/// Takes the device away from a file system, as if its cable was pulled: from now on each access to the file system fails.
 ///
 /// # Errors
 /// When the kernel cannot do that.
@@ -107,7 +107,7 @@ pub fn shut_down(top: &Path) -> anyhow::Result<()> {
 /// Checks the file system of an image that is not in use, and mends what is wrong.
 ///
 /// # Errors
-/// With what e2fsck said when it is not good afterwards.
+/// With what e2fsck said, when the file system is not good afterwards.
 pub fn check(image: &Path) -> anyhow::Result<()> {
     let output = Command::new("e2fsck").arg("-y").arg(image).output()?;
     if output.status & !FSCK_MENDED != 0 {

@@ -1,4 +1,4 @@
-//! Filling a file system with a file that holds nothing.
+//! Filling a file system with a file whose content does not matter.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use nix::sys::statvfs::fstatvfs;
 /// The smallest piece that is tried before the file system counts as full, in bytes.
 const PIECE_BYTES_MIN: u64 = 4096;
 
-/// Makes a file that takes all the room of its file system but this.
+/// Makes a file that takes all the room of its file system but `free_bytes`.
 ///
 /// # Errors
 /// When it exists already, or cannot be written.
@@ -35,7 +35,7 @@ pub fn fill(path: &Path, free_bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes as much of `room` as there is, in ever smaller pieces; the answer is whether it took anything.
+/// Grows the file by as much of `room` as the file system grants, in ever smaller pieces; returns true if the file grew.
 fn grow(file: &File, size: &mut u64, room: u64) -> nix::Result<bool> {
     let mut piece = room;
     while piece >= PIECE_BYTES_MIN {

@@ -9,8 +9,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 /// Bytes of a packet on a wire that are Ethernet, IP and UDP.
 pub const HEADER_BYTES: u64 = 14 + 20 + 8;
 
-/// Packets that carry so much are handed to the kernel in one piece, which it cuts: a call for each would be slower than
-/// many a link.
+/// Payload from which on many packets are handed to the kernel in one piece, which it cuts: a call for each would be slower
+/// than many a link.
 const PIECES_FROM_BYTES: u64 = 1000;
 const PACKETS_IN_PIECE: u64 = 40;
 
@@ -21,12 +21,12 @@ pub struct Flood {
     pub packets: u64,
     /// Payload of each.
     pub payload_bytes: u64,
-    /// Mark by which rules tell them; root alone may mark packets.
+    /// Mark by which rules of the host recognize these packets; root alone may mark packets.
     pub mark: Option<u32>,
 }
 
 impl Flood {
-    /// The fewest bytes that a device counts for all of them. In one piece they have one header.
+    /// The fewest bytes that a device counts for all these packets. Those that the kernel gets in one piece have one header.
     #[must_use]
     pub fn counted_bytes(&self) -> u64 {
         self.packets * self.payload_bytes + self.packets.div_ceil(self.packets_in_piece()) * HEADER_BYTES
@@ -36,10 +36,10 @@ impl Flood {
         if self.payload_bytes < PIECES_FROM_BYTES { 1 } else { PACKETS_IN_PIECE }
     }
 
-    /// Sends them from the calling thread's network namespace, as fast as the link takes them.
+    /// Sends the packets from the calling thread's network namespace, as fast as the link takes them.
     ///
     /// # Errors
-    /// When the kernel cannot, or the link takes none for this long.
+    /// When the kernel cannot, or the link takes no packet for as long as `patience`.
     pub fn send(self, target: SocketAddr, patience: Duration) -> io::Result<()> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.set_write_timeout(Some(patience))?;

@@ -18,13 +18,13 @@ use crate::host::patience::Deadline;
 /// Deadline for the other end to accept a connection.
 const CONNECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Interval of looking whether to go on.
+/// Interval at which [`Forward::serve`] looks whether to go on.
 const POLL: Duration = Duration::from_millis(200);
 
 /// Maximum connections at once; a further one is closed.
 const CONNECTIONS_MAX: usize = 1000;
 
-/// The port; nobody else's machine reaches it.
+/// A port of this host's loopback at which connections are accepted; no other machine reaches it.
 #[derive(Debug)]
 pub struct Forward {
     listener: TcpListener,
@@ -40,7 +40,7 @@ pub struct Target {
 }
 
 impl Forward {
-    /// Listens, at this port, or at one that is free.
+    /// Listens at the given port, or at one that is free.
     ///
     /// # Errors
     /// [`Error::Host`] when another program listens at the port.
@@ -59,7 +59,7 @@ impl Forward {
         }
     }
 
-    /// Returns its own address.
+    /// Returns the address of this port.
     ///
     /// # Errors
     /// The kernel's.
@@ -67,7 +67,8 @@ impl Forward {
         self.listener.local_addr().context("asking for the address of a socket")
     }
 
-    /// Hands connections on, side by side, as long as it shall. One that the other end refuses is told of, and closed.
+    /// Forwards connections, side by side, as long as `goes_on` says so. One that fails, as when the target refuses it, is closed, and
+    /// `tell` is given the reason.
     ///
     /// # Errors
     /// When no connection can be accepted any more.
@@ -107,7 +108,7 @@ impl Forward {
     }
 }
 
-/// Tells whether the next connection may be accepted all the same.
+/// Tells whether an error of accepting a connection is a passing one, after which the next may be accepted all the same.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
 }
@@ -126,8 +127,7 @@ fn hand_on(near: &TcpStream, target: &Target) -> io::Result<()> {
     })
 }
 
-/// Copies one direction to its end: the end is handed on too. After a failure nothing more can come in the other one
-/// either.
+/// Copies one direction of a connection to its end, and hands the end on too. After a failure the other direction is shut as well.
 fn pass(mut from: &TcpStream, mut to: &TcpStream) {
     let passed = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write); // it may be shut already

@@ -61,8 +61,8 @@ pub fn export(root: &Path, revision: &str, folder: &Path, into: &Path, invoker: 
     Ok(Exported { commit, path })
 }
 
-/// The files of a folder that git keeps, by their paths below it, and those that it does not know yet in some of its folders,
-/// but for what it is told to ignore. Nothing where the folder lies in no repository, or there is no git.
+/// Returns the files of a folder that git tracks, by their paths below it, and the untracked ones in the folders `new_in`, but for
+/// those that git ignores. `None` where the folder lies in no repository, or there is no git.
 ///
 /// # Errors
 /// With git's own words when it cannot say.

@@ -11,7 +11,7 @@ use super::shell::Command;
 /// Text where nothing can be found out.
 pub const UNKNOWN: &str = "unknown";
 
-/// The model of its processors, as it names itself.
+/// The model of this machine's processors, as it names itself.
 #[must_use]
 pub fn cpu_model() -> String {
     let system = System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));

@@ -14,7 +14,7 @@ struct State {
     held_since: Option<Instant>,
     /// Time for which it was held before that.
     held: Duration,
-    /// Deadlines that go by it have passed, whatever time it is.
+    /// True while all deadlines that go by the clock have passed, whatever time it is.
     is_over: bool,
 }
 
@@ -27,12 +27,12 @@ pub struct Stopwatch {
 }
 
 impl HeldClock {
-    /// Holds it; nothing happens to one that is held.
+    /// Holds the clock; nothing happens to one that is held.
     pub fn hold(&self) {
         self.state().held_since.get_or_insert_with(Instant::now);
     }
 
-    /// Lets it go on.
+    /// Lets the clock go on.
     pub fn let_go(&self) {
         let mut state = self.state();
         if let Some(since) = state.held_since.take() {
@@ -40,55 +40,55 @@ impl HeldClock {
         }
     }
 
-    /// Tells whether it is held now.
+    /// Tells whether the clock is held now.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.state().held_since.is_some()
     }
 
-    /// Returns the time for which it was held, until now.
+    /// Returns the whole time for which the clock was held, until now.
     #[must_use]
     pub fn held(&self) -> Duration {
         let state = self.state();
         state.held + state.held_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Lets all deadlines pass that go by it, now and until [`HeldClock::begin_anew`].
+    /// Lets all deadlines pass that go by this clock, now and until [`HeldClock::begin_anew`].
     pub fn end(&self) {
         self.state().is_over = true;
     }
 
-    /// Lets deadlines that go by it count again.
+    /// Lets deadlines that go by this clock count again, after [`HeldClock::end`].
     pub fn begin_anew(&self) {
         self.state().is_over = false;
     }
 
-    /// Tells whether all deadlines that go by it have passed.
+    /// Tells whether all deadlines that go by this clock have passed, because of [`HeldClock::end`].
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.state().is_over
     }
 
-    /// Begins to take a time.
+    /// Starts a stopwatch that goes by this clock.
     #[must_use]
     pub fn watch(self: &Arc<Self>) -> Stopwatch {
         Stopwatch { clock: Arc::clone(self), begun: Instant::now(), held_then: self.held() }
     }
 
-    /// A panic in another thread does not make it wrong: each change is whole.
+    /// The clock's state, locked. A panic in another thread does not make it wrong: each change is whole.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Stopwatch {
-    /// Returns the time for which the clock has run since then.
+    /// Returns the time for which the clock has run since the stopwatch was started.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed().saturating_sub(self.was_held())
     }
 
-    /// Returns the time for which it was held since then.
+    /// Returns the time for which the clock was held since the stopwatch was started.
     #[must_use]
     pub fn was_held(&self) -> Duration {
         self.clock.held().saturating_sub(self.held_then)

@@ -20,7 +20,7 @@ const MOUNT_ATTR_NODEV: u64 = 0x4;
 /// Flag of mount_setattr(2).
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
-/// Owners of a tree, and those that it is shown with. Any other owner is shown as nobody.
+/// Range of owners of a tree on the disk, and the range that they are shown as. Any other owner is shown as the user nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IdMap {
     /// First id on the disk.
@@ -42,8 +42,8 @@ impl IdMap {
     }
 }
 
-/// Read-only view of a tree with other owners, mounted nowhere yet. Set-id bits and devices have no effect in it; an overlay on it has
-/// both as its own mount says.
+/// Read-only view of a tree with other owners, mounted nowhere yet. Set-id bits and devices have no effect in it; in an overlay on it they
+/// have, unless the overlay's own mount forbids it.
 #[derive(Debug)]
 pub struct IdMappedTree {
     mount: OwnedFd,
@@ -61,7 +61,7 @@ impl IdMappedTree {
         Ok(Self { mount })
     }
 
-    /// Mounts it at an existing folder.
+    /// Mounts the view at an existing folder.
     ///
     /// # Errors
     /// When the folder does not exist.

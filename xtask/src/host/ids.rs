@@ -23,10 +23,10 @@ pub const COUNT: u32 = 65_536;
 /// Ranges of a region: the store's, those of the slots 1 to 99, doctor's, those of the other labs of comparisons, and spare ones.
 const RANGES: u32 = 256;
 
-/// Range of doctor's own lab.
+/// Number of the range of doctor's own lab.
 const DOCTOR: u32 = 100;
 
-/// Ids between the range of a slot and that of its other lab, `2` and `2b`.
+/// Number of ranges between that of a slot and that of its other lab, such as `2` and `2b`.
 const OTHER_LAB: u32 = 100;
 
 /// First ids of the range that labs share where a container around the engine lacks the region.
@@ -95,8 +95,8 @@ pub enum Ids {
 }
 
 impl Ids {
-    /// Ids in a region, with layers below this folder; it need not be there. Tries once a boot whether the host can show layers to other
-    /// ids, which takes root.
+    /// Returns the ids of labs in a region, with layers below a folder, which need not exist. Tries once a boot whether the host can show
+    /// layers to other ids, which takes root.
     #[must_use]
     pub fn of_this_host(region: Region, layers: &Path) -> Self {
         let maps =
@@ -138,7 +138,7 @@ impl Ids {
         matches!(self, Self::Shared { .. })
     }
 
-    /// Tells whether layers whose ids begin here can be used.
+    /// Tells whether layers that are stored with ids from `first_id` on can be used.
     #[must_use]
     pub const fn can_show(&self, first_id: u32) -> bool {
         match self {
@@ -160,7 +160,7 @@ fn holds(map: &str, first: u32, count: u32) -> bool {
 
 /// Reason why this host cannot show layers to other ids.
 fn mapping_problem(region: Region, layers: &Path) -> Option<String> {
-    /// Results of this process: a run asks for each machine.
+    /// Known results, because a run asks for each machine: the device of a folder, and the reason.
     static KNOWN: Mutex<Vec<(u64, Option<String>)>> = Mutex::new(Vec::new());
     let place = layers.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let device = match fs::metadata(place) {

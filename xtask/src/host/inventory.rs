@@ -20,16 +20,16 @@ const COMMAND_CHARS_MAX: usize = 160;
 /// List of everything on the host that a lab or a build could leave behind, a line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// Slot that a thing belongs to, by its line.
+    /// Each thing in one line, with the slot that it belongs to.
     lines: BTreeMap<String, Option<String>>,
 }
 
-/// A thing that is there now and was not before.
+/// A thing on the host, such as a process or a mount, that exists now and did not before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// The thing, in one line.
+    /// Description of the thing, in one line.
     pub line: String,
-    /// Slot whose name it bears, or whose process it is below.
+    /// Slot whose name the thing bears, or whose process it descends from.
     pub slot: Option<String>,
 }
 
@@ -37,12 +37,12 @@ pub struct Leftover {
 #[derive(Debug, Clone, Copy)]
 enum Part<'a> {
     Everything,
-    /// Things that bear the name of this slot.
+    /// Everything that bears the name of this slot.
     Slot(&'a str),
 }
 
 impl Inventory {
-    /// Looks at processes (those of the engine and those in id ranges, cgroups or mount namespaces of containers),
+    /// Lists processes (those of the engine and those in id ranges, cgroups or mount namespaces of containers),
     /// network namespaces, links, nft tables, mounts, loop devices, cgroup folders, the lxcpath, and the engine's own
     /// folders with their locks, ledgers and unfinished layers. Ordinary processes of the host come and go, and are
     /// left out.
@@ -69,7 +69,7 @@ impl Inventory {
         Ok(Self { lines })
     }
 
-    /// Looks at what bears the name of one slot: its processes by cgroup or command line and their network namespaces,
+    /// Lists what bears the name of one slot: its processes by cgroup or command line and their network namespaces,
     /// mounts, loop devices, cgroup folders, containers' folders, its own folders. Links, tables of filters, named network
     /// namespaces and unfinished layers bear no slot's name: only [`Self::take`] sees those.
     #[must_use]
@@ -95,7 +95,7 @@ impl Inventory {
     }
 }
 
-/// Adds everything that is found without a program's help.
+/// Adds everything that is found by reading files and folders, without running a program.
 fn look(part: Part<'_>, state_dir: &Path, add: &mut impl FnMut(&str, &str, Option<String>)) {
     processes(part, add);
     for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
@@ -184,7 +184,7 @@ impl Part<'_> {
     }
 }
 
-/// Slot that a path or a control group's name is one of.
+/// Slot that a path or a control group's name belongs to.
 fn slot_in(text: &str) -> Option<String> {
     let run = format!("{RUN_PATH}/");
     let ends = [GROUP_PREFIX, &run].into_iter().filter_map(|prefix| Some(text.split_once(prefix)?.1));
@@ -193,7 +193,7 @@ fn slot_in(text: &str) -> Option<String> {
     names.flatten().find(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Slot that a process is one of, by its control group or its words, or by those of the processes that it is below.
+/// Slot that a process belongs to, by its control group or its command line, or by those of its ancestors.
 fn slot_of_process(pid: i32) -> Option<String> {
     let group = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let of = |pid: i32| {

@@ -22,7 +22,7 @@ pub const READ_BYTES_MAX: u64 = 1 << 30;
 /// Variables by which sudo says who called it.
 pub const SUDO_VARIABLES: [&str; 4] = ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"];
 
-/// Mark of a process that sudo started as root, and that is root no more.
+/// True in a process that sudo started as root, and that has given root up.
 static ROOT_IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
 /// A user of the host.
@@ -64,7 +64,7 @@ impl Invoker {
         &FOUND
     }
 
-    /// Root, whose doings are done as they are.
+    /// Root, for whom [`Self::act`] changes no rights.
     #[must_use]
     pub fn root() -> Self {
         Self { uid: 0, gid: 0, groups: vec![0], name: "root".into(), home: None }
@@ -89,7 +89,7 @@ impl Invoker {
         Self { uid: ID, gid: ID, groups: vec![ID], name: "nobody".into(), home: None }
     }
 
-    /// Tells whether it is root itself.
+    /// Tells whether this user is root.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.uid == 0
@@ -107,11 +107,11 @@ impl Invoker {
             .with_context(|| format!("giving {} to {}", path.display(), self.name))
     }
 
-    /// Does something with the user's rights and none of root's: what it makes is the user's, and where the user
-    /// plants a link, it leads no further than the user could go. Root's own doings are done as they are.
+    /// Runs an action with the user's rights and none of root's: what the action makes is the user's, and a link that the user
+    /// has planted leads no further than the user could go. For root the action is run as it is.
     ///
     /// # Errors
-    /// Those of the action, or when the rights cannot be taken: then it was not done.
+    /// Those of the action, or when the rights cannot be taken: then the action was not run.
     pub fn act<T: Send>(&self, action: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
         if !self.is_other() {
             return action();
@@ -130,7 +130,7 @@ impl Invoker {
     /// are the user's, and find the user's home. To be called while the process has one thread.
     ///
     /// # Errors
-    /// When the kernel does not let it: then the process must not go on.
+    /// When the kernel refuses: then the process must not go on.
     pub fn give_up_root(&self) -> anyhow::Result<()> {
         if !self.is_other() {
             return Ok(());
@@ -281,7 +281,7 @@ pub fn user_name(uid: u32) -> String {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// Tells whether this process may do what the engine needs.
+/// Tells whether this process is root, as the engine has to be for labs.
 #[must_use]
 pub fn is_root() -> bool {
     geteuid().is_root()

@@ -24,20 +24,20 @@ pub const UNDELAYED: u32 = 0xe2e;
 /// passes the rest of its table by: queues that are to see the same packets lie in different ones.
 const TABLES: [&str; 2] = ["mangle", "filter"];
 
-/// Place of a queue.
+/// Position of a queue among the two that packets meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Packets meet it first.
+    /// First queue that packets meet.
     First,
     /// Second queue that packets meet.
     Second,
 }
 
-/// Stages in order.
+/// Both stages, in the order in which packets meet them.
 pub const STAGES: [Stage; 2] = [Stage::First, Stage::Second];
 
 impl Stage {
-    /// The number of the queue that lies here, of a machine with this number.
+    /// The number of a machine's queue at this stage, by the number of the machine.
     #[must_use]
     pub fn queue(self, machine: u8) -> u16 {
         match self {
@@ -59,7 +59,7 @@ impl Stage {
 pub struct QueueRules<'a> {
     /// The queue's number: one for each set of rules in a namespace.
     pub queue: u16,
-    /// Place of the queue.
+    /// Position of the queue.
     pub stage: Stage,
     /// The bridge.
     pub bridge: &'static str,
@@ -183,7 +183,7 @@ fn queue_program() -> Result<&'static str, String> {
     })
 }
 
-/// The first program that is installed and has no problem, or the problem of the first.
+/// Returns the first program that is installed and has no problem, or else the problem of the first installed one.
 fn first_program(problem: impl Fn(&str) -> Option<String>) -> Result<&'static str, String> {
     let mut problems = Vec::new();
     for program in PROGRAMS.into_iter().filter(|program| which(&restorer(program)).is_some()) {
@@ -195,7 +195,7 @@ fn first_program(problem: impl Fn(&str) -> Option<String>) -> Result<&'static st
     Err(problems.into_iter().next().unwrap_or_else(|| "iptables is not installed".to_owned()))
 }
 
-/// Tells whether the kernel takes a rule, or a chain where there is none.
+/// Tells whether the kernel takes a rule in a chain of a table, or the chain alone where the rule is empty.
 fn takes(program: &str, network: &NetworkNamespace, table: &'static str, rule: &'static str) -> bool {
     let script = compose!(Iptables, "*{table}\n:e2e_trial - [0:0]\n{rule}\nCOMMIT\n", table = table, rule = rule);
     restore(program, network, script).is_ok()
@@ -230,8 +230,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The program that can keep such rules, each without its chain, on this host. Tried once a boot, in a namespace of its
-    /// own.
+    /// Returns the program by which this host can keep these rules in such a chain; each rule is without its chain. Tried once a
+    /// boot, in a namespace of its own.
     ///
     /// # Errors
     /// One line that says what is missing.
@@ -255,7 +255,7 @@ impl Chain {
         })
     }
 
-    /// Makes it of these rules by the program that can, in one step.
+    /// Makes the chain of these rules in one step, by the program that [`Self::program`] has returned.
     ///
     /// # Errors
     /// With what iptables said; nothing is made then.
@@ -278,7 +278,7 @@ impl Chain {
         Ok((ChainName::new(&self.table)?, ChainName::new(&self.hook)?, ChainName::new(&self.name)?))
     }
 
-    /// Tells whether it exists, made by whichever program.
+    /// Tells whether the chain exists, whichever program has made it.
     ///
     /// # Errors
     /// When iptables cannot be asked.
@@ -286,16 +286,16 @@ impl Chain {
         Ok(self.maker(network)?.is_some())
     }
 
-    /// Packets that its rules have met, together.
+    /// Returns the number of packets that the rules of the chain have met, all together.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the chain does not exist.
     pub fn packets(&self, program: &str, network: &NetworkNamespace) -> anyhow::Result<u64> {
         let words = ["-t", &self.table, "-n", "-v", "-x", "-L", &self.name];
         Ok(met(&network.command(program).args(words).run()?.text()))
     }
 
-    /// Removes it with all it holds; one that is not there is fine.
+    /// Removes the chain with all it holds; that there is none is fine.
     ///
     /// # Errors
     /// With what iptables said.
@@ -313,7 +313,7 @@ impl Chain {
         Ok(())
     }
 
-    /// The program whose tables it is in. One that cannot show them has none.
+    /// Returns the program in whose tables the chain is. A program that cannot show its tables has none.
     fn maker(&self, network: &NetworkNamespace) -> anyhow::Result<Option<&'static str>> {
         let (mut asked, mut refused) = (0, None);
         for program in PROGRAMS.into_iter().filter(|program| which(&restorer(program)).is_some()) {
@@ -330,7 +330,8 @@ impl Chain {
     }
 }
 
-/// Sum of the first column of a chain's listing with counters; the head has two lines.
+/// Returns the number of packets that a chain's rules have met, all together: the sum of the first column of a listing with
+/// counters, whose head has two lines.
 fn met(listing: &str) -> u64 {
     listing.lines().skip(2).filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
 }

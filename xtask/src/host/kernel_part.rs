@@ -99,7 +99,7 @@ fn lacks(part: &str) -> String {
     format!("the kernel lacks {part}")
 }
 
-/// Results of another boot or format are none.
+/// Reads the known results; those of another boot or format count as none.
 fn read(cache: &Path, boot_id: &str) -> Known {
     let known: Option<Known> = std::fs::read_to_string(cache).ok().and_then(|text| serde_json::from_str(&text).ok());
     let fresh = || Known { format_version: FORMAT_VERSION, boot_id: boot_id.to_owned(), parts: BTreeMap::new() };
@@ -115,7 +115,7 @@ fn write(cache: &Path, known: &Known) {
     }
 }
 
-/// Changes with the modules that are loaded, with the tools and with the engine itself.
+/// Hash that changes with the modules that are loaded, with the tools and with the engine itself.
 fn fingerprint() -> u64 {
     let mut hasher = DefaultHasher::new();
     let modules = std::fs::read_to_string("/proc/modules").unwrap_or_default();

@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// The longest record that the kernel writes, in bytes.
 const RECORD_BYTES_MAX: usize = 8192;
 
-/// Messages of the kernel that are kept of an attempt, from its begin.
+/// Maximum number of the kernel's messages that are kept of an attempt, from its begin.
 pub const WATCHED_MAX: usize = 10_000;
 
 /// Message of the kernel.
@@ -57,7 +57,7 @@ impl KernelLog {
         Ok(Self { file: file.context("reading the kernel's messages in /dev/kmsg")? })
     }
 
-    /// Returns the messages since the last look.
+    /// Returns the messages since the last call.
     ///
     /// # Errors
     /// When they can no longer be read.
@@ -82,11 +82,11 @@ impl KernelLog {
 /// A message with the moment at which it came.
 pub type Noted = (SystemTime, KernelMessage);
 
-/// Notes when each message comes. The kernel's own times are no wall clock's: they drift by seconds a day. Dropped, it ends.
+/// Watch that notes when each message comes, until it is dropped. The kernel's own times are no wall clock's: they drift by seconds a day.
 #[derive(Debug)]
 pub struct KernelWatch {
     seen: Arc<Mutex<Seen>>,
-    /// Closed by the end.
+    /// Closed to end the thread.
     stop: UnixStream,
     thread: std::thread::JoinHandle<()>,
 }
@@ -98,7 +98,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Takes what has come; false at the end of all looking.
+    /// Takes the messages that have come; returns false once no further ones can be read or kept.
     fn look(&mut self) -> bool {
         let Ok(messages) = self.log.read() else { return false };
         let now = SystemTime::now();
@@ -110,7 +110,7 @@ impl Seen {
 }
 
 impl KernelWatch {
-    /// Watches from now on.
+    /// Starts to watch the messages that come from now on.
     ///
     /// # Errors
     /// Where the kernel does not let its messages be read.
@@ -125,7 +125,7 @@ impl KernelWatch {
         Ok(Self { seen, stop, thread })
     }
 
-    /// The messages that came, the first ones where they were too many.
+    /// Ends the watch and returns the messages that came: the first [`WATCHED_MAX`] where they were more.
     #[must_use]
     pub fn end(self) -> Vec<Noted> {
         drop(self.stop);

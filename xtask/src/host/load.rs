@@ -11,7 +11,7 @@ use super::cgroup::{text_of, value};
 /// Load at a moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
-    /// Use of all processors since the look before, 100 where all of them were busy.
+    /// Use of all processors since the measurement before, 100 where all of them were busy.
     pub cpu_percent: f64,
     /// Memory that programs could still take without others losing theirs.
     pub memory_available_bytes: u64,
@@ -19,23 +19,23 @@ pub struct Load {
     pub load_1min: f64,
 }
 
-/// Looks at the machine again and again.
+/// Measures the [`Load`] of this machine repeatedly: the use of its processors is that since the measurement before.
 #[derive(Debug)]
 pub struct LoadGauge {
-    /// System; none where /proc cannot be read.
+    /// Source of the measurements; none where /proc cannot be read.
     system: Option<System>,
     last: Option<(Instant, Load)>,
 }
 
 impl LoadGauge {
-    /// A gauge whose first look has seen nothing yet: its processors count as idle.
+    /// Makes a gauge; in its first measurement the processors count as idle.
     #[must_use]
     pub fn new() -> Self {
         Self { system: System::new().ok(), last: None }
     }
 
-    /// Returns the present load. Looks that come faster than the shares of processors can be told are answered with the
-    /// last one.
+    /// Measures the present load. Within the shortest time for which the use of processors can be told, the last measurement is
+    /// returned again.
     pub fn look(&mut self) -> Load {
         if let Some((at, load)) = self.last
             && at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL
@@ -67,7 +67,7 @@ pub fn own_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Bytes of memory.
+/// Memory of the machine, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// Memory of the machine.
@@ -77,7 +77,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Looks at it now; nothing at all where /proc cannot be read.
+    /// Measures the memory now; all of it is 0 where /proc cannot be read.
     #[must_use]
     pub fn now() -> Self {
         let memory = MemoryRefreshKind::nothing().with_ram();
@@ -104,13 +104,13 @@ pub struct OomKills {
 }
 
 impl OomKills {
-    /// Opens it; nothing where there is no such file.
+    /// Opens the file; `None` where there is none.
     #[must_use]
     pub fn open() -> Option<Self> {
         File::open("/proc/vmstat").ok().map(|file| Self { file })
     }
 
-    /// The number now; nothing in kernels that do not count it.
+    /// Returns the number until now; `None` in kernels that do not count it.
     #[must_use]
     pub fn now(&self) -> Option<u64> {
         value(&text_of(&self.file).ok()?, "oom_kill")

@@ -64,7 +64,7 @@ pub fn start_environment() -> Vec<(String, String)> {
     vec![("PATH".into(), START_PATH.join(":")), ("HOME".into(), "/".into())]
 }
 
-/// Bytes of a stream of a program in a container that are taken where the engine wants its answer.
+/// Maximum bytes of a stream of a program in a container whose output the engine itself reads as an answer.
 pub const OUTPUT_MAX: u64 = 64 << 20;
 
 /// A program in a container.
@@ -83,7 +83,7 @@ pub struct Attach<'a> {
 }
 
 impl Attach<'_> {
-    /// The command on the host. Its status is the program's own.
+    /// Returns the host's command that runs the program. Its status is the program's own.
     #[must_use]
     pub fn command(&self) -> Command {
         entrance(self.words(), self.filter.clone())
@@ -104,7 +104,7 @@ impl Attach<'_> {
     }
 }
 
-/// A command that runs a program in a container: with these words of [`Attach::words`]. What it writes is bounded.
+/// Returns the command that runs a program in a container, of these words of [`Attach::words`]. Its output is bounded.
 ///
 /// LXC's program copies itself into sealed memory at each start, so that nothing in a container can write to its file, and starts again
 /// from there. Started from such a copy it does neither, which takes a third off each start.
@@ -138,7 +138,7 @@ pub fn freeze(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets the processes of a container go on, and LXC know of it.
+/// Thaws the processes of a container by LXC's own program, so that LXC knows of it.
 ///
 /// # Errors
 /// With what LXC said.
@@ -193,7 +193,7 @@ impl std::fmt::Display for InitEnd {
     }
 }
 
-/// The end of the first process that the last start in one of LXC's logs, of level INFO, has made.
+/// Returns the end of the container's first process at the last start in one of LXC's logs, which has to be of level INFO.
 #[must_use]
 pub fn init_end(log: &str) -> InitEnd {
     let last = log.rfind("\" is initialized").map_or(log, |place| &log[place..]);

@@ -37,11 +37,11 @@ pub struct Mark {
 /// State of a folder's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// No folder, or an empty one that nobody misses.
+    /// No folder, or an empty one without a mark.
     Nothing,
     /// A folder of the engine's.
     Marked(Mark),
-    /// Folder of somebody else's.
+    /// A folder without the engine's mark, which is not the engine's.
     Foreign,
 }
 
@@ -52,7 +52,7 @@ impl Mark {
         Self { format_version: FORMAT_VERSION, engine: ENGINE.into(), slot: slot.into(), boot_id: boot_id() }
     }
 
-    /// Tells whether the folder was made since the host's start. An older one has no owner any more.
+    /// Tells whether the folder was made since the host's start. The lab of an older one is gone.
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
         self.boot_id == boot_id()
@@ -70,7 +70,7 @@ impl Mark {
     }
 }
 
-/// Looks at what stands at a path.
+/// Returns the state of a folder's path.
 #[must_use]
 pub fn standing(folder: &Path) -> Standing {
     let Ok(metadata) = fs::symlink_metadata(folder) else { return Standing::Nothing };
@@ -85,7 +85,7 @@ pub fn standing(folder: &Path) -> Standing {
     if is_empty { Standing::Nothing } else { Standing::Foreign }
 }
 
-/// Makes a folder with its mark. What stood there is gone before, or was empty.
+/// Makes a folder with its mark. Nothing but an empty folder may stand there before.
 ///
 /// # Errors
 /// The file system's.
@@ -106,8 +106,8 @@ pub fn make(folder: &Path, mark: &Mark, mode: u32, owner: (u32, u32)) -> anyhow:
     Ok(())
 }
 
-/// Removes a folder, if it is a marked one, and what an earlier making or removing of it left beside it. Says whether there was one.
-/// Whoever calls holds the slot, or knows that nobody does.
+/// Removes a folder, if it is a marked one, and what an earlier making or removing of it left beside it. Returns true if there was a
+/// marked folder. The caller holds the slot, or knows that no process does.
 ///
 /// # Errors
 /// The file system's.

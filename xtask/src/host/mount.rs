@@ -66,8 +66,8 @@ fn covers_proc(mountinfo: &str) -> bool {
     points.any(|point| point.starts_with("/proc/") && !HARMLESS.contains(&point))
 }
 
-/// Mounts a `/proc` of the caller's pid namespace that nothing covers. Where the host forbids it, nothing is mounted: whoever needs it
-/// says so.
+/// Mounts a `/proc` of the caller's pid namespace that nothing covers. Where the host forbids it, nothing is mounted and no error is
+/// returned: the program that needs `/proc` will report its lack.
 ///
 /// # Errors
 /// When the folder does not exist.
@@ -113,7 +113,7 @@ pub fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
     mount(None::<&str>, path, None::<&str>, flags, Some(options.as_str())).with_context(context)
 }
 
-/// Shows a file or folder at another place too.
+/// Shows a file or folder at another path too, by a bind mount.
 ///
 /// # Errors
 /// When one of the two does not exist, or without root.

@@ -70,7 +70,7 @@ impl MountNamespace {
         found.filter(|it| it.file.metadata().is_ok_and(|metadata| known.insert(metadata.ino()))).collect()
     }
 
-    /// Does something in a thread whose root and mounts are those of this namespace.
+    /// Runs work in a thread whose root and mounts are those of this namespace.
     ///
     /// # Errors
     /// When the thread cannot be started, or cannot enter; those of the work.
@@ -90,7 +90,7 @@ impl MountNamespace {
         setns(&self.file, CloneFlags::CLONE_NEWNS).context("entering a mount namespace")
     }
 
-    /// The number of the device of a path.
+    /// Returns the number of the device that a path of this namespace lies on.
     ///
     /// # Errors
     /// When the path does not exist there.
@@ -122,7 +122,7 @@ impl MountNamespace {
         self.inside(|| super::mount::set_inodes(path, inodes))
     }
 
-    /// Shows what is mounted at `source` here at `target` in the other namespace. What is there is covered, not taken away
+    /// Shows what is mounted at `source` in this namespace at `target` in the other one. A mount at `target` is covered, not removed
     /// before: a program that starts at that moment would find the empty folder below, or another one's files.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ fn remount(path: &Path, change: impl FnOnce(MsFlags) -> MsFlags) -> anyhow::Resu
         .with_context(|| format!("changing the mount at {}", path.display()))
 }
 
-/// Takes a mount of a folder of its own.
+/// Returns a new mount of a folder, which is attached nowhere yet.
 pub(super) fn cloned(source: &Path) -> io::Result<OwnedFd> {
     let source = CString::new(source.as_os_str().as_bytes())?;
     let flags = OPEN_TREE_CLONE | libc::c_long::from(libc::O_CLOEXEC);
@@ -168,7 +168,7 @@ pub(super) fn cloned(source: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Mounts what was taken.
+/// Attaches a mount that [`cloned`] has returned.
 pub(super) fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     let target = CString::new(target.as_os_str().as_bytes())?;
     let flags = MOVE_MOUNT_F_EMPTY_PATH;
@@ -179,7 +179,7 @@ pub(super) fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     if moved < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Does something in a thread that has entered the mount namespace of another process: paths begin at its root there.
+/// Runs work in a thread that has entered the mount namespace of another process: paths begin at the root of that namespace.
 ///
 /// # Errors
 /// Those of the work; when the process is gone, or has the caller's own mounts: they are left alone.

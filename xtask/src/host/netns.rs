@@ -23,7 +23,7 @@ pub struct NetworkNamespace {
 }
 
 impl NetworkNamespace {
-    /// Makes a fresh one with nothing but a loopback device that is down. The calling thread stays where it is.
+    /// Makes a new namespace with nothing but a loopback device that is down. The calling thread stays in its own.
     ///
     /// # Errors
     /// Without root.
@@ -35,7 +35,7 @@ impl NetworkNamespace {
         made
     }
 
-    /// The one that a path such as `/proc/PID/ns/net` leads to.
+    /// Opens the namespace that a path such as `/proc/PID/ns/net` leads to.
     ///
     /// # Errors
     /// When the path cannot be opened.
@@ -44,14 +44,14 @@ impl NetworkNamespace {
         Ok(Self { file })
     }
 
-    /// A path that leads other processes to it, as long as this process holds it.
+    /// Path by which other processes find this namespace, as long as this process holds it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         use std::os::fd::AsRawFd as _;
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
     }
 
-    /// Runs `ip -batch` with these lines in it.
+    /// Runs `ip -batch` with these lines in this namespace.
     ///
     /// # Errors
     /// When a line fails; the error has what `ip` said.
@@ -71,7 +71,7 @@ impl NetworkNamespace {
         Command::new("nsenter").arg(format!("--net={}", self.path().display())).arg(path)
     }
 
-    /// Does something in a thread that enters this namespace.
+    /// Runs work in a thread that enters this namespace.
     ///
     /// # Errors
     /// When the thread cannot be started, or cannot enter.
@@ -101,16 +101,16 @@ impl NetworkNamespace {
         self.inside(|| TcpStream::connect_timeout(&address, timeout))?
     }
 
-    /// Returns the place at which another process finds it, as long as this one holds it.
+    /// Returns the place at which another process finds this namespace, as long as this process holds it.
     ///
     /// # Errors
-    /// When the kernel says nothing of it.
+    /// When the metadata of the namespace cannot be read.
     pub fn place(&self) -> anyhow::Result<NetworkPlace> {
         let inode = self.file.metadata().context("looking at a network namespace")?.ino();
         Ok(NetworkPlace { path: self.path(), inode })
     }
 
-    /// The counters of its devices. What is answered holds the namespace.
+    /// Opens the counters of the namespace's devices; while they are open, the namespace lives.
     ///
     /// # Errors
     /// When they cannot be opened.
@@ -251,7 +251,7 @@ impl NetworkPlace {
         Ok(Self { path, inode: metadata.ino() })
     }
 
-    /// The namespace, unless it is gone, or the path leads to another one by now.
+    /// Opens the namespace; `None` where it is gone, or the path leads to another one by now.
     ///
     /// # Errors
     /// When it is the caller's own: what is done to a lab's network must never be done to the host's.

@@ -5,7 +5,7 @@ use super::netns::NetworkNamespace;
 use super::shell::{Command, which};
 use super::syntax::{ChainName, Nft, Text, compose};
 
-/// A word of a rule, and the part of the kernel that the rule needs then.
+/// Words of rules, each with the part of the kernel that a rule with this word needs.
 const PARTS: [(&str, &str); 9] = [
     ("iifname .", "nft concatenations"),
     ("reject", "nft reject"),
@@ -18,7 +18,7 @@ const PARTS: [(&str, &str); 9] = [
     ("{", "nft sets"),
 ];
 
-/// A table: everything of one purpose, so that it goes in one step.
+/// A table of nftables: all rules of one purpose, so that they are removed in one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
     /// Family, such as `bridge` or `ip`.
@@ -93,7 +93,7 @@ impl Table<'_> {
         None
     }
 
-    /// Removes it with all it holds; one that is not there is fine.
+    /// Removes the table with all it holds; that there is none is fine.
     ///
     /// # Errors
     /// With what `nft` said.
@@ -106,7 +106,7 @@ impl Table<'_> {
         )
     }
 
-    /// Tells whether it exists.
+    /// Tells whether the table exists.
     ///
     /// # Errors
     /// When `nft` cannot be asked.
@@ -115,10 +115,10 @@ impl Table<'_> {
         Ok(tables.lines().any(|line| line.trim() == format!("table {} {}", self.family, self.name)))
     }
 
-    /// Returns the number of packets that its counters have counted together.
+    /// Returns the number of packets that the table's counters have counted, all together.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the table does not exist.
     pub fn packets(&self, network: &NetworkNamespace) -> anyhow::Result<u64> {
         let list = network.command("nft").args(["list", "table", self.family, self.name]).run()?;
         Ok(counted(&list.text()))

@@ -21,7 +21,7 @@ impl OpenWatch {
     /// Begins to watch a folder below a container's root; links on the way lead where they lead inside that root.
     ///
     /// # Errors
-    /// When it is not there, or the kernel has no fanotify for this process.
+    /// When the folder does not exist, or the kernel has no fanotify for this process.
     pub fn on(root: &Path, folder: &str) -> anyhow::Result<Self> {
         let fanotify = begin().context("fanotify")?;
         let mask = MaskFlags::FAN_OPEN | MaskFlags::FAN_EVENT_ON_CHILD;
@@ -34,8 +34,8 @@ impl OpenWatch {
         Ok(Self { fanotify })
     }
 
-    /// Numbers, on this host, of the processes that have opened one since the last call; waits until there is one, or the
-    /// deadline has passed. What one process opens several times in between is one entry.
+    /// Returns the numbers, on this host, of the processes that have opened a file of the folder since the last call; waits until
+    /// there is one, or the deadline has passed. A process that has opened several files in between is listed once.
     ///
     /// # Errors
     /// When the kernel does not tell.

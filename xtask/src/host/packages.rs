@@ -30,7 +30,7 @@ pub enum Supply {
     Unknown,
 }
 
-/// Way in which a package manager provides an item.
+/// Way in which a tool or file gets onto a machine with a certain package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
     /// Package of this name.
@@ -87,7 +87,7 @@ impl Use {
     pub const OF_TEMPLATES: [Self; 7] =
         [Self::Debian, Self::Tar, Self::Python, Self::Download, Self::Ssh, Self::Ext4, Self::Busybox];
 
-    /// The reason why nobody misses its tools where it is not in use.
+    /// Text that says that this feature is not in use, where its tools are missing.
     #[must_use]
     pub const fn absence(self) -> &'static str {
         match self {
@@ -253,13 +253,13 @@ impl Item {
         ITEMS.iter().find(|item| item.name == name).unwrap_or_else(|| panic!("no item {name} in the table of packages"))
     }
 
-    /// Returns the path of the best of its programs on this machine.
+    /// Returns the path of the best of the item's programs on this machine.
     #[must_use]
     pub fn program(&self) -> Option<PathBuf> {
         self.programs.iter().find_map(|program| which(program))
     }
 
-    /// Returns the way in which this package manager provides it.
+    /// Returns the way in which this package manager provides the item.
     #[must_use]
     pub const fn offer(&self, manager: Manager) -> Offer {
         match manager {
@@ -371,7 +371,7 @@ impl WayToRoot {
         if nix::unistd::geteuid().is_root() { Self::Direct } else { Self::Sudo }
     }
 
-    /// The word to put before a command.
+    /// The word to put before a command, such as `sudo`; `None` where it needs none.
     #[must_use]
     pub const fn prefix(self) -> Option<&'static str> {
         match self {
@@ -388,7 +388,7 @@ impl WayToRoot {
     }
 }
 
-/// Order to a package manager.
+/// Packages to install by a package manager, and what it cannot install.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// Package names, each once, in the table's order.

@@ -100,7 +100,7 @@ pub fn patience() -> Patience {
     })
 }
 
-/// A deadline that somebody else has written for a quick machine, such as a probe's, on this one.
+/// Scales a deadline that somebody else has written for a quick machine, such as a probe's, to this machine.
 #[must_use]
 pub fn scaled(deadline: Duration) -> Duration {
     times(deadline, patience().factor)
@@ -117,7 +117,7 @@ fn inherited(value: Option<&str>) -> Option<f64> {
     value?.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0)
 }
 
-/// Whole milliseconds, so that it reads well; never zero.
+/// Returns a deadline times a factor, in whole milliseconds so that it reads well; never zero.
 fn times(deadline: Duration, factor: f64) -> Duration {
     let milliseconds = (deadline.as_secs_f64() * 1e3 * factor).round().max(1.0);
     Duration::try_from_secs_f64(milliseconds / 1e3).unwrap_or(Duration::MAX)
@@ -128,7 +128,7 @@ fn measured() -> Patience {
     Patience { factor: start.map_or(1.0, factor_of), process_start: start }
 }
 
-/// Time that the start of a program takes: the quickest of a few. One that is quick is enough.
+/// Time that the start of a program takes: the quickest of a few; after a quick one no further one is tried.
 fn start_of(mut one: impl FnMut() -> Option<ProgramTime>) -> Option<Duration> {
     let (begun, mut quickest, mut processor) = (Instant::now(), Duration::MAX, Duration::ZERO);
     for tried in 1..=TRIES_MOST {

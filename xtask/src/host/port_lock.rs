@@ -19,7 +19,7 @@ use super::syntax::{DeviceName, MacAddress, Nft, Text, Word, compose};
 /// Hardware address of a lab's bridge.
 pub const BRIDGE_MAC: MacAddress = MacAddress([2, 0xe2, 0xe0, 0, 0, 1]);
 
-/// Setting of a network namespace that packets are taken only where their source is reached.
+/// Setting of a network namespace by which a device takes only packets whose source is reached through this device.
 const SOURCES: &str = "/proc/sys/net/ipv4/conf/all/rp_filter";
 
 /// A port with the identity of its machine.
@@ -53,7 +53,7 @@ pub struct Making {
 }
 
 impl Making {
-    /// Begins to lock these ports of a namespace's bridge. They need not be there yet. `None` where this host cannot.
+    /// Begins to lock these ports of a namespace's bridge. They need not be there yet. `None` where this host cannot lock ports.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -76,7 +76,7 @@ impl Making {
     /// # Errors
     /// With what `nft` said.
     pub fn finish(self) -> anyhow::Result<()> {
-        let made = self.thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")));
+        let made = self.thread.join().unwrap_or_else(|_| Err(anyhow!("the thread that locks ports panicked")));
         made.context("locking the ports of the lab's bridge to their machines")
     }
 }

@@ -18,20 +18,20 @@ pub const HEADER_BYTES: usize = 20 + 8;
 /// Round and number of a packet, which is all that a small one carries.
 pub const PAYLOAD_BYTES_MIN: usize = 8;
 
-/// Number of packets sent without a look at what arrives: no link's queue is shorter.
+/// Number of packets that are sent before the arrived ones are read: no link's queue is shorter.
 const SENT_AT_ONCE: usize = 100;
 
-/// Time for which the sender then waits for missing ones.
+/// Time for which the sender waits for missing packets once as many are on their way as the receiver has room for.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Wanted room for what has arrived and was not read yet.
+/// Wanted size of a receiver's buffer for packets that were not read yet, in bytes.
 const SOCKET_BYTES: usize = 8 << 20;
 
 /// Room that a packet takes of a socket's buffer at most: its bytes, the kernel's bookkeeping, and a third of that which
 /// the kernel gives free late.
 const PACKET_ROOM_BYTES: usize = 3072;
 
-/// A way for numbered packets.
+/// A sender in one network namespace and a receiver in another, for numbered packets.
 #[derive(Debug)]
 pub struct Lane {
     sender: UdpSocket,
@@ -40,7 +40,7 @@ pub struct Lane {
     round: u32,
 }
 
-/// End of a lane, with the counters that tell what it had no room for.
+/// Receiving end of a lane, with the counters of packets that it had no room for.
 #[derive(Debug)]
 struct Receiver {
     socket: UdpSocket,
@@ -67,7 +67,7 @@ struct Overflow {
 }
 
 impl Overflow {
-    /// Packets of this socket at most that had no room since then.
+    /// Returns the most packets of this socket that can have had no room since the counters were read `before`.
     fn since(self, before: Self) -> usize {
         let socket = self.socket.saturating_sub(before.socket);
         let namespace = self.namespace.saturating_sub(before.namespace);
@@ -76,7 +76,7 @@ impl Overflow {
 }
 
 impl Receiver {
-    /// A socket of a namespace, with as large a buffer as can be had.
+    /// Opens a socket in a namespace, with as large a buffer as can be had.
     fn open(namespace: &NetworkNamespace) -> anyhow::Result<Self> {
         let opened =
             namespace.inside(|| Self::open_here(SOCKET_BYTES, Ipv4Addr::UNSPECIFIED)).and_then(|opened| opened);
@@ -96,7 +96,7 @@ impl Receiver {
         Ok(Overflow { socket: receive_buffer::dropped(&self.socket)?, namespace })
     }
 
-    /// Packets that fit into the buffer, even if each comes twice.
+    /// Number of packets that fit into the buffer, even if each comes twice.
     fn window(&self) -> usize {
         (self.buffer_bytes / (2 * PACKET_ROOM_BYTES)).max(1)
     }
@@ -111,8 +111,8 @@ struct Packet {
 }
 
 impl Lane {
-    /// Opens a lane from a network namespace to an address of another one. The bridge's own machine may mark what it
-    /// sends.
+    /// Opens a lane from a network namespace to an address of another one. The bridge's own machine may have its packets
+    /// marked.
     ///
     /// # Errors
     /// When there are no sockets to be had.
@@ -160,7 +160,7 @@ impl Lane {
         Ok(arrivals)
     }
 
-    /// Sends a packet now and then until `enough` says so of those that have arrived, or the deadline has passed.
+    /// Sends a packet every `pace` until `enough` is true of the arrivals, or the deadline has passed.
     ///
     /// # Errors
     /// When the kernel takes none, or the receiver had no room.
@@ -229,7 +229,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Receives one packet if there is one within this time; whether there was.
+    /// Receives one packet if one comes within `patience`; returns true if one did.
     fn receive(&self, arrivals: &mut Arrivals, patience: Duration) -> io::Result<bool> {
         let mut bytes = [0; PAYLOAD_BYTES_MIN];
         self.receiver.socket.set_nonblocking(patience.is_zero())?;
@@ -294,26 +294,26 @@ impl Arrivals {
         self.packets.len() - self.arrived
     }
 
-    /// Returns the number of duplicates.
+    /// Returns the number of packets that arrived more than once.
     #[must_use]
     pub fn copies(&self) -> usize {
         self.packets.iter().filter(|packet| packet.copies > 1).count()
     }
 
-    /// Returns the times of arrived packets, in the order in which they were sent.
+    /// Returns the times on the way of arrived packets, in the order in which they were sent.
     pub fn times(&self) -> impl Iterator<Item = Duration> + '_ {
         self.packets.iter().filter_map(|packet| packet.took)
     }
 
-    /// Returns the time from the first to the last packet of the longest run of lost ones. Those after the last that
-    /// arrived may be on their way and are none.
+    /// Returns the time from the first to the last packet of the longest run of lost ones. Packets after the last one that
+    /// arrived may still be on their way, and do not count as lost.
     #[must_use]
     pub fn longest_cut(&self) -> Duration {
         let arrived = self.packets.iter().rposition(|packet| packet.took.is_some()).unwrap_or_default();
         longest_run(&self.packets[..arrived])
     }
 
-    /// The same with those after the last that arrived.
+    /// Returns the time of [`Self::longest_cut`] where packets after the last one that arrived count as lost, too.
     #[must_use]
     pub fn longest_silence(&self) -> Duration {
         longest_run(&self.packets)

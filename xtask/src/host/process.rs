@@ -16,10 +16,10 @@ use nix::unistd::Pid;
 use super::cgroup::Tree;
 use super::signals;
 
-/// Linux tells every program of ticks of this length, whatever its own are.
+/// Length of the ticks in which Linux shows times to programs, whatever the length of its own ticks.
 const MILLISECONDS_PER_TICK: u64 = 10;
 
-/// An interpreter, a word for it, and the file it runs stand first in a command line.
+/// Number of first words of a command line among which the file of a script is: its interpreter, an option for that, and the file.
 const INTERPRETER_WORDS_MAX: usize = 3;
 
 /// Name of a signal, such as `SIGSEGV`.
@@ -48,7 +48,7 @@ pub fn is_stopped(pid: i32) -> bool {
     Stat::of(pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
 }
 
-/// Bytes of arguments, and of an environment, that the kernel takes at a start at most, where nobody has raised the size of stacks.
+/// Maximum bytes of the arguments, and of the environment, that the kernel takes at a program's start, with the usual size of stacks.
 const WORDS_BYTES_MAX: u64 = 2 << 20;
 
 /// Kills every process of a cgroup tree that carries this variable in its environment, with all that descend from
@@ -124,7 +124,7 @@ impl Running {
         Some(Self { pid, started: Stat::of(pid).filter(|stat| stat.state != 'Z')?.started })
     }
 
-    /// Kills it; one that has ended already is fine.
+    /// Kills the process; one that has ended already is fine.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -132,7 +132,7 @@ impl Running {
         self.send(Signal::SIGKILL)
     }
 
-    /// Tells it to end; one that has ended already is fine.
+    /// Tells the process to end; one that has ended already is fine.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -140,7 +140,7 @@ impl Running {
         self.send(Signal::SIGTERM)
     }
 
-    /// Lets it stand still; one that has ended is fine.
+    /// Has the process stand still until [`Running::go_on`]; one that has ended is fine.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -148,7 +148,7 @@ impl Running {
         self.send(Signal::SIGSTOP)
     }
 
-    /// Lets it go on after [`Running::pause`]; one that has ended is fine.
+    /// Lets the process go on after [`Running::pause`]; one that has ended is fine.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -156,7 +156,7 @@ impl Running {
         self.send(Signal::SIGCONT)
     }
 
-    /// Tells whether each of its threads stands still, by a signal or a tracer.
+    /// Tells whether each thread of the process stands still, by a signal or a tracer.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let threads =
@@ -166,26 +166,26 @@ impl Running {
         !states.is_empty() && states.iter().all(|state| matches!(state, 'T' | 't'))
     }
 
-    /// Processor time that it has used, in whole ticks; nothing once it has ended.
+    /// Processor time that the process has used, in whole ticks; `None` once it has ended.
     #[must_use]
     pub fn cpu_time(&self) -> Option<Duration> {
         self.stat().map(|stat| Duration::from_millis(stat.cpu_ticks * MILLISECONDS_PER_TICK))
     }
 
-    /// The processor it runs on, or ran on last.
+    /// The processor that the process runs on, or ran on last.
     #[must_use]
     pub fn processor(&self) -> Option<usize> {
         self.stat().map(|stat| stat.processor)
     }
 
-    /// The processors that it may run on, in order; nothing once it has ended.
+    /// The processors that the process may run on, in order; `None` once it has ended.
     #[must_use]
     pub fn processors(&self) -> Option<Vec<usize>> {
         let allowed = sched_getaffinity(Pid::from_raw(self.pid)).ok()?;
         Some((0..CpuSet::count()).filter(|processor| allowed.is_set(*processor).unwrap_or(false)).collect())
     }
 
-    /// Lets it run on this processor only.
+    /// Lets the process run on this processor only.
     ///
     /// # Errors
     /// `EINVAL` when its group may not use that one; `ESRCH` when it has ended.
@@ -195,14 +195,14 @@ impl Running {
         sched_setaffinity(Pid::from_raw(self.pid), &set)
     }
 
-    /// The systemd service that it belongs to, by its cgroup.
+    /// The systemd service that the process belongs to, by its cgroup.
     #[must_use]
     pub fn systemd_unit(&self) -> Option<String> {
         let paths = std::fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
         service_in(&paths)
     }
 
-    /// Changes how many files it may open, numbers from 0 to below this; all its threads share that.
+    /// Bounds how many files the process, with all its threads, may have open: their numbers are from 0 to below the bound.
     ///
     /// # Errors
     /// When it has ended, or the kernel refuses.
@@ -211,7 +211,7 @@ impl Running {
         self.file_limit(Some(&new)).map(drop)
     }
 
-    /// Returns the number of files that it may open.
+    /// Returns the number of files that the process may open.
     ///
     /// # Errors
     /// When it has ended.
@@ -230,7 +230,7 @@ impl Running {
         Ok(FileBound { soft: old.rlim_cur, hard: old.rlim_max })
     }
 
-    /// The numbers of its open files, in order; none once it has ended.
+    /// The numbers of the process's open files, in order; none once it has ended.
     #[must_use]
     pub fn open_files(&self) -> Vec<u64> {
         let listed = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().filter_map(Result::ok);
@@ -239,7 +239,7 @@ impl Running {
         numbers
     }
 
-    /// Bytes of memory that it holds, in memory and in swap.
+    /// Bytes that the process holds in memory and in swap.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
@@ -260,7 +260,7 @@ impl Running {
         }
     }
 
-    /// Waits until it has ended; false when it has not after this time.
+    /// Waits until the process has ended; returns false when it has not within the deadline.
     #[must_use]
     pub fn wait_for_end(&self, deadline: Duration) -> bool {
         let started = Instant::now();
@@ -273,7 +273,7 @@ impl Running {
         true
     }
 
-    /// The process that traces it, or one of its threads.
+    /// Number of the process that traces this one, or one of its threads.
     #[must_use]
     pub fn tracer(&self) -> Option<i32> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?.filter_map(Result::ok);
@@ -284,7 +284,7 @@ impl Running {
         of_threads.find(|pid: &i32| *pid != 0)
     }
 
-    /// Tells whether it has ended.
+    /// Tells whether the process has ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.stat().is_none()
@@ -374,14 +374,14 @@ fn marked(pids: &[i32], mark: &str) -> Vec<i32> {
     found.into_iter().collect()
 }
 
-/// Line of /proc on a process.
+/// Fields of `/proc/PID/stat`.
 #[derive(Debug)]
 pub struct Stat {
     /// Parent.
     pub parent: i32,
     /// `Z` for one that is dead and not yet reaped.
     pub state: char,
-    /// Marks of the kernel's.
+    /// Flags of the kernel (`PF_EXITING` and others).
     pub flags: u64,
     /// Start in ticks since the host's start.
     pub started: u64,
@@ -392,7 +392,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Reads that of a process; none where it is gone.
+    /// Reads the fields of a process; `None` where it is gone.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         Self::read(&Path::new("/proc").join(pid.to_string()))
@@ -402,7 +402,7 @@ impl Stat {
         Self::parse(&std::fs::read_to_string(folder.join("stat")).ok()?)
     }
 
-    /// Fields are counted from the state, which is the third of the line.
+    /// Parses the line of a process. Fields are counted from the state, which is the third of the line.
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
@@ -417,14 +417,13 @@ impl Stat {
     }
 }
 
-/// The words of a command line.
-/// Returns the bytes of `environ` or `cmdline` of a process; none where it has ended.
+/// Returns the bytes of `environ` or `cmdline` of a process, as `file` says; none where it has ended.
 #[must_use]
 pub fn words(pid: i32, file: &str) -> Vec<u8> {
     std::fs::File::open(format!("/proc/{pid}/{file}")).map(in_bounds).unwrap_or_default()
 }
 
-/// Reads memory of a process that it says to be its words: any part of it may be said to be that.
+/// Reads the words of a process up to a bound: a process can declare any part of its memory to be its words.
 fn in_bounds(file: impl Read) -> Vec<u8> {
     let mut words = Vec::new();
     let _ = file.take(WORDS_BYTES_MAX).read_to_end(&mut words); // a process that has ended has none

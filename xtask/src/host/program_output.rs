@@ -17,13 +17,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Bytes of a stream of an `exec`, or of a file that `get` reads, that are kept, from its begin.
+/// Maximum bytes that are kept of a stream of an `exec`, or of a file that `get` reads, from its begin.
 pub const OUTPUT_BYTES_MAX: u64 = 256 << 20;
 
-/// Bytes that are read of a pipe at once: what it holds.
+/// Bytes that are read from a pipe at once: as many as a pipe holds.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
-/// Bytes of a stream that are held in memory; a longer one goes to a file.
+/// Maximum bytes of a stream that are held in memory; a longer one goes to a file.
 const MEMORY_BYTES_MAX: usize = 1 << 20;
 
 /// The part of a stream that is kept.
@@ -196,7 +196,7 @@ struct Reading {
 struct State {
     kept: [KeptStream; 2],
     failure: Option<io::Error>,
-    /// True from the moment when everything is dropped.
+    /// True once further bytes of the streams are dropped.
     is_over: bool,
 }
 
@@ -208,7 +208,7 @@ enum Read {
 }
 
 impl Reading {
-    /// Reads until nobody can write any more.
+    /// Reads until no process can write any more.
     fn run(&self) {
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut open: Vec<usize> = (0..self.pipes.len()).collect();

@@ -11,7 +11,7 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 /// Option of asm-generic/socket.h that the libc crate lacks.
 const SO_MEMINFO: libc::c_int = 55;
 
-/// Fields of its answer (`SK_MEMINFO_VARS` in linux/sock_diag.h), and the one that counts drops.
+/// Number of fields of that option's value (`SK_MEMINFO_VARS` in linux/sock_diag.h), and the index of the one that counts drops.
 const MEMORY_FIELDS: usize = 9;
 const MEMORY_DROPS: usize = 8;
 
@@ -53,7 +53,7 @@ pub fn dropped(socket: &impl AsFd) -> io::Result<u64> {
     Ok(fields[MEMORY_DROPS].into())
 }
 
-/// A buffer's size for people.
+/// A buffer's size as text for people, in KiB.
 #[must_use]
 pub fn kibibytes(bytes: usize) -> String {
     format!("{} KiB", bytes / 1024)

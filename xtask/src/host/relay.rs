@@ -1,4 +1,4 @@
-//! Files that are this process's streams, brought to a program and back through pipes.
+//! Pipes between a program and those of this process's streams that are files: the program gets the pipes, and never the files.
 //!
 //! A program that holds a file of the host itself may extend it, shorten it, and read what stands in it, whichever way it was handed
 //! the file: `/proc/self/fd/1` opens it again.
@@ -58,7 +58,7 @@ impl Relay {
     pub(super) fn end(self) -> anyhow::Result<()> {
         for Output { name, program, thread } in self.outputs {
             drop(program);
-            let written = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
+            let written = thread.join().map_err(|_| anyhow!("the thread that copies a stream panicked"))?;
             written.with_context(|| format!("writing the program's {name}"))?;
         }
         Ok(())
@@ -96,7 +96,7 @@ fn reader_of(mut file: File) -> io::Result<Stdio> {
     Ok(reader.into())
 }
 
-/// Writes to a file what comes by a pipe, until nobody can write into it, or the program has ended and all that it wrote is there.
+/// Copies a pipe to a file, until no process can write to the pipe, or the program has ended and all that it wrote is in the file.
 fn write_all(mut reader: PipeReader, ended: &PipeReader, mut file: File) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {

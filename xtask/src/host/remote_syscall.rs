@@ -12,7 +12,7 @@ use nix::errno::Errno;
 /// Deadline for a process to stop, or to make a call.
 const STOP_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Interval between two looks whether it has.
+/// Interval between two looks whether a process has stopped.
 const POLL: Duration = Duration::from_micros(200);
 
 /// Result of opening files.
@@ -20,11 +20,11 @@ const POLL: Duration = Duration::from_micros(200);
 pub struct Opened {
     /// Number of opened files; they are closed again.
     pub count: u32,
-    /// Error of the next one.
+    /// Error with which the kernel refused the next file; `None` where it refused none.
     pub refusal: Option<Errno>,
 }
 
-/// Returns what keeps this machine from it.
+/// Returns the reason why this machine can make no such calls; `None` where it can.
 #[must_use]
 pub fn problem() -> Option<&'static str> {
     if !cfg!(target_arch = "x86_64") {
@@ -34,11 +34,11 @@ pub fn problem() -> Option<&'static str> {
     (scope.trim() == "3").then_some("the kernel lets no process trace another (kernel.yama.ptrace_scope is 3)")
 }
 
-/// Has a process open one of its files so many more times, and close them again. It must be no child of this process:
-/// whoever waits for a child takes the news of its stops.
+/// Has a process open one of its files `most` more times, or until the kernel refuses, and close them again. It must be no child
+/// of this process: a parent that waits for its children is told of their stops, too.
 ///
 /// # Errors
-/// When it has ended, has no open file, or is traced already (`EPERM` in the chain).
+/// When the process has ended, has no open file, or is traced already (`EPERM` in the chain).
 pub fn open_more(pid: i32, most: u32) -> anyhow::Result<Opened> {
     if let Some(problem) = problem() {
         bail!("{problem}");
@@ -56,7 +56,7 @@ pub fn open_more(pid: i32, most: u32) -> anyhow::Result<Opened> {
 #[cfg(not(target_arch = "x86_64"))]
 mod calls {
     pub fn open_more(_pid: i32, _most: u32) -> anyhow::Result<super::Opened> {
-        anyhow::bail!("they are known for x86-64 only")
+        anyhow::bail!("system calls in the name of another process are known for x86-64 only")
     }
 }
 
@@ -86,9 +86,10 @@ mod calls {
     const GOES_ON: i64 = -516;
 
     pub fn open_more(pid: i32, most: u32) -> anyhow::Result<Opened> {
-        let listed = std::fs::read_dir(format!("/proc/{pid}/fd")).context("it has ended")?.filter_map(Result::ok);
+        let listed =
+            std::fs::read_dir(format!("/proc/{pid}/fd")).context("the process has ended")?.filter_map(Result::ok);
         let numbers = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
-        let file = numbers.min().context("it has no open file")?;
+        let file = numbers.min().context("the process has no open file")?;
         let instruction = find_syscall(pid)?;
         let mut stopped = Stopped::stop(pid, instruction)?;
         let opened = stopped.open_more(file, most);
@@ -96,34 +97,37 @@ mod calls {
         opened
     }
 
-    /// The address of an instruction in it that makes a system call: the kernel's own page has one.
+    /// The address of an instruction in the process that makes a system call: the page that the kernel puts into each has one.
     fn find_syscall(pid: i32) -> anyhow::Result<u64> {
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).context("it has ended")?;
-        let line = maps.lines().find(|line| line.ends_with("[vdso]")).context("it has no vdso")?;
-        let (first, last) =
-            line.split(' ').next().and_then(|range| range.split_once('-')).context("its maps are odd")?;
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).context("the process has ended")?;
+        let line = maps.lines().find(|line| line.ends_with("[vdso]")).context("the process has no vdso")?;
+        let (first, last) = line
+            .split(' ')
+            .next()
+            .and_then(|range| range.split_once('-'))
+            .context("the address of its vdso is not written as expected")?;
         let (first, last) = (u64::from_str_radix(first, 16)?, u64::from_str_radix(last, 16)?);
         let mut code = vec![0; usize::try_from(last - first)?];
-        let memory = File::open(format!("/proc/{pid}/mem")).context("opening its memory")?;
-        memory.read_exact_at(&mut code, first).context("reading its memory")?;
+        let memory = File::open(format!("/proc/{pid}/mem")).context("opening the memory of the process")?;
+        memory.read_exact_at(&mut code, first).context("reading the memory of the process")?;
         let place = code.windows(2).position(|bytes| bytes == SYSCALL).context("its vdso makes no system call")?;
         Ok(first + place as u64)
     }
 
-    /// A process that stands still for us.
+    /// A process that this thread has stopped and traces.
     struct Stopped {
         pid: Pid,
         saved: user_regs_struct,
         instruction: u64,
-        /// Signals that came for it meanwhile.
+        /// Signals that came for the process meanwhile.
         signals: Vec<Signal>,
     }
 
     impl Stopped {
         fn stop(pid: i32, instruction: u64) -> anyhow::Result<Self> {
             let pid = Pid::from_raw(pid);
-            ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD).context("tracing it")?;
-            ptrace::interrupt(pid).context("stopping it")?;
+            ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD).context("tracing the process")?;
+            ptrace::interrupt(pid).context("stopping the process")?;
             let mut signals = Vec::new();
             loop {
                 match wait(pid)? {
@@ -131,13 +135,13 @@ mod calls {
                     WaitStatus::Stopped(_, signal) => signals.push(signal),
                     _ => {}
                 }
-                ptrace::cont(pid, None).context("letting it go on")?;
+                ptrace::cont(pid, None).context("letting the process go on")?;
             }
-            let saved = ptrace::getregs(pid).context("reading its registers")?;
+            let saved = ptrace::getregs(pid).context("reading the registers of the process")?;
             let stopped = Self { pid, saved, instruction, signals };
             if saved.cs != CODE_64 {
                 stopped.let_go()?;
-                bail!("it is no 64-bit program");
+                bail!("its program is no 64-bit one");
             }
             Ok(stopped)
         }
@@ -157,7 +161,7 @@ mod calls {
             Ok(Opened { count: u32::try_from(opened.len())?, refusal })
         }
 
-        /// Makes one call; what the kernel answers.
+        /// Makes one call in the process; returns what the kernel answers.
         fn call(&mut self, number: i64, argument: u64) -> anyhow::Result<i64> {
             let none = u64::MAX; // no call that the kernel would begin again
             let registers = user_regs_struct {
@@ -167,28 +171,28 @@ mod calls {
                 rdi: argument,
                 ..self.saved
             };
-            ptrace::setregs(self.pid, registers).context("writing its registers")?;
+            ptrace::setregs(self.pid, registers).context("writing the registers of the process")?;
             // Into the call, and out of it.
             for _ in 0..2 {
-                ptrace::syscall(self.pid, None).context("letting it make a call")?;
+                ptrace::syscall(self.pid, None).context("letting the process make a call")?;
                 loop {
                     match wait(self.pid)? {
                         WaitStatus::PtraceSyscall(_) => break,
                         WaitStatus::Stopped(_, signal) => self.signals.push(signal),
                         _ => {}
                     }
-                    ptrace::syscall(self.pid, None).context("letting it make a call")?;
+                    ptrace::syscall(self.pid, None).context("letting the process make a call")?;
                 }
             }
-            Ok(ptrace::getregs(self.pid).context("reading its registers")?.rax.cast_signed())
+            Ok(ptrace::getregs(self.pid).context("reading the registers of the process")?.rax.cast_signed())
         }
 
-        /// Lets it go on where it was. The kernel would do the same with a call that it has interrupted.
+        /// Lets the process go on where it was. The kernel would do the same with a call that it has interrupted.
         fn let_go(self) -> anyhow::Result<()> {
-            ptrace::setregs(self.pid, resumed(self.saved)).context("putting its registers back")?;
-            ptrace::detach(self.pid, None).context("letting it go")?;
+            ptrace::setregs(self.pid, resumed(self.saved)).context("putting the registers of the process back")?;
+            ptrace::detach(self.pid, None).context("letting the process go")?;
             for signal in self.signals {
-                kill(self.pid, signal).context("sending it the signals that came for it")?;
+                kill(self.pid, signal).context("sending the process the signals that came meanwhile")?;
             }
             Ok(())
         }
@@ -209,13 +213,13 @@ mod calls {
     fn wait(pid: Pid) -> anyhow::Result<WaitStatus> {
         let begun = Instant::now();
         loop {
-            match waitpid(pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)).context("waiting for it")? {
+            match waitpid(pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)).context("waiting for the process")? {
                 WaitStatus::StillAlive => {}
-                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => bail!("it has ended"),
+                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => bail!("the process has ended"),
                 status => return Ok(status),
             }
             if begun.elapsed() > STOP_DEADLINE.scaled() {
-                bail!("it does not stop within {} s", STOP_DEADLINE.scaled().as_secs());
+                bail!("the process does not stop within {} s", STOP_DEADLINE.scaled().as_secs());
             }
             std::thread::sleep(POLL); // ptrace has no wait with a deadline
         }

@@ -41,9 +41,9 @@ pub enum Scope {
     Everything,
 }
 
-/// A package manager that needs longer than this hangs.
+/// Deadline of a package manager: one that needs longer hangs.
 const INSTALL_DEADLINE: Deadline = Deadline::from_secs(1800);
-/// Held while apt refreshes its lists. `DPkg::Lock::Timeout` does not cover it: a second `apt-get update` fails at once.
+/// Lock that apt holds while it refreshes its lists. `DPkg::Lock::Timeout` does not cover it: a second `apt-get update` fails at once.
 const APT_LISTS_LOCK: &str = "/var/lib/apt/lists/lock";
 const APT_LISTS_DEADLINE: Deadline = Deadline::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -89,7 +89,7 @@ impl Plan {
         Self { commands, by_hand, ..self }
     }
 
-    /// Tells whether there is nothing to do.
+    /// Tells whether the plan has nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty() && self.by_hand.is_empty()
@@ -161,7 +161,7 @@ fn with_pulse<T>(pulse: Duration, what: &str, announce: &(dyn Fn(News<'_>) + Syn
 /// `announce` is given each command before it runs, and what is still missing after that.
 ///
 /// # Errors
-/// [`Error::Host`] when a command for what is required fails, or the machine still does not do.
+/// [`Error::Host`] when a command for what is required fails, or the machine still fails a check.
 pub fn install_missing(subject: &Subject, announce: &(dyn Fn(News<'_>) + Sync)) -> anyhow::Result<()> {
     announce(News::Line("looking at what this machine has"));
     install(&examine(subject), Scope::Everything, announce)?;
@@ -244,7 +244,7 @@ pub fn still_failing(failures: &[Finding]) -> Error {
     let seen: Vec<_> = failures.iter().map(|finding| format!("{}: {}", finding.check, finding.seen)).collect();
     let all_help: Vec<_> = failures.iter().filter_map(|finding| finding.help.clone()).collect();
     Error::Host {
-        problem: format!("this machine does not do yet\n  {}", seen.join("\n  ")),
+        problem: format!("this machine still fails what the engine needs\n  {}", seen.join("\n  ")),
         help: all_help.join("\n        "),
     }
 }
@@ -258,7 +258,7 @@ fn is_locked(path: &Path) -> bool {
     locks.lines().any(|line| line.split_whitespace().any(|word| word == name))
 }
 
-/// Help for findings that no package mends.
+/// Shell commands that mend findings which no package mends.
 fn shell_commands(findings: &[Finding]) -> impl Iterator<Item = Vec<String>> {
     let lines = findings.iter().filter_map(|finding| finding.command.clone());
     lines.map(|line| vec!["sh".to_owned(), "-c".to_owned(), line])

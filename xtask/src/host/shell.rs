@@ -86,13 +86,13 @@ enum Stdin {
 pub struct Output {
     /// Exit status, or 128 + the signal's number.
     pub status: i32,
-    /// Empty where the stream went to a file.
+    /// Bytes of stdout; empty where it went to a file.
     pub stdout: Vec<u8>,
-    /// Empty where the stream went to a file.
+    /// Bytes of stderr; empty where it went to a file.
     pub stderr: Vec<u8>,
     /// Time from start to end.
     pub duration: Duration,
-    /// The deadline passed and it was killed.
+    /// True if the deadline passed and the command was killed.
     pub timed_out: bool,
 }
 
@@ -205,7 +205,7 @@ impl Command {
         variables.into_iter().fold(self, |command, (name, value)| command.env(name, value))
     }
 
-    /// Gives it none of this process's environment, only what is set.
+    /// Gives the command none of this process's environment, only the variables that are set here.
     #[must_use]
     pub fn clear_env(mut self) -> Self {
         self.inherits_environment = false;
@@ -219,61 +219,61 @@ impl Command {
         self
     }
 
-    /// The folder it runs in.
+    /// Sets the folder that the command runs in.
     #[must_use]
     pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.dir = Some(dir.as_ref().to_owned());
         self
     }
 
-    /// Sets its stdin.
+    /// Sets the bytes that the command reads as stdin.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Stdin::Bytes(bytes.into());
         self
     }
 
-    /// The file, or the end of a pipe, that it reads as stdin. It is open here as long as this command is there.
+    /// Sets the file, or the end of a pipe, that the command reads as stdin. It stays open in this process as long as this value lives.
     #[must_use]
     pub fn stdin_file(mut self, file: File) -> Self {
         self.stdin = Stdin::File(Arc::new(file));
         self
     }
 
-    /// Sets how long it may take, as it is: a deadline that was written for a quick machine is scaled before.
+    /// Sets the deadline of the command, as it is: the caller scales one that was written for a quick machine.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Time that it may take. Only here, and not where a command is made, is the default scaled: measuring by how much starts one.
+    /// Time that the command may take. The default is scaled here, and not in [`Command::new`]: measuring the factor starts a command.
     fn time(&self) -> Duration {
         self.deadline.unwrap_or_else(|| DEADLINE_DEFAULT.scaled())
     }
 
-    /// The clock that its deadline goes by.
+    /// Sets the clock that the deadline goes by.
     #[must_use]
     pub fn clock(mut self, clock: Arc<HeldClock>) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Kills it as soon as the sign says that it will never end; its status is that of the kill.
+    /// Kills the command as soon as `is_lost` says that it will never end; its status is that of the kill.
     #[must_use]
     pub fn kill_when(mut self, is_lost: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.loss = Some(LossSign(Arc::new(is_lost)));
         self
     }
 
-    /// Runs it with the rights of this user and group and no others.
+    /// Runs the command with the rights of this user and group and no others.
     #[must_use]
     pub fn user(mut self, uid: u32, gid: u32) -> Self {
         self.user = Some((uid, gid));
         self
     }
 
-    /// Runs it as the user who called sudo, where the engine is root for one: with that user's rights, name and home.
+    /// Runs the command as the user who called sudo, where the engine is root for one: with that user's rights, name and home.
     #[must_use]
     pub fn as_user(self, invoker: &Invoker) -> Self {
         if !invoker.is_other() {
@@ -283,36 +283,36 @@ impl Command {
         SUDO_VARIABLES.into_iter().fold(command, Self::env_remove)
     }
 
-    /// Runs it in a cgroup, by the file of the group that takes the numbers of processes.
+    /// Runs the command in a cgroup, given by the path of the group's file `cgroup.procs`.
     #[must_use]
     pub fn group(mut self, cgroup_procs: impl AsRef<Path>) -> Self {
         self.group = Some(cgroup_procs.as_ref().to_owned());
         self
     }
 
-    /// Installs a filter on its system calls, if there is one.
+    /// Installs a filter on the command's system calls, if there is one.
     #[must_use]
     pub fn filter(mut self, filter: Option<Filter>) -> Self {
         self.filter = filter;
         self
     }
 
-    /// Starts it from a copy in memory, if there is one; its own file is looked at for its name alone.
+    /// Starts the command from a copy of its program in memory, if there is one; the program's own file then only gives it its name.
     #[must_use]
     pub fn copy(mut self, copy: Option<Arc<File>>) -> Self {
         self.copy = copy;
         self
     }
 
-    /// Bounds the bytes of each of its streams that [`Command::output`] and [`Command::run`] take: more of them is an error. For programs of
-    /// a machine, which write what they like.
+    /// Bounds the bytes of each stream of the command that [`Command::output`] and [`Command::run`] take: more of them is an error. For
+    /// programs of a machine, which write what they like.
     #[must_use]
     pub fn output_max(mut self, bytes: u64) -> Self {
         self.output_max = Some(bytes);
         self
     }
 
-    /// Runs it; a status other than 0 is an error.
+    /// Runs the command to its end; a status other than 0 is an error.
     ///
     /// # Errors
     /// [`CommandError`].
@@ -324,7 +324,7 @@ impl Command {
         }
     }
 
-    /// Runs it; any status is fine, passing the deadline is not.
+    /// Runs the command to its end; any status is fine, passing the deadline is not.
     ///
     /// # Errors
     /// [`CommandError`] when it cannot be started or does not end.
@@ -359,7 +359,7 @@ impl Command {
         Ok(output)
     }
 
-    /// Runs it with both streams in files; any end is fine, also at the deadline.
+    /// Runs the command with both streams in files; any end is fine, also at the deadline.
     ///
     /// # Errors
     /// [`CommandError`] when it cannot be started.
@@ -583,7 +583,7 @@ pub fn search_path() -> String {
     folders.join(":")
 }
 
-/// Replaces this process by a command; comes back only when that failed.
+/// Replaces this process by a command; returns only when that failed.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn replace_process(program: &OsStr, args: &[OsString]) -> io::Error {
     let mut command = std::process::Command::new(program);
@@ -636,8 +636,8 @@ fn run_at_terminal(
     Ok(status)
 }
 
-/// Runs a command that may ask on the caller's terminal, without its standard input and output; its errors are seen. The
-/// answer is its status.
+/// Runs a command that may ask on the caller's terminal, without its standard input and output; its errors are seen. Returns
+/// its status.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -656,13 +656,13 @@ pub struct BoundProcess {
 }
 
 impl BoundProcess {
-    /// Returns its number.
+    /// Returns the number of the process.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     ///
     /// # Errors
     /// When the kernel does not know it.
@@ -670,7 +670,7 @@ impl BoundProcess {
         self.child.wait()
     }
 
-    /// Leaves it to itself.
+    /// Lets the process run on; nothing waits for it.
     pub fn let_go(self) {}
 }
 
@@ -774,7 +774,7 @@ pub fn spawn_as_user(process: &UserProcess<'_>) -> anyhow::Result<BoundProcess> 
     Ok(BoundProcess { child })
 }
 
-/// The child is killed when the calling thread ends, and joins a cgroup before it runs its program.
+/// Has the child of a command killed when the calling thread ends, and put into a cgroup before it runs its program.
 fn bind_to_parent(command: &mut std::process::Command, cgroup_procs: Option<&Path>) -> anyhow::Result<()> {
     let open =
         |path: &Path| File::options().write(true).open(path).with_context(|| format!("opening {}", path.display()));

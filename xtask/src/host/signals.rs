@@ -34,7 +34,7 @@ pub struct Thread {
     pub is_pending: bool,
     /// The thread has the signal blocked, as it also has while it handles one, or begins another thread.
     pub is_blocked: bool,
-    /// The thread runs, waits for a processor, or waits in the kernel for something short: it is on its way somewhere.
+    /// The thread runs, waits for a processor, or waits in the kernel for something short, and so will soon be elsewhere in its program.
     pub is_under_way: bool,
     /// Processor time that it has used, in ticks of the kernel.
     pub ticks: u64,

@@ -14,9 +14,9 @@ use super::shell::{Command, path_of};
 pub enum Change {
     /// No change: the call is only watched.
     Nothing,
-    /// Error that the process gets; the call is not made.
+    /// Error, by its name, that the process gets; the call is not made.
     Error(String),
-    /// The process waits this long before it is made.
+    /// Delay: the process waits this long before the call is made.
     Delay(Duration),
 }
 
@@ -31,7 +31,7 @@ pub struct Call {
     pub took: Duration,
     /// The result is strace's, not the kernel's.
     pub is_injected: bool,
-    /// True if it had to wait.
+    /// True if strace delayed the call.
     pub is_delayed: bool,
 }
 

@@ -28,7 +28,7 @@ pub enum Sudo {
 }
 
 impl Sudo {
-    /// Asks sudo for this user, without a question to anybody.
+    /// Returns the way of this process's user to root, as sudo tells it without asking for a password.
     #[must_use]
     pub fn of_this_user() -> Self {
         if which("sudo").is_none() {

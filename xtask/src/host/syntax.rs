@@ -99,7 +99,7 @@ impl<L: Language> Text<L> {
         Self::of_checked_words(text.into())
     }
 
-    /// Returns it to be handed to the program that reads it.
+    /// Returns the text for the program that reads it.
     #[must_use]
     pub fn into_string(self) -> String {
         self.text
@@ -107,7 +107,7 @@ impl<L: Language> Text<L> {
 }
 
 impl Text<Shell> {
-    /// Returns it as the argument after a shell's `-c`.
+    /// Returns the text as the argument after a shell's `-c`.
     #[must_use]
     pub fn as_script(&self) -> &str {
         &self.text

@@ -79,7 +79,7 @@ pub fn read_entries<R: Read>(
     }
 }
 
-/// Refuses a path that an archive may not have: no file system takes it, or nobody could remove what it makes.
+/// Refuses a path that an archive may not have: no file system takes it, or the folders that it makes could not be removed.
 ///
 /// # Errors
 /// When it has too many bytes or parts.
@@ -123,7 +123,7 @@ impl Room {
     pub fn make_folder(&mut self, folder: &Path) -> anyhow::Result<()> {
         let missing = folder.ancestors().take_while(|above| fs::symlink_metadata(above).is_err()).count();
         self.folders += missing as u64;
-        ensure!(self.folders <= self.folders_max, "it holds more than {} folders", self.folders_max);
+        ensure!(self.folders <= self.folders_max, "the archive holds more than {} folders", self.folders_max);
         fs::create_dir_all(folder).with_context(|| format!("making {}", shown(folder)))
     }
 }

@@ -27,20 +27,20 @@ pub enum Qdisc {
     Delay {
         /// Time that a packet waits.
         delay: Duration,
-        /// Give or take so much, drawn for each packet.
+        /// Largest deviation from the delay, drawn for each packet.
         jitter: Duration,
-        /// Percentage that does not wait.
+        /// Percentage of packets that do not wait.
         reorder_percent: u8,
     },
     /// Some packets leave twice.
     Duplicate {
-        /// Percentage.
+        /// Percentage of packets that leave twice.
         percent: u8,
     },
 }
 
 impl Qdisc {
-    /// Puts it on a device that has none of its own.
+    /// Puts the discipline on a device that has none of its own.
     ///
     /// # Errors
     /// With what `tc` said: there is no such device, it has one already, or the kernel cannot do it.
@@ -49,7 +49,7 @@ impl Qdisc {
         Ok(())
     }
 
-    /// Returns a line with what keeps this host from it; `None` when nothing does. Tried once a boot, in a namespace of
+    /// Returns a line with what keeps this host from such a discipline; `None` when nothing does. Tried once a boot, in a namespace of
     /// its own.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
@@ -111,7 +111,7 @@ pub fn root_kind(network: &NetworkNamespace, device: &str) -> anyhow::Result<Opt
     root_kind_in(&list, device)
 }
 
-/// Removes what stands at a device's root; nothing there, or no such device, is fine.
+/// Removes the discipline at a device's root; that there is none, or no such device, is fine.
 ///
 /// # Errors
 /// With what `tc` said.

@@ -93,7 +93,7 @@ pub enum Undo {
         /// The chain.
         chain: iptables::Chain,
     },
-    /// Let a group use what it could before.
+    /// Put a setting of a group back to its value before.
     PutBack {
         /// Group of the engine's own, relative to the top of a hierarchy.
         group: String,
@@ -123,10 +123,10 @@ impl Undo {
         }
     }
 
-    /// Takes the thing back. `reap` is called while processes are waited for.
+    /// Executes the step. `reap` is called while processes are waited for.
     ///
     /// # Errors
-    /// When the thing is still there afterwards.
+    /// When what the step takes back is still there afterwards.
     pub fn execute(&self, reap: impl FnMut()) -> anyhow::Result<()> {
         match self {
             Self::KillCgroup { name } => Tree::named(name).kill_and_remove(KILL_DEADLINE.scaled(), reap),
@@ -179,7 +179,7 @@ fn is_ours(path: &Path) -> bool {
     clean && allowed.any(|top| path.starts_with(top) && path != top)
 }
 
-/// A tmpfs that is gone, or is not mounted here, needs no room for files.
+/// Lets a tmpfs take so many files; does nothing where it is gone, or not mounted here.
 fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
     if !is_ours(path) {
         bail!("{} is not below one of the engine's own folders: not changed", path.display());

@@ -19,7 +19,7 @@ pub struct UserNamespace {
 }
 
 impl UserNamespace {
-    /// Makes one whose ids 0.. are `first`.. outside, `count` of them. Needs root.
+    /// Makes a namespace of `count` ids, whose ids from 0 on are those from `first` on outside. Needs root.
     ///
     /// # Errors
     /// When the kernel has no user namespaces or the range cannot be written.
@@ -27,7 +27,7 @@ impl UserNamespace {
         Self::mapping(0, first, count)
     }
 
-    /// Makes one whose ids `inside`.. are `outside`.. outside, `count` of them. Needs root.
+    /// Makes a namespace of `count` ids, whose ids from `inside` on are those from `outside` on outside. Needs root.
     ///
     /// # Errors
     /// When the kernel has no user namespaces or the range cannot be written.
@@ -61,12 +61,12 @@ impl UserNamespace {
         }
     }
 
-    /// Descriptor of it, open as long as this value lives.
+    /// Descriptor of the namespace, open as long as this value lives.
     pub(super) fn raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
-    /// The words that run what follows them as root of this namespace; to be started by this process or below it.
+    /// Words of a command line that run the command after them as root of this namespace; to be started by this process or a descendant.
     #[must_use]
     pub fn enter_words(&self) -> Vec<String> {
         let place = format!("--user=/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::cgroup::{DiskCounted, text_of};
 
-/// The kernel counts in these, whatever the device's own blocks are.
+/// Bytes of a sector, in which the kernel counts, whatever the device's own blocks are.
 const SECTOR_BYTES: u64 = 512;
 
 /// The loop devices of one container, in files that are kept open.
@@ -47,7 +47,7 @@ impl VolumeDisks {
         disks
     }
 
-    /// Returns the reads and writes of all of them since they were opened. A volume that got another device goes on
+    /// Returns the reads and writes of all these devices since they were opened. A volume that got another device goes on
     /// with that one.
     pub fn read(&mut self) -> DiskCounted {
         for (_, seat) in &mut self.volumes {
@@ -113,7 +113,7 @@ fn device_at(mountinfo: &str, path: &str) -> Option<String> {
     mounts.rfind(|words| words.get(4) == Some(&path)).and_then(|words| words.get(2).map(ToString::to_string))
 }
 
-/// `stat` of a block device: requests, merged ones, sectors and time for reading, then the same for writing.
+/// Parses `stat` of a block device: requests, merged ones, sectors and time for reading, then the same for writing.
 fn parse_stat(text: &str) -> Option<DiskCounted> {
     let numbers: Vec<u64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
     let [read_ops, _, read_sectors, _, write_ops, _, written_sectors, ..] = numbers[..] else { return None };

@@ -25,11 +25,11 @@ pub struct Chaos {
     pub max_concurrent: u32,
     /// Time for which faults are played.
     pub length: Duration,
-    /// No fault lasts longer.
+    /// Longest duration of a fault.
     pub longest: Duration,
-    /// Quiet period after everything was healed and works again.
+    /// Time without faults after everything was healed and works again.
     pub quiet: Duration,
-    /// Deadline for the machines to work again, after everything was healed.
+    /// Deadline for the machines to work again, after everything was healed; the same for a single machine after each fault.
     pub recovery: Duration,
     /// Conditions that have to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
@@ -56,7 +56,7 @@ pub enum ParameterRule {
 }
 
 impl FaultRule {
-    /// Tells whether it means this fault.
+    /// Tells whether this rule means a fault, by the fault's own name or by its family.
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {
         name == self.fault || name.split('.').next() == Some(self.fault.as_str())
@@ -77,14 +77,14 @@ pub(super) struct ChaosTable {
     /// Time for which faults are played, from `lab.chaos` on.
     #[serde(default = "default_length", deserialize_with = "within::<ChaosLength, _>")]
     length: Duration,
-    /// No fault lasts longer; at most the `length`.
+    /// Longest duration of a fault; at most the `length`.
     #[serde(default)]
     longest: Option<Spanned<Within<FaultTime>>>,
-    /// Quiet period after everything was healed and works again.
+    /// Time without faults after everything was healed and works again.
     #[serde(default = "default_quiet", deserialize_with = "within::<QuietTime, _>")]
     quiet: Duration,
-    /// Deadline for the probes of all containers to pass again after everything was healed. As long may a machine take
-    /// after each fault.
+    /// Deadline for the probes of all containers to pass again after everything was healed. A single machine has the same time
+    /// to recover after each fault.
     #[serde(default = "default_recovery", deserialize_with = "within::<RecoveryTime, _>")]
     recovery: Duration,
     /// Conditions that have to come true at least once in a run with faults, by the names that `lab.sometimes` uses.
@@ -98,7 +98,8 @@ struct FaultTable {
     fault: Spanned<String>,
     /// The containers that it may be done to; all if not given.
     on: Option<Vec<Spanned<String>>>,
-    /// Any other keys: parameters of that fault, or two whole numbers that one is drawn between. What is not given is drawn.
+    /// Any other keys: parameters of that fault, each with its value or with two whole numbers, `[5, 100]`, from which to which one is
+    /// drawn. A parameter that is not given is drawn from the fault's own range.
     parameters: AnyOther,
 }
 
@@ -155,7 +156,7 @@ fn default_recovery() -> Duration {
 }
 
 impl ChaosTable {
-    /// Checks it against the scenario's containers.
+    /// Checks the table against the scenario's containers.
     pub fn check(self, source: &Source, whole: &Spanned<()>, containers: &[&str]) -> Result<Chaos, Error> {
         match (&self.nothing_because, self.faults.is_empty()) {
             (None, true) => {
@@ -185,7 +186,7 @@ impl ChaosTable {
         let mut sometimes: Vec<String> = Vec::new();
         for name in &self.sometimes {
             if name.get_ref().trim().is_empty() || sometimes.contains(name.get_ref()) {
-                return Err(source.error_at(name, "each of these has a name of its own"));
+                return Err(source.error_at(name, "`sometimes` lists each condition once, by a name that is not empty"));
             }
             sometimes.push(name.get_ref().clone());
         }
@@ -246,7 +247,7 @@ fn families_own(name: &str) -> bool {
     !name.contains('.')
 }
 
-/// `[5, 100]` is a range, of which both ends have to be what the fault takes; all else is what it is.
+/// Reads a parameter: `[5, 100]` is a range, whose ends both have to be values that the fault takes; anything else is a fixed value.
 fn rule_of(fault: &str, parameter: &str, value: &Value) -> Result<ParameterRule, String> {
     let may_be = |value: &Value| Fault::range_of(fault, parameter).map_or(Ok(()), |range| range.check(value));
     let ends = value.as_array().and_then(|list| match list.as_slice() {

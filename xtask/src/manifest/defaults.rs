@@ -46,8 +46,8 @@ macro_rules! of_file {
 settings!(of_file);
 
 impl Defaults {
-    /// Reads them, and nothing else of the project: verbs that need none work where the rest of the file is wrong. A folder
-    /// without `e2e.toml` sets nothing.
+    /// Reads the settings, and nothing else of the project: verbs that need no project work where the rest of the file is wrong. A
+    /// folder without `e2e.toml` sets nothing.
     ///
     /// # Errors
     /// [`crate::error::Error::BadFile`] where they cannot be used.
@@ -66,7 +66,7 @@ impl Defaults {
     }
 }
 
-/// The file, without what [`super::Project`] makes of it.
+/// The part of the file that is read here; [`super::Project`] reads all of it.
 #[derive(Deserialize)]
 struct Partly {
     timeout: Option<Spanned<Within<CaseTime>>>,

@@ -81,7 +81,7 @@ impl Durations {
         })
     }
 
-    /// The cases that are known.
+    /// The cases whose durations are known.
     pub fn cases(&self) -> impl Iterator<Item = &str> {
         self.seconds.keys().map(String::as_str)
     }

@@ -10,12 +10,12 @@ use crate::error::Error;
 pub const FINDINGS: [&str; 8] =
     ["oom_kill", "crash", "core_dump", "unit_failed", "unit_restarted", "left_over", "machine_ended", "rebooted"];
 
-/// A finding that surprises nobody.
+/// A finding that is expected of a scenario's lab, because the scenario itself causes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     /// Name, of [`FINDINGS`].
     pub finding: String,
-    /// Containers, by their names in the lab; any if there is none.
+    /// Containers, by their names in the lab; any container if the list is empty.
     pub on: Vec<String>,
     /// The process or unit, where `*` stands for anything; any if not given.
     pub about: Option<String>,
@@ -27,7 +27,7 @@ pub(super) struct ExpectedTable {
     /// Kind of the finding, one of `oom_kill`, `crash`, `core_dump`, `unit_failed`, `unit_restarted`, `left_over`,
     /// `machine_ended` and `rebooted`.
     finding: Spanned<String>,
-    /// The containers that it is expected on; any if there is none.
+    /// The containers that the finding is expected on; any container if none is listed.
     #[serde(default)]
     on: Vec<Spanned<String>>,
     /// The process or unit, where `*` stands for anything; any if not given.
@@ -35,7 +35,7 @@ pub(super) struct ExpectedTable {
 }
 
 impl ExpectedTable {
-    /// Checks it against the scenario's containers.
+    /// Checks the table against the scenario's containers.
     pub fn check(self, source: &Source, containers: &[&str]) -> Result<Expected, Error> {
         let finding = self.finding.get_ref();
         if !FINDINGS.contains(&finding.as_str()) {
@@ -54,7 +54,7 @@ impl ExpectedTable {
 }
 
 impl Expected {
-    /// Tells whether it means this one.
+    /// Tells whether a finding of a container, about a process or unit, is the expected one.
     #[must_use]
     pub fn covers(&self, finding: &str, container: Option<&str>, about: &str) -> bool {
         self.finding == finding

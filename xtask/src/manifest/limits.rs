@@ -25,7 +25,7 @@ pub struct UsageLimit {
 /// Kinds of limited usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitKind {
-    /// The most memory at once, kept files included.
+    /// The most memory at once, files that are kept in memory included.
     MemoryPeakBytes,
     /// Processor time.
     CpuSeconds,
@@ -74,7 +74,7 @@ pub(super) struct LimitTable {
     sent_bytes: Option<Spanned<Within<UsageSize>>>,
 }
 
-/// Checks them against the scenario's containers.
+/// Checks the limits against the scenario's containers.
 pub(super) fn check(tables: LimitTables, source: &Source, containers: &[&str]) -> Result<Vec<UsageLimit>, Error> {
     let mut limits = Vec::new();
     for (container, table) in tables {

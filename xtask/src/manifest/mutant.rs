@@ -22,13 +22,13 @@ pub struct Mutant {
     pub file: PathBuf,
     /// Description of what it breaks, in a line.
     pub breaks: String,
-    /// Template whose machines have it.
+    /// Template whose machines have the mutant.
     pub on: String,
     /// Files copied into the layer.
     pub files: Vec<FileEntry>,
     /// Commands run in it afterwards.
     pub run: Vec<RunStep>,
-    /// Functions of Python that it replaces, with the packages that have them.
+    /// Functions of Python that the mutant replaces, with the packages that have them.
     pub python: Option<BrokenPython>,
     /// Expected outcome.
     pub expected: MutantFate,
@@ -77,13 +77,14 @@ pub struct Notice {
 struct File {
     /// Description of what it breaks, in a line.
     breaks: Spanned<String>,
-    /// Template whose machines have it. Its layer lies on that template's layer; machines of other templates stay as they are.
+    /// Template whose machines have the mutant. The mutant's layer lies on that template's layer; machines of other templates stay as they
+    /// are.
     on: Spanned<String>,
-    /// Files and folders to copy into it, in this order, relative to the folder of mutants.
+    /// Files and folders to copy into the mutant's layer, in this order, relative to the folder of mutants.
     #[serde(default)]
     files: Vec<Spanned<FileTable>>,
-    /// Commands to run in it afterwards, as in a template. One that fails ends the build: a command that edits a file has to fail
-    /// where there is nothing to edit.
+    /// Commands to run in the mutant's layer afterwards, as in a template. One that fails ends the build: a command that edits a file has
+    /// to fail where there is nothing to edit.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
     /// Functions of Python to replace. The template, or one that it is built on, has `[pip]`.
@@ -94,7 +95,7 @@ struct File {
     /// Regular expression that the message of that check has to match: its words name the cause. One that matches the words of
     /// `check` is refused, because these stand in each message.
     says: Option<Spanned<String>>,
-    /// Reason why no check can notice it: the broken product does the same in all that can be seen. It is not run.
+    /// Reason why no check can notice the mutant: the broken product does the same in all that can be seen. The mutant is not run.
     equivalent: Option<Spanned<String>>,
 }
 
@@ -207,7 +208,7 @@ impl Mutant {
 
 fn required_text(text: Spanned<String>, source: &Source) -> Result<String, Error> {
     if text.get_ref().trim().is_empty() || text.get_ref().contains('\n') {
-        return Err(source.error_at(&text, "this is one line of text, and not an empty one"));
+        return Err(source.error_at(&text, "this text has to be one line, and not an empty one"));
     }
     Ok(text.into_inner())
 }
@@ -243,7 +244,7 @@ fn check_python(
     Ok(Some(BrokenPython { pip, functions: tables.into_iter().map(check).collect::<Result<_, _>>()? }))
 }
 
-/// `module.submodule:Class.method`.
+/// Tells whether a text names a function, as in `module.submodule:Class.method`.
 fn is_function(text: &str) -> bool {
     let is_identifier = |part: &str| {
         let mut characters = part.chars();
@@ -369,7 +370,7 @@ pub(super) mod tests {
     fn bad_mutants_name_the_place() {
         check("on = 'web'", "total.toml:1:1: missing field `breaks`");
         check(&format!("{BEGIN}{NOTICED}broken = 1"), "total.toml:6:1: unknown field `broken`");
-        check(&format!("{}{NOTICED}", BEGIN.replace("'x'", "' '")), "total.toml:1:10: this is one line of text");
+        check(&format!("{}{NOTICED}", BEGIN.replace("'x'", "' '")), "total.toml:1:10: this text has to be one line");
         check(
             &format!("{}{NOTICED}", BEGIN.replace("'web'", "'wep'")),
             "total.toml:2:6: there is no template \"wep\": did you mean \"web\"?",

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Maximum length of a container's name, which is short enough for the host behind those of its project and slot.
 pub(super) const CONTAINER_NAME_MAX: usize = 10;
 
-/// Addresses of containers with a place of their own begin here, in the last octet.
+/// Last octet of the first address of the containers that have a place of their own in `e2e.toml`.
 pub(super) const ORDERED_FIRST: usize = 11;
 
-/// Addresses of all others begin here.
+/// Last octet of the first address of all other containers.
 pub(super) const OTHERS_FIRST: usize = 100;
 
 /// Most containers with a place of their own: as many as have an address before the others'.

@@ -40,13 +40,13 @@ pub(super) fn check(
     pages.into_iter().map(one).collect()
 }
 
-/// Host, port and path with query of an `http` URL.
+/// Splits an `http` URL into host, port, and path with query.
 ///
 /// # Errors
 /// What is wrong with it, and how to write it.
 pub fn split_url(url: &str) -> Result<(&str, u16, String), &'static str> {
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("it has blanks or characters outside ASCII: write them percent-encoded, such as %20");
+        return Err("the URL has blanks or characters outside ASCII: write them percent-encoded, such as %20");
     }
     let rest = url.strip_prefix("http://").ok_or("write http://CONTAINER/PATH")?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

@@ -50,7 +50,7 @@ impl Source {
     }
 }
 
-/// The reverse of [`parse_bytes`].
+/// Serializes bytes as text, the reverse of [`parse_bytes`].
 pub fn bytes_as_text<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(bytes)
 }
@@ -73,7 +73,7 @@ impl Place {
     }
 }
 
-/// `"512M"`, `"1.5G"` or `"64k"`: binary multiples, in bytes.
+/// Parses a size such as `"512M"`, `"1.5G"` or `"64k"`, in binary multiples, into bytes.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..].trim_end_matches("iB").to_ascii_lowercase().as_str() {
@@ -91,7 +91,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     (bytes >= 1.0 && bytes < 2_f64.powi(60)).then_some(bytes as u64)
 }
 
-/// `"0644"`: permission bits, octal.
+/// Reads permission bits in octal, such as `"0644"`.
 pub fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let text = String::deserialize(deserializer)?;
     match u32::from_str_radix(&text, 8) {
@@ -100,7 +100,7 @@ pub fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error>
     }
 }
 
-/// A name of ours: it becomes part of host names, paths and interface names.
+/// Tells whether a text may be a name in a project: names become parts of host names, paths and interface names.
 pub fn is_name(text: &str) -> bool {
     let mut characters = text.chars();
     characters.next().is_some_and(|c| c.is_ascii_lowercase())

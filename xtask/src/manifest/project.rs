@@ -19,7 +19,7 @@ use crate::input;
 /// Maximum length of a project's name, so that names of containers stay short enough for the host.
 pub(super) const NAME_CHARACTERS_MAX: usize = 20;
 
-/// Ids of a whole system.
+/// Number of ids of a whole system.
 const IDS_OF_A_SYSTEM: u32 = 65_536;
 
 /// A project: `e2e.toml` with everything it leads to.
@@ -68,13 +68,14 @@ struct File {
     /// renames them by it.
     #[serde(default)]
     containers: Vec<Spanned<String>>,
-    /// Deadline of a case whose scenario does not say one.
+    /// Deadline of a case whose scenario has no `timeout` of its own.
     #[serde(deserialize_with = "within::<CaseTime, _>", default = "default_timeout")]
     timeout: Duration,
     /// The network that every lab has, each in a namespace of its own: 256 private addresses.
     #[serde(default = "default_network")]
     network: Spanned<String>,
-    /// The ids of the host that labs take, each slot a range of its own. Needed only where somebody else has the usual ones.
+    /// The ids of the host that labs take, each slot a range of its own. Needed only where users or containers of the host have the usual
+    /// ones.
     #[serde(default = "default_ids")]
     ids: Spanned<Ids>,
     /// Folders of templates and scenarios.
@@ -201,7 +202,7 @@ impl Project {
         })
     }
 
-    /// The same project with the templates of another folder, such as an earlier version's.
+    /// Returns the same project with the templates of another folder, such as an earlier version's.
     ///
     /// # Errors
     /// [`Error::BadFile`] for the first template that cannot be used, or a scenario that has not the templates it needs there.

@@ -16,13 +16,13 @@ pub trait Range {
     /// Type of a value that lies in it.
     type Value;
 
-    /// Describes it, with an article: `a whole number from 1 to 99`.
+    /// Describes the range, with an article: `a whole number from 1 to 99`.
     fn words() -> String;
 
-    /// Returns what a given value is, if it lies in the range.
+    /// Converts a given value to the range's type; `None` if it does not lie in the range.
     fn take(given: &Value) -> Option<Self::Value>;
 
-    /// Says what was probably meant, after the description.
+    /// Returns the end of the error's text, which says what was probably meant; empty where nothing can be guessed.
     fn hint(_given: &Value) -> String {
         String::new()
     }
@@ -43,7 +43,7 @@ pub fn within<'de, R: Range, D: Deserializer<'de>>(deserializer: D) -> Result<R:
     deserializer.deserialize_any(Given(PhantomData::<R>))
 }
 
-/// Takes what is given while it is read: the reader then knows the place of the error.
+/// Visitor that checks a value against a range while it is read: the reader then knows the place of the error.
 struct Given<R>(PhantomData<R>);
 
 impl<R: Range> Given<R> {

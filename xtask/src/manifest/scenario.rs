@@ -26,20 +26,21 @@ pub const MUTANTS_FOLDER: &str = "mutants";
 /// Scenario, read and checked.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// The folder above its own.
+    /// Name of the folder above the scenario's own.
     pub category: String,
-    /// The name of its folder, of its binary if it has one, and unique in the project.
+    /// Name, unique in the project: that of the scenario's folder, and of its binary if it has one.
     pub name: String,
     /// Folder of the scenario.
     pub dir: PathBuf,
     /// Description in a line.
     pub description: String,
-    /// Words to choose it by: `tag:slow`.
+    /// Words by which filters choose the scenario, such as `slow` for `tag:slow`.
     pub tags: Vec<String>,
-    /// The product's known defects that every case comes by, such as `mancer-0.1.4/df-table`, each once.
+    /// The product's known defects that every case comes across, such as `mancer-0.1.4/df-table`, each once.
     pub defects: Vec<String>,
-    /// The words that start it, in its folder; without them it is the binary of its name in the scenarios' Cargo package.
-    /// A program with a '/' in it is an absolute path of a file that can be executed, any other is looked for in `PATH`.
+    /// Command that starts the scenario's program, run in the scenario's folder; without one, the program is the binary with the scenario's
+    /// name in the scenarios' Cargo package. A program with a '/' in its name is an absolute path of a file that can be executed here, any
+    /// other is looked for in `PATH`.
     pub command: Option<Vec<String>>,
     /// Deadline of one case, from the lab's readiness to the program's end.
     pub timeout: Duration,
@@ -47,7 +48,7 @@ pub struct Scenario {
     pub containers: Vec<ContainerUse>,
     /// Cases, at least one; each gets a lab in its first state.
     pub cases: Vec<Case>,
-    /// Findings that are its own doing.
+    /// Findings of a lab that are expected, because the scenario itself causes them.
     pub expects: Vec<Expected>,
     /// Limits of its containers' usage in a case.
     pub limits: Vec<UsageLimit>,
@@ -80,7 +81,7 @@ pub struct Case {
 }
 
 impl Scenario {
-    /// `category/name`.
+    /// Returns the scenario as `category/name`.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}/{}", self.category, self.name)
@@ -92,14 +93,15 @@ impl Scenario {
 struct File {
     /// Description in a line, shown by `cargo xtask e2e --list`.
     description: String,
-    /// Words to choose it by: `tag:slow`.
+    /// Words by which filters choose the scenario, such as `slow` for `tag:slow`.
     #[serde(default)]
     tags: Vec<Spanned<String>>,
-    /// The product's known defects that every case comes by, each as `PRODUCT/NAME`: a case that does not look at one fails.
+    /// The product's known defects that every case comes across, each as `PRODUCT/NAME`: a case that does not look at one fails.
     #[serde(default)]
     defects: Vec<Spanned<String>>,
-    /// The words that start it, in its folder. The first is a path relative to that folder if it has a `/` in it, else a program
-    /// of the `PATH`. Without this key it is the binary of its name in the project's Cargo package of scenarios.
+    /// Command that starts the scenario's program, run in the scenario's folder: the program and its arguments. A program with a `/` in its
+    /// name is a path relative to that folder; any other is found by `PATH`. Without this key, the program is the binary with the
+    /// scenario's name in the project's Cargo package of scenarios.
     command: Option<Spanned<Vec<Spanned<String>>>>,
     /// Deadline of one case, from the lab's readiness to the program's end; that of `e2e.toml` if not given.
     timeout: Option<Within<CaseTime>>,
@@ -108,7 +110,7 @@ struct File {
     /// Cases. Without any there is one, `default`.
     #[serde(default)]
     cases: Vec<CaseTable>,
-    /// Findings that are the scenario's own doing, and surprise nobody.
+    /// Findings of a lab that are expected, because the scenario itself causes them.
     #[serde(default)]
     expects: Vec<ExpectedTable>,
     /// Limits of its containers' usage in a case.
@@ -142,7 +144,7 @@ struct CaseTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ContainerTable {
-    /// The template that it is made from; the one of its own name if not given.
+    /// The template that the container is made from; the one with the container's name if not given.
     template: Option<Spanned<String>>,
 }
 
@@ -282,14 +284,14 @@ impl Scenario {
     }
 }
 
-/// `product/name`.
+/// Tells whether a text names a defect, as `product/name`.
 fn is_defect(text: &str) -> bool {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let part = |part: &str| !part.is_empty() && part.chars().all(good);
     text.split_once('/').is_some_and(|(product, name)| part(product) && part(name))
 }
 
-/// A program and its arguments; a program that is named by a path is looked at.
+/// Reads a program and its arguments, and checks that a program which is named by a path can be executed.
 fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<String>, Error> {
     let Some(program) = words.get_ref().first() else {
         return Err(source.error_at(words, "a command has a program: write for example [\"python3\", \"main.py\"]"));

@@ -61,7 +61,7 @@ impl SecretShape {
 /// Secrets of a project, as it declares them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeclaredSecrets {
-    /// Environment variables of whoever starts a run.
+    /// Environment variables of the user who starts a run.
     pub variables: Vec<String>,
     /// Files, by the names of the variables that scenarios find their content in.
     pub files: BTreeMap<String, PathBuf>,
@@ -73,7 +73,7 @@ pub struct DeclaredSecrets {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SecretsTable {
-    /// Environment variables of whoever starts a run: each is given to scenarios, and its value is masked in everything that is
+    /// Environment variables of the user who starts a run: each is given to scenarios, and its value is masked in everything that is
     /// written of the run. `--secret NAME` adds one. A variable that is not set is not given.
     variables: Vec<Spanned<String>>,
     /// Files, relative to that of `e2e.toml`: `{ SIGNING_KEY = "keys/signing.pem" }` gives scenarios the content as the variable
@@ -85,7 +85,7 @@ pub(super) struct SecretsTable {
 }
 
 impl SecretsTable {
-    /// Checks what is written.
+    /// Checks the section and returns the secrets that it declares.
     pub fn declared(&self, source: &Source, root: &Path) -> Result<DeclaredSecrets, Error> {
         let mut declared = DeclaredSecrets::default();
         for variable in &self.variables {
@@ -118,7 +118,7 @@ impl SecretsTable {
 /// Reads the name of a variable that holds a secret.
 ///
 /// # Errors
-/// What may be written.
+/// A text that says what a name may be.
 pub fn secret_name(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if text.is_empty()
@@ -137,7 +137,7 @@ pub fn secret_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads the section; says what has become of the list that stood there once.
+/// Reads the section; for a list, which was its form once, the error says how to write it now.
 pub(super) fn secrets_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretsTable, D::Error> {
     struct Table;
     impl<'de> Visitor<'de> for Table {

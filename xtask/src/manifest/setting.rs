@@ -23,7 +23,7 @@ pub trait Setting: FromStr<Err = String> + fmt::Display + Clone + Send + Sync + 
     /// Form in TOML.
     const WRITTEN: Written;
 
-    /// Describes what it may be: `a whole number from 1 to 99`.
+    /// Describes the permitted values: `a whole number from 1 to 99`.
     fn words() -> String;
 }
 
@@ -111,7 +111,7 @@ one_of! {
         Never = "never",
         /// Keep that of a failed case.
         Failure = "failure",
-        /// Any.
+        /// Keep that of every case.
         Always = "always",
     }
 }
@@ -133,7 +133,7 @@ one_of! {
     BaselineMissing {
         /// An error, before anything runs.
         Error = "error",
-        /// Passed over.
+        /// Such an operation is passed over.
         Allow = "allow",
     }
 }
@@ -233,7 +233,7 @@ pub type MaxFail = OrOff<1, 1_000_000>;
 pub type Retries = Count<0, 100>;
 /// Samples of resource usage a second, where more are wanted than in every run.
 pub type MonitoringRate = OrOff<1, 50>;
-/// A slot.
+/// Number of a slot.
 pub type SlotNumber = Count<1, 99>;
 
 /// The factor of all deadlines.
@@ -295,7 +295,7 @@ impl fmt::Display for PatienceFactor {
 /// Lifetime of a kept lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeToLive {
-    /// `never`: it does not go by itself.
+    /// `never`: the lab is not removed by itself.
     Never,
     /// Removal after this time.
     After(Duration),
@@ -385,7 +385,7 @@ impl fmt::Display for Timeout {
     }
 }
 
-/// A time as one word, as it can be typed.
+/// Formats a time as one word, such as it can be typed.
 fn short(time: Duration) -> String {
     humantime::format_duration(time).to_string().replace(' ', "")
 }

@@ -34,13 +34,13 @@ pub struct Skeleton {
     dir: PathBuf,
     language: Language,
     containers: Vec<String>,
-    /// The Cargo.toml to list it in, as it is now.
+    /// The Cargo.toml to list the scenario in, as it is now; none for a scenario in Python.
     package: Option<Source>,
 }
 
 impl Skeleton {
-    /// Looks whether it can be made, and touches nothing. Its containers are named after their templates; without any, it
-    /// has the project's first one.
+    /// Plans a new scenario, and writes nothing. Its containers are named after their templates; where none is given, it has the
+    /// project's first one.
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::BadFile`] with the help: a bad name, one that is taken, a template or a Cargo package
@@ -76,19 +76,19 @@ impl Skeleton {
         Ok(Self { category, name, dir, language, containers: choose(project, containers)?, package })
     }
 
-    /// Returns its folder.
+    /// Returns the scenario's folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Returns its containers, each of the template of the same name.
+    /// Returns the scenario's containers, each of the template of the same name.
     #[must_use]
     pub fn containers(&self) -> &[String] {
         &self.containers
     }
 
-    /// Makes it; returns what was written.
+    /// Writes the scenario's files; returns the paths of all that was written.
     ///
     /// # Errors
     /// When something cannot be written.

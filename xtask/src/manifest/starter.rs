@@ -48,8 +48,8 @@ pub struct Starter {
 }
 
 impl Starter {
-    /// Looks whether it can be made in this folder, and touches nothing. Without a name, it is called as the folder is, as
-    /// far as a project may be.
+    /// Plans a project in a folder, and writes nothing. Without a name, it is called like the folder, with a dash for each character
+    /// that a project's name cannot have.
     ///
     /// # Errors
     /// [`Error::Usage`] with the help: the folder has something in it, or is none; a bad name.
@@ -91,7 +91,7 @@ impl Starter {
         Ok(Self { dir, name })
     }
 
-    /// Returns its folder, absolute.
+    /// Returns the project's folder, as an absolute path.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -103,7 +103,7 @@ impl Starter {
         &self.name
     }
 
-    /// Makes it; returns what was written, relative to its folder.
+    /// Writes the project's files; returns their paths, relative to its folder.
     ///
     /// # Errors
     /// When something cannot be written.
@@ -125,7 +125,7 @@ impl Starter {
     }
 }
 
-/// The first of many.
+/// Lists the first of many names, and says how many more there are.
 fn listed(names: &[String]) -> String {
     const SHOWN_MAX: usize = 5;
     let more = names.len().saturating_sub(SHOWN_MAX);

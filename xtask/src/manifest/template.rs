@@ -233,7 +233,7 @@ fn default_kind() -> VolumeKind {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Origin of its file system: the name of another template, `"scratch"` for an empty tree, `{ debian = "bookworm"
+    /// Origin of the file system: the name of another template, `"scratch"` for an empty tree, `{ debian = "bookworm"
     /// }` for a Debian release by its code name, or `{ tar = "FILE" }` for a root filesystem as `docker export` writes
     /// it, relative to the template's folder.
     from: Spanned<FromKey>,
@@ -242,15 +242,15 @@ struct File {
     packages: Vec<Spanned<String>>,
     /// Python packages to add.
     pip: Option<PipTable>,
-    /// Files and folders to copy into it, in this order.
+    /// Files and folders to copy into the file system, in this order.
     #[serde(default)]
     files: Vec<Spanned<FileTable>>,
     /// Users to make, before the files are copied.
     #[serde(default)]
     users: Vec<Spanned<UserEntry>>,
-    /// Commands to run in it, one after the other, when everything else is there: a line for the template's own `/bin/sh`, or a
-    /// list of a program by its absolute path and its arguments. They reach the network through slirp4netns, and not what listens at
-    /// the loopback of the host.
+    /// Commands to run in the file system, one after the other, when everything else is there: a line for the template's own `/bin/sh`, or
+    /// a list of a program by its absolute path and its arguments. They reach the network through slirp4netns, and nothing that listens
+    /// at the loopback of the host.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
     /// systemd units that are to start, or never to.
@@ -277,7 +277,7 @@ struct File {
     /// Logins between machines: keys are made for each lab.
     #[serde(default)]
     ssh: Ssh,
-    /// Root inside is root outside, for what needs it. Each run warns of it.
+    /// True if root inside the container is root of the host, for programs that need it. Each run warns of it.
     #[serde(default)]
     privileged: bool,
     /// Parts of the kernel that its containers may use although most may not, each [by its name](isolation.md#parts-of-the-kernel). Each run's record has them.
@@ -579,7 +579,7 @@ pub(super) fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source)
     Ok(FileEntry { source: origin, target: entry.target.0, mode: entry.mode, owner, place })
 }
 
-/// A file that a template names must be one that its user can read.
+/// Checks that a file which a template names is there, and that the user can read it.
 fn require_file<T>(path: &Path, place: &Spanned<T>, source: &Source) -> Result<(), Error> {
     match input::look(path) {
         Ok(Some(_)) => input::open(path).map(drop).map_err(|error| source.error_at(place, error.to_string())),
@@ -588,8 +588,8 @@ fn require_file<T>(path: &Path, place: &Spanned<T>, source: &Source) -> Result<(
     }
 }
 
-/// A path of the project must be there; one of the host is looked for when the layer is built, so that a machine
-/// without it can still list, check and set up the project.
+/// Checks that a path of the project exists, and returns it; one of the host is looked for when the layer is built, so that a
+/// machine without it can still list, check and set up the project.
 fn check_source(path: &Spanned<PathBuf>, dir: &Path, source: &Source) -> Result<PathBuf, Error> {
     let joined = dir.join(path.get_ref());
     match input::look(&joined).map_err(|error| source.error_at(path, error.to_string()))? {
@@ -660,7 +660,7 @@ fn check_probe(probe: Spanned<ProbeTable>, source: &Source) -> Result<Probe, Err
     }
 }
 
-/// Reads a list of names, each once.
+/// Reads the list `allow` of parts of the kernel, in which each may stand once.
 fn check_allowances(names: &[Spanned<String>], source: &Source) -> Result<Vec<Part>, Error> {
     let mut found = Vec::new();
     for place in names {

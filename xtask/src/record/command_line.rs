@@ -6,7 +6,7 @@ pub const PLACE: [&str; 2] = ["--root", "--slot"];
 /// Options of a run that another run of one of its cases needs as well.
 pub const RUN: [&str; 5] = ["--root", "--slot", "--set", "--timeout", "--e2e-containers"];
 
-/// Those of a command's options that have one of these names, as they are typed, each with a blank before it.
+/// Returns the options of a command that have one of these names, as they are typed, each with a blank before it.
 #[must_use]
 pub fn carried(command: &[String], names: &[&str]) -> String {
     let mut text = String::new();
@@ -22,7 +22,7 @@ pub fn carried(command: &[String], names: &[&str]) -> String {
     text
 }
 
-/// A word as a shell takes it for one.
+/// Quotes a word so that a shell takes it as one word.
 #[must_use]
 pub fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);

@@ -1,4 +1,4 @@
-//! What is said of a measured operation, compared with what it took before.
+//! Result of comparing a measured operation with a baseline.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,34 +14,33 @@ pub struct Comparison {
     pub operation: String,
     /// `cpu_ms`, `wall_ms` or `wall_minus_wait_ms`.
     pub metric: String,
-    /// How it was judged.
+    /// Kind of the comparison.
     pub way: Way,
-    /// Whether a regression of it fails the run.
+    /// True if a regression of this metric fails the run.
     pub gates: bool,
-    /// It was to be compared, and there is nothing to compare it with.
+    /// True if the operation was to be compared, and has no baseline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
-    /// The samples of the side it was compared with, in their order, where they lie in no file of the run: those of a
-    /// committed baseline.
+    /// Samples of the committed baseline, in their order; empty in a duet, whose samples lie in the run's folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baseline_samples: Vec<f64>,
-    /// What was found.
+    /// Decision, with its effect and its reason.
     #[serde(flatten)]
     pub verdict: Verdict,
 }
 
-/// How two sides were compared.
+/// Kind of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
-    /// With a baseline file of another time.
+    /// With a committed baseline file.
     Committed,
-    /// Side by side, pair by pair.
+    /// With the baseline in a second lab beside it, pair by pair.
     Duet,
 }
 
 impl Comparison {
-    /// Whether it is a regression that fails the run.
+    /// Returns true for a regression that fails the run.
     #[must_use]
     pub fn fails(&self) -> bool {
         self.gates && self.verdict.decision == Decision::Regressed

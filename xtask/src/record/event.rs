@@ -13,14 +13,14 @@ use super::{
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// Since the run's begin, in milliseconds.
+    /// Time since the run's begin, in milliseconds.
     pub at_ms: f64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What a run is told to do, as it stands in the run's first event. Older engines left all of it out.
+/// Settings of a run, as its first event has them. Older engines left all of them out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunSetup {
     /// The engine's version.
@@ -29,13 +29,13 @@ pub struct RunSetup {
     /// The words after `cargo xtask` that it was started with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// The seed of its faults, where they were drawn.
+    /// Seed of the run's faults, where they were drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos_seed: Option<u64>,
-    /// What its measured operations are compared with; absent where they are not.
+    /// Name of what the run's measured operations are compared with; absent where they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<String>,
-    /// Which part of a suite it is, where that was split (`--shard`).
+    /// Part of the suite that the run is, where the suite was split (`--shard`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<RecordedPart>,
     /// The planned cases, in the order in which they are to run.
@@ -43,41 +43,41 @@ pub struct RunSetup {
     pub plan: Vec<String>,
 }
 
-/// What was observed of a fault.
+/// Observation of a fault that was injected or healed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FaultObserved {
     /// The case.
     pub case: CaseId,
-    /// Its number in the case, from 1.
+    /// Number of the fault in the case, from 1.
     pub fault: u64,
-    /// Its number in the schedule, where it comes from there and not from the scenario.
+    /// Number of the fault in the schedule; absent where the scenario itself asked for the fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<u32>,
-    /// The container it was done to.
+    /// The container that the fault was injected into.
     pub container: String,
-    /// What it is.
+    /// Kind of the fault, with its parameters.
     pub description: Fault,
-    /// What was seen before it was done.
+    /// Observation before the fault was injected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What was observed.
+    /// Observation that proves the fault's effect, or that it is healed.
     pub evidence: String,
     /// Result of the proof that is repeated before a fault is healed; only in `fault_healed`, and not of a fault that lasts a
     /// moment, such as a kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasted: Option<FaultLasted>,
-    /// The planned begin of a fault of the schedule, since the begin of the chaos; with its injection.
+    /// Planned begin of a fault of the schedule, since the begin of the chaos; only in `fault_injected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_ms: Option<u64>,
-    /// Time from that moment until its effect was verified.
+    /// Time from the planned begin until the fault was verified to take effect; only in `fault_injected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_ms: Option<u64>,
-    /// From the request to the observation.
+    /// Time from the request to the observation.
     pub duration_ms: f64,
 }
 
 impl FaultObserved {
-    /// The observation, with the result of the repeated proof before it.
+    /// Describes the observation, with the result of the repeated proof before it.
     #[must_use]
     pub fn told(&self) -> String {
         match &self.lasted {
@@ -108,10 +108,10 @@ impl std::fmt::Display for FaultLasted {
 pub enum LastedState {
     /// The effect was there until it was healed.
     UntilNow,
-    /// The effect was gone although its target lived, and nobody had healed it: it had been removed from outside of the
-    /// container, which makes the attempt an infrastructure error.
+    /// The effect was gone although its target lived and the engine had not healed it: it was removed from outside of the container, which
+    /// makes the attempt an infrastructure error.
     LostOnHost,
-    /// The same, where the container's own processes can remove it, such as a product that starts a stopped unit again.
+    /// The effect was gone likewise, but the container's own processes can remove it, such as a product that starts a stopped unit again.
     LostInContainer,
     /// The effect had ended by itself, or with its target.
     Over,
@@ -120,7 +120,7 @@ pub enum LastedState {
 }
 
 impl LastedState {
-    /// Words for it, before a colon.
+    /// Returns the state in words that stand before a colon.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -139,17 +139,17 @@ impl LastedState {
     }
 }
 
-/// What becomes of a case that was held.
+/// Decision on a case that was held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Onward {
-    /// It goes on as if nothing had been.
+    /// The case goes on as if it had not been held.
     Continue,
-    /// It ends here, and the run with it.
+    /// The case ends here, and the run with it.
     GiveUp,
 }
 
-/// What happened.
+/// Event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -161,16 +161,16 @@ pub enum Event {
         run_id: String,
         /// RFC 3339, UTC.
         started_at: String,
-        /// How many cases are planned.
+        /// Number of planned cases.
         cases: u32,
         /// The seed of the order, where it was shuffled.
         shuffle_seed: Option<u64>,
         /// The user the scenarios run as.
         user: String,
-        /// The factor of its deadlines; absent in records of older engines.
+        /// Factor by which the run's deadlines are multiplied; absent in records of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         patience: Option<RecordedPatience>,
-        /// What it is told to do.
+        /// Settings of the run.
         #[serde(flatten)]
         setup: Box<RunSetup>,
     },
@@ -193,7 +193,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ids: Option<LabIds>,
     },
-    /// Something holds the run up.
+    /// The run waits, such as for a slot that another run holds.
     Waiting {
         /// What is waited for.
         reason: String,
@@ -205,7 +205,7 @@ pub enum Event {
         /// What is being done.
         step: String,
     },
-    /// Cargo builds the scenarios, and one of them is waited for. Told again as long as that goes on.
+    /// Cargo builds the scenarios, and the run waits for one of them. Told again as long as that goes on.
     ScenariosBuild {
         /// Last words of Cargo, such as `12/158: regex, serde`.
         progress: String,
@@ -278,7 +278,7 @@ pub enum Event {
         name: String,
         /// How many steps it stands in.
         depth: u32,
-        /// It ended as it should.
+        /// True if the step ended as it should.
         passed: bool,
         /// How long it took.
         duration_ms: f64,
@@ -303,9 +303,10 @@ pub enum Event {
         status: i32,
         /// How long it took.
         duration_ms: f64,
-        /// Its deadline passed and it was killed.
+        /// True if its deadline passed and it was killed.
         timed_out: bool,
-        /// Place in the scenario that asked for it, `file:line`; absent in records of older engines, and where the client does not say.
+        /// Place in the scenario that asked for the program, `file:line`; absent in records of older engines, and where the client does not
+        /// say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         location: Option<String>,
         /// Bytes of its output past the bounds of a stream and of an attempt, which were dropped; absent where all are kept.
@@ -322,21 +323,21 @@ pub enum Event {
         repetition: u32,
         /// How long it took.
         duration_ms: f64,
-        /// It did what it should.
+        /// True if the repetition succeeded.
         succeeded: bool,
     },
     /// From now on each case runs in two labs.
     DuetBegan {
-        /// What today is compared with.
+        /// Name of the baseline: a revision with its commit, or a folder.
         baseline: String,
-        /// Of whatever is drawn at random.
+        /// Seed of all that is drawn at random, such as the side that goes first.
         seed: u64,
-        /// How the images of the two differ, a line each.
+        /// Differences between the images of the two labs, a line each.
         differences: Vec<String>,
     },
-    /// Samples were judged.
+    /// Samples of an operation were judged.
     Compared(Comparison),
-    /// The scenario has found out a value.
+    /// The scenario reported a value that it measured itself.
     Metric {
         /// The case.
         case: CaseId,
@@ -346,60 +347,60 @@ pub enum Event {
     },
     /// Effect of a fault was verified.
     FaultInjected(FaultObserved),
-    /// Recovery from a fault was verified, and a machine that was down or frozen for it to be ready again.
+    /// Recovery from a fault was verified, and a machine that the fault had taken down or frozen was seen to be ready again.
     FaultHealed(FaultObserved),
-    /// A fault of the schedule was not applicable as things stood.
+    /// A fault of the schedule could not be injected in the state in which the lab was at that time.
     FaultRefused {
         /// The case.
         case: CaseId,
-        /// Its number in the schedule.
+        /// Number of the fault in the schedule.
         scheduled: u32,
         /// The container it was meant for.
         container: String,
-        /// What it is.
+        /// Kind of the fault, with its parameters.
         description: Fault,
-        /// Why not.
+        /// Reason why it could not be injected.
         reason: String,
     },
     /// The faults of a schedule are played from now on.
     ChaosBegan {
         /// The case.
         case: CaseId,
-        /// What the schedule was made by.
+        /// Profile by which the schedule was drawn.
         profile: String,
-        /// What it was made from.
+        /// Seed from which the schedule was drawn.
         seed: Option<u64>,
-        /// How many faults it has.
+        /// Number of faults in the schedule.
         faults: u32,
-        /// How long it lasts.
+        /// Length of the schedule.
         length_ms: u64,
     },
-    /// Everything is healed, works again, and the quiet period is over.
+    /// All faults are healed, all machines work again, and the quiet period is over.
     Settled {
         /// The case.
         case: CaseId,
-        /// Faults of the schedule that took effect.
+        /// Number of faults of the schedule that bit.
         bit: u32,
-        /// Faults that were not applicable.
+        /// Number of faults that could not be injected.
         refused: u32,
-        /// How long all of it took.
+        /// Time from the scenario's request `settle` until then.
         duration_ms: f64,
     },
-    /// What came of a condition that was looked at again and again.
+    /// Result of an invariant: a condition that the scenario looked at repeatedly.
     Invariant {
         /// The case.
         case: CaseId,
-        /// Which, and what was seen.
+        /// The invariant, and what was seen of it.
         #[serde(flatten)]
         invariant: Invariant,
     },
-    /// A lab showed an unexpected anomaly at the end of a case.
+    /// The lab showed trouble at the end of a case that no check had asked about.
     Finding {
         /// The case.
         case: CaseId,
-        /// Such as `oom_kill`.
+        /// Kind, such as `oom_kill`.
         kind: String,
-        /// The container; nothing where the kernel does not say whose it is.
+        /// The container; absent where the kernel does not say which container's it is.
         container: Option<String>,
         /// The process or unit.
         about: String,
@@ -408,7 +409,7 @@ pub enum Event {
         /// Moment at which it happened; absent where that is unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         happened_at_ms: Option<f64>,
-        /// The scenario says that it is its own doing.
+        /// True if `scenario.toml` lists the finding as expected.
         expected: bool,
     },
     /// A machine ended, and no fault had done that.
@@ -419,14 +420,14 @@ pub enum Event {
         container: String,
         /// Status of its process 1.
         process_1: InitStatus,
-        /// Whether the kernel killed process 1 because the machine had used up its own memory; absent where that is unknown.
+        /// True if the kernel killed process 1 because the machine had used up its own memory; absent where that is unknown.
         out_of_memory: Option<bool>,
-        /// The scenario says that it is its own doing.
+        /// True if `scenario.toml` lists this end as expected.
         expected: bool,
         /// Evidence, in words.
         detail: String,
     },
-    /// A machine has rebooted by itself. Its faults are done again.
+    /// A machine has rebooted by itself. Its faults are injected again.
     MachineRebooted {
         /// The case.
         case: CaseId,
@@ -434,14 +435,14 @@ pub enum Event {
         container: String,
         /// Its reboots in this case, until now.
         reboots: u64,
-        /// The scenario says that it is its own doing.
+        /// True if `scenario.toml` lists the reboot as expected.
         expected: bool,
     },
-    /// What is expected to fail, because of a known defect of the product, was looked at.
+    /// Code that is expected to fail, because of a known defect of the product, was run.
     Defect {
         /// The case.
         case: CaseId,
-        /// Which, what came of it, and where it stands.
+        /// The defect, the outcome, and the place in the scenario.
         #[serde(flatten)]
         defect: Defect,
     },
@@ -458,7 +459,7 @@ pub enum Event {
     Aborted {
         /// The case.
         case: CaseId,
-        /// In which way.
+        /// Kind: an error or a panic.
         kind: AbortKind,
         /// The error with its causes, or the panic's message.
         message: String,
@@ -485,15 +486,15 @@ pub enum Event {
         /// The file, by its path below the run's folder, or why there is none.
         picture: Picture,
     },
-    /// A picture was compared with one of another time.
+    /// A picture was compared with the expected one from a file.
     ScreenshotCompared {
         /// The case.
         case: CaseId,
-        /// The new one's name.
+        /// Name of the new picture.
         name: String,
-        /// The other one, by its path on this machine.
+        /// The expected picture, by its path on this machine.
         expected: String,
-        /// How far they are alike; files by their paths below the run's folder.
+        /// Result of the comparison; files by their paths below the run's folder.
         likeness: Likeness,
     },
     /// The first failure of a case: the scenario, its faults and the engine's deadlines are held, so that somebody can look.
@@ -503,16 +504,16 @@ pub enum Event {
         /// What has failed.
         reason: String,
     },
-    /// They go on, or the case ends here.
+    /// The hold is over: the scenario, its faults and the deadlines go on, or the case ends here.
     Released {
         /// The case.
         case: CaseId,
-        /// Which of the two.
+        /// Decision: to go on, or to give up.
         onward: Onward,
-        /// How long they were held.
+        /// How long the case was held.
         duration_ms: f64,
     },
-    /// The lab stays for a look.
+    /// The lab is kept after its case, so that somebody can look at it.
     Kept {
         /// The case.
         case: CaseId,
@@ -534,9 +535,9 @@ pub enum Event {
         case: CaseId,
         /// From 1.
         attempt: u32,
-        /// How.
+        /// Outcome of the attempt.
         outcome: Outcome,
-        /// From the begin of its lab to the end of it.
+        /// Time from the begin of its lab to that lab's end.
         duration_ms: f64,
         /// The last lines of its containers' and its own logs, when it failed.
         last_words: Vec<String>,
@@ -550,23 +551,23 @@ pub enum Event {
     CaseJudged {
         /// The case.
         case: CaseId,
-        /// What came of it.
+        /// Verdict over all attempts.
         verdict: Verdict,
     },
     /// Something a reader should know that fails nothing.
     Warning {
-        /// What.
+        /// Text of the warning.
         message: String,
     },
     /// The run ended.
     RunEnded {
-        /// How many cases ended how.
+        /// Number of cases by verdict.
         counts: Counts,
         /// How long it took.
         duration_ms: f64,
         /// The exit code it leads to.
         exit_code: u8,
-        /// What could not be taken back on the host.
+        /// Failures to remove from the host what the run made there, a sentence each.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         cleanup_failures: Vec<String>,
         /// The error that ended it before all cases were tried.
@@ -576,7 +577,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The case that it belongs to; nothing for those of the whole run.
+    /// Returns the case that the event belongs to; nothing for an event of the whole run.
     #[must_use]
     pub fn case(&self) -> Option<&CaseId> {
         match self {

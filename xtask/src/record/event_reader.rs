@@ -24,7 +24,7 @@ pub struct EventReader {
     gaps: EventGaps,
 }
 
-/// Parts of a file of events that are no events.
+/// Gaps in a file of events: parts that cannot be read as events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventGaps {
     /// There is no such file.
@@ -33,11 +33,11 @@ pub struct EventGaps {
     is_empty: bool,
     /// The last line has no end.
     is_cut: bool,
-    /// Lines that cannot be read.
+    /// Number of lines that cannot be read.
     damaged: usize,
-    /// The first of them: its number, and the reason.
+    /// The first such line: its number, and the reason.
     first_damaged: Option<(usize, String)>,
-    /// Events whose kind only another engine knows.
+    /// Number of events of a kind that this engine does not know.
     unknown: usize,
 }
 
@@ -78,7 +78,7 @@ impl EventReader {
     /// Opens the events of the run in this folder. Where there are none, that is a gap, and no error. Links are not followed.
     ///
     /// # Errors
-    /// When the file cannot be read, or is none.
+    /// When the file cannot be read, or is no regular file.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(EVENTS_FILE);
         let reader = |file| Self { file, line: Vec::new(), number: 0, gaps: EventGaps::default() };
@@ -127,7 +127,7 @@ impl EventReader {
         }
     }
 
-    /// Whether there is no file of events at all.
+    /// Returns true if there is no file of events at all.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.gaps.is_missing
@@ -149,12 +149,12 @@ pub mod work {
         static DONE: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Adds to what this thread has done.
+    /// Adds to the work that this thread has done.
     pub fn count(more: usize) {
         DONE.set(DONE.get() + more);
     }
 
-    /// Returns what this thread does meanwhile.
+    /// Returns the amount of work that this thread does during an action.
     pub fn of(action: impl FnOnce()) -> usize {
         let before = DONE.get();
         action();

@@ -13,7 +13,7 @@ use crate::error::EXIT_INTERRUPTED;
 #[derive(Debug, Default)]
 pub struct Fold {
     record: RunRecord,
-    /// Place of each case in the record.
+    /// Index of each case in the record.
     places: HashMap<CaseId, usize>,
     open: Vec<Open>,
     last_ms: f64,
@@ -33,7 +33,7 @@ struct Open {
 }
 
 impl Fold {
-    /// Takes an event.
+    /// Applies an event to the record.
     pub fn apply(&mut self, stamped: &Stamped) {
         self.last_ms = self.last_ms.max(stamped.at_ms);
         let record = &mut self.record;
@@ -99,13 +99,13 @@ impl Fold {
         }
     }
 
-    /// Whether a run has begun in the events so far.
+    /// Returns true if a run's begin is among the events so far.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Whether the run's end is among the events so far.
+    /// Returns true if the run's end is among the events so far.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.has_ended
@@ -156,7 +156,7 @@ impl Fold {
         record
     }
 
-    /// The case's place in the record; nothing for what is no case of the run.
+    /// Returns the result of a case in the record, to which it is added where it is missing; nothing for what is no case of the run.
     fn result(&mut self, case: &CaseId) -> Option<&mut CaseResult> {
         if !self.places.contains_key(case) {
             if self.knows_plan || case.is_baseline_side() {
@@ -173,7 +173,7 @@ impl Fold {
     }
 }
 
-/// Folder of an attempt, as engines name it.
+/// Returns the folder of an attempt below the run's, as engines name it.
 fn folder_of(case: &CaseId, number: u32) -> String {
     let folder = case.0.replace(':', "/");
     if number == 1 { folder } else { format!("{folder}/attempt-{number}") }

@@ -16,7 +16,7 @@ pub enum Weight {
     Alarm,
 }
 
-/// What came of a comparison, in one line.
+/// Describes the result of a comparison in one line.
 #[must_use]
 pub fn comparison(found: &Comparison) -> String {
     let Comparison { case, operation, metric, verdict, gates, .. } = found;
@@ -33,7 +33,7 @@ pub fn comparison(found: &Comparison) -> String {
     )
 }
 
-/// How many comparisons came to what.
+/// Counts comparisons by their decision, in one line.
 #[must_use]
 pub fn comparison_counts(comparisons: &[Comparison]) -> String {
     let count = |decision: Decision| comparisons.iter().filter(|one| one.verdict.decision == decision).count();
@@ -235,7 +235,7 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             Likeness::OtherSize { taken, expected: other, .. } => {
                 let size = |size: &PictureSize| format!("{} x {}", size.width_pixels, size.height_pixels);
                 let (taken, other) = (size(taken), size(other));
-                one(Weight::Alarm, format!("  picture {name}: it is {taken}, and {expected} is {other}"))
+                one(Weight::Alarm, format!("  picture {name} has another size: {taken}, and {expected} has {other}"))
             }
             Likeness::Skipped { reason } => one(Weight::Alarm, format!("  picture {name} SKIPPED: {reason}")),
         },

@@ -1,4 +1,5 @@
-//! Names of cases, and of files in a record. Those of files come from scenarios and from inside of machines, and stand in terminals, pages and reports.
+//! Names of cases, and of files in a record. Those of files come from scenarios and from inside of machines, and stand in terminals, pages
+//! and reports.
 
 use std::fmt;
 
@@ -21,14 +22,14 @@ impl CaseId {
     /// Suffix of the name of a duet's other side.
     pub const BASELINE_SIDE: &str = "@baseline";
 
-    /// Tells whether it is the other side of a duet, which is no case of the run.
+    /// Tells whether the name is that of a duet's baseline side, which is no case of the run.
     #[must_use]
     pub fn is_baseline_side(&self) -> bool {
         self.0.ends_with(Self::BASELINE_SIDE)
     }
 }
 
-/// Longest name, in bytes: what is written aside first has a longer one.
+/// Longest name, in bytes: while a file is being written, it has a longer one.
 const BYTES_MAX: usize = 200;
 
 /// Tells whether a name may be that of a file in a record: a visible name in one line that leads nowhere else.
@@ -38,8 +39,8 @@ pub fn is_file_name(name: &str) -> bool {
     (1..=BYTES_MAX).contains(&name.len()) && !ends && name.chars().all(is_plain)
 }
 
-/// Tells whether a name that a user's own program gave to a file can be taken over: one that is no way out of its folder, and that
-/// shows what it is.
+/// Tells whether a name that a user's own program gave to a file can be taken over: one that does not lead out of its folder, and has no
+/// invisible characters.
 #[must_use]
 pub fn is_harmless_name(name: &str) -> bool {
     !["", ".", ".."].contains(&name) && name.chars().all(is_plain)
@@ -49,7 +50,7 @@ fn is_plain(character: char) -> bool {
     is_visible(character.encode_utf8(&mut [0; 4])) && !matches!(character, '/' | '\n' | '\t' | '\u{2028}' | '\u{2029}')
 }
 
-/// Makes a name of it that may be that of a file in a record; one that may stays as it is.
+/// Turns a name into one that a file in a record may have; a name that it may have already stays as it is.
 #[must_use]
 pub fn as_file_name(name: &str) -> String {
     if is_file_name(name) {

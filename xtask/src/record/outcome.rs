@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{CaseId, Comparison, seconds};
 use crate::error::{self, HostCause};
 
-/// How one attempt ended.
+/// Outcome of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
@@ -16,7 +16,7 @@ pub enum Outcome {
     Passed,
     /// The product, or the scenario, is at fault.
     Failed {
-        /// In which way.
+        /// Cause of the failure.
         cause: Cause,
     },
     /// Infrastructure error: the lab was not created or was lost; the product was not tested.
@@ -56,13 +56,13 @@ pub enum InitStatus {
 }
 
 impl Outcome {
-    /// An infrastructure's failure without more to say of it.
+    /// Makes an infrastructure failure of which only the message is known.
     #[must_use]
     pub fn infrastructure(message: impl Into<String>) -> Self {
         Self::Infrastructure { message: message.into(), host_cause: None, failed_check: None }
     }
 
-    /// Whether it shows a failure of the product, whatever else has failed.
+    /// Returns true if the outcome shows a failure of the product, whatever else has failed.
     #[must_use]
     pub fn has_failure(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Infrastructure { failed_check: Some(_), .. })
@@ -78,42 +78,42 @@ impl Outcome {
     }
 }
 
-/// In which way a scenario failed.
+/// Cause of a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "snake_case")]
 pub enum Cause {
     /// A check did not hold.
     Check {
-        /// The first one, with its values and place.
+        /// The first such check, with its values and place.
         message: String,
     },
-    /// It returned an error.
+    /// The scenario returned an error.
     Error {
-        /// With its causes.
+        /// The error, with its causes.
         message: String,
     },
-    /// A panic, or an uncaught exception.
+    /// The scenario panicked.
     Panic {
         /// The panic's message and place.
         message: String,
     },
-    /// It ended with a status other than 0, and did not tell the engine why.
+    /// The scenario's program ended with a status other than 0, and did not tell the engine why.
     ExitStatus {
         /// The status.
         status: i32,
-        /// Reason that it wrote itself, such as an exception with its place; absent where it wrote nothing.
+        /// Reason that the program wrote itself, such as an exception with its place; absent where it wrote nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_words: Option<String>,
     },
-    /// A signal ended it.
+    /// A signal ended the scenario's program.
     Signal {
         /// The signal's number.
         signal: i32,
-        /// Reason that it wrote itself; absent where it wrote nothing.
+        /// Reason that the program wrote itself; absent where it wrote nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_words: Option<String>,
     },
-    /// It did not end within its deadline, and was killed.
+    /// The scenario did not end within its deadline, and was killed.
     TimedOut {
         /// The deadline.
         deadline_ms: u64,
@@ -122,7 +122,8 @@ pub enum Cause {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         doing: Option<String>,
     },
-    /// It passed, but the faults that were to be played were not, or what has to come true with them did not.
+    /// The scenario passed, but its faults were not played, or a condition that has to come true at least once while they are played never
+    /// did.
     Chaos {
         /// What was missing.
         message: String,
@@ -143,9 +144,9 @@ pub enum Cause {
         /// Probe and last answer, with its failed units and the last lines of their journal.
         message: String,
     },
-    /// It broke the protocol of its socket.
+    /// The scenario broke the protocol of its socket.
     Protocol {
-        /// How.
+        /// Description of the breach.
         message: String,
     },
 }
@@ -195,7 +196,7 @@ impl Cause {
     }
 }
 
-/// What came of a case over all its attempts.
+/// Verdict on a case over all its attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -219,7 +220,7 @@ pub struct Attempt {
     /// How it ended.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// From the begin of its lab to the end of it.
+    /// Time from the begin of its lab to that lab's end.
     pub duration_ms: f64,
     /// Its folder below the run's.
     pub folder: String,
@@ -228,14 +229,14 @@ pub struct Attempt {
     pub faults: Option<FaultCounts>,
 }
 
-/// How many faults of a schedule were what.
+/// Number of faults of a schedule, by what became of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultCounts {
     /// In the schedule.
     pub planned: u32,
-    /// Faults whose effect and recovery were verified.
+    /// Effect verified, and then recovery.
     pub bit: u32,
-    /// Not possible as things stood.
+    /// Refused, as not possible in the state in which the lab was at their time.
     pub refused: u32,
     /// Lateness of those that took effect; left out where none did, and by older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -272,7 +273,7 @@ impl std::fmt::Display for Lateness {
 pub struct CaseResult {
     /// The case.
     pub case: CaseId,
-    /// What came of it.
+    /// Verdict over all attempts.
     pub verdict: Verdict,
     /// In order.
     pub attempts: Vec<Attempt>,
@@ -298,18 +299,18 @@ impl CaseResult {
     }
 }
 
-/// How many cases ended how.
+/// Number of cases by verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// At once.
+    /// Passed at once.
     pub passed: u32,
-    /// In every attempt.
+    /// Failed in every attempt.
     pub failed: u32,
-    /// After a failure.
+    /// Passed after a failure.
     pub flaky: u32,
-    /// For want of a lab.
+    /// Had no lab.
     pub infrastructure: u32,
-    /// In the middle.
+    /// Interrupted in the middle.
     pub interrupted: u32,
     /// Not run.
     pub skipped: u32,
@@ -333,7 +334,7 @@ impl Counts {
         counts
     }
 
-    /// The exit code: interrupted before failed before infrastructure before passed.
+    /// Returns the exit code: interrupted counts before failed, then infrastructure, then passed.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.interrupted > 0 {
@@ -404,7 +405,7 @@ pub struct RunRecord {
     pub run_id: String,
     /// RFC 3339, UTC.
     pub started_at: String,
-    /// How long it took.
+    /// Duration of the run.
     pub duration_ms: f64,
     /// The engine's version.
     pub engine_version: String,
@@ -412,7 +413,7 @@ pub struct RunRecord {
     pub user: String,
     /// The seed of the order, where it was shuffled.
     pub shuffle_seed: Option<u64>,
-    /// The seed of its faults, where they were drawn.
+    /// Seed of the run's faults, where they were drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos_seed: Option<u64>,
     /// Layer hashes by template.
@@ -424,40 +425,40 @@ pub struct RunRecord {
     pub allowed: std::collections::BTreeMap<String, Vec<String>>,
     /// The cases.
     pub cases: Vec<CaseResult>,
-    /// How many ended how.
+    /// Number of cases by verdict.
     pub counts: Counts,
     /// What its measured operations were compared with: `baselines/`, a revision, a folder. Nothing where they were not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<String>,
-    /// What came of that.
+    /// Results of these comparisons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,
-    /// What could not be taken back on the host.
+    /// Failures to remove from the host what the run made there, a sentence each.
     pub cleanup_failures: Vec<String>,
-    /// What the command ended with, unless its reports could not be written afterwards.
+    /// Exit code of the command, unless its reports could not be written afterwards.
     pub exit_code: u8,
-    /// The error that ended it before all cases were tried.
+    /// The error that ended the run before all cases were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The words after `cargo xtask` that it was started with; a seed that was drawn stands in a field of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Where it ran; nothing in records of older engines.
+    /// Machine that the run was on; nothing in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<super::Machine>,
     /// Ids of its labs on the host; nothing in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<LabIds>,
-    /// The factor of its deadlines; nothing in records of older engines.
+    /// Factor by which the run's deadlines were multiplied; nothing in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<super::RecordedPatience>,
     /// What was installed in the containers, by template, as `name=version`: Debian's packages and Python's.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub packages: std::collections::BTreeMap<String, Vec<String>>,
-    /// Which part of a suite it is, where that was split (`--shard`).
+    /// Part of the suite that the run is, where the suite was split (`--shard`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<RecordedPart>,
-    /// Absent where the run has come to its end: no `run.json` that an engine wrote has it.
+    /// State of an unfinished run; absent where the run has come to its end, as in every `run.json` that an engine wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<Unfinished>,
     /// What is missing in this record, and why, a sentence each.
@@ -466,7 +467,8 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// What a reader has to know before all else: that it has no end, which error ended it, what is missing.
+    /// Returns what a reader has to know before all else, a sentence each: that the run has no end, which error ended it, what is missing
+    /// in its record.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         let end = self.unfinished.as_ref().map(ToString::to_string);
@@ -474,13 +476,13 @@ impl RunRecord {
         end.into_iter().chain(error).chain(self.gaps.iter().cloned()).collect()
     }
 
-    /// The mutant whose run it is: then its product is broken on purpose, and its failures are no failures of the product's.
+    /// Returns the mutant whose run this is: then the product is broken on purpose, and the run's failures are not the product's.
     #[must_use]
     pub fn mutant(&self) -> Option<&str> {
         self.run_id.split_once("/mutants/").map(|(_, mutant)| mutant)
     }
 
-    /// Whether any of its cases had a schedule of faults.
+    /// Returns true if any case of the run had a schedule of faults.
     #[must_use]
     pub fn had_faults(&self) -> bool {
         self.cases.iter().any(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()))
@@ -493,7 +495,7 @@ impl RunRecord {
         attempts.find_map(|attempt| attempt.outcome.host_cause())
     }
 
-    /// How long each case took that passed at once, in milliseconds; of repetitions the last.
+    /// Returns the cases that passed at once, each with its duration in milliseconds; a repetition bears the name of its case.
     pub fn passed_durations(&self) -> impl Iterator<Item = (String, f64)> {
         let passed = self.cases.iter().filter(|case| case.verdict == Verdict::Passed);
         passed.filter_map(|case| {
@@ -502,8 +504,8 @@ impl RunRecord {
         })
     }
 
-    /// The cases that have not passed, each once and without its repetition, in their order: those that failed, had no lab,
-    /// were interrupted or were not run. A flaky one has passed.
+    /// Returns the cases that have not passed, each once and without its repetition, in their order: those that failed, had no lab, were
+    /// interrupted or were not run. A flaky case has passed.
     #[must_use]
     pub fn not_passed(&self) -> Vec<String> {
         let mut cases: Vec<String> = Vec::new();

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::input;
 
-/// Where runs lie, below a project's folder.
+/// Folder of runs, below a project's folder.
 pub const RUNS_FOLDER: &str = "target/e2e";
 
 /// Name of the file of a run's record in its folder.
@@ -67,8 +67,8 @@ impl PastRun {
     /// says what is missing then. Its files are read with the rights of the user who called sudo, and past no link.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the folder holds no run, or its `run.json` is no file that can be read; [`Error::BadFile`] when its `run.json` is from another version, or is
-    /// damaged and there are no events.
+    /// [`Error::Usage`] when the folder holds no run, or its `run.json` is no file that can be read; [`Error::BadFile`] when its `run.json`
+    /// is from another version, or is damaged and there are no events.
     pub fn read(folder: PathBuf) -> anyhow::Result<Self> {
         let path = folder.join(RECORD_FILE);
         let text = match input::read_below(&folder, RECORD_FILE, input::RECORD_BYTES_MAX) {
@@ -85,15 +85,16 @@ impl PastRun {
         };
         match (Self::folded(&folder)?, damage) {
             (Some(mut record), damage) => {
-                let why =
-                    damage.map(|error| format!("{RECORD_FILE} is damaged, and the events stand for it ({error})"));
+                let why = damage.map(|error| {
+                    format!("{RECORD_FILE} is damaged, and this record was made from the events instead ({error})")
+                });
                 record.gaps.splice(0..0, why);
                 Ok(Self { folder, record })
             }
             (None, Some(damage)) => Err(damage.into()),
             (None, None) => {
                 let message = format!(
-                    "{} is no run: it holds neither {RECORD_FILE} nor the events of one, or was killed before the first",
+                    "{} is no run: it holds neither {RECORD_FILE} nor the events of a run, or its run was killed before the first event",
                     folder.display()
                 );
                 Err(Error::Usage(message).into())
@@ -101,8 +102,8 @@ impl PastRun {
         }
     }
 
-    /// The record that the events in a folder come to; nothing where they are no run's. Of a run that has ended it is what stands in
-    /// its `run.json`.
+    /// Folds the events in a folder into a record; nothing where they are no run's. For a run that has ended, that is the record in its
+    /// `run.json`.
     ///
     /// # Errors
     /// When they cannot be read; [`Error::BadFile`] when they are from another version.
@@ -134,7 +135,7 @@ impl PastRun {
         Ok(Some(record))
     }
 
-    /// What was measured in one attempt at a case, by the attempt's folder; nothing where it did not come so far.
+    /// Reads what was measured in one attempt at a case, by the attempt's folder; nothing where the attempt was not measured.
     ///
     /// # Errors
     /// When the file cannot be read, or is damaged or from another version.
@@ -179,7 +180,7 @@ fn bad(path: &Path, line: usize, column: usize, message: String) -> Error {
     Error::BadFile { path: path.to_owned(), line: line.max(1), column: column.max(1), message }
 }
 
-/// Tells whether a process holds the run's events: see [`super::Recorder::write_to`].
+/// Tells whether a process holds the lock on a run's events: see [`super::Recorder::write_to`].
 pub(super) fn is_running(folder: &Path) -> bool {
     input::open_below(folder, EVENTS_FILE).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
@@ -196,7 +197,7 @@ pub(super) fn began(name: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(&text).ok()
 }
 
-/// Maximum runs that are read, the latest first.
+/// Most runs that are read for durations, the latest first.
 const RUNS_MAX: usize = 8;
 
 /// How long each of these cases took when it last passed in a run of this kind, in milliseconds; nothing unless that is known of

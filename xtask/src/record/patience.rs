@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::milliseconds;
 
-/// The factor of a run's deadlines, and what it was chosen by.
+/// The factor of a run's deadlines, with the measurement by which it was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RecordedPatience {
-    /// All deadlines that were written for a quick machine are multiplied by it.
+    /// Factor by which all deadlines are multiplied, which were written for a quick machine.
     pub factor: f64,
-    /// Time that this machine took to start a program, where the factor was chosen by it; absent where somebody has set it.
+    /// Time that this machine took to start a program, where that chose the factor; absent where somebody has set the factor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_start_ms: Option<f64>,
 }
 
 impl RecordedPatience {
-    /// A factor as it is recorded.
+    /// Makes the record of a factor.
     #[must_use]
     pub fn of(factor: f64, process_start: Option<Duration>) -> Self {
         let hundredths = |ms: f64| (ms * 100.0).round() / 100.0;

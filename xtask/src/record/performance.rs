@@ -17,15 +17,15 @@ pub struct Performance {
     pub format_version: u32,
     /// `category/scenario:case`.
     pub case: String,
-    /// Where it was measured.
+    /// Machine on which it was measured.
     pub machine: Machine,
     /// A name for machines like this one, of a-z, 0-9 and '-'. Values of one class can be compared in principle.
     pub machine_class: String,
-    /// By name.
+    /// Operations by name.
     pub operations: BTreeMap<String, Operation>,
-    /// By name.
+    /// Metrics by name.
     pub metrics: BTreeMap<String, MetricSamples>,
-    /// What the machines did all along; nothing where the thread that looked has failed.
+    /// Samples of what the machines did; nothing where the thread that takes samples has failed.
     pub sampling: Option<Sampling>,
 }
 
@@ -53,13 +53,13 @@ pub struct Machine {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operation {
-    /// How many repetitions the scenario's author planned; 1 for a one-shot operation.
+    /// Number of repetitions that the scenario's author planned; 1 for a one-shot operation.
     pub planned: u32,
-    /// How many repetitions did not succeed.
+    /// Number of repetitions that did not succeed.
     pub failed: u32,
     /// The innermost operation that was open in this session when its first repetition began.
     pub parent: Option<String>,
-    /// Those repetitions that succeeded.
+    /// Samples of the repetitions that succeeded.
     pub samples: Vec<Sample>,
 }
 
@@ -71,15 +71,15 @@ pub struct Sample {
     pub repetition: u32,
     /// When it began, on the run's clock.
     pub begun_ms: f64,
-    /// How long it took, by the scenario's clock.
+    /// Duration by the scenario's clock.
     pub wall_ms: f64,
     /// Processor time of all containers in it.
     pub cpu_ms: f64,
-    /// How long tasks waited for a processor, added up over the containers; nothing where the kernel does not know.
+    /// Time for which tasks waited for a processor, added up over the containers; nothing where the kernel does not count it.
     pub wait_ms: Option<f64>,
-    /// The piece of work done just before it, where the run was told to.
+    /// Calibration just before the repetition, where the run was told to calibrate.
     pub calibration: Option<Calibration>,
-    /// What each container used, by its name in the lab.
+    /// Usage of each container, by its name in the lab.
     pub containers: BTreeMap<String, Usage>,
     /// Containers that were down at its begin or end, or were started again in between. What they used is not known, and
     /// lacks in the sums.
@@ -87,11 +87,11 @@ pub struct Sample {
     pub incomplete: Vec<String>,
 }
 
-/// What a fixed piece of work took.
+/// Times that a fixed piece of work took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
-    /// From start to end of its program.
+    /// Time from start to end of the program that does it.
     pub wall_ms: f64,
     /// Processor time of its container in that time.
     pub cpu_ms: f64,
@@ -105,22 +105,22 @@ pub struct Usage {
     pub cpu_user_ms: f64,
     /// Processor time in the kernel.
     pub cpu_system_ms: f64,
-    /// How long it was held back by its own bound, added up over processors.
+    /// Time for which the container was held back by its own bound of processor time, added up over processors.
     pub throttled_ms: f64,
-    /// How long at least one of its tasks waited for a processor; nothing where the kernel does not know.
+    /// Time for which at least one of its tasks waited for a processor; nothing where the kernel does not count it.
     pub wait_ms: Option<f64>,
     /// The most memory it had at once, kept files included.
     pub memory_peak_bytes: u64,
     /// Processes killed for want of memory.
     pub oom_kills: u64,
-    /// From block devices; with cgroup version 1 those of its volumes alone. Nothing where the kernel does not count it, as
-    /// for the next three.
+    /// Bytes read from block devices; with cgroup version 1, from those of its volumes alone. Nothing where the kernel does not count them,
+    /// as in the next three fields.
     pub read_bytes: Option<u64>,
-    /// To block devices. What is written later counts when it is written.
+    /// Bytes written to block devices. What the kernel writes later counts when it is written.
     pub written_bytes: Option<u64>,
-    /// Requests.
+    /// Read requests.
     pub read_ops: Option<u64>,
-    /// Requests.
+    /// Write requests.
     pub write_ops: Option<u64>,
     /// By the container.
     pub received_bytes: u64,
@@ -134,43 +134,43 @@ pub struct Usage {
     pub dropped_packets: u64,
 }
 
-/// What the scenario has found out itself, in order.
+/// Values of a metric, which the scenario measured itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MetricSamples {
-    /// Of all values.
+    /// Unit of all values.
     pub unit: String,
-    /// Which of them are the good ones.
+    /// Direction in which values are better.
     pub better: Better,
     /// In order.
     pub values: Vec<f64>,
 }
 
-/// What the machines did from the session's begin to its end, in looks at equal distances and one at the end.
+/// Resource usage of the machines from the session's begin to its end, in samples at equal distances and one at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// Looks a second that were asked for.
+    /// Samples a second that were asked for.
     pub rate_hz: u32,
-    /// How many of those looks made one that is kept: 1, and twice as much each time that there were too many.
+    /// Number of samples taken for each one that is kept: 1, and twice as many each time that there were too many to keep.
     pub thinned: u32,
-    /// How many looks there were.
+    /// Number of samples taken.
     pub ticks: u32,
-    /// Processor time of the engine's thread that looked.
+    /// Processor time of the engine's thread that took the samples.
     pub own_cpu_ms: f64,
-    /// From the first look to the last.
+    /// Time from the first sample to the last.
     pub duration_ms: f64,
-    /// When each kept look was, on the run's clock.
+    /// When each kept sample was taken, on the run's clock.
     pub at_ms: Vec<f64>,
-    /// By container, by the name of what was counted: a value for each kept look, nothing where the container was down.
-    /// What adds up is counted from the session's begin, over restarts.
+    /// Values by container and by the name of what was counted: one for each kept sample, nothing where the container was down. What adds
+    /// up is counted from the session's begin, over restarts.
     pub series: BTreeMap<String, BTreeMap<String, Vec<Option<f64>>>>,
-    /// The same of the whole machine.
+    /// Values of the whole host, by the name of what was counted.
     pub host: BTreeMap<String, Vec<Option<f64>>>,
 }
 
 impl Performance {
-    /// Nothing measured yet.
+    /// Makes a file without measurements.
     #[must_use]
     pub fn new(case: String, machine: Machine, machine_class: String) -> Self {
         Self {
@@ -187,7 +187,7 @@ impl Performance {
     /// Reads a `performance.json`.
     ///
     /// # Errors
-    /// When it is none, or of another version; the message says which, and what to do.
+    /// When the text is no `performance.json`, or is of another version; the message says which, and what to do.
     pub fn parse(text: &str) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Version {
@@ -204,7 +204,7 @@ impl Performance {
         serde_json::from_str(text).map_err(|error| format!("this performance.json is damaged: {error}"))
     }
 
-    /// Adds a repetition that succeeded, or none; the answer is its number, from 0. `sample` is told that number.
+    /// Adds a repetition: with its sample, or without one where it failed. Returns its number, from 0, which `sample` is given as well.
     pub fn add(
         &mut self,
         operation: &str,
@@ -223,10 +223,10 @@ impl Performance {
         number
     }
 
-    /// Adds a value.
+    /// Adds a value of a metric.
     ///
     /// # Errors
-    /// When its name stands for another unit or direction already, or it is no number.
+    /// When the metric has another unit or direction already, or the value is no finite number.
     pub fn add_metric(&mut self, metric: &Metric) -> Result<(), String> {
         let Metric { name, value, unit, better } = metric;
         if !value.is_finite() {
@@ -235,7 +235,10 @@ impl Performance {
         let fresh = || MetricSamples { unit: unit.clone(), better: *better, values: Vec::new() };
         let samples = self.metrics.entry(name.clone()).or_insert_with(fresh);
         if (&samples.unit, samples.better) != (unit, *better) {
-            return Err(format!("metric {name} is in {} already, not in {unit}", samples.unit));
+            return Err(format!(
+                "metric {name} is in {} already: {unit}, or its direction `better`, is another",
+                samples.unit
+            ));
         }
         samples.values.push(*value);
         Ok(())

@@ -9,7 +9,8 @@ use regex::bytes::Regex;
 /// The longest line that is shown whole, in characters.
 const LINE_CHARS_MAX: usize = 4000;
 
-/// Titles, links and the like, which a terminal takes for itself. One without an end must not swallow a line: it is none.
+/// Escape sequences with a text, such as titles and links, which a terminal does not print. A sequence without an end does not count: it
+/// must not swallow a line.
 pub(super) const STRINGS: &str = r"(?x-u) \x1b[\]PX^_] [^\x07\x1b\n]*? (?: \x07 | \x1b\\ | \xc2\x9c )";
 
 /// Characters, and sequences of them, that a terminal obeys besides: the other escape sequences, and control characters but tabs and line ends.
@@ -21,11 +22,12 @@ pub(super) const CONTROLS: &str = r"(?x)
 /// Characters that show nothing: Unicode's `Default_Ignorable_Code_Point`, and format characters (those that annotate a text).
 pub(super) const INVISIBLE: &str = r"[\p{DI}\p{Cf}]";
 
-/// The same without those that only choose between the shapes of a letter or a picture, and those that stand for a sign.
+/// Characters that show nothing, but for those that only choose between the shapes of a letter or a picture, and those that stand for a
+/// sign.
 const HIDDEN: &str = r"[\p{DI}\u{fff9}-\u{fffb}--\p{VS}]";
 
-/// Finds what [`plain_text`] leaves out. The search for secrets leaves out the same and more, or a line would have one that its
-/// event has not.
+/// Returns the pattern of what [`plain_text`] leaves out. The search for secrets leaves out the same and more: otherwise a line could show
+/// a secret that was not found in its event.
 fn not_shown() -> &'static Regex {
     static PARTS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(&format!("(?:{STRINGS})|(?:{CONTROLS})|(?:{HIDDEN})")).expect("a fixed expression")
@@ -33,8 +35,8 @@ fn not_shown() -> &'static Regex {
     &PARTS
 }
 
-/// A line without anything that a terminal would obey or hide: escape codes, control characters, marks that turn the
-/// direction of writing or have no width. A tab is a blank, and a line end in a line. Of one that is too long, the begin.
+/// A line without anything that a terminal would obey or hide: escape codes, control characters, marks that turn the direction of writing
+/// or have no width. A tab is a blank, and a line end in a line. Of a line that is too long, the begin is kept.
 #[must_use]
 pub fn plain_text(line: &str) -> String {
     let line = line.trim_end_matches('\n');
@@ -113,7 +115,7 @@ fn after_color<'a>(rest: &Peekable<Chars<'a>>) -> Option<Peekable<Chars<'a>>> {
     Some(ahead)
 }
 
-/// Marks without a width of their own, and those that change the order in which others are shown.
+/// Tells whether a character is a mark without a width of its own, or changes the order in which others are shown.
 fn is_hidden(character: char) -> bool {
     static MARK: LazyLock<Regex> = LazyLock::new(|| Regex::new(HIDDEN).expect("a fixed expression"));
     !character.is_ascii() && MARK.is_match(character.encode_utf8(&mut [0; 4]).as_bytes())

@@ -18,7 +18,7 @@ pub fn readable_json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(text)
 }
 
-/// `before` is how many characters stand before the value in its line, beside the indentation.
+/// Writes a value at the end of `text`; `before` is how many characters stand before it in its line, beside the indentation.
 fn write(value: &Value, depth: usize, before: usize, text: &mut String) -> serde_json::Result<()> {
     let line = in_one_line(value)?;
     let is_number = |item: &Value| item.is_number() || item.is_null();

@@ -12,7 +12,7 @@ use super::event_reader::EVENTS_FILE;
 use super::{Event, Fold, Masks, RunDir, RunRecord, Stamped, human, milliseconds};
 use crate::error::Error;
 
-/// Something that wants to hear every event as it happens.
+/// Listener that is called with every event as it happens.
 type Listener = Box<dyn FnMut(&Stamped) + Send>;
 
 /// The one place through which a run's events go.
@@ -35,7 +35,7 @@ struct Files {
     /// Bytes that were written to `events`.
     events_bytes: u64,
     log: File,
-    /// A part of a line may stand at the end of the events.
+    /// True while a part of a line may stand at the end of the events.
     is_torn: bool,
 }
 
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// A recorder whose clock starts now. Events before [`Recorder::write_to`] go to the listeners alone.
+    /// Makes a recorder whose clock starts now. Events before [`Recorder::write_to`] go to the listeners alone.
     #[must_use]
     pub fn new(listeners: Vec<Listener>) -> Self {
         let state = State { files: None, listeners, fold: Fold::default(), failure: None, has_failed: false };
@@ -82,8 +82,8 @@ impl Recorder {
         &self.masks
     }
 
-    /// From now on events are written to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people. As long
-    /// as this process lives, it holds a lock on the first: that tells a run that goes on from one that was killed.
+    /// Writes events from now on to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people. As long as this process
+    /// lives, it holds a lock on the first: that tells a run that goes on from one that was killed.
     ///
     /// # Errors
     /// When the file cannot be made, or locked.
@@ -95,7 +95,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The run's clock.
+    /// Returns the time since the run's begin: the run's clock.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
@@ -130,7 +130,7 @@ impl Recorder {
     /// Checks that the folder and its events are those that were written: somebody may have removed, replaced or cut them.
     ///
     /// # Errors
-    /// [`Error::Host`] when they are not.
+    /// [`Error::Host`] when somebody has.
     pub fn check(&self, dir: &RunDir) -> Result<(), Error> {
         dir.require()?;
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,18 +157,18 @@ impl Recorder {
         })
     }
 
-    /// Closes the files: no event is written any more, and no process counts as being at the run.
+    /// Closes the files: no event is written any more, and the run no longer counts as going on.
     pub fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).files = None;
     }
 
-    /// Whether an event could not be written.
+    /// Returns true if an event could not be written.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).has_failed
     }
 
-    /// The first error that writing the events met, once.
+    /// Takes the first error that writing the events met: a second call returns nothing.
     #[must_use]
     pub fn take_failure(&self) -> Option<std::io::Error> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failure.take()

@@ -21,7 +21,7 @@ use super::{Masks, PastRun, is_binary};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 
-/// Resolves a path below a folder, past no link.
+/// Flags that resolve a path below a folder, and follow no link.
 const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
 
 /// Bytes of artifacts, long streams and screenshots that one run may keep.
@@ -145,7 +145,7 @@ impl RunDir {
         &self.path
     }
 
-    /// Checks that the folder still stands at its path: whatever is written after that somebody can find.
+    /// Checks that the folder still stands at its path, where somebody can find what is written.
     ///
     /// # Errors
     /// [`Error::Host`] when it was removed, moved or replaced.
@@ -165,7 +165,7 @@ impl RunDir {
         })
     }
 
-    /// Takes room for what a scenario has kept; returns false where the run has no more of it.
+    /// Takes room for bytes that a scenario has kept; returns false where the run has not as much left.
     #[must_use]
     pub fn take_room(&self, bytes: u64) -> bool {
         let taken = |used: u64| used.checked_add(bytes).filter(|used| *used <= KEPT_BYTES_MAX);
@@ -177,7 +177,7 @@ impl RunDir {
         self.kept_bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
-    /// Makes a folder below it.
+    /// Makes a folder below this one.
     ///
     /// # Errors
     /// When it cannot be made, or a link stands in the way.
@@ -188,7 +188,7 @@ impl RunDir {
         Ok(self.path.join(relative))
     }
 
-    /// Makes an empty file below it, in place of an older one. What is written goes to the file's end.
+    /// Makes an empty file below this folder, in place of an older one. What is written goes to the file's end.
     ///
     /// # Errors
     /// When it cannot be made, or a link stands in the way.
@@ -200,7 +200,7 @@ impl RunDir {
         made.with_context(|| self.making("file", relative)).map_err(|error| self.explained(error))
     }
 
-    /// Writes a whole file below it: the old one or the new one is there, never a part.
+    /// Writes a whole file below this folder: the old one or the new one is there, never a part.
     ///
     /// # Errors
     /// When it cannot be written, or a link stands in the way.
@@ -210,7 +210,7 @@ impl RunDir {
         self.write_by(&self.name_of(relative), |file| Ok(file.write_all(&content)?))
     }
 
-    /// Writes a whole file below it by a function. To be called with any rights.
+    /// Writes a whole file below this folder by the function `fill`, with the owner's rights, whatever rights the caller has.
     fn write_by(
         &self,
         relative: &str,
@@ -331,7 +331,7 @@ impl RunDir {
         })
     }
 
-    /// Returns the reason why nothing can be written any more in place of an error that it has led to.
+    /// Returns an error, or in its place that the run's folder was removed or replaced, where that is so and has led to it.
     fn explained(&self, error: anyhow::Error) -> anyhow::Error {
         self.require().err().map_or(error, anyhow::Error::from)
     }
@@ -347,7 +347,7 @@ impl RunDir {
     pub fn link(&self, at: &Path, to: &Path) -> anyhow::Result<()> {
         let link = || -> anyhow::Result<()> {
             if std::fs::symlink_metadata(at).is_ok_and(|metadata| !metadata.is_symlink()) {
-                anyhow::bail!("something that is no link stands there");
+                anyhow::bail!("{} exists, and is no link", at.display());
             }
             // Under another name first: two runs may put theirs there at the same time.
             let mut new = at.as_os_str().to_owned();
@@ -359,7 +359,7 @@ impl RunDir {
     }
 }
 
-/// Refuses names that a terminal would obey or not show, whoever has not made them harmless before.
+/// Refuses names that a terminal would obey or not show: callers have to make them harmless before.
 fn require_names(relative: &str) -> anyhow::Result<()> {
     let bad = relative.split('/').find(|name| !is_harmless_name(name));
     bad.map_or(Ok(()), |name| Err(anyhow::anyhow!("{name:?} is no name of a file in a record")))

@@ -9,7 +9,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::host::invoker::Invoker;
 
-/// Finds what mends a project in which the folder of runs cannot be made: the first part of the way that is not as it should be.
+/// Finds the help for a project in which the folder of runs cannot be made, by the first part of its path that is not as it should be.
 pub(super) fn help(root: &Path, owner: &Invoker) -> String {
     let mut way = PathBuf::from(root);
     let mut last = way.clone();
@@ -33,7 +33,7 @@ pub(super) fn help(root: &Path, owner: &Invoker) -> String {
     of_folder(&last, owner)
 }
 
-/// Finds why nothing can be made in a folder that is there.
+/// Finds the help for a folder that exists, and in which nothing can be made.
 fn of_folder(folder: &Path, owner: &Invoker) -> String {
     let (shown, name) = (folder.display(), &owner.name);
     let counts = statvfs(folder);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{CaseId, Event, EventReader, PastRun, Stamped};
 
-/// One attempt at a case, as its events tell it.
+/// One attempt at a case, with its events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptEvents {
     /// The case. The baseline's side of a duet has a name of its own.
@@ -17,13 +17,13 @@ pub struct AttemptEvents {
     pub ended_ms: f64,
     /// Its folder below the run's; absent where an older engine was killed in it.
     pub folder: Option<String>,
-    /// Whether its end is among its events.
+    /// True if the attempt's end is among its events.
     pub has_ended: bool,
     events: Vec<Stamped>,
 }
 
 impl AttemptEvents {
-    /// All that belongs to it, in order, begin and end included.
+    /// Returns the attempt's events in order, begin and end included.
     #[must_use]
     pub fn events(&self) -> &[Stamped] {
         #[cfg(test)]
@@ -99,7 +99,7 @@ impl AttemptSorter {
         }
     }
 
-    /// Ends: returns the attempts without an end, and the events that belong to none.
+    /// Returns the attempts without an end, and the events that belong to no attempt.
     fn end(self) -> (Vec<AttemptEvents>, Vec<Stamped>) {
         (self.open, self.others)
     }
@@ -144,7 +144,7 @@ impl RunEvents {
         &self.others
     }
 
-    /// What is missing in them, a sentence each.
+    /// Returns what is missing in the events, a sentence each.
     #[must_use]
     pub fn gaps(&self) -> &[String] {
         &self.gaps
@@ -184,8 +184,8 @@ impl PastRun {
         failure.map_or(Ok(events), Err)
     }
 
-    /// Hands over one attempt after the other as their ends come, and those without an end at last: no more of them is in memory
-    /// than goes on at once. Returns what is missing in the events, a sentence each.
+    /// Calls `action` with one attempt after the other as their ends come, and at last with those without an end: no more of them are in
+    /// memory than go on at once. Returns what is missing in the events, a sentence each.
     ///
     /// # Errors
     /// When the file cannot be read; those of the action.

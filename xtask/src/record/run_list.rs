@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::input;
 
-/// What leads to the last run.
+/// Name of the link to the latest run.
 const LATEST: &str = "latest";
 
 /// The folder of a run, whatever became of it.
@@ -22,7 +22,7 @@ pub struct RunFolder {
     pub name: String,
     /// When it began.
     pub began: SystemTime,
-    /// What all files in it take.
+    /// Size of all files in it.
     pub size_bytes: u64,
     /// What became of it.
     pub state: RunState,
@@ -33,11 +33,11 @@ pub struct RunFolder {
 pub enum RunState {
     /// It has a record.
     Ended(Box<RunRecord>),
-    /// A process is at it.
+    /// A process still writes its events.
     Running,
-    /// No process is at it, and its events have no end: what they come to, where there are any.
+    /// No process writes its events any more, and they have no end; with the record that they come to, where there are any.
     Killed(Option<Box<RunRecord>>),
-    /// It is what `shrink` has left.
+    /// It was left by `shrink`, and is no run.
     Shrinking,
     /// It has a record that cannot be read, such as one of another version.
     Unreadable(String),
@@ -53,7 +53,7 @@ pub struct RunList {
 }
 
 impl RunList {
-    /// Looks for the runs of the project in this folder. What is no folder, or has not the name of a run, is none: links too.
+    /// Looks for the runs of the project in this folder. What is no folder, such as a link, or has not the name of a run is left out.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -84,7 +84,7 @@ impl RunList {
         Ok(Self { top, runs })
     }
 
-    /// The run that a person means: by its name, `latest`, or its path.
+    /// Finds the run that a person means: by its name, `latest`, or its path.
     ///
     /// # Errors
     /// [`Error::Usage`] when it is none of these runs.
@@ -105,11 +105,13 @@ impl RunList {
         };
         self.runs.iter().find(|run| Some(&run.name) == name.as_ref()).ok_or_else(|| {
             let top = self.top.display();
-            Error::Usage(format!("{given} is no run in {top}: `cargo xtask runs` lists them; a link to one is none"))
+            Error::Usage(format!(
+                "{given} is no run in {top}: `cargo xtask runs` lists the runs; a link to a run does not count"
+            ))
         })
     }
 
-    /// Those that are over, began at least so long ago, and are not among so many newest ones.
+    /// Returns the runs that are over, began at least `older` ago, and are not among the `keep` newest.
     #[must_use]
     pub fn outdated(&self, keep: usize, older: Duration) -> Vec<&RunFolder> {
         let now = SystemTime::now();
@@ -122,7 +124,7 @@ impl RunList {
     /// are removed, not followed.
     ///
     /// # Errors
-    /// [`Error::Usage`] for one that a process is at; when the user may not remove it.
+    /// [`Error::Usage`] for a run that a process still writes; when the user may not remove it.
     pub fn remove(&mut self, name: &str, owner: &Invoker) -> anyhow::Result<()> {
         let folder = self.top.join(name);
         let remove = || {
@@ -130,7 +132,7 @@ impl RunList {
                 bail!("it is no folder of a run");
             }
             if is_running(&folder) {
-                return Err(Error::Usage("a process is at it: end that first".into()).into());
+                return Err(Error::Usage("a process still writes its events: end that process first".into()).into());
             }
             Ok(std::fs::remove_dir_all(&folder)?)
         };
@@ -174,7 +176,7 @@ fn look(folder: PathBuf, name: String, began: SystemTime) -> RunFolder {
     RunFolder { name, began, size_bytes, state }
 }
 
-/// A run's first event says that it began; what `shrink` leaves has none such.
+/// Tells whether a folder was left by `shrink`: its first event is not the begin of a run.
 fn is_shrinking(folder: &Path) -> bool {
     let first = EventReader::open(folder).and_then(|mut reader| reader.next_event());
     first.is_ok_and(|first| first.is_some_and(|first| !matches!(first.event, Event::RunStarted { .. })))
@@ -189,7 +191,7 @@ mod tests {
 
     const NAMES: [&str; 3] = ["20260101-000000-1", "20260102-000000-22", "20260103-000000-3"];
 
-    /// A project with three runs of which the second was killed, and all kinds of things that are none.
+    /// Makes a project with three runs of which the second was killed, and with entries of many kinds that are no runs.
     fn project() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let top = root.path().join(RUNS_FOLDER);

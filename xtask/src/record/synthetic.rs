@@ -47,7 +47,7 @@ fn machine() -> Machine {
     }
 }
 
-/// All events of the run.
+/// Returns all events of the run.
 pub fn events(cases: u32) -> Vec<Stamped> {
     let setup = RunSetup {
         engine_version: Some("0.1.0".into()),

@@ -6,7 +6,7 @@ use super::problem::{Problem, ending, problems};
 use crate::input;
 use crate::record::{Outcome, PastRun, RunEvents, Verdict};
 
-/// Maximum problems shown of one case; GitHub takes ten of a step.
+/// Maximum problems shown of one case; GitHub shows at most ten annotations of a step.
 const PROBLEMS_MAX: usize = 3;
 
 /// Checkout of the code in which places are shown.
@@ -21,8 +21,8 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// The path of a source file below the repository's folder. A scenario names it from the folder that it was compiled
-    /// in, from its own folder, or by a whole path; where no such file is found, it stays as it is.
+    /// Returns a source file's path relative to the repository's folder. A scenario names the file relative to the folder in which
+    /// the scenario was compiled, relative to its own folder, or absolutely; the name of a file that is not found is unchanged.
     fn path_of(&self, scenario: &str, file: &str) -> String {
         let below = |path: &Path| path.strip_prefix(&self.root).ok().map(|path| path.display().to_string());
         let named = Path::new(file);
@@ -37,7 +37,7 @@ impl Checkout {
     }
 }
 
-/// The lines, in the order of the cases: errors for what failed, warnings for what passed after a failure.
+/// Returns the lines, in the order of the cases: errors for failed cases, warnings for flaky ones.
 #[must_use]
 pub fn make(run: &PastRun, events: &RunEvents, checkout: &Checkout) -> Vec<String> {
     let mut lines = Vec::new();
@@ -78,12 +78,12 @@ pub fn make(run: &PastRun, events: &RunEvents, checkout: &Checkout) -> Vec<Strin
     lines
 }
 
-/// Text after the second `::`.
+/// Escapes the text behind the second `::` of a line.
 fn message(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// A value before it.
+/// Escapes a value before the second `::`, such as a file's name.
 fn property(text: &str) -> String {
     message(text).replace(':', "%3A").replace(',', "%2C")
 }

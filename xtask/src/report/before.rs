@@ -1,5 +1,5 @@
-//! Unexpected ends of programs before a failure: who reads only how the scenario gave up would look
-//! for the cause in the wrong machine.
+//! Unexpected ends of programs before a failure, such as crashes: they point to the machine with the cause, which is often not the
+//! one at which the scenario gave up.
 
 use super::problem::problem;
 use crate::record::{AttemptEvents, Event, Stamped, plain_text};
@@ -7,22 +7,22 @@ use crate::record::{AttemptEvents, Event, Stamped, plain_text};
 /// Kinds of findings that tell of a program's end.
 const KINDS: [&str; 3] = ["crash", "oom_kill", "unit_failed"];
 
-/// Most lines that stand in a report, those closest to the failure.
+/// Maximum lines in a report: those closest to the failure.
 const SHOWN_MAX: usize = 3;
 
-/// Most ends of one attempt that are kept.
+/// Maximum ends kept of one attempt.
 const KEPT_MAX: usize = 100;
 
 /// Ends of programs in one attempt, and the moment of its failure.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Before {
     failed_at_ms: Option<f64>,
-    /// Moment and words of each.
+    /// Time in milliseconds since the run's begin, and text, of each end.
     ends: Vec<(f64, String)>,
 }
 
 impl Before {
-    /// Returns the ends that an attempt's events have.
+    /// Returns the ends of programs among an attempt's events.
     #[must_use]
     pub fn of(attempt: &AttemptEvents) -> Self {
         let mut before = Self::default();
@@ -30,7 +30,7 @@ impl Before {
         before
     }
 
-    /// Takes in what happened.
+    /// Adds an event of the attempt.
     pub fn apply(&mut self, stamped: &Stamped) {
         if self.failed_at_ms.is_none() && problem(stamped).is_some() {
             self.failed_at_ms = Some(stamped.at_ms);
@@ -48,7 +48,7 @@ impl Before {
         }
     }
 
-    /// A line each, in the order in which they happened: such as `x.service on app died of SIGSEGV, 6 ms before`.
+    /// Returns a line for each end, in the order of time, such as `x.service on app died of SIGSEGV, 6 ms before`.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let Some(failed_at_ms) = self.failed_at_ms else { return Vec::new() };

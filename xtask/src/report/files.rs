@@ -1,4 +1,4 @@
-//! The reports that lie in a run's folder: made from the record as it is read again, once the run is over.
+//! The reports in a run's folder, made from the run's record on the disk once the run is over.
 
 use anyhow::Context as _;
 
@@ -8,7 +8,7 @@ use crate::record::{PastRun, RunDir, RunEvents};
 /// Makes the text of a report from a run and its events.
 type Make = fn(&PastRun, &RunEvents) -> anyhow::Result<String>;
 
-/// Reports by file name.
+/// Reports with the names of their files.
 const REPORTS: [(&str, Make); 4] =
     [(html::FILE, html::page), ("junit.xml", junit::make), ("summary.md", summary::make), ("trace.json", trace::make)];
 
@@ -17,9 +17,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     REPORTS.iter().map(|(name, _)| *name)
 }
 
-/// Writes every report of a run into its folder; the answer says which could not be written, and why. All of it is done with
-/// the rights of the folder's owner, the reading too: logs are named by paths, and a link there leads no further than its
-/// owner could go.
+/// Writes every report of a run into its folder; returns a line with the reason for each that could not be written. Reading the
+/// record and writing are done with the rights of the folder's owner, so that a symbolic link among the logs gives access to
+/// nothing that the owner cannot read.
 #[must_use]
 pub fn write_all(run: &PastRun, dir: &RunDir) -> Vec<String> {
     let written = dir.act(|| {

@@ -1,7 +1,7 @@
-//! `junit.xml`, as Jenkins (xUnit, JUnit) and GitLab read it: a suite a scenario, a test case a case.
+//! `junit.xml`, as Jenkins (xUnit, JUnit) and GitLab read it: each scenario is a test suite, and each case a test case.
 //!
-//! A flaky pass has the attempts that failed before as `flakyFailure`, a failure those after the first one as `rerunFailure`.
-//! What is no failure of the product (no lab, an interrupt) is an `error`.
+//! The failed attempts of a flaky case are `flakyFailure`; of a failed case, the attempts after the first one are `rerunFailure`.
+//! A case without a lab and an interrupted one are an `error`: they say nothing of the product.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,10 +20,10 @@ use crate::record::{
     self, AttemptEvents, CaseResult, Cause, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict, visible_text,
 };
 
-/// The end of a scenario's log that is shown, in bytes.
+/// Maximum bytes shown of a scenario's log, from its end.
 const LOG_BYTES_MAX: u64 = 16 << 10;
 
-/// Makes the text.
+/// Returns the content of `junit.xml`.
 pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let mut report = Report::new(format!("e2e {}", run.record.run_id));
     report.set_time(duration(run.record.duration_ms));
@@ -132,7 +132,7 @@ fn test_case(run: &PastRun, case: &CaseResult, events: &RunEvents, (scenario, na
     test_case
 }
 
-/// An attempt: what came of it, and what its events tell.
+/// Attempt at a case, with its events if the run has recorded any.
 struct Try<'a> {
     result: &'a record::Attempt,
     told: Option<&'a AttemptEvents>,
@@ -175,7 +175,7 @@ impl Try<'_> {
         valid(text.lines().next().unwrap_or_default())
     }
 
-    /// Returns all that a person needs who sees nothing else.
+    /// Returns the details of the failure: outcome, earlier ends of programs, problems, last lines of the logs, folder.
     fn text(&self) -> String {
         let mut text = ending(&self.result.outcome).unwrap_or_default();
         for line in self.told.iter().flat_map(|told| Before::of(told).lines()) {
@@ -205,7 +205,7 @@ impl Try<'_> {
     }
 }
 
-/// The end of what a scenario printed; nothing where it printed nothing.
+/// Returns the last lines that a scenario printed; `None` if it printed nothing.
 fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
     let path = Path::new(&attempt.folder).join("scenario.log");
     let (left_out, bytes) = input::read_end_below(&run.folder, path, LOG_BYTES_MAX).ok()?;
@@ -216,8 +216,8 @@ fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
     (!text.trim().is_empty()).then(|| format!("{cut}{text}"))
 }
 
-/// Text of others with all that is hidden in it shown, and without the two characters that XML has no way to write and quick-junit
-/// lets pass.
+/// Returns a text of other programs with hidden characters made visible, and without the two characters that are not allowed in XML
+/// and that quick-junit does not remove.
 fn valid(text: &str) -> String {
     visible_text(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! Reports of a run: one file or folder a format, each made from the record alone.
+//! Reports of a run. Each format has a file or folder here; all are made from the record alone.
 
 pub mod annotations;
 mod before;

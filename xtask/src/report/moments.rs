@@ -1,4 +1,4 @@
-//! Tests of all reports on records as they are at any moment, and on the work that they do.
+//! Tests that all reports can be made of incomplete and damaged records, and that bound the work that it takes.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::annotations::{self, Checkout};
 use super::{html, junit, summary, trace};
 use crate::record::{PastRun, Verdict, synthetic, work};
 
-/// Every report of the run in a folder, by its name.
+/// Returns every report of the run in a folder, with the report's name.
 fn reports(folder: &Path) -> Vec<(&'static str, String)> {
     let run = PastRun::read(folder.to_owned()).unwrap();
     let events = run.events().unwrap();
@@ -63,7 +63,11 @@ fn a_damaged_file_costs_its_own_part_of_the_page() {
         ("many/case/n0/containers/app/screen.txt", b"\x1b[2J\xff", &["many/case:n0"]),
         ("events.jsonl", b"", &["events.jsonl is empty", "There are no events of this attempt"]),
         ("events.jsonl", b"\xff\n{\"at_ms\":\n", &["2 lines of events.jsonl cannot be read"]),
-        ("run.json", b"{\"format_version\": 1, \"run_id\"", &["run.json is damaged, and the events stand for it"]),
+        (
+            "run.json",
+            b"{\"format_version\": 1, \"run_id\"",
+            &["run.json is damaged, and this record was made from the events instead"],
+        ),
     ];
     for (file, content, expected) in damage {
         synthetic::write(&top, 2);

@@ -1,4 +1,4 @@
-//! Commands that lead on from an attempt that did not pass: the same on the terminal and on the page.
+//! Commands to type after an attempt that did not pass; the terminal and the page show the same ones.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use crate::program;
 use crate::record::command_line::{PLACE, RUN, carried, quoted};
 use crate::record::{Attempt, CaseId, Outcome, RunRecord, Verdict};
 
-/// A command with what it is for.
+/// A command and its purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Next {
     /// Purpose.
@@ -15,7 +15,7 @@ pub struct Next {
     pub command: String,
 }
 
-/// Commands to type after an attempt that did not pass; `run` is what its run is called there.
+/// Returns the commands to type after an attempt that did not pass; `run` is the name of its run in them, such as `latest`.
 #[must_use]
 pub fn next(record: &RunRecord, case: &CaseId, attempt: &Attempt, run: &str) -> Vec<Next> {
     let program = program::name();
@@ -50,7 +50,7 @@ pub fn next(record: &RunRecord, case: &CaseId, attempt: &Attempt, run: &str) -> 
     next
 }
 
-/// The command that repeats a run, with the seeds it drew; nothing in records of engines that did not keep it.
+/// Returns the command that repeats a run, with the seeds that the run drew; `None` for records of old engines, which lack it.
 pub fn repeat_command(record: &RunRecord) -> Option<String> {
     if record.command.is_empty() {
         return None;

@@ -4,27 +4,27 @@ use e2e_contract::{DefectOutcome, InvariantKind};
 
 use crate::record::{AttemptEvents, Event, Outcome, RunEvents, RunRecord, Stamped, plain_text, visible_text};
 
-/// The longest text of a problem, in characters: what is longer stands in the record.
+/// Maximum characters of a problem's text; the record has the whole text.
 const CHARS_MAX: usize = 8000;
 
-/// The most lines of one.
+/// Maximum lines of a problem's text.
 const LINES_MAX: usize = 200;
 
 /// Problem of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// Moment on the run's clock.
+    /// Time in milliseconds since the run's begin.
     pub at_ms: f64,
     /// Title in one line.
     pub title: String,
-    /// The values, where there are any; more than one line is possible.
+    /// Observed values, on one or more lines; empty if there are none.
     pub values: String,
     /// The file and the line, as the scenario names them.
     pub place: Option<(String, u32)>,
 }
 
 impl Problem {
-    /// Title, values and place, as text.
+    /// Returns title, values and place as text.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = self.title.clone();
@@ -37,21 +37,21 @@ impl Problem {
         text
     }
 
-    /// Place as `FILE:LINE`.
+    /// Returns the place as `FILE:LINE`.
     #[must_use]
     pub fn place(&self) -> Option<String> {
         self.place.as_ref().map(|(file, line)| format!("{file}:{line}"))
     }
 }
 
-/// Returns the problems of an attempt, in order: checks that do not hold, conditions that were broken, marks that are
-/// no longer true, and how the scenario gave up.
+/// Returns the problems of an attempt, in the order of time: failed checks, broken invariants, marks of known defects that are no
+/// longer true, and the error with which the scenario gave up.
 #[must_use]
 pub fn problems(attempt: &AttemptEvents) -> Vec<Problem> {
     attempt.events().iter().filter_map(problem).collect()
 }
 
-/// Returns the problem that an event reports.
+/// Returns the problem that an event reports; `None` for an event without one.
 pub(super) fn problem(stamped: &Stamped) -> Option<Problem> {
     let at_ms = stamped.at_ms;
     let made = |title: String, values: &str, file: &str, line: u32| Problem {
@@ -91,7 +91,7 @@ pub(super) fn problem(stamped: &Stamped) -> Option<Problem> {
     }
 }
 
-/// Returns what a reader of a report has to know first: missing parts of the run, a sentence each.
+/// Returns a sentence for each missing part of a run, which reports show first.
 #[must_use]
 pub fn remarks(record: &RunRecord, events: &RunEvents) -> Vec<String> {
     let mut remarks = record.remarks();
@@ -99,7 +99,7 @@ pub fn remarks(record: &RunRecord, events: &RunEvents) -> Vec<String> {
     remarks
 }
 
-/// Returns the end of an attempt in words; none where it passed.
+/// Returns the reason why an attempt did not pass, in words; `None` for a passed one.
 #[must_use]
 pub fn ending(outcome: &Outcome) -> Option<String> {
     match outcome {
@@ -115,7 +115,7 @@ fn shown(line: &str) -> String {
     plain_text(&visible_text(line))
 }
 
-/// Text of more than one line, without what a terminal would obey, and of bounded length.
+/// Returns a text of several lines, cut to the maximum length, with control characters made visible.
 #[must_use]
 pub fn lines(text: &str) -> String {
     let plain: Vec<String> = text.lines().take(LINES_MAX).map(shown).collect();

@@ -1,5 +1,4 @@
-//! Process of a trace: its lines with what lies on them, and its curves. A trace's process is an attempt at a case
-//! here, or the run itself.
+//! Process of a trace (an attempt at a case, or the run itself): its lines with spans and marks, and its curves.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::record::plain_text;
 
-/// A line of a process: its place among the others, and its name.
+/// A line of a process: its number in the order of lines, and its name.
 pub type Line = (u32, String);
 
-/// A process while it is put together.
+/// Builder of a process, which collects its lines and curves.
 #[derive(Debug)]
 pub struct Process {
     number: u32,
@@ -37,14 +36,14 @@ struct Mark {
 }
 
 impl Process {
-    /// An empty one.
+    /// Returns a process without lines and curves.
     #[must_use]
     pub fn new(number: u32, name: &str) -> Self {
         let name = plain_text(name);
         Self { number, name, slices: BTreeMap::new(), marks: Vec::new(), counts: Vec::new() }
     }
 
-    /// Adds something that lasted from one moment of the run's clock to another.
+    /// Adds a span to a line, from one moment on the run's clock to another.
     pub fn lasted(
         &mut self,
         line: Line,
@@ -58,13 +57,13 @@ impl Process {
         self.slices.entry(line).or_default().push(Slice { stretch, name: plain_text(name), category, details });
     }
 
-    /// Adds something that happened at a moment.
+    /// Adds a mark to a line, at a moment on the run's clock.
     pub fn happened(&mut self, line: Line, category: &'static str, name: &str, at_ms: f64, details: Value) {
         self.slices.entry(line.clone()).or_default();
         self.marks.push((line, Mark { at_us: microseconds(at_ms), name: plain_text(name), category, details }));
     }
 
-    /// Adds a point to curves that are shown as one, by their names.
+    /// Adds a point to each of several curves, which are drawn in one chart; `values` has the curves' names.
     pub fn counted(&mut self, curves: &str, at_ms: f64, values: &[(&str, f64)]) {
         let values: serde_json::Map<String, Value> =
             values.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
@@ -73,7 +72,7 @@ impl Process {
         self.counts.push((at_us, event));
     }
 
-    /// Returns its events: names first, then the others in the order of time.
+    /// Returns the process as events of Chrome's trace format: names first, then the others in the order of time.
     #[must_use]
     pub fn events(self) -> Vec<Value> {
         let pid = self.number;
@@ -133,8 +132,8 @@ struct Stretch {
     pub end_us: u64,
 }
 
-/// A lane for each stretch, from 0, as few as the order of begins allows: in one lane, any two lie apart or one lies in
-/// the other.
+/// Returns the number of the lane (from 0) for each stretch, with few lanes: two stretches in a lane do not overlap, or one
+/// contains the other.
 #[must_use]
 fn lanes(stretches: &[Stretch]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..stretches.len()).collect();

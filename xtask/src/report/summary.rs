@@ -1,4 +1,4 @@
-//! `summary.md`: the run on one page of Markdown, for the summary of a CI job.
+//! `summary.md`: a page of Markdown about the run, for the summary of a CI job.
 
 use std::fmt::Write as _;
 
@@ -13,13 +13,13 @@ use crate::record::{
     visible_text,
 };
 
-/// Maximum described cases that did not pass; GitHub takes 1 MiB a step.
+/// Maximum described cases that did not pass: GitHub accepts a summary of at most 1 MiB for each step.
 const DESCRIBED_MAX: usize = 40;
 
 /// Maximum problems shown of one case.
 const PROBLEMS_MAX: usize = 5;
 
-/// Makes the text.
+/// Returns the content of `summary.md`.
 pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let record = &run.record;
     let mut text = format!("# {}\n\n", summary(&record.counts, record.duration_ms));
@@ -72,14 +72,14 @@ fn row(case: &CaseResult) -> String {
     format!("| {name} | {} | {} | {} |\n", word(case.verdict), case.attempts.len(), seconds(time))
 }
 
-/// Tells whether another schedule of faults was played than the planned one.
+/// Tells whether a fault of the case was so late that the case had another schedule of faults than the planned one.
 fn is_displaced(case: &CaseResult) -> bool {
     case.attempts
         .iter()
         .any(|attempt| attempt.faults.and_then(|faults| faults.lateness).is_some_and(|it| it.displaced > 0))
 }
 
-/// Lines after an empty one and before another one; nothing for none.
+/// Puts an empty line before and after a list; an empty list stays empty.
 fn list(lines: String) -> String {
     if lines.is_empty() { lines } else { format!("\n{lines}\n") }
 }
@@ -145,7 +145,7 @@ fn describe(case: &CaseResult, events: &RunEvents) -> String {
     format!("{text}Logs and artifacts: {} in the run's folder.\n\n", code(&attempt.folder))
 }
 
-/// The faults that were on at the moment of a problem.
+/// Returns a sentence with the faults that were active at the moment of a problem; empty if there were none.
 fn faults_at(attempt: &AttemptEvents, problem: &Problem) -> String {
     let mut on: Vec<&FaultObserved> = Vec::new();
     for stamped in attempt.events().iter().take_while(|stamped| stamped.at_ms <= problem.at_ms) {
@@ -160,7 +160,8 @@ fn faults_at(attempt: &AttemptEvents, problem: &Problem) -> String {
     if on.is_empty() { String::new() } else { format!("At that moment: {}.\n\n", on.join(", ")) }
 }
 
-/// Faults that were no longer on when they were healed: what the attempt shows is not what a product does under them.
+/// Returns a line for each fault that was no longer active when it was to be healed: the attempt does not show how the product
+/// behaves under it.
 fn lost_faults(attempt: &AttemptEvents) -> String {
     let lost = attempt.events().iter().filter_map(|stamped| match &stamped.event {
         Event::FaultHealed(healed) => {
@@ -173,7 +174,7 @@ fn lost_faults(attempt: &AttemptEvents) -> String {
     lost.map(|line| format!("{line}.\n\n")).collect()
 }
 
-/// Returns where and how it ran, and the command that repeats it.
+/// Returns the run's machine and command, and the commands that repeat the run and its failures.
 fn ground(run: &PastRun, has_others: bool) -> String {
     let record = &run.record;
     let mut text = format!("Run {}, {}", code(&record.run_id), record.started_at);
@@ -200,7 +201,7 @@ fn ground(run: &PastRun, has_others: bool) -> String {
     if commands.is_empty() { text } else { format!("{text}{}", block(&commands.join("\n"))) }
 }
 
-/// Returns a line as code, whatever stands in it.
+/// Returns a line as inline code of Markdown, with enough backticks around it for those in the line.
 fn code(line: &str) -> String {
     let line = plain_text(&visible_text(line).replace('\n', " "));
     if line.is_empty() {
@@ -211,7 +212,7 @@ fn code(line: &str) -> String {
     format!("{ticks}{blank}{line}{blank}{ticks}")
 }
 
-/// Lines as a block of code, whatever stands in them.
+/// Returns lines as a code block of Markdown, with a fence longer than any in the lines.
 fn block(lines: &str) -> String {
     let lines: Vec<String> = visible_text(lines).lines().map(plain_text).collect();
     let lines = lines.join("\n");

@@ -1,5 +1,5 @@
 //! `trace.json`: the run in Chrome's trace format, which Perfetto opens. An attempt at a case is a process; the scenario, its
-//! operations, its faults and each container are lines of it; times are microseconds since the run's begin.
+//! operations, its faults and each container are lines of that process; times are microseconds since the run's begin.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use super::problem::{lines, remarks};
 use super::process::{Line, Process};
 use crate::record::{AttemptEvents, Event, FaultObserved, PastRun, RunEvents, Sampling, Stamped};
 
-/// Names of a machine's cumulative counters, by the curves that are made from them.
+/// Charts of rates, each with its curves: a curve's name, and the cumulative counter of a machine from which it is computed.
 const RATES: [(&str, &[(&str, &str)]); 3] = [
     ("network bytes/s", &[("received", "received_bytes"), ("sent", "sent_bytes")]),
     ("disk bytes/s", &[("read", "read_bytes"), ("written", "written_bytes")]),
     ("packets dropped/s", &[("dropped", "dropped_packets")]),
 ];
 
-/// Makes the text.
+/// Returns the content of `trace.json`.
 pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let mut processes = vec![whole_run(run, events)];
     for (attempt, number) in events.attempts().iter().zip(2..) {
@@ -101,7 +101,7 @@ struct Open<'a> {
 }
 
 impl Open<'_> {
-    /// Ends all of it, as the attempt's end did.
+    /// Ends all open spans at the attempt's end.
     fn end(self, process: &mut Process, at_ms: f64) {
         for (name, depth, begun_ms) in self.steps {
             process.lasted(scenario_line(), "step", name, (begun_ms, at_ms), json!({"depth": depth, "ended": false}));
@@ -131,7 +131,7 @@ fn container_line(name: &str) -> Line {
     (5, name.to_owned())
 }
 
-/// Adds the lab's events: containers that start, programs that ran in them, its end.
+/// Adds the lab's events: starts of containers, programs that ran in them, the lab's end.
 fn lab<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped, begun_ms: f64) {
     let at_ms = stamped.at_ms;
     match &stamped.event {
@@ -258,8 +258,7 @@ fn faults<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) 
     }
 }
 
-/// Adds the machines' resource usage; cumulative counters are shown by the second. A container that is down uses
-/// nothing.
+/// Adds the machines' resource usage; cumulative counters become rates per second. For a container that is down, the values are 0.
 fn curves(process: &mut Process, sampling: &Sampling) {
     let value = |column: Option<&Vec<Option<f64>>>, look: usize| column.and_then(|column| *column.get(look)?);
     for (container, columns) in &sampling.series {

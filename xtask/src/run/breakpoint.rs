@@ -12,15 +12,15 @@ use crate::session::{Breakpoint, Stopped};
 /// Treatment of machines that nobody has entered while their case is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Machines {
-    /// Run on.
+    /// Let them run on.
     Run,
-    /// Freeze, but for the machine that is entered.
+    /// Freeze them, but for the machine that is entered.
     Freeze,
 }
 
-/// Whoever looks.
+/// Observer of held cases, such as the prompt of a person.
 pub trait Watcher: Send + Sync + std::fmt::Debug {
-    /// Looks, and says how it goes on.
+    /// Shows a held case to somebody; returns their decision.
     fn look(&self, held: &HeldCase<'_>) -> Onward;
 }
 
@@ -38,17 +38,17 @@ pub struct HeldCase<'a> {
     case: &'a CaseId,
     reason: &'a str,
     lab: &'a Lab,
-    /// Names of the machines frozen for this.
+    /// Names of the machines that were frozen while it is held.
     frozen: Vec<String>,
     /// Machines that could not be frozen, with the reason.
     problems: Vec<String>,
 }
 
-/// Cause that is given for a frozen container.
+/// Reason that is told of a container frozen by this module.
 const CAUSE: &str = "the case is held";
 
 impl Breakpoints {
-    /// Asks this watcher.
+    /// Makes a breakpoint that asks this watcher.
     #[must_use]
     pub fn new(watcher: Box<dyn Watcher>, machines: Machines) -> Arc<Self> {
         Arc::new(Self { watcher, machines, given_up: AtomicBool::new(false) })
@@ -89,13 +89,13 @@ impl HeldCase<'_> {
         self.reason
     }
 
-    /// The slot of its lab.
+    /// Returns the slot of the case's lab.
     #[must_use]
     pub fn slot(&self) -> &str {
         self.lab.guard().slot().name()
     }
 
-    /// Returns its machines.
+    /// Returns the lab's machines.
     #[must_use]
     pub fn containers(&self) -> &[Container] {
         self.lab.containers()
@@ -107,10 +107,10 @@ impl HeldCase<'_> {
         &self.problems
     }
 
-    /// Does something in a machine, which does not stand still meanwhile, unless a fault makes it.
+    /// Does `work` in a machine, which is thawed meanwhile; one that a fault has frozen stays so.
     ///
     /// # Errors
-    /// When it cannot be thawed, or frozen again.
+    /// When the machine cannot be thawed, or frozen again.
     pub fn enter<T>(&self, name: &str, work: impl FnOnce() -> T) -> anyhow::Result<T> {
         let frozen = self.frozen.iter().any(|frozen| frozen == name);
         let container = self.lab.container(name).filter(|_| frozen);

@@ -1,5 +1,4 @@
-//! The scenarios' programs: commands of any language as they are, the others built by Cargo, beside the making of images
-//! and the first lab.
+//! The scenarios' programs: commands of any language as they are, the others built by Cargo while images and the first lab are made.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use crate::plan::Plan;
 /// Interval at which the wait for a build looks for an interrupt.
 const BUILD_POLL: Duration = Duration::from_millis(5);
 
-/// Time after which whoever waits for a build is told again how far it is.
+/// Interval at which the progress of a build is told to a caller that waits for it.
 const PULSE: Duration = Duration::from_millis(1500);
 
 /// Programs by scenario name.
@@ -41,7 +40,7 @@ enum State {
 }
 
 impl ScenarioBinaries {
-    /// Starts to build what Cargo has to build; nothing where every scenario of the plan has a command.
+    /// Starts Cargo's build of the plan's scenarios; without a build where every scenario has a command.
     ///
     /// # Errors
     /// [`Error::Host`] when a command's program is not in `PATH`; when there is no room for a temporary file.
@@ -58,7 +57,7 @@ impl ScenarioBinaries {
         Ok(Self { commands, state: Mutex::new(state) })
     }
 
-    /// Returns the programs of a folder, where they were built earlier; otherwise builds them.
+    /// Returns the programs of the folder `dir`, which were built earlier; without a folder, starts their build.
     ///
     /// # Errors
     /// Those of [`ScenarioBinaries::build`].
@@ -66,7 +65,7 @@ impl ScenarioBinaries {
         dir.map_or_else(|| Self::build(project, plan), |dir| Ok(Self::in_folder(project, plan, dir)?))
     }
 
-    /// Returns the programs of a folder, built earlier.
+    /// Returns the programs of the folder `dir`, which were built earlier.
     ///
     /// # Errors
     /// Those of [`ScenarioBinaries::build`].
@@ -76,7 +75,8 @@ impl ScenarioBinaries {
         Ok(Self { commands: commands(project, plan)?, state: Mutex::new(State::Ready(programs.collect())) })
     }
 
-    /// The words that start a scenario; waits for the build where it is not over, and tells how far that is.
+    /// Returns the command line that starts a scenario. Waits for Cargo's build where that is not over, and tells its progress to
+    /// `waiting`.
     ///
     /// # Errors
     /// [`Error::Usage`] when the build failed, or there is no such program; [`Error::Interrupted`].
@@ -92,7 +92,7 @@ impl ScenarioBinaries {
         }
     }
 
-    /// The program of a scenario that Cargo builds.
+    /// Returns the program of a scenario that Cargo builds; waits as [`ScenarioBinaries::get`] does.
     ///
     /// # Errors
     /// Those of [`ScenarioBinaries::get`].
@@ -137,7 +137,7 @@ impl ScenarioBinaries {
     }
 }
 
-/// The command lines of a plan's scenarios that have one, with programs that exist.
+/// Returns the command lines of a plan's scenarios that have one, by scenario name, with programs that exist.
 fn commands(project: &Project, plan: &Plan) -> Result<BTreeMap<String, Vec<String>>, Error> {
     let mut commands = BTreeMap::new();
     for scenario in plan.scenarios(project) {
@@ -148,7 +148,7 @@ fn commands(project: &Project, plan: &Plan) -> Result<BTreeMap<String, Vec<Strin
     Ok(commands)
 }
 
-/// The words with the program's path in place of its name.
+/// Returns a command line with the program's path in place of its name.
 fn with_program(scenario: &Scenario, words: &[String]) -> Result<Vec<String>, Error> {
     let mut words = words.to_vec();
     if let Some(program) = words.first_mut().filter(|program| !program.contains('/')) {

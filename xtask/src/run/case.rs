@@ -34,10 +34,10 @@ use crate::{perf, program};
 /// Number of lines of each log that are shown after a failure.
 const LAST_LINES: usize = 8;
 
-/// Characters of each of them that are shown.
+/// Characters of each such line that are shown.
 const LAST_LINE_CHARS_MAX: usize = 1000;
 
-/// Bytes at the end of each log that these are looked for in.
+/// Bytes at the end of each log in which such lines are looked for.
 const LAST_BYTES: u64 = 256 << 10;
 
 /// Runs one attempt, from a lab's first state to its end.
@@ -109,7 +109,7 @@ fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Optio
     context.options.schedules.as_ref()?.of(&planned.id)
 }
 
-/// The outcome of an attempt of which not all could be kept. What was seen stands; only a pass is not believed without its record.
+/// Returns the outcome of an attempt of which not all could be kept: a pass becomes an infrastructure failure, any other outcome stays.
 fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::Error>) -> Outcome {
     for error in &unkept {
         context.recorder.record(Event::Warning { message: format!("the record is incomplete: {error:#}") });
@@ -124,7 +124,11 @@ fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::
 }
 
 fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: &Performance) -> anyhow::Result<()> {
-    let performance = context.dir.masks().typed(performance.clone()).context("what was measured holds a secret")?;
+    let performance = context
+        .dir
+        .masks()
+        .typed(performance.clone())
+        .context("the measurements hold a secret that cannot be masked in them")?;
     context.dir.write(&format!("{folder}/performance.json"), readable_json(&performance)?.as_bytes())
 }
 
@@ -147,7 +151,8 @@ pub(super) fn keep_schedule(context: &CaseContext<'_>, planned: &PlannedCase) {
     }
 }
 
-/// An error of the machine is an outcome of the case; a bad project or an interrupt ends the run.
+/// Turns an error into an outcome: that of an interrupt, or a failure of the infrastructure. The error of a bad project is returned, and
+/// ends the run.
 fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
         Some(Error::Interrupted) => Ok(Outcome::Interrupted),
@@ -159,7 +164,7 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     }
 }
 
-/// The outcome of a lab whose machine ended or did not become ready by the product's fault; else the error again, as one of the
+/// Returns the outcome of a lab whose machine ended or did not become ready by the product's fault; otherwise the error, as one of the
 /// project where the image lacks what its template names.
 fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::Error) -> anyhow::Result<Outcome> {
     match NotReadyLab::explain(lab, error) {
@@ -278,7 +283,7 @@ fn run_session(
     session::run(spec, lab, context.recorder, &interrupted)
 }
 
-/// Variables of a scenario's program, beside those of the engine.
+/// Returns the variables of a scenario's program, beside those of the engine.
 fn environment(context: &CaseContext<'_>, scenario: &Scenario) -> Vec<(String, String)> {
     let clients = if scenario.command.is_some() { clients::environment(context.dir) } else { Vec::new() };
     clients.into_iter().chain(context.options.secrets.variables().iter().cloned()).collect()
@@ -295,7 +300,7 @@ fn keep_logs(context: &CaseContext<'_>, folder: &str, lab: &Lab) -> anyhow::Resu
     Ok(())
 }
 
-/// Takes the lab down, or keeps it and says how to enter it. Without an outcome the run ends with an error.
+/// Takes the lab down, or keeps it and says how to enter it. Without an outcome, because the run ends with an error, it is not kept.
 fn end_lab(
     context: &CaseContext<'_>,
     case: &CaseId,
@@ -342,7 +347,7 @@ fn kept_event(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Event {
     }
 }
 
-/// The container whose product is to blame, where it is one's.
+/// Returns the container whose product is to blame, where the outcome names one.
 fn blamed(outcome: &Outcome) -> Option<&str> {
     match outcome {
         Outcome::Failed { cause: Cause::MachineEnded { container, .. } | Cause::NotReady { container, .. } } => {
@@ -352,7 +357,7 @@ fn blamed(outcome: &Outcome) -> Option<&str> {
     }
 }
 
-/// The last lines of the scenario's log and of each container's logs; of one container's only, where that is to blame.
+/// Returns the last lines of the scenario's log and of each container's logs; where one container is to blame, of that one's only.
 fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) -> Vec<String> {
     let mut words = Vec::new();
     let mut logs = vec![folder.join("scenario.log")];
@@ -383,11 +388,11 @@ fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) ->
     words
 }
 
-/// File, in an attempt's folder, of what the host's kernel said meanwhile. It does not say whose it is: of labs side by side
-/// each has all of it.
+/// File, in an attempt's folder, with the messages of the host's kernel during the attempt. They do not name a lab: of labs side by side,
+/// each has all of them.
 const KERNEL_LOG: &str = "kernel.log";
 
-/// Keeps what was said, where anything was, in the folder of an attempt.
+/// Writes the kernel's messages, where there were any, to the folder of an attempt.
 fn write_kernel_log(dir: &RunDir, folder: &str, watch: Option<KernelWatch>) -> anyhow::Result<()> {
     let said = watch.map(KernelWatch::end).unwrap_or_default();
     if said.is_empty() {

@@ -24,10 +24,10 @@ pub struct Schedules {
 }
 
 impl Schedules {
-    /// Draws one for each case of a plan whose scenario tolerates any fault.
+    /// Draws a schedule for each case of a plan whose scenario tolerates faults.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is none at all: then the run would say nothing about faults.
+    /// [`Error::Usage`] when no case gets one: then the run would say nothing about faults.
     pub fn draw(project: &Project, plan: &Plan, profile: &Profile, seed: u64) -> Result<Self, Error> {
         let mut schedules = Self { seed: Some(seed), ..Self::default() };
         let mut notes = BTreeSet::new();
@@ -56,12 +56,12 @@ impl Schedules {
         Ok(schedules)
     }
 
-    /// Reads what an earlier run has kept: one file, or all those of a run, by its name or folder. The plan is cut down to
-    /// the cases that they are for.
+    /// Reads what an earlier run has kept: one file, or all those of a run, by its name or folder. The plan is cut down to the cases that
+    /// the schedules are for.
     ///
     /// # Errors
-    /// [`Error::BadFile`] for a file that is no schedule or from another version, [`Error::Usage`] when there is none, or
-    /// none of this plan's.
+    /// [`Error::BadFile`] for a file that is no schedule or from another version, [`Error::Usage`] when there is no such file, or none for
+    /// a case of this plan.
     pub fn replay(project: &Project, plan: &mut Plan, from: &str) -> anyhow::Result<Self> {
         let files = files_of(project, from)?;
         let mut schedules = Self::default();
@@ -73,7 +73,10 @@ impl Schedules {
         let names: Vec<String> = schedules.by_case.keys().cloned().collect();
         plan.cases.retain(|case| schedules.of(&case.id).is_some());
         if plan.cases.is_empty() {
-            let message = format!("--chaos-replay {from}: it is for {}, which this run has not", names.join(", "));
+            let message = format!(
+                "--chaos-replay {from}: its schedules are for {}, and this run plans none of these cases",
+                names.join(", ")
+            );
             return Err(Error::Usage(message).into());
         }
         Ok(schedules)
@@ -113,7 +116,7 @@ impl Schedules {
         self.by_case.values()
     }
 
-    /// Returns the part that a session is given.
+    /// Returns the chaos of a case as its session is told it.
     pub(super) fn spec(&self, scenario: &Scenario, id: &str) -> Option<ChaosSpec> {
         let (schedule, chaos) = (self.of(id)?.clone(), scenario.chaos.as_ref()?);
         let (quiet, recovery, sometimes) = (chaos.quiet, chaos.recovery, chaos.sometimes.clone());
@@ -121,7 +124,7 @@ impl Schedules {
     }
 }
 
-/// Faults that this host supports, each looked at once.
+/// Faults that this host supports, each checked once: the reason why not, by name.
 #[derive(Default)]
 struct Host {
     known: BTreeMap<String, Option<String>>,
@@ -168,7 +171,9 @@ fn schedule(
     let has_sides = scenario.containers.len() > 2;
     let can = |name: &str| host.known.get(name).is_some_and(Option::is_none) && (has_sides || name != "net.partition");
     let drawn = Schedule::draw(case, chaos, profile, seed, &can);
-    drawn.ok_or_else(|| format!("nothing that it tolerates is in --chaos={profile}, or can be done on this host"))
+    drawn.ok_or_else(|| {
+        format!("none of the faults that it tolerates is in --chaos={profile} and possible on this host")
+    })
 }
 
 fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
@@ -197,7 +202,7 @@ fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Every schedule that a run's folder holds, each case's by itself.
+/// Finds the files of all schedules below a run's folder, one for each case.
 fn chaos_files(folder: &Path) -> Vec<PathBuf> {
     let find = || {
         let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_map(Result::ok);
@@ -206,7 +211,7 @@ fn chaos_files(folder: &Path) -> Vec<PathBuf> {
     Invoker::of_process().act(find).unwrap_or_default()
 }
 
-/// A schedule: alone in a file, or with what was played.
+/// Reads a schedule from a file that holds it alone, or with what was played of it.
 pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
     let text = input::read_text(path)?;
     let bad =
@@ -237,7 +242,12 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
     let schedule = read.map_err(unreadable)?;
     for (place, planned) in schedule.faults.iter().enumerate() {
         let problem = if planned.end_ms() > schedule.length_ms {
-            format!("fault {} ends at {} ms: `length_ms` is {}", planned.number, planned.end_ms(), schedule.length_ms)
+            format!(
+                "fault {} ends at {} ms, after the schedule: `length_ms` is {}",
+                planned.number,
+                planned.end_ms(),
+                schedule.length_ms
+            )
         } else if schedule.faults[..place].iter().any(|other| other.number == planned.number) {
             format!("there are two faults of number {}", planned.number)
         } else {
@@ -259,7 +269,7 @@ fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<
     let (id, case) = schedule.case.split_once(':').unwrap_or((&schedule.case, ""));
     let found = project.scenarios.iter().find(|scenario| scenario.id() == id);
     let Some(scenario) = found.filter(|scenario| scenario.cases.iter().any(|known| known.name == case)) else {
-        return Err(bad(format!("it is for {}, which this project has not", schedule.case)).into());
+        return Err(bad(format!("it is for the case {}, which this project does not have", schedule.case)).into());
     };
     if scenario.chaos.is_none() {
         return Err(bad(format!("{id} tolerates no faults: its scenario.toml has no [chaos]")).into());
@@ -267,15 +277,19 @@ fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<
     for planned in &schedule.faults {
         if !scenario.containers.iter().any(|used| used.name == planned.container) {
             let names: Vec<&str> = scenario.containers.iter().map(|used| used.name.as_str()).collect();
-            let message =
-                format!("fault {} is for {}: {id} has {}", planned.number, planned.container, names.join(", "));
+            let message = format!(
+                "fault {} is for the container {}: {id} has only {}",
+                planned.number,
+                planned.container,
+                names.join(", ")
+            );
             return Err(bad(message).into());
         }
     }
     Ok(())
 }
 
-/// Least lateness that makes another schedule of the planned one: verifying an effect takes some time by itself.
+/// Least lateness, in ms, with which a fault counts as displaced: verifying an effect takes some time by itself.
 const DISPLACED_MS: u64 = 1000;
 
 /// Counts the faults of a schedule by what became of them.

@@ -11,7 +11,7 @@ use crate::record::RunDir;
 
 const PYTHON: (&str, &str) = ("sdk/e2e.py", include_str!("../../sdk/python/e2e.py"));
 
-/// Writes them into a run's folder, with the rights of its owner.
+/// Writes the clients into a run's folder, with the rights of its owner.
 pub(super) fn write(dir: &RunDir) -> anyhow::Result<()> {
     let (name, text) = PYTHON;
     dir.write(name, text.as_bytes()).context("writing the clients of scenarios")
@@ -32,8 +32,7 @@ pub(super) fn require_listable(folder: &Path) -> Result<(), Error> {
     )))
 }
 
-/// Returns variables by which a scenario finds them, and Python flushes its output at once and leaves nothing beside
-/// the sources.
+/// Returns variables by which a scenario finds the clients, and Python flushes its output at once and leaves nothing beside the sources.
 pub(super) fn environment(dir: &RunDir) -> Vec<(String, String)> {
     environment_below(dir.path())
 }

@@ -27,7 +27,7 @@ pub struct Update {
     pub comparisons: Vec<Comparison>,
 }
 
-/// Looks whether there is anything to compare with, before it takes time to run.
+/// Checks that there are baselines to compare with, before a run takes its time.
 ///
 /// # Errors
 /// [`Error::Usage`], with the command that makes what is missing, when a scenario of the plan has no baseline on any class of
@@ -54,7 +54,7 @@ pub fn require_baselines(project: &Project, plan: &Plan) -> anyhow::Result<()> {
     .into())
 }
 
-/// Plans each operation of a case as often as its baseline of this machine's class has it.
+/// Returns the repetitions of a case's operations: as many of each as its baseline of this machine's class has.
 pub(super) fn as_often_as_baseline(project: &Project, scenario: &Scenario, case: &str) -> anyhow::Result<Repeats> {
     let store = Store::of(&project.root, Invoker::find());
     let baseline = store.read(&perf::this_machine(&state_dir()).class, &scenario.id())?;
@@ -100,10 +100,10 @@ pub(super) fn compare(
     Ok(comparisons)
 }
 
-/// The baselines that a run makes, a scenario each, whose cases all passed at once; and those it cannot make, with why.
+/// Makes new baselines from a run: one for each scenario whose cases all passed at once. Returns them, and why there is none of the others.
 ///
 /// # Errors
-/// When the run's folder cannot be read, or a baseline that is there cannot.
+/// When the run's folder, or a baseline that exists, cannot be read.
 pub fn updates(
     project: &Project,
     plan: &Plan,

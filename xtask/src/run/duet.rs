@@ -20,7 +20,7 @@ const ROUNDS_MAX: u32 = 20;
 /// Retries of a case of a duet: none, because its pairs are the repetitions.
 const NO_RETRIES: RetryBudget = RetryBudget { failures: 0, infrastructure: 0 };
 
-/// Needs of the two sides of a case.
+/// Contexts of the two sides of a case, and options of the duet.
 pub(super) struct Sides<'a, 'b> {
     pub candidate: &'a CaseContext<'b>,
     pub baseline: &'a CaseContext<'b>,
@@ -114,7 +114,7 @@ fn shown(outcome: &Outcome) -> String {
     }
 }
 
-/// Looks at all comparisons of a run at once: with many of them, noise shows something somewhere.
+/// Corrects the verdicts of all comparisons of a run for their number: among many, noise alone makes some look like changes.
 pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
     let mut verdicts: Vec<Verdict> = comparisons.iter().map(|one| one.verdict.clone()).collect();
     hold_together(&mut verdicts);
@@ -145,7 +145,7 @@ pub(super) fn differences(baseline: &Project, candidate: &Project, plan: &Plan) 
     Ok(layers.chain(packages).collect())
 }
 
-/// Tells what is compared.
+/// Records what the duet compares.
 pub(super) fn announce(recorder: &Arc<Recorder>, options: &DuetOptions, differences: &[String]) {
     let (baseline, differences) = (options.name.clone(), differences.to_vec());
     recorder.record(Event::DuetBegan { baseline, seed: options.seed, differences });

@@ -182,7 +182,7 @@ fn setup(plan: &Plan, options: &Options) -> RunSetup {
     }
 }
 
-/// Makes all that the cases need: clients, and layers, which are locked as long as the answer lives.
+/// Makes all that the cases need: clients, and layers, which are locked until the returned locks are dropped.
 fn prepare(
     project: &Project,
     plan: &Plan,
@@ -219,7 +219,7 @@ fn report_ids(project: &Project, recorder: &Recorder) -> LabIds {
     LabIds::Shared
 }
 
-/// The parts of the kernel that the templates of a plan ask for.
+/// Returns the parts of the kernel that the templates of a plan ask for, by template.
 fn allowed(project: &Project, plan: &Plan) -> BTreeMap<String, Vec<String>> {
     let names = |template: &Template| template.allow.iter().map(|part| part.name().to_owned()).collect::<Vec<_>>();
     let all = plan.templates(project).into_iter();
@@ -237,7 +237,7 @@ fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec
     names
 }
 
-/// Returns the progress of building layers as an event.
+/// Returns the event for a step in building a layer.
 #[must_use]
 pub fn layer_event(progress: Progress) -> Event {
     match progress {
@@ -361,7 +361,7 @@ impl Cases {
         self.error.is_some() || self.host_cause.is_some()
     }
 
-    /// Says once why cases were not tried.
+    /// Records a warning that says why cases were not tried, where some were not.
     fn tell_host_cause(&self, recorder: &Recorder) {
         let Some(cause) = self.host_cause else { return };
         let skipped = self.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();

@@ -62,7 +62,7 @@ pub struct TrialOutcome {
 }
 
 impl FaultTrial {
-    /// Trial of a fault on the smallest template that has what it needs, or on a given one; `None` where no template has
+    /// Plans the trial of a fault on the smallest template that has what the fault needs, or on a given one; `None` where no template has
     /// that.
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl<'a> FaultTrials<'a> {
         Ok(Self { project, images, unbuilt, guard: Arc::new(guard), interrupt, slot: slot.to_owned() })
     }
 
-    /// Tries one.
+    /// Carries out a trial in a lab of its own.
     ///
     /// # Errors
     /// When its lab cannot be made; what becomes of the fault stands in the answer. [`FaultTrials::own_failure`] says
@@ -178,7 +178,7 @@ impl<'a> FaultTrials<'a> {
         self.in_lab(&[machine], |lab| self.wait_until_ready(lab))
     }
 
-    /// Does something in a lab of its own, which is taken down afterwards whatever came of it.
+    /// Does `work` in a lab of these machines, which is taken down afterwards whatever came of it.
     fn in_lab<T>(&self, machines: &[Machine], work: impl FnOnce(&Arc<Lab>) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let lab = Arc::new(Lab::start(&self.guard, machines, &|_| ())?);
         let done = work(&lab);

@@ -1,6 +1,6 @@
-//! Signals that ask the engine to stop: Ctrl-C (INT), TERM, a terminal that was closed (HUP), Ctrl-\\ (QUIT). The first one asks
-//! the run to stop, to clean up and to write its record; one more ends the engine at once, and its guard cleans. HUP alone never
-//! does that: a closed terminal sends it more than once. Where whoever started the engine has it ignore HUP (`nohup`), it does.
+//! Signals that ask the engine to stop: Ctrl-C (INT), TERM, a terminal that was closed (HUP), Ctrl-\\ (QUIT). The first one asks the run to
+//! stop, to clean up and to write its record; one more ends the engine at once, and its guard cleans. HUP alone never does that: a closed
+//! terminal sends it more than once. Where the engine was started with HUP ignored (`nohup`), HUP does nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,20 +36,20 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// An interrupt that has come already.
+    /// Makes an interrupt that has come already.
     #[cfg(test)]
     pub fn already_come() -> Self {
         Self { flag: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// Tells whether it was.
+    /// Tells whether the run was asked to stop.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::SeqCst)
     }
 }
 
-/// Tells whether this process ignores a signal, as whoever started it wanted.
+/// Tells whether this process ignores a signal, because it was started so.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignores(&status, signal)

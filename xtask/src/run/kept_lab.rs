@@ -31,11 +31,11 @@ pub struct KeptLab {
 }
 
 impl KeptLabSpec {
-    /// A container of each template that is named, or those of the one scenario that is; with other names than the
-    /// templates' or the scenario's, by position.
+    /// Plans a container of each named template, or the containers of the one named scenario; `names`, where there are any, replace the
+    /// containers' own names by position.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a word that names neither, or for names that cannot be.
+    /// [`Error::Usage`] for a word that is neither a template nor a scenario, or for names that no container can have.
     pub fn plan(project: &Project, words: &[String], names: &[String]) -> Result<Self, Error> {
         let machines = match words {
             [word] if !project.templates.contains_key(word) => of_scenario(project, word)?,
@@ -67,7 +67,7 @@ fn of_templates(project: &Project, words: &[String]) -> Result<Vec<(String, Stri
     for word in words {
         if !project.templates.contains_key(word) {
             if project.scenarios.iter().any(|scenario| scenario.id() == *word || scenario.name == *word) {
-                let message = format!("{word} is a scenario: one of them alone, or any number of templates");
+                let message = format!("{word} is a scenario: name one scenario alone, or any number of templates");
                 return Err(Error::Usage(message));
             }
             return Err(unknown(project, word));
@@ -96,7 +96,8 @@ fn unknown(project: &Project, word: &str) -> Error {
 
 fn renamed(machines: Vec<(String, String)>, names: &[String]) -> Result<Vec<(String, String)>, Error> {
     if names.len() != machines.len() {
-        let message = format!("--name has {} names for {} containers: one for each", names.len(), machines.len());
+        let message =
+            format!("--name has {} names for {} containers: give one name for each", names.len(), machines.len());
         return Err(Error::Usage(message));
     }
     let mut known = BTreeSet::new();
@@ -112,10 +113,10 @@ fn renamed(machines: Vec<(String, String)>, names: &[String]) -> Result<Vec<(Str
     Ok(names.iter().cloned().zip(machines).map(|(name, (_, template))| (name, template)).collect())
 }
 
-/// Creates a lab, waits until it is ready, and leaves it to its guard.
+/// Makes a planned lab, waits until it is ready, and leaves it to its guard.
 ///
 /// # Errors
-/// When an image cannot be built, the slot not be had, or a container does not become ready: then nothing is left.
+/// When an image cannot be built, the slot cannot be had, or a container does not become ready: then nothing is left.
 pub fn create_kept_lab(
     project: &Project,
     plan: &KeptLabSpec,
@@ -193,7 +194,7 @@ mod tests {
         check(&["mini", "mini"], &["a", "b"], "a=mini b=mini");
         check(&["three_machines"], &[], "a=mini b=mini c=mini");
         check(&["smoke/three_machines"], &[], "a=mini b=mini c=mini");
-        check(&["mini", "three_machines"], &[], "three_machines is a scenario: one of them alone");
+        check(&["mini", "three_machines"], &[], "three_machines is a scenario: name one scenario alone");
         check(&["minni"], &[], "did you mean mini?");
         check(&["zebra_crossing"], &[], "there are the templates ");
         check(&["mini"], &["a", "b"], "2 names for 1 containers");

@@ -17,7 +17,7 @@ use crate::host::undo::Undo;
 use crate::lab::{ExecRequest, Lab, Machine};
 use crate::manifest::{Init, Limits, Network, Origin, Ssh, Template};
 
-/// The slot of these labs: no run has one of this name.
+/// The slot of these labs: no slot of a run has this name.
 const SLOT: &str = "doctor";
 
 /// The longest time that another doctor's lab is waited for.
@@ -32,13 +32,13 @@ const WORD: &str = "mancer-e2e-doctor";
 /// Programs of the machine, links to its busybox.
 const PROGRAMS: [&str; 4] = ["sh", "true", "echo", "sleep"];
 
-/// Reason why there is no such lab.
+/// Reason why the check did not pass.
 #[derive(Debug, thiserror::Error)]
 pub enum LabCheckError {
-    /// No attempt: its busybox is missing, or another doctor holds its slot.
+    /// No lab was tried: the host has no busybox, or another doctor holds the slot.
     #[error("{0:#}")]
     NotTried(anyhow::Error),
-    /// Tried, and failed.
+    /// A lab was tried, and failed.
     #[error("{0:#}")]
     Failed(anyhow::Error),
 }
@@ -47,10 +47,12 @@ pub enum LabCheckError {
 /// how long it took.
 ///
 /// # Errors
-/// With LXC's own words where it does not start; for whatever else cannot be made, used or taken back.
+/// With LXC's own words where the machine does not start; when the lab cannot be made, used or taken down.
 pub fn check_lab(network: Network, ids: &Ids) -> Result<Duration, LabCheckError> {
     let Some(busybox) = static_busybox() else {
-        return Err(LabCheckError::NotTried(anyhow!("there is no busybox without libraries on this host")));
+        return Err(LabCheckError::NotTried(anyhow!(
+            "this host has no busybox that needs no libraries (a static one)"
+        )));
     };
     let begun = Instant::now();
     let slot = Slot::named(SLOT);
@@ -93,12 +95,12 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
         bail!("a program in the machine {failure}");
     }
     if said.trim() != WORD {
-        bail!("a program in the machine said {said:?}");
+        bail!("a program in the machine said {said:?} instead of {WORD:?}");
     }
     Ok(())
 }
 
-/// The smallest tree that a machine runs on, all of it the containers' root's.
+/// Makes the smallest file tree that a machine runs on; all of it belongs to the container's root.
 fn fill(root: &Path, busybox: &Path, owner: u32) -> std::io::Result<()> {
     let own = |path: &Path| lchown(path, Some(owner), Some(owner));
     for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {

@@ -1,4 +1,4 @@
-//! The judge judged on this machine: duets of work of the same size, and of a little more of it, which really is more work.
+//! Check of the judge on this machine: duets of the same work, and of the same work with a little more of it that really is done.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,13 +31,13 @@ const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
 pub struct LiveCheck {
     /// Additional work of the candidate, in percent; 0 for the same.
     pub percents: Vec<u32>,
-    /// Number of duets of each.
+    /// Number of duets for each of these percentages.
     pub duets: u32,
     /// Random seed.
     pub seed: u64,
 }
 
-/// Runs them, and counts.
+/// Runs the duets, and counts their verdicts by metric, operation and additional work.
 ///
 /// # Errors
 /// When the project has no template `mini`, the lab cannot be created, or a run fails.
@@ -119,7 +119,7 @@ fn count(rates: &mut Vec<Rate>, percent: u32, comparison: &Comparison) {
     } += 1;
 }
 
-/// A project of one scenario on one machine, whose work is so many percent more.
+/// Writes a project of one scenario on one machine, whose work is `percent` percent more, and reads it.
 fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result<Project> {
     let mini = project.containers_dir.join("mini");
     if !input::is_folder(&mini) {

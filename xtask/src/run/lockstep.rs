@@ -29,7 +29,7 @@ pub struct LockstepPlan {
     pub thresholds: BTreeMap<String, Thresholds>,
 }
 
-/// State that both sides share.
+/// Lockstep of a duet, which both sides share.
 #[derive(Debug)]
 pub struct Lockstep {
     plan: LockstepPlan,
@@ -37,7 +37,7 @@ pub struct Lockstep {
     changed: Condvar,
 }
 
-/// Access of one side to it.
+/// Access of one side to the lockstep.
 #[derive(Debug, Clone)]
 pub struct LockstepSide {
     lockstep: Arc<Lockstep>,
@@ -120,19 +120,19 @@ fn name(side: Side) -> &'static str {
 }
 
 impl Lockstep {
-    /// Two sides that have not begun.
+    /// Makes a lockstep of two sides that have not begun.
     #[must_use]
     pub fn new(plan: LockstepPlan) -> Arc<Self> {
         Arc::new(Self { plan, state: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// The way of one side to it.
+    /// Returns the access of one side.
     #[must_use]
     pub fn side(self: &Arc<Self>, side: Side) -> Arc<LockstepSide> {
         Arc::new(LockstepSide { lockstep: Arc::clone(self), side })
     }
 
-    /// A side has come to its end, in whatever way: the other one waits for it no more.
+    /// Notes that a side has ended, in whatever way: the other one waits for it no more.
     pub fn ended(&self, side: Side, how: &str) {
         let mut state = self.state();
         state.sides[place(side)].ended = Some(how.to_owned());
@@ -141,7 +141,7 @@ impl Lockstep {
         }
     }
 
-    /// The whole case is run once more in both.
+    /// Begins another run of the whole case on both sides.
     pub fn next_round(&self) {
         let mut state = self.state();
         state.sides = <[SideState; 2]>::default();
@@ -149,7 +149,7 @@ impl Lockstep {
         state.apart = None;
     }
 
-    /// Tells whether another run of the whole case would say more about an operation that it has once.
+    /// Tells whether another run of the whole case would say more about an operation that the case does only once.
     #[must_use]
     pub fn wants_another_round(&self) -> bool {
         let state = self.state();
@@ -293,7 +293,7 @@ impl Lockstep {
         self.changed.notify_all();
     }
 
-    /// Waits until it holds, the sides have parted, the session has to stop, or patience is at its end.
+    /// Waits until `holds` is true, the sides have parted, the session has to stop, or patience is at its end.
     fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -315,7 +315,7 @@ impl Lockstep {
         state
     }
 
-    /// A panic in another thread does not make it wrong: each change is whole.
+    /// Locks the state. A panic in another thread does not make it wrong: each change is whole.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,7 +10,7 @@ use crate::image::{Image, ids_of};
 use crate::lab::Machine;
 use crate::manifest::{Init, Project, Template, VolumeKind};
 
-/// Requires what machines of these templates need in a lab of this slot.
+/// Checks that the host has room for machines of these templates in a lab of this slot.
 ///
 /// # Errors
 /// [`HostCause::Budget`] with the budget that has too little left, and what gives it more.
@@ -50,7 +50,7 @@ pub(super) struct Position<'a> {
     pub host_name: Option<&'a String>,
 }
 
-/// A machine of a template, in its place.
+/// Makes a machine from its template, for its place in the lab.
 ///
 /// # Errors
 /// When there is no such template, no image of it, or the slot is no lab's.

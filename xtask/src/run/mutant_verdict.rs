@@ -18,11 +18,11 @@ const MARKS_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct MutantEvidence {
     /// Outcome of each case's last attempt.
     outcomes: Vec<Outcome>,
-    /// Things of its labs that were not removed.
+    /// Failures to remove its labs from the host, a sentence each.
     leftovers: Vec<String>,
     /// Checks that did not hold.
     failed: Vec<Check>,
-    /// Known defects that did not fail as known.
+    /// Marks of known defects that did not fail as expected, each with its failure.
     marks: Vec<String>,
     /// Marks of the broken code, each once.
     reached: Vec<String>,
@@ -75,7 +75,7 @@ impl MutantEvidence {
         Ok(())
     }
 
-    /// Judges the mutant by it.
+    /// Judges the mutant by this evidence; returns the verdict and its reason.
     pub fn judge(&self, notice: &Notice) -> (MutantVerdict, String) {
         let infrastructure = self.outcomes.iter().find_map(|outcome| match outcome {
             Outcome::Infrastructure { message, .. } => Some(message),
@@ -118,7 +118,7 @@ impl MutantEvidence {
         (MutantVerdict::KilledUnexplained, why)
     }
 
-    /// Marks of the broken code.
+    /// Returns the marks of the broken code.
     pub fn into_reached(self) -> Vec<String> {
         self.reached
     }
@@ -140,7 +140,7 @@ fn message(check: &Check) -> String {
     format!("{meaning}{}{values} at {}:{}", check.condition, check.file, check.line)
 }
 
-/// Row of a mutant that was not run.
+/// Returns the row of an equivalent mutant, which is not run; nothing for any other.
 pub(super) fn equivalent(mutant: &Mutant) -> Option<MutantResult> {
     let MutantFate::Equivalent(reason) = &mutant.expected else { return None };
     Some(MutantResult {

@@ -65,7 +65,7 @@ pub trait MutantWatch {
     fn judged(&self, result: &MutantResult);
 }
 
-/// Draws mutants, which keep their order.
+/// Draws `count` mutants at random; they keep their order.
 #[must_use]
 pub fn sample(mut mutants: Vec<Mutant>, count: usize, seed: u64) -> Vec<Mutant> {
     let mut places: Vec<usize> = (0..mutants.len()).collect();
@@ -193,8 +193,8 @@ fn try_one(
     Ok(Some(result(verdict, reason, evidence.into_reached(), Some(&run.record))))
 }
 
-/// The project with a template more: the mutant's, built on the one that it breaks, which it takes the place of in every
-/// scenario. The files that the engine adds lie in the run's folder, so that its record has them.
+/// Returns the project with the mutant's template, which is built on the template that it breaks and takes its place in every scenario. The
+/// files that the engine adds lie in the run's folder, so that its record has them.
 fn broken_project(project: &Project, mutant: &Mutant, dir: &RunDir) -> anyhow::Result<Project> {
     let original = project.template(&mutant.on)?;
     let name = format!("{}+{}", original.name, mutant.name);
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!((draw(5, 3), draw(100, 3).len()), (draw(5, 3), 20));
     }
 
-    /// Has no run to watch.
+    /// Watcher that fails the test when a run begins or ends.
     struct NoRun;
 
     impl MutantWatch for NoRun {
@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(report(Interrupt::already_come()), (EXIT_INTERRUPTED, None, Vec::new()));
     }
 
-    /// Installs mutations beside a package, and runs a line of Python that may use it.
+    /// Installs mutations beside a package, and runs a line of Python that may use the package.
     struct Site(tempfile::TempDir);
 
     const PACKAGE: &str = "

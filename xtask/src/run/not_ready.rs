@@ -57,7 +57,7 @@ impl NotReadyLab {
         }
     }
 
-    /// The same as an error, for a lab without a case.
+    /// Returns the failure as an error, for a lab without a case.
     pub fn into_error(self) -> anyhow::Error {
         match self {
             Self::Product { cause, .. } => anyhow::Error::msg(cause.to_string()),
@@ -66,7 +66,7 @@ impl NotReadyLab {
     }
 }
 
-/// The error of a process 1 that could not be executed: the template's, unless a layer of its image was changed.
+/// Returns the error of a process 1 that could not be executed: the template is to blame, unless a layer of its image was changed.
 fn of_init(lab: &Lab, container: &str, end: &MachineEnd, message: &str) -> Error {
     if let InitEnd::NotExecutable { program, .. } = &end.init
         && let Some(Missing::InLayer(layer)) = lab.container(container).and_then(|it| it.missing_in_layers(program))
@@ -81,8 +81,8 @@ fn not_in_image(lab: &Lab, container: &str, problem: &str) -> Error {
     Error::Usage(format!("containers/{template}/template.toml: the image lacks what the template names: {problem}"))
 }
 
-/// Keeps the logs of a lab without a case below a project's `target/`, in place of those of its last such lab in this slot; returns
-/// their folder.
+/// Keeps the logs of a lab without a case below a project's `target/`, in place of those of the last such lab in this slot; returns their
+/// folder.
 ///
 /// # Errors
 /// When they cannot be written.

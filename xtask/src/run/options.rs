@@ -47,12 +47,12 @@ pub struct Monitoring {
 pub enum Samples {
     /// Minimum number, over a minimum time.
     AtLeast(u32, Duration),
-    /// Number that the baseline of each has.
+    /// Number that the operation's baseline has.
     AsBaseline,
 }
 
 impl Monitoring {
-    /// Measurement in every run.
+    /// Measurements of a run that asks for nothing else.
     pub const ALWAYS: Self = Self { rate_hz: 2, calibrate: false, samples: None };
 }
 
@@ -75,7 +75,7 @@ pub enum Comparing {
 pub struct Options {
     /// The slot that the labs take.
     pub slot: String,
-    /// Behavior when another run holds it.
+    /// Behavior when another run holds the slot.
     pub wait: Wait,
     /// Condition for keeping a lab.
     pub keep: Keep,
@@ -121,7 +121,7 @@ pub struct RunPart {
 }
 
 impl Options {
-    /// A run in this slot with nothing special about it.
+    /// Returns the default options of a run in this slot.
     ///
     /// # Errors
     /// When there is no working directory.
@@ -148,7 +148,7 @@ impl Options {
         })
     }
 
-    /// The deadline of a case of this scenario: the given one as it is, the scenario's own times this machine's patience.
+    /// Returns the deadline of a case of this scenario: the given one as it is, or else the scenario's own times this machine's patience.
     pub(super) fn timeout_of(&self, scenario: &Scenario) -> Duration {
         self.timeout.unwrap_or_else(|| patience::scaled(scenario.timeout))
     }

@@ -11,7 +11,7 @@ const SECRET_CHARS_MIN: usize = 6;
 /// Longest value, in bytes: what the environment of a program holds beside everything else.
 const SECRET_BYTES_MAX: usize = 64 << 10;
 
-/// Names with their values. Its debug output shows no value.
+/// Secrets: names with their values. Debug output shows no value.
 #[derive(Clone, Default)]
 pub struct Secrets {
     values: Vec<(String, String)>,
@@ -61,7 +61,7 @@ impl Secrets {
         &self.values
     }
 
-    /// Returns what keeps them out of a record.
+    /// Returns the masks that keep the secrets out of a record.
     #[must_use]
     pub fn masks(&self) -> &Arc<Masks> {
         &self.masks

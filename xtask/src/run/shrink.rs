@@ -22,10 +22,10 @@ use crate::manifest::Project;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{Cause, Outcome, PastRun, Recorder, RunDir, Verdict};
 
-/// The file of a shrinking's folder that holds what it came to.
+/// File with the smallest schedule so far, in the folder of a shrinking.
 pub const SHRUNK_FILE: &str = "shrunk.json";
 
-/// Maximum retries after an infrastructure error.
+/// Most labs that one run of the case is tried on, where the infrastructure fails.
 const NEW_GROUND_MAX: u32 = 3;
 
 /// A failure of an earlier run.
@@ -39,12 +39,12 @@ pub struct Failure {
     pub cause: Cause,
 }
 
-/// Numbers of attempts.
+/// Most runs of each schedule.
 #[derive(Debug, Clone, Copy)]
 pub struct Tries {
-    /// A candidate: one failure is enough.
+    /// Most runs of a candidate: one failure is enough.
     pub candidate: u32,
-    /// The result: how often it fails is what is said of it.
+    /// Runs of the result: how often it fails is reported.
     pub result: u32,
 }
 
@@ -99,7 +99,7 @@ impl Failure {
     }
 }
 
-/// Shrinks the schedule of a failure. `observe` hears of each candidate.
+/// Shrinks the schedule of a failure. `observe` is told of each candidate.
 ///
 /// # Errors
 /// When the whole schedule does not lead to the failure again, or the machine fails.
@@ -181,7 +181,7 @@ fn described(schedule: &Schedule) -> String {
     )
 }
 
-/// Share of runs that failed in the same way.
+/// Number of runs that failed in the same way, and of runs.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     failed: u32,
@@ -211,7 +211,7 @@ struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Runs the case with a schedule until it fails in the same way, at most so often.
+    /// Runs the case with a schedule until it fails in the same way, at most `times` times.
     fn fails(&mut self, schedule: &Schedule, name: &str, times: u32) -> anyhow::Result<Rate> {
         for number in 1..=times {
             let outcome = self.run(schedule, &format!("{name}/{number}"))?;
@@ -253,7 +253,7 @@ impl Workshop<'_> {
                 outcome => return Ok(outcome),
             }
         }
-        bail!("a case ends in one of the ways above")
+        bail!("the engine tried a case on more than {NEW_GROUND_MAX} labs")
     }
 }
 

@@ -31,7 +31,7 @@ enum State {
     Free,
     /// Held by this guard.
     Held(Arc<Guard>),
-    /// Its lab is kept after the run: no other can be made.
+    /// A lab stays on the slot after the run: no other can be made.
     Kept,
 }
 
@@ -40,7 +40,7 @@ impl<'a> SlotLease<'a> {
         Self { context, state: State::Free, failures: Vec::new(), labs: Labs::Untried }
     }
 
-    /// The guard that holds the slot; waits where another run does.
+    /// Returns the guard that holds the slot; waits where another run holds it.
     pub fn guard(&mut self) -> anyhow::Result<Arc<Guard>> {
         if let State::Held(guard) = &self.state
             && !guard.is_gone()
@@ -58,8 +58,8 @@ impl<'a> SlotLease<'a> {
         self.labs = Labs::Possible;
     }
 
-    /// An outcome with the cause that every case would meet, where the infrastructure has failed before any lab was ready, and not
-    /// even the smallest lab can be made. That is tried once.
+    /// Returns an outcome, with the cause that every case would meet where the infrastructure has failed before any lab was ready and not
+    /// even the smallest lab can be made. The smallest lab is tried once in a run.
     pub fn explain(&mut self, outcome: Outcome) -> Outcome {
         let Outcome::Infrastructure { message, host_cause: None, failed_check } = &outcome else { return outcome };
         if self.labs == Labs::Possible || self.context.interrupt.is_set() {
@@ -83,7 +83,7 @@ impl<'a> SlotLease<'a> {
         matches!(self.state, State::Kept)
     }
 
-    /// Keeps its lab after the run.
+    /// Lets the lab that stands on the slot stay after the run.
     pub fn keep(&mut self) -> anyhow::Result<()> {
         if let State::Held(guard) = &self.state {
             guard.keep(self.context.options.stay)?;
@@ -92,7 +92,7 @@ impl<'a> SlotLease<'a> {
         Ok(())
     }
 
-    /// Takes its lab down, and keeps the slot for the next lab.
+    /// Takes down the lab that stands on the slot, and keeps the slot for the next one.
     pub fn clear(&mut self) {
         if let State::Held(guard) = &self.state
             && let Err(error) = guard.reset()
@@ -112,7 +112,7 @@ impl<'a> SlotLease<'a> {
         }
     }
 
-    /// Gives the slot back unless its lab is kept; the answer is everything that could not be taken back.
+    /// Gives the slot back unless a lab stays on it; returns all failures to clean up, a sentence each.
     pub fn end(mut self) -> Vec<String> {
         if !self.is_kept() {
             self.release();

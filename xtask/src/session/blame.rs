@@ -9,7 +9,7 @@ use crate::lab::{Asked, MachineEnd, NotReady};
 /// Signal that never comes from inside a container: its process 1 is protected from those of its own processes.
 const SIGKILL: i32 = nix::libc::SIGKILL;
 
-/// Whose failure something is.
+/// Party whose failure an attempt is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The product under test.
@@ -20,7 +20,7 @@ pub enum Blame {
     Image,
 }
 
-/// Something that decides an attempt.
+/// Evidence that decides the outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// The scenario failed: a check did not hold, it gave up, broke the protocol, or did not end as it should.
@@ -31,7 +31,7 @@ pub enum Evidence {
     NotRecovered {
         /// Diagnosis.
         not_ready: Box<NotReady>,
-        /// Everything that is known, in words.
+        /// Error and diagnosis, in words.
         message: String,
     },
     /// The host, the engine or a fault failed.
@@ -43,12 +43,12 @@ pub enum Evidence {
 pub struct EvidenceLog(Mutex<Vec<Evidence>>);
 
 impl EvidenceLog {
-    /// Files a piece of evidence after all that is there.
+    /// Files a piece of evidence behind all earlier ones.
     pub fn push(&self, evidence: Evidence) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(evidence);
     }
 
-    /// All evidence so far.
+    /// Returns all evidence so far.
     pub fn all(&self) -> Vec<Evidence> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

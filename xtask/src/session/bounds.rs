@@ -55,7 +55,7 @@ struct State {
     file_bytes: u64,
     files: u64,
     statement_bytes: u64,
-    /// True once it was told that a stream was cut.
+    /// True once a warning has said that a stream was cut.
     told_of_cut: bool,
 }
 
@@ -95,7 +95,7 @@ impl Used {
         Ok(())
     }
 
-    /// Tells whether it is to be told now that a stream was cut: once in an attempt.
+    /// Tells whether to warn now that a stream was cut: true at the first call in an attempt only.
     pub fn tells_of_cut(&self) -> bool {
         !std::mem::replace(&mut self.state().told_of_cut, true)
     }
@@ -114,7 +114,7 @@ pub(super) fn cut_texts(value: &mut Value, masks: &Masks) {
     }
 }
 
-/// About the length of a value as JSON.
+/// Estimates the length of a value as JSON, in bytes.
 fn size_of_value(value: &Value) -> u64 {
     const SCALAR_BYTES: u64 = 8;
     match value {

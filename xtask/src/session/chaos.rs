@@ -1,4 +1,4 @@
-//! The chaos of a case: its schedule from the scenario's word to the last healing, and what has to come true in it.
+//! The chaos of a case: its schedule from the scenario's request to the last healing, and conditions that have to come true meanwhile.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::host::patience;
 use crate::lab::WaitError;
 use crate::record::{Event, milliseconds};
 
-/// Between two looks whether the quiet period has to end early.
+/// Interval at which the quiet period looks whether it has to end early.
 const QUIET_POLL: Duration = Duration::from_millis(50);
 
 /// A line of `history.jsonl`.
@@ -26,7 +26,7 @@ struct HistoryLine {
     history: serde_json::Value,
 }
 
-/// Counts the faults that took effect, and those that were not applicable.
+/// Counts the faults that bit, and those that could not be injected.
 fn counted(played: &[Played]) -> Settled {
     let count = |want: fn(&Fate) -> bool| u32::try_from(played.iter().filter(|one| want(&one.fate)).count());
     Settled {
@@ -44,14 +44,14 @@ impl Chaos {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a schedule is being played.
+    /// Returns true while a schedule is being played.
     pub fn plays(&self) -> bool {
         self.state().nemesis.is_some()
     }
 }
 
 impl Session {
-    /// `chaos.begin`
+    /// Answers `chaos.begin`.
     pub(super) fn chaos_begin(&self) -> Answer<ChaosPlaying> {
         let mut state = self.chaos.state();
         if std::mem::replace(&mut state.begun, true) {
@@ -75,7 +75,7 @@ impl Session {
         Ok(ChaosPlaying { playing: true, length_ms })
     }
 
-    /// `settle`
+    /// Answers `settle`.
     pub(super) fn settle(&self) -> Answer<Settled> {
         let begun = Instant::now();
         self.end_nemesis();
@@ -113,14 +113,14 @@ impl Session {
         Ok(settled)
     }
 
-    /// After the lab's clock was held: waits until no fault is just being done or taken back.
+    /// Waits until no fault is being injected or healed, once the lab's clock is held.
     pub(super) fn wait_until_still(&self) {
         if let Some(nemesis) = &self.chaos.state().nemesis {
             nemesis.wait_until_still();
         }
     }
 
-    /// Ends what is being played; the second time nothing happens.
+    /// Ends the schedule that is being played; a second call does nothing.
     pub(super) fn end_nemesis(&self) {
         let nemesis = self.chaos.state().nemesis.take();
         if let Some(nemesis) = nemesis {
@@ -129,19 +129,19 @@ impl Session {
         }
     }
 
-    /// `invariant`
+    /// Answers `invariant`.
     pub(super) fn invariant(&self, invariant: Invariant) -> Answer<e2e_contract::Done> {
         {
             let mut state = self.chaos.state();
             match invariant.kind {
                 InvariantKind::AtEnd if state.begun && !state.settled => {
-                    return Err(bad("what has to hold at the end is looked at after `settle`"));
+                    return Err(bad("an invariant that has to hold at the end is checked after `settle`"));
                 }
                 InvariantKind::Sometimes => {
                     let listed = self.spec.sometimes.contains(&invariant.name);
                     if !listed {
                         let message = format!(
-                            "scenario.toml does not list {:?} under `sometimes` in [chaos]: without that nobody would miss it",
+                            "scenario.toml does not list {:?} under `sometimes` in [chaos]: without that, nothing would fail if it never came true",
                             invariant.name
                         );
                         return Err(bad(message));
@@ -161,7 +161,7 @@ impl Session {
         broken.map_or(Ok(e2e_contract::Done {}), |message| self.fail_check(&message))
     }
 
-    /// `history`
+    /// Answers `history`.
     pub(super) fn history(&self, history: &History) -> Answer<e2e_contract::Done> {
         let mut state = self.chaos.state();
         match (history.phase, state.open.get(&history.process)) {
@@ -200,7 +200,7 @@ impl Session {
         write().map_err(|error| self.not_written(&error))
     }
 
-    /// What is still open has an end that nobody knows.
+    /// Ends the operations that are still open in the history, with an outcome that is not known.
     pub(super) fn end_history(&self) {
         let mut state = self.chaos.state();
         for (process, operation) in std::mem::take(&mut state.open) {
@@ -210,7 +210,7 @@ impl Session {
         }
     }
 
-    /// What the scenario owes of the schedule, and what was played.
+    /// Returns what the scenario failed to do about its schedule, where it did, and the fates of the faults.
     pub(super) fn judge_chaos(&self) -> (Option<String>, Option<Vec<Played>>) {
         let Some(spec) = &self.spec.chaos else { return (None, None) };
         let state = self.chaos.state();
@@ -218,7 +218,10 @@ impl Session {
             spec.sometimes.iter().filter(|name| !state.came_true.contains(name)).map(String::as_str).collect();
         let settled = counted(&state.played);
         let owed = if !state.begun {
-            Some("the scenario tolerates faults, says scenario.toml, but never began them: `lab.chaos`".to_owned())
+            Some(
+                "scenario.toml says that the scenario tolerates faults, but it never let them begin with `lab.chaos`"
+                    .to_owned(),
+            )
         } else if !state.settled {
             Some("it ended in the middle of its faults: `settle` was not answered".to_owned())
         } else if settled.bit == 0 && !spec.schedule.faults.is_empty() {

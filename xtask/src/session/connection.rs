@@ -12,10 +12,10 @@ use e2e_contract::{ErrorCode, LINE_BYTES_MAX, Request, Response, RpcError};
 
 use super::state::Session;
 
-/// How many requests may be under way at once; a further line is read when one has ended.
+/// Most requests that may be under way at once; a further line is read when one has ended.
 const REQUESTS_MAX: usize = 64;
 
-/// How often a wait looks whether the session is over.
+/// Interval at which a wait looks whether the session is over.
 const CLOSED_POLL: Duration = Duration::from_millis(20);
 
 /// Serves the scenario's connection until it closes, and returns when the last request has ended. One process makes one connection.
@@ -112,7 +112,7 @@ fn send(output: &Mutex<UnixStream>, response: &Response) {
     let _ = output.write_all(&line); // the scenario may have ended in between
 }
 
-/// Waits for a place among the requests under way; none is given once the session is over.
+/// Waits for a place among the requests under way; returns false where there is none by the time the session is over.
 fn take_place(session: &Session, places: &(Mutex<usize>, Condvar)) -> bool {
     let mut taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
     while *taken >= REQUESTS_MAX {

@@ -58,8 +58,8 @@ impl Session {
         }
     }
 
-    /// A stream for the answer: inline, or, where it is large, as a file among the artifacts that belongs to the user; nothing where
-    /// the record has no room for that.
+    /// Returns a stream for the answer: inline, or, where it is large, as a file among the artifacts that belongs to the user; an error
+    /// where the record has no room for that.
     pub(super) fn stream(&self, stream: &mut KeptStream, what: &str) -> Answer<Result<Stream, OverBound>> {
         let bytes = stream.kept_bytes();
         if bytes <= STREAM_BYTES_MAX as u64 {
@@ -81,8 +81,8 @@ impl Session {
         }
     }
 
-    /// Like [`Session::stream`], and only its begin where the record has no room for all of it; with the number of bytes that are not
-    /// kept.
+    /// Returns a stream as [`Session::stream`] does, or only its begin where the record has no room for all of it; with the number of bytes
+    /// that are not kept.
     pub(super) fn stream_or_begin(&self, stream: &mut KeptStream, what: &str) -> Answer<(Stream, u64)> {
         if let Ok(whole) = self.stream(stream, what)? {
             return Ok((whole, stream.lost_bytes()));
@@ -133,7 +133,7 @@ impl Session {
         })
     }
 
-    /// What was to be kept could not be written.
+    /// Returns the answer to a request whose file could not be written.
     pub(super) fn not_written(&self, error: &anyhow::Error) -> RpcError {
         if error.is::<OverBound>() || !is_hosts(error) { self.refusal(error) } else { self.infrastructure(error) }
     }
@@ -143,7 +143,7 @@ fn bad(message: String) -> RpcError {
     RpcError::new(ErrorCode::InvalidParams, message)
 }
 
-/// A name that a file of the record may have: not a way out of its folder, and nothing that a terminal would obey.
+/// Refuses a name that no file of the record may have: one that leads out of its folder, or holds what a terminal would obey.
 pub(super) fn require_plain_name(name: &str) -> Answer<()> {
     if is_file_name(name) {
         return Ok(());
@@ -154,7 +154,7 @@ pub(super) fn require_plain_name(name: &str) -> Answer<()> {
     Err(RpcError::new(ErrorCode::InvalidParams, problem))
 }
 
-/// Whether a file could not be written for the host's sake, not for what the scenario asked for or did to its folder.
+/// Tells whether the host is the reason that a file could not be written, and not what the scenario asked for or did to its folder.
 fn is_hosts(error: &anyhow::Error) -> bool {
     let number = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     let number = number.map(Errno::from_raw);

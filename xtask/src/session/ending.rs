@@ -1,4 +1,4 @@
-//! What the end of a scenario's process means.
+//! Judgement of an attempt, by the end of the scenario's process and by what was seen before it.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -11,15 +11,15 @@ use crate::host::lxc::InitEnd;
 use crate::lab::MachineEnd;
 use crate::record::{CaseId, Cause, Event, InitStatus, Outcome};
 
-/// What counts as the status of a scenario that was given up: that of any failure.
+/// Exit status that a scenario which was given up is judged by: that of any failure.
 const EXIT_STATUS_GIVEN_UP: i32 = 1;
 
-/// How the process ended.
+/// End of the scenario's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// By itself, with this status.
     Exited(i32),
-    /// By somebody's signal.
+    /// By this signal, which the engine did not send.
     Signaled(i32),
     /// It did not end in time and was killed.
     TimedOut(Duration),
@@ -32,32 +32,32 @@ pub enum End {
 }
 
 impl End {
-    /// The end of a process that was waited for.
+    /// Returns the end of a process by its exit status.
     pub fn of(status: ExitStatus) -> Self {
         status.code().map_or_else(|| Self::Signaled(status.signal().unwrap_or(0)), Self::Exited)
     }
 }
 
-/// What the session saw before the end.
+/// What the session saw before the scenario's end.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// It introduced itself.
+    /// True once the scenario has sent `hello`.
     pub hello: bool,
     /// The first check that did not hold.
     pub failed_check: Option<String>,
-    /// The first statement of it that was refused.
+    /// The first request that was refused as a statement, or for its unknown method.
     pub refused: Option<String>,
-    /// What it had begun and not ended: steps and measured operations.
+    /// Steps and measured operations that it had begun and not ended.
     pub open: Vec<String>,
     /// The known defects it looked at.
     pub defects: Vec<String>,
-    /// Those that it should have looked at and did not.
+    /// Known defects that it should have looked at and did not.
     pub unseen_defects: Vec<String>,
-    /// What a run with faults is owed and did not get.
+    /// What it failed to do about its schedule of faults.
     pub chaos_owed: Option<String>,
     /// The first limit of its containers that was exceeded.
     pub exceeded: Option<String>,
-    /// Its last words.
+    /// The error or panic by which it gave up.
     pub abort: Option<Abort>,
     /// The first breach of the protocol.
     pub violation: Option<String>,
@@ -93,7 +93,7 @@ pub fn judge(end: End, seen: Seen, evidence: Vec<Evidence>) -> Outcome {
     }
 }
 
-/// The record's word for the end of a process 1.
+/// Returns the status of a process 1 as the record has it.
 #[must_use]
 pub fn init_status(init: &InitEnd) -> InitStatus {
     match *init {
@@ -104,7 +104,7 @@ pub fn init_status(init: &InitEnd) -> InitStatus {
     }
 }
 
-/// The event of an unexpected end.
+/// Returns the event for a machine that ended by itself.
 #[must_use]
 pub fn machine_ended(case: &CaseId, end: &MachineEnd, expected: bool) -> Event {
     Event::MachineEnded {

@@ -15,7 +15,7 @@ const MACHINE_ENDED: &str = "machine_ended";
 const REBOOTED: &str = "rebooted";
 
 impl Session {
-    /// The first breach of the protocol.
+    /// Returns the first breach of the protocol.
     pub fn violation(&self) -> Option<String> {
         self.state().seen.violation.clone()
     }
@@ -33,14 +33,14 @@ impl Session {
         note(&mut self.state().seen);
     }
 
-    /// Files the ends of machines that nobody has noticed yet, and that the lab stands still; waits for LXC where a process 1 is gone.
+    /// Files the ends of machines that were not noticed before, and a standstill of the lab; waits for LXC where a process 1 is gone.
     pub(super) fn notice_ends(&self) {
         self.lab.containers().iter().for_each(Container::notice_end);
         self.file_ends();
         self.file_standstill();
     }
 
-    /// Files once that a part of the lab stands still which somebody outside has stopped: whatever fails then says nothing.
+    /// Files once that somebody outside has stopped a part of the lab: a failure after that says nothing of the product.
     fn file_standstill(&self) {
         let Some(standstill) = self.lab.standstill() else { return };
         if !self.stood_still.swap(true, Ordering::SeqCst) {
@@ -48,7 +48,7 @@ impl Session {
         }
     }
 
-    /// Records reboots that nobody has asked for, and has the faults of such machines done again.
+    /// Records reboots that the engine has not asked for, and begins to inject the faults of such machines again.
     pub fn file_reboots(&self) {
         for container in self.lab.containers() {
             let (name, reboots) = (container.machine().name.clone(), container.reboots());
@@ -83,13 +83,13 @@ impl Session {
         self.state().seen.doing = (!doing.is_empty()).then(|| doing.join("\n"));
     }
 
-    /// Tells whether the scenario says that this finding about a container is its own doing.
+    /// Tells whether `scenario.toml` lists this finding about a container as expected.
     fn expects(&self, finding: &str, container: &str) -> bool {
         let covers = |expected: &crate::manifest::Expected| expected.covers(finding, Some(container), container);
         self.spec.expects.iter().any(covers)
     }
 
-    /// Waits until the faults of machines that have rebooted are done again.
+    /// Waits until the faults of machines that have rebooted are injected again.
     pub(super) fn end_restoring(&self) {
         let threads = std::mem::take(&mut self.state().restoring);
         for thread in threads {
@@ -99,7 +99,7 @@ impl Session {
         }
     }
 
-    /// Files the ends of machines that LXC has noticed and nobody else yet.
+    /// Files the ends of machines that LXC has noticed, and that are not filed yet.
     pub fn file_ends(&self) {
         for container in self.lab.containers().iter().filter(|container| container.is_dead()) {
             let Some(end) = container.ending() else { continue }; // a fault has just begun to start it again

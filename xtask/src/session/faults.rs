@@ -20,7 +20,7 @@ pub struct Faults {
     evidence: Arc<EvidenceLog>,
     /// Time in which a machine has to become ready again after a fault of the schedule.
     recovery: Duration,
-    /// Numbers in the schedule, by the fault's own, of those that come from there.
+    /// Numbers in the schedule, by the number in the case, of the faults that come from the schedule.
     scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 
@@ -32,7 +32,7 @@ pub struct Begun<'a> {
 }
 
 impl Faults {
-    /// No fault yet; `recovery` is the time in which a machine has to become ready again after one of the schedule.
+    /// Begins without a fault; `recovery` is the time in which a machine has to become ready again after a fault of the schedule.
     pub fn new(
         case: CaseId,
         lab: Arc<Lab>,
@@ -57,13 +57,13 @@ impl Faults {
         Ok(Injected { fault: number, evidence: observed.evidence })
     }
 
-    /// Heals a fault and waits until its machine is ready again; the second time nothing happens.
+    /// Heals a fault and waits until its machine is ready again; a second call does nothing.
     pub fn heal(&self, request: FaultHeal, stop: &dyn Fn() -> bool) -> anyhow::Result<Healed> {
         let healed = self.active.heal(request.fault, &self.teller(), RecoveryTime::Probes, stop);
         Ok(Healed { evidence: self.judged(healed)?.told() })
     }
 
-    /// Records that a fault is healed.
+    /// Returns the function that records the healing of a fault, by its number in the case.
     fn teller(&self) -> impl Fn(u64, &Observed) {
         |number, healed| {
             self.file_lost(healed);
@@ -71,7 +71,7 @@ impl Faults {
         }
     }
 
-    /// Files the evidence where a machine did not become ready again after a fault.
+    /// Passes a result on, and files evidence where a machine did not become ready again after a fault.
     fn judged<T>(&self, recovered: anyhow::Result<T>) -> anyhow::Result<T> {
         recovered.inspect_err(|error| {
             let waited = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>());
@@ -82,12 +82,12 @@ impl Faults {
         })
     }
 
-    /// Whether a fault is on, or is being healed.
+    /// Returns true if a fault is on, or is being healed.
     pub fn any_is_on(&self) -> bool {
         self.active.any_is_on()
     }
 
-    /// Does the faults of a container again that its own reboot has undone, as soon as it runs programs.
+    /// Injects the faults of a container again that its own reboot has undone, as soon as it runs programs.
     pub fn restore_after_reboot(&self, container: &Container) {
         let name = &container.machine().name;
         let (lab, reboots) = (self.active.lab(), container.reboots());
@@ -103,8 +103,8 @@ impl Faults {
         }
     }
 
-    /// Heals what the scenario has left, the last first, and waits until all machines are ready that were down for it; the answer is
-    /// what could not be healed.
+    /// Heals the faults that the scenario has left, the last first, and waits until the machines are ready that these had taken down;
+    /// returns the failures to heal.
     pub fn heal_all(&self, stop: &dyn Fn() -> bool) -> Vec<String> {
         let numbers = self.active.numbers();
         let taken_back = numbers.iter().map(|fault| self.active.take_back(*fault, &self.teller()));
@@ -142,7 +142,7 @@ impl Faults {
     }
 }
 
-/// The result of the repeated proof, as it is recorded.
+/// Returns the result of the repeated proof as it is recorded.
 fn recorded(lasted: &Lasted) -> FaultLasted {
     let (state, detail) = match lasted {
         Lasted::UntilNow { evidence } => (LastedState::UntilNow, evidence.clone()),
@@ -158,7 +158,7 @@ fn recorded(lasted: &Lasted) -> FaultLasted {
 impl Stage for Faults {
     fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
         let Some(container) = self.active.lab().container(&planned.container) else {
-            return Err(Error::Usage(format!("there is no container {}", planned.container)).into());
+            return Err(Error::Usage(format!("the lab has no container {}", planned.container)).into());
         };
         let injected = self.inject(container, &planned.fault, Some(&Begun { planned, now_ms }))?;
         Ok((injected.fault, injected.evidence))
@@ -168,7 +168,8 @@ impl Stage for Faults {
         Ok(self.active.take_back(fault, &self.teller())?.told())
     }
 
-    /// A machine that was down is judged. Another one that is not ready again has had its time; the end of the chaos judges that.
+    /// Waits until the machine of a fault is ready again. Only a machine that was down is judged here: one that was up is judged at the end
+    /// of the chaos.
     fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
         let seen = self.judged(self.active.recover(fault, &self.teller(), RecoveryTime::Alone(self.recovery), stop))?;
         if let (None, Some(container)) = (&seen, self.active.lab().container(&planned.container)) {
@@ -197,7 +198,7 @@ impl Stage for Faults {
     }
 }
 
-/// The answer to a request about a fault that failed, where that is no failure of the host.
+/// Returns the answer to a request that a fault, or the request itself, made fail; nothing where the host's failure did.
 pub fn refusal(error: &anyhow::Error) -> Option<RpcError> {
     let is_not_ready =
         |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(WaitError::Deadline { .. }));

@@ -9,11 +9,11 @@ use super::spec::Stopped;
 use super::state::{Answer, Session};
 use crate::record::{Event, Onward, milliseconds};
 
-/// How often a held request looks whether it may go on.
+/// Interval at which a held request looks whether it may go on.
 const HELD_POLL: Duration = Duration::from_millis(20);
 
 impl Session {
-    /// The scenario has failed, unless it has already.
+    /// Files a failed check, of which the first is the scenario's failure, and holds the case as [`Session::stop_at`] does.
     pub(super) fn fail_check(&self, message: &str) -> Answer<Done> {
         self.file_failure(|seen| {
             seen.failed_check.get_or_insert_with(|| message.to_owned());
@@ -21,8 +21,8 @@ impl Session {
         self.stop_at(message)
     }
 
-    /// At the first failure of a case, where the run has a breakpoint: holds everything until somebody has looked at it.
-    /// Where that somebody gives up, the request that failed has no answer but the session's end.
+    /// Holds the case at its first failure, where the run has a breakpoint, until somebody has looked at it. If they give the case up, the
+    /// request that failed has no answer but the session's end.
     pub(super) fn stop_at(&self, reason: &str) -> Answer<Done> {
         let Some(breakpoint) = &self.spec.breakpoint else { return Ok(Done {}) };
         if self.shall_stop() || self.stopped.swap(true, Ordering::SeqCst) {
@@ -43,19 +43,19 @@ impl Session {
         self.wait_while_held().map(|()| Done {})
     }
 
-    /// Whether the case ends here.
+    /// Returns true if the case was given up, and ends here.
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
     }
 
-    /// The scenario has ended: a process that dies waits for no answer, but its lab stays as long as somebody looks at it.
+    /// Waits, after the scenario's end, as long as somebody looks at its lab: a process that dies waits for no answer.
     pub fn wait_for_release(&self) {
         while self.lab.clock().is_held() && !self.shall_stop() {
             std::thread::sleep(HELD_POLL); // no condition: the session has nothing else to do
         }
     }
 
-    /// Waits while everything is held; in a case that was given up until its end, which is then the answer.
+    /// Waits while the case is held; in a case that was given up, waits for the session's end and returns that it was.
     pub(super) fn wait_while_held(&self) -> Answer<()> {
         while (self.lab.clock().is_held() || self.is_given_up()) && !self.is_closed() {
             std::thread::sleep(HELD_POLL); // no condition: a request has nothing else to do

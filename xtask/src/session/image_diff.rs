@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use e2e_contract::PictureSize;
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
-/// Maximum bytes of an unpacked picture: 64 million pixels.
+/// Most bytes of a picture once it is unpacked: 64 million pixels.
 const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
 /// Red, green, blue, opacity.
@@ -13,9 +13,9 @@ type Pixel = [u8; 4];
 /// Result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Compared {
-    /// Sizes that differ; no pixel was compared.
+    /// The sizes differ, and no pixel was compared.
     OtherSize { taken: PictureSize, expected: PictureSize },
-    /// Number of pixels that differ; the PNG shows which, where any does.
+    /// Of `pixels` pixels, `pixels_off` differ; the PNG shows which, where any does.
     SameSize { pixels_off: u64, pixels: u64, difference: Option<Vec<u8>> },
 }
 
@@ -59,7 +59,7 @@ fn unpack(bytes: &[u8]) -> anyhow::Result<Unpacked> {
     Ok(Unpacked { size: PictureSize { width_pixels: frame.width, height_pixels: frame.height }, pixels })
 }
 
-/// What differs in red, on a pale copy.
+/// Makes a PNG of the pixels that differ, in red on a pale copy of the expected picture.
 fn shown(expected: &Unpacked, off: &[bool]) -> anyhow::Result<Vec<u8>> {
     let pale = |[red, green, blue, _]: Pixel| {
         let gray = (u16::from(red) + u16::from(green) + u16::from(blue)) / 3;

@@ -7,8 +7,8 @@ use super::bounds::shorten;
 /// Longest reason, in characters.
 const CHARS_MAX: usize = 400;
 
-/// Finds the reason in the end of a program's output: an exception or a panic with its place, a test of pytest that failed, else the
-/// last line. Places in the project are told from its root.
+/// Finds the reason in the end of a program's output: an exception or a panic with its place, a test of pytest that failed, else the last
+/// line. Paths in the project are relative to its root.
 pub fn last_words(output: &str, root: &Path) -> Option<String> {
     let lines: Vec<&str> = output.lines().map(str::trim_end).collect();
     let found = pytest(&lines).or_else(|| panic(&lines)).or_else(|| exception(&lines, root));

@@ -9,7 +9,7 @@ use crate::perf::{Spent, calibrate};
 use crate::record::{Calibration, Event, Sample, milliseconds};
 
 impl Session {
-    /// The counters are read last, so that nothing of the engine's is in what they gain.
+    /// Answers `measure.begin`. The counters are read last, so that no work of the engine is measured.
     pub(super) fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
         let MeasureBegin { operation, repetitions } = begin;
         require_name("operation", &operation)?;
@@ -42,14 +42,14 @@ impl Session {
         Ok(Measurement { measurement })
     }
 
-    /// Time that comparing took, or takes now, beyond what the scenario had planned; and time in which all was held.
+    /// Returns the time that a comparison took, or takes now, beyond what the scenario had planned, and that for which the case was held.
     pub(super) fn excused(&self) -> Duration {
         let state = self.state();
         let waits = state.waits_since.map_or(Duration::ZERO, |since| since.elapsed());
         state.excused + waits + self.lab.clock().held()
     }
 
-    /// Does what the scenario has not asked for: its deadline moves by as much.
+    /// Does `work` that the scenario has not asked for, and moves the scenario's deadline by the time that it takes.
     pub(super) fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         self.state().waits_since = Some(begun);
@@ -60,7 +60,7 @@ impl Session {
         done
     }
 
-    /// Where it cannot be done, it is said once, and the samples go without.
+    /// Does the fixed piece of work. Where that fails, a warning says so once, and samples have no calibration.
     pub(super) fn calibrate(&self) -> Option<Calibration> {
         calibrate(&self.lab, &self.meters).unwrap_or_else(|error| {
             self.state().calibration_failed = true;
@@ -69,7 +69,7 @@ impl Session {
         })
     }
 
-    /// The counters are read first.
+    /// Answers `measure.end`. The counters are read first, so that no work of the engine is measured.
     pub(super) fn measure_end(&self, end: &MeasureEnd) -> Answer<Measured> {
         let spent = self.meters.end(end.measurement);
         let mut state = self.state();
@@ -118,7 +118,7 @@ impl Session {
     }
 }
 
-/// Checks the name of what is measured.
+/// Checks the name of an operation or a metric.
 fn require_name(what: &str, name: &str) -> Answer<()> {
     check_name(name).map_err(|why| RpcError::new(ErrorCode::InvalidParams, format!("{what} {why}")))
 }

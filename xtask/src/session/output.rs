@@ -14,10 +14,11 @@ use anyhow::Context as _;
 use crate::host::program_output::CHUNK_BYTES;
 use crate::record::{Event, MaskedStream, Recorder, milliseconds};
 
-/// Times closer together than this are one: a program that writes byte by byte does not fill the record with times.
+/// Least distance of two times that are kept: a program that writes byte by byte does not fill the record with times.
 const TIME_APART_MS: f64 = 1.0;
 
-/// Times after which they are kept half as often, and half as often again after each further as many: a log is followed for days.
+/// Number of kept times after which their least distance doubles, and doubles again after each further as many: a program may write for
+/// days.
 const TIMES_BEFORE_THINNING: u64 = 100_000;
 
 /// Bytes of `scenario.log` from its begin; what follows is dropped but for its end.
@@ -26,16 +27,16 @@ pub const SCENARIO_LOG_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of the output's end that are kept in memory, for its last words and the end of a log that was cut.
 const END_BYTES: usize = 64 << 10;
 
-/// The files that it goes to.
+/// Files that a scenario's output goes to.
 #[derive(Debug)]
 pub struct OutputFiles {
-    /// The bytes.
+    /// The output's bytes.
     pub log: File,
-    /// `OFFSET AT_MS` a line: from this byte on they came then, on the run's clock.
+    /// Lines of `OFFSET AT_MS`: the bytes from this offset on came at this time, on the run's clock.
     pub times: File,
 }
 
-/// Writes down what comes out of a pipe, until nobody can write into it any more.
+/// Keeps what comes out of a pipe, until no process can write into it any more.
 #[derive(Debug)]
 pub(super) struct Output {
     ended: Receiver<()>,
@@ -43,7 +44,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Begins; the file is for the program.
+    /// Begins to keep output; returns the end of the pipe that the program writes to.
     pub fn keep(files: Arc<OutputFiles>, recorder: Arc<Recorder>) -> anyhow::Result<(Self, File)> {
         let (reader, writer) = std::io::pipe().context("making a pipe for the scenario's output")?;
         let (done, ended) = channel();
@@ -65,19 +66,20 @@ impl Output {
         Ok((Self { ended, end }, File::from(OwnedFd::from(writer))))
     }
 
-    /// The last of what was written so far, as text.
+    /// Returns the end of what was written so far, as text.
     pub fn end(&self) -> String {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(end.make_contiguous()).into_owned()
     }
 
-    /// Waits until all of it is kept. Somebody may hold the pipe open for ever: what comes later is kept as it comes.
+    /// Waits until all output is kept, or until the deadline: a process may hold the pipe open for ever. What comes later is kept as it
+    /// comes.
     pub fn wait(&self, deadline: Duration) {
         let _ = self.ended.recv_timeout(deadline); // the only message is that the sender is gone
     }
 }
 
-/// Copies all of it; returns the number of bytes that are not kept.
+/// Copies all that comes out of a pipe; returns the number of bytes that are not kept.
 fn copy(
     mut from: PipeReader,
     files: &OutputFiles,
@@ -136,7 +138,7 @@ fn copy(
     }
 }
 
-/// Distance of two times after so many of them.
+/// Returns the least distance of two times in ms, after as many kept ones as `times`.
 fn time_apart_ms(times: u64) -> f64 {
     let doublings = i32::try_from(times / TIMES_BEFORE_THINNING).unwrap_or(i32::MAX);
     TIME_APART_MS * 2_f64.powi(doublings)

@@ -17,16 +17,16 @@ use crate::host::patience::Deadline;
 use crate::lab::{Page, PictureError};
 use crate::record::Event;
 
-/// How many pictures of a case are taken by themselves.
+/// Most pictures of a case that the engine takes unasked, after a failure.
 const UNASKED_MAX: u32 = 3;
 
-/// How long each of them may hold the scenario up.
+/// Longest time for which each unasked picture may hold the scenario up.
 const UNASKED_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// Longest address in the record, in characters.
 const URL_CHARS_MAX: usize = 2000;
 
-/// What the browser came back with.
+/// Result of asking the browser for a picture.
 enum Shot {
     Png(Vec<u8>),
     /// There is no browser.
@@ -34,7 +34,8 @@ enum Shot {
 }
 
 impl Session {
-    /// Takes a picture. That the page answers as it should is asked before, so that this fails without a browser, too.
+    /// Takes a picture. The engine first loads the page itself, so that a page that does not answer as it should fails without a browser,
+    /// too.
     pub(super) fn screenshot(&self, request: &Screenshot) -> Answer<Picture> {
         require_plain_name(&request.name)?;
         let deadline = asked(request.deadline_ms);
@@ -146,7 +147,7 @@ impl Session {
         self.recorder.record(Event::Screenshot { case: self.spec.case.clone(), name, url, picture });
     }
 
-    /// Of a picture, below the run's folder.
+    /// Returns the path of a picture below the run's folder.
     fn path_in_run(&self, path: &Path) -> PathBuf {
         Path::new(&self.spec.screenshots_in_run).join(path.file_name().unwrap_or_default())
     }

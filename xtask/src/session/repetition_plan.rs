@@ -1,32 +1,32 @@
-//! Remaining repetitions of a measured operation.
+//! Count of an operation's repetitions: whether another one is wanted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// Repetitions of repeatable operations, instead of those that their scenario plans.
+/// RepetitionPlan repetitions of repeatable operations, instead of those that their scenario plans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeats {
-    /// Minimum repetitions.
+    /// Least number of repetitions.
     pub samples: u32,
-    /// Minimum time from the first repetition to the last.
+    /// Least time over which they are repeated, from the end of the first one.
     pub over: Duration,
-    /// Minimum repetitions of single operations, by name, where they are more.
+    /// Least number of repetitions of some operations, by name, where it is larger.
     pub of: BTreeMap<String, u32>,
 }
 
-/// Repetitions so far, by operation, against those that are planned.
+/// Repetitions done so far, by operation.
 #[derive(Debug)]
 pub(super) struct RepetitionPlan {
-    /// Instead of those that are planned.
+    /// RepetitionPlan repetitions, instead of the planned ones.
     repeats: Option<Repeats>,
     rows: HashMap<String, Row>,
 }
 
-/// Repetitions of one operation, one after the other.
+/// Row of one operation's repetitions, one after the other.
 #[derive(Debug)]
 struct Row {
     done: u32,
-    /// When its first one ended.
+    /// When the row's first repetition ended.
     since: Instant,
 }
 
@@ -35,8 +35,8 @@ impl RepetitionPlan {
         Self { repeats, rows: HashMap::new() }
     }
 
-    /// Counts a repetition that has ended now; tells whether another one follows. A failure ends the row; so does its last repetition,
-    /// and the next one begins a new row.
+    /// Notes that a repetition has ended, of as many as were planned; returns true if another one is wanted. A failure ends the row; so
+    /// does its last repetition, and the next one begins a new row.
     pub fn after(&mut self, operation: &str, planned: u32, succeeded: bool, now: Instant) -> bool {
         let mut row = self.rows.remove(operation).unwrap_or(Row { done: 0, since: now });
         row.done += 1;
@@ -60,7 +60,7 @@ impl RepetitionPlan {
 mod tests {
     use super::*;
 
-    /// How often an operation of 10 ms is measured by an SDK that goes on as long as it is told to.
+    /// Counts how often an operation of 10 ms is measured by an SDK that goes on as long as it is told to.
     fn row(plan: &mut RepetitionPlan, operation: &str, planned: u32) -> u32 {
         let begun = Instant::now();
         let mut count = 1;

@@ -1,4 +1,4 @@
-//! What each request does.
+//! The requests of a scenario: each is carried out and answered here, or in a file of its own subject.
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -48,7 +48,7 @@ const STATEMENTS: [&str; 9] = [
 /// Longest part of a method's name that is shown.
 const METHOD_CHARS_MAX: usize = 100;
 
-/// The failure that the refusal of a request is, where it was to state something, or nobody knows what it was to do.
+/// Returns the failure that a refused request counts as, where it was a statement, or its method is unknown.
 fn refused(method: &str, error: &RpcError) -> Option<String> {
     let is_one_of = |codes: &[ErrorCode]| codes.iter().any(|code| *code as i64 == error.code);
     let was_to_state =
@@ -58,7 +58,8 @@ fn refused(method: &str, error: &RpcError) -> Option<String> {
 }
 
 impl Session {
-    /// Carries out one request, made at this place in the scenario. What the scenario states counts, or its refusal does: not every client looks at answers.
+    /// Carries out one request, made at this place in the scenario. A statement counts, or its refusal does as a failure: not every client
+    /// looks at answers.
     pub fn answer(&self, method: &str, params: Value, location: Option<&str>) -> Answer<Value> {
         let answer = self.carry_out(method, params, location);
         if let Err(error) = &answer
@@ -132,7 +133,7 @@ impl Session {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Whether whoever still waits for something is to give up.
+    /// Returns true if all waits are to be given up: the run is interrupted, or the session is closed.
     pub(super) fn shall_stop(&self) -> bool {
         (self.interrupted)() || self.is_closed()
     }
@@ -141,7 +142,7 @@ impl Session {
         self.state().connection = connection;
     }
 
-    /// No request is carried out from now on, and the connection is shut.
+    /// Closes the session: from now on no request is carried out but statements, and the connection is shut.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         if let Some(connection) = self.state().connection.take() {
@@ -149,7 +150,7 @@ impl Session {
         }
     }
 
-    /// Heals what the scenario has left, so that its lab can be looked at, and says what came of it.
+    /// Heals the faults that the scenario has left, so that its lab can be looked at, and returns the session's result.
     pub fn finish(&self, end: End, output: &str, sampling: Option<Sampling>) -> Ended {
         self.notice_ends();
         self.file_reboots();
@@ -300,7 +301,7 @@ impl Session {
         Ok(Done {})
     }
 
-    /// The number of the next picture that nobody asked for, where there may be one more.
+    /// Returns the number of the next unasked picture, where there may be one more.
     pub(super) fn number_of_unasked(&self, most: u32) -> Option<u32> {
         let mut state = self.state();
         state.unasked = (state.unasked + 1).min(most + 1);
@@ -327,7 +328,7 @@ impl Session {
         };
         if outcome != defect.outcome {
             let message =
-                format!("the outcome of {} is {outcome:?} by its failure, and not what it says", defect.defect);
+                format!("the outcome of {} is {outcome:?} by its failure, and the request says another", defect.defect);
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
         }
         {
@@ -401,12 +402,13 @@ impl Session {
         ExecRequest { deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() }
     }
 
-    /// An error that is expected where a fault has taken the container away, and otherwise the lab's failure.
+    /// Returns the answer for an error: a refusal where a fault or the request itself explains it, and otherwise a failure of the
+    /// infrastructure.
     pub(super) fn of_outage(&self, error: &anyhow::Error) -> RpcError {
         faults::refusal(error).unwrap_or_else(|| self.infrastructure(error))
     }
 
-    /// An error that is the container's or the scenario's affair, unless the container has died under it.
+    /// Returns the answer for an error that the request or the container is to blame for, unless a machine has ended meanwhile.
     pub(super) fn refusal(&self, error: &anyhow::Error) -> RpcError {
         if error.chain().any(<dyn std::error::Error>::is::<Outage>) {
             return self.of_outage(error);
@@ -443,19 +445,20 @@ fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer
     serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
 }
 
-/// Whether the kernel refused a command line or an environment for its length.
+/// Tells whether the kernel refused a command line or an environment for its length.
 fn is_too_long(error: &anyhow::Error) -> bool {
     let refused = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
     matches!(refused, Some(Problem::Start(error)) if error.raw_os_error() == Some(Errno::E2BIG as i32))
 }
 
-/// A deadline that the scenario asks for, on this machine: it tells what hangs from what works, as the engine's own do.
+/// Returns a deadline that the scenario asks for, times this machine's patience: it tells what hangs from what works, as the engine's own
+/// deadlines do.
 pub(super) fn asked(deadline_ms: u64) -> Duration {
     patience::scaled(Duration::from_millis(deadline_ms))
 }
 
 impl Session {
-    /// Looks for findings and writes them down. The verdict stands without them.
+    /// Looks for findings in the lab and records them. They do not change the verdict.
     pub(super) fn record_findings(&self) {
         let said = self.kernel().map(KernelWatch::so_far).unwrap_or_default();
         for finding in self.lab.findings(&said) {
@@ -478,7 +481,7 @@ impl Session {
 }
 
 impl Session {
-    /// `wait`
+    /// Answers `wait`.
     pub(super) fn wait(&self, wait: &Wait) -> Answer<Waited> {
         let container = self.container(&wait.container)?;
         if let Some(problem) = is_no_condition(&wait.condition) {
@@ -501,7 +504,7 @@ impl Session {
         }
     }
 
-    /// Number of changes that the scenario has asked for; absent while something of the session may still change a machine.
+    /// Returns the number of changes that the scenario has asked for; nothing while a request or a fault may still change a machine.
     fn changes_when_settled(&self) -> Option<u64> {
         let is_broken = self.chaos.plays() || self.faults.any_is_on();
         self.under_way().changes().filter(|_| !is_broken)

@@ -24,19 +24,19 @@ use crate::lab::Lab;
 use crate::perf::Sampler;
 use crate::record::{Event, Recorder};
 
-/// How often the session looks for an interrupt while the scenario runs.
+/// Interval at which the session looks for an interrupt while the scenario runs.
 const INTERRUPT_POLL: Duration = Duration::from_millis(50);
 
-/// How long the processes of a scenario may take to die.
+/// Longest time that the processes of a scenario may take to die.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// How long requests may take to end when the session is over: what a fault has begun is not left half done.
+/// Longest time that requests may take to end when the session is over: a fault that is being injected or healed is not left half done.
 const END_DEADLINE: Deadline = Deadline::from_secs(120);
 
-/// How long requests that were written before the scenario's end may take to be carried out.
+/// Longest time that requests which were written before the scenario's end may take to be carried out.
 const DRAIN_DEADLINE: Deadline = Deadline::from_secs(1);
 
-/// Runs a scenario in a lab and says how it ended.
+/// Runs a scenario in a lab; returns how it ended.
 ///
 /// # Errors
 /// When the machine fails: the socket cannot be made, or the program not be started.

@@ -1,4 +1,4 @@
-//! Orders to a session, and what it answers.
+//! Orders to a session, and its result.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::record::{CaseId, Onward, Outcome, Performance, RunDir, Sample};
 pub struct ChaosSpec {
     /// Faults that are played.
     pub schedule: Schedule,
-    /// Faults that may be there at once.
+    /// Most faults that may be on at once.
     pub bound: u32,
     /// Time in which nothing happens after everything works again.
     pub quiet: Duration,
     /// Time that the machines may take until they work again.
     pub recovery: Duration,
-    /// Names of what has to come true at least once.
+    /// Names of the conditions that have to come true at least once.
     pub sometimes: Vec<String>,
 }
 
@@ -43,13 +43,13 @@ pub struct SessionSpec {
     pub case_name: String,
     /// The case's parameters.
     pub params: Map<String, Value>,
-    /// The known defects that it has to come by.
+    /// The known defects that the scenario has to look at.
     pub defects: Vec<String>,
     /// The scenario's program with its arguments.
     pub argv: Vec<String>,
-    /// Added to this process's environment for it.
+    /// Variables of the program, added to this process's environment.
     pub environment: Vec<(String, String)>,
-    /// The folder it runs in.
+    /// The folder that the program runs in.
     pub working_dir: PathBuf,
     /// The scenario's `fixtures/`.
     pub fixtures: PathBuf,
@@ -61,19 +61,19 @@ pub struct SessionSpec {
     pub screenshots_in_run: String,
     /// Pages of which pictures are taken when something has failed.
     pub pages: Vec<WebPage>,
-    /// Findings that surprise nobody.
+    /// Findings that the scenario expects.
     pub expects: Vec<Expected>,
     /// Bounds of what its containers may use.
     pub limits: Vec<UsageLimit>,
     /// Chaos while it runs.
     pub chaos: Option<ChaosSpec>,
-    /// Names of what has to come true at least once in a run with faults.
+    /// Names of the conditions that have to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
     /// File of the history of its operations, below the run's folder; made for the first one.
     pub history_in_run: String,
     /// The machine that it is measured on.
     pub machine: KnownMachine,
-    /// Looks at the containers, a second.
+    /// Samples of the containers' resource usage a second.
     pub rate_hz: u32,
     /// True if a fixed piece of work is done before each repetition of a repeatable operation.
     pub calibrate: bool,
@@ -83,7 +83,7 @@ pub struct SessionSpec {
     pub gate: Option<Arc<dyn Gate>>,
     /// Breakpoint that is asked at the first failure.
     pub breakpoint: Option<Arc<dyn Breakpoint>>,
-    /// Take what the program writes to stdout and stderr.
+    /// Files for what the program writes to stdout and stderr.
     pub output: Arc<OutputFiles>,
     /// The run's folder.
     pub dir: RunDir,
@@ -108,13 +108,13 @@ pub struct Ended {
     pub played: Option<Vec<Played>>,
 }
 
-/// Whom a session asks at the first failure of a case.
+/// Observer that a session asks at the first failure of a case how to go on.
 pub trait Breakpoint: Send + Sync + std::fmt::Debug {
-    /// Comes back when the case may go on, or is given up.
+    /// Returns once it is decided that the case goes on or is given up.
     fn stop(&self, stopped: &Stopped<'_>) -> Onward;
 }
 
-/// What has stopped.
+/// Case that is held at its first failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopped<'a> {
     /// The case.
@@ -125,7 +125,7 @@ pub struct Stopped<'a> {
     pub lab: &'a Arc<Lab>,
 }
 
-/// What a session asks before and after each measured operation.
+/// Gate that a session asks before and after each measured operation.
 pub trait Gate: Send + Sync + std::fmt::Debug {
     /// Waits until this operation may begin, or `stop` says that the session has to end.
     fn begin(&self, operation: &str, planned: u32, stop: &dyn Fn() -> bool);

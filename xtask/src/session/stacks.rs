@@ -1,4 +1,4 @@
-//! Stacks of a scenario that did not end in time: asked of its threads by a signal, kept, and told in a line.
+//! Stacks of a scenario that did not end in time: its threads write them at a signal, a file keeps them, and one line tells them.
 //!
 //! Each thread is asked for its own stack: a thread that reads another's while that one runs or ends may crash the scenario.
 
@@ -28,7 +28,7 @@ const SIGNAL: Signal = Signal::SIGUSR1;
 /// Time for a process to write its stacks: it may wait for the processor, and no longer for anything else.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Processor time of a thread, in ticks, after which it would have begun to write, or have lifted a block of a moment.
+/// Processor time, in clock ticks, in which a thread begins to write, or unblocks a signal that it blocks for a moment only.
 const TICKS_TO_BEGIN: u64 = 2;
 
 /// Pause between two looks at the process's masks: the kernel gives no sign when a handler has ended.
@@ -86,7 +86,7 @@ impl Session {
         told(&stacks, self.project_root(), &read)
     }
 
-    /// Removes the file where nothing was written to it.
+    /// Removes the file of stacks where nothing was written to it.
     pub(super) fn drop_empty_stacks(&self) {
         let file = self.stack_file();
         let _ = self.spec.invoker.act(|| {
@@ -98,7 +98,7 @@ impl Session {
     }
 }
 
-/// Stacks that the threads of a process write to this file when they are asked; nothing where it does not offer them.
+/// Asks the threads of a process for their stacks, which they write to this file; nothing where the process does not handle the signal.
 fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<Stacks> {
     if !signals::handles(pid, SIGNAL) {
         return None; // it would end by this signal
@@ -140,7 +140,7 @@ fn keeps_it_blocked(pid: i32, thread: i32, until: Instant) -> bool {
     false
 }
 
-/// The file's content after a thread was asked.
+/// Asks a thread for its stack; returns the file's content afterwards.
 fn ask_thread(
     pid: i32,
     thread: i32,
@@ -161,7 +161,7 @@ fn ask_thread(
     read()
 }
 
-/// Stacks of threads as Python's `faulthandler` writes them, each with its innermost frame first.
+/// Reads stacks of threads as Python's `faulthandler` writes them, each with its innermost frame first.
 fn parse(text: &str) -> Vec<Vec<Frame>> {
     let mut threads: Vec<Vec<Frame>> = Vec::new();
     for line in text.lines() {
@@ -181,7 +181,7 @@ fn frame(line: &str) -> Option<Frame> {
     Some(Frame { file: file.into(), line: number.parse().ok()?, function: function.to_owned() })
 }
 
-/// Where the author's code stands: the main thread's innermost frames, then one of each other thread.
+/// Tells where the author's code stands: the main thread's innermost frames, then one of each other thread.
 fn told(stacks: &Stacks, root: &Path, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Option<String> {
     // A client that writes the stacks of all threads at each signal writes the main thread's last, as faulthandler does.
     let main = parse(&stacks.main).pop().unwrap_or_default();
@@ -205,7 +205,7 @@ fn told(stacks: &Stacks, root: &Path, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -
     (!places.is_empty()).then(|| places.join("; "))
 }
 
-/// Frames of a scenario's author: those in the project's own folder, else those that are no library's.
+/// Returns the frames of the scenario author's code: those in the project's own folder, else those that are no library's.
 fn authors<'a>(thread: &'a [Frame], root: &Path) -> Vec<&'a Frame> {
     let is_own = |frame: &&Frame| {
         let is_foreign = frame
@@ -268,7 +268,8 @@ mod tests {
         assert_eq!(told(outside, "").unwrap(), "it stood at /elsewhere/x.py:7 in f");
     }
 
-    /// A Python that handles the signal in this way and then does this; whether it lives after it was asked, and what it wrote.
+    /// Runs a Python that handles the signal in this way and then does this; returns whether it lives after it was asked for its stacks,
+    /// and what it wrote.
     fn asked(handler: &str, then: &str) -> (bool, Option<Stacks>) {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);

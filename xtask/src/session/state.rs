@@ -40,9 +40,9 @@ pub struct Session {
     pub(super) kernel: Option<KernelWatch>,
     pub(super) interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(super) closed: AtomicBool,
-    /// True once it was filed that the lab stands still.
+    /// True once a standstill of the lab was filed.
     pub(super) stood_still: AtomicBool,
-    /// True once it was held: once is enough.
+    /// True once the case was held: it is held at its first failure only.
     pub(super) stopped: AtomicBool,
     pub(super) given_up: AtomicBool,
     pub(super) state: Mutex<State>,
@@ -54,7 +54,7 @@ pub(super) struct State {
     pub(super) ended: Vec<String>,
     /// Reboots that were noticed, by the containers' names.
     pub(super) reboots: BTreeMap<String, u64>,
-    /// Threads that do the faults of containers again which have rebooted.
+    /// Threads that inject the faults of rebooted containers again.
     pub(super) restoring: Vec<std::thread::JoinHandle<()>>,
     pub(super) steps: Vec<(String, Instant)>,
     /// Measurements that are open, by their numbers: the innermost one last.
@@ -62,14 +62,14 @@ pub(super) struct State {
     pub(super) measurements_begun: u64,
     pub(super) repetition_plan: RepetitionPlan,
     pub(super) performance: Performance,
-    /// Time that comparing took, beyond what the scenario had planned.
+    /// Time that a comparison took, beyond what the scenario had planned.
     pub(super) excused: Duration,
-    /// Moment from which on it is let wait.
+    /// Begin of the work that the scenario has to wait for without having asked for it, while there is any.
     pub(super) waits_since: Option<Instant>,
-    /// True once it was said that there is no calibration, and why.
+    /// True once a warning has said that calibration fails.
     pub(super) calibration_failed: bool,
     pub(super) streams_kept: u32,
-    /// Pictures that nobody asked for.
+    /// Number of unasked pictures.
     pub(super) unasked: u32,
     pub(super) connection: Option<UnixStream>,
 }

@@ -17,7 +17,7 @@ const CHARS_MAX: usize = 120;
 /// Longest place in a scenario, in characters.
 const LOCATION_CHARS_MAX: usize = 300;
 
-/// Requests that are told of.
+/// Most requests that are listed.
 const TOLD_MAX: usize = 3;
 
 /// Methods that may change what a wait waits for.
@@ -55,7 +55,7 @@ impl fmt::Display for RequestUnderWay {
     }
 }
 
-/// A request that is being carried out, until this is dropped.
+/// Mark of a request that is being carried out: dropping it ends the request.
 #[derive(Debug)]
 pub struct RequestMark<'a> {
     under_way: &'a UnderWay,
@@ -82,7 +82,7 @@ impl UnderWay {
         RequestMark { under_way: self, number }
     }
 
-    /// Requests under way, the longest first, or else the last one that has ended; each with its time and place.
+    /// Describes the requests under way, the longest first, or else the last one that has ended; each with its time and place.
     pub fn told(&self) -> Vec<String> {
         let state = self.state();
         let time = |since: &Instant| since.elapsed().as_secs_f64();
@@ -101,13 +101,13 @@ impl UnderWay {
         told
     }
 
-    /// Place in the scenario of the request that this thread carries out.
+    /// Returns the place in the scenario of the request that this thread carries out.
     pub fn location(&self) -> Option<String> {
         let (state, thread) = (self.state(), std::thread::current().id());
         state.requests.values().find(|request| request.thread == thread)?.location.clone()
     }
 
-    /// Number of requests begun so far that may change a machine; absent while one is under way.
+    /// Returns the number of requests begun so far that may change a machine; nothing while one is under way.
     pub fn changes(&self) -> Option<u64> {
         let state = self.state();
         (!state.requests.values().any(|request| request.changes)).then_some(state.changes)
@@ -127,7 +127,7 @@ impl Drop for RequestMark<'_> {
     }
 }
 
-/// A request in words: method, container, and what it is about.
+/// Describes a request: method, container, and what it is about.
 fn described(method: &str, params: &Value) -> String {
     let container = params["container"].as_str().map_or_else(String::new, |container| format!(" in {container}"));
     let words = |list: &Vec<Value>| list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");

@@ -148,7 +148,8 @@ fn a_bundle_is_repeated_elsewhere_and_holds_no_secret() {
     std::fs::write(laid_out.join("containers/odd/template.toml"), format!("{MINI}run = [\"true\"]\n")).unwrap();
     let output = e2e(elsewhere.path(), &["--from-bundle", bundle.to_str().unwrap(), "answers:good"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
-    for part in ["changed since it was laid out: project/containers/odd/template.toml", "template odd differs: layer "]
+    for part in
+        ["changed since it was unpacked: project/containers/odd/template.toml", "template odd has changed: its layer "]
     {
         assert!(said(&output).contains(part), "{part}: {}", said(&output));
     }

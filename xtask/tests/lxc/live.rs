@@ -193,7 +193,7 @@ fn files_go_in_and_come_out_and_nothing_else_is_written() {
     refused(&["cp", &text("tree"), "mini:/root"], 2, "remove it first");
     refused(&["cp", &text("tree"), "mini:/no/such"], 2, "make it first");
     refused(&["cp", "mini:/no/such", &text("x")], 2, "No such file");
-    refused(&["cp", &text("tree"), &text("y")], 2, "one of the two is in a container");
+    refused(&["cp", &text("tree"), &text("y")], 2, "one of the two paths must be in a container");
     xtask(&["cp", &text("tree/closed/file"), "mini:/tmp/new", "--force"]).run().unwrap();
 
     // A tar of the container's own: first a link that leads out, then a file below it.
@@ -361,8 +361,8 @@ fn the_lab_of_a_run_can_be_entered_but_not_taken() {
     while inside("a", "true").status != 0 {
         assert!(started.elapsed() < Duration::from_secs(30));
     }
-    refused(&["down"], 3, "no kept lab");
-    refused(&["fault", "inject", "net.isolate", "--on", "a"], 3, "no kept lab");
+    refused(&["down"], 3, "has no kept lab");
+    refused(&["fault", "inject", "net.isolate", "--on", "a"], 3, "has no kept lab");
     assert!(xtask(&["ps"]).run().unwrap().text().contains("running"));
     interrupt(&run);
     assert_eq!(run.wait().unwrap().code(), Some(5));

@@ -88,7 +88,7 @@ impl HeldFaults {
     /// Injects a fault into a container; returns when its effect was verified.
     ///
     /// # Errors
-    /// Those of [`crate::fault::Injection::inject`].
+    /// Those of `Injection::inject`.
     pub fn inject(&self, container: &str, fault: Fault) -> anyhow::Result<LiveFault> {
         match self.ask(&Ask::Inject { container: container.to_owned(), fault })? {
             Reply::Injected(live) => Ok(live),

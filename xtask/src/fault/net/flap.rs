@@ -13,7 +13,7 @@ use crate::fault::effect::FaultTarget;
 use crate::host::iptables::UNDELAYED;
 use crate::host::patience::Deadline;
 use crate::host::probe_packets::Arrivals;
-use crate::host::syntax::{DeviceName, Nft, compose};
+use crate::host::syntax::{DeviceName, compose};
 
 /// Number of packets in the time of a cut, and the bounds of their distance.
 const PACKETS_IN_CUT: u32 = 50;

@@ -1,4 +1,4 @@
-//! Bounds of a group of the engine's own, and the calling process in it.
+//! Bounds of a group of the engine's own, which the calling process takes on.
 
 use std::path::Path;
 
@@ -52,7 +52,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// Tells which of its bounds a group has met, if it has.
+    /// Returns a text about the bound that a group has met; `None` where it has met none of these bounds.
     #[must_use]
     pub fn met(&self, name: &str) -> Option<String> {
         let group = Group::named(name);
@@ -65,7 +65,7 @@ impl Bounds {
     }
 }
 
-/// Has each group on the way to this one hand a controller out to those below it.
+/// Has each group from the top of the hierarchy to this one hand a controller out to those below it.
 fn hand_out(top: &Path, name: &str, controller_name: &str) -> anyhow::Result<()> {
     let mut folder = top.to_owned();
     for part in Path::new(name) {

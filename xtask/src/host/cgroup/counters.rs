@@ -1,5 +1,5 @@
 //! Usage of a group, read again and again from files that are kept open. A file of a group that is gone cannot be read
-//! any more, even when there is a new group of its name: whoever restarts a container cannot be taken in.
+//! any more, even when there is a new group of its name: the usage of a restarted container is not taken for the old one's.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -11,8 +11,8 @@ use walkdir::WalkDir;
 use super::version::{controller, unified};
 use super::{Group, Version};
 
-/// The kernel hands out at least a page of such a file at once, less a record that did not fit. So what is shorter than
-/// this is all.
+/// Length below which what one read has returned is the whole file: of a longer one the kernel hands out at least a page,
+/// less a record that did not fit.
 const WHOLE_BYTES: usize = 3072;
 
 /// The longest text of a file: `io.stat` on a machine with hundreds of disks.
@@ -23,11 +23,11 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 pub struct Counted {
     /// Processor time, in nanoseconds.
     pub cpu_ns: u64,
-    /// Part of it in programs, in nanoseconds: with `system_ns` a share, not a sum.
+    /// Processor time in programs, in nanoseconds: good for its share beside `system_ns`, as the two need not add up to `cpu_ns`.
     pub user_ns: u64,
-    /// Part of it in the kernel, in nanoseconds.
+    /// Processor time in the kernel, in nanoseconds.
     pub system_ns: u64,
-    /// Time for which it was throttled because its processor time was used up, in nanoseconds, added up over
+    /// Time for which the group was throttled because its processor time was used up, in nanoseconds, added up over
     /// processors.
     pub throttled_ns: u64,
     /// Time for which at least one of its tasks was waiting for a processor, in nanoseconds; none where the kernel does
@@ -78,15 +78,15 @@ pub struct Counters {
 enum Cpu {
     /// `cpu.stat` of version 2, which a tree without controllers has too.
     Stat(File),
-    /// Version 1 alone: all, and the shares of programs and kernel.
+    /// Files of version 1: for all processor time, and for the shares of programs and kernel.
     Accounting { all: File, user: File, system: File },
 }
 
 #[derive(Debug)]
 enum Oom {
-    /// Version 2 counts what is below, too.
+    /// File of version 2, which counts the groups below, too.
     Whole(File),
-    /// Version 1 counts for each group by itself.
+    /// Folder of version 1, which counts for each group by itself: the counts of all groups below are added up.
     Apart { folder: PathBuf, on_host: Option<u64>, sum: u64, total: u64 },
 }
 
@@ -95,14 +95,14 @@ enum Oom {
 struct Peak {
     /// File of the peak; none in kernels before 5.19 with version 2.
     file: Option<File>,
-    /// True if it can be told to begin anew.
+    /// True if the kernel can be told to begin the peak anew.
     begins_anew: bool,
     /// Value when a new stretch began, where the kernel cannot begin anew.
     at_begin: u64,
 }
 
 impl Group {
-    /// Opens its files.
+    /// Opens the files that tell the usage of the group.
     ///
     /// # Errors
     /// When the group does not exist, or the kernel lacks a controller that every lab needs.
@@ -159,8 +159,8 @@ impl Group {
 }
 
 impl Counters {
-    /// Returns its usage since it was made, and its present usage. `killed_on_host` is how many processes the whole
-    /// machine has lost for want of memory: version 1 is looked through only when there are more.
+    /// Returns the group's usage since it was made, and its present usage. `killed_on_host` is the number of processes that the
+    /// whole machine has lost for want of memory: the groups of version 1 are searched only when it has changed.
     ///
     /// # Errors
     /// When the group is gone, or a file is not written as expected.
@@ -190,13 +190,13 @@ impl Counters {
         Ok((counted, present))
     }
 
-    /// The most memory that it had at once since [`Counters::begin_peak`], in bytes. Kernels that cannot begin anew (version
-    /// 2 before 6.12) know it only where it was more than ever before; else it is what is given: what the group has now.
+    /// The most memory that the group had at once since [`Counters::begin_peak`], in bytes. Kernels that cannot begin anew (version
+    /// 2 before 6.12) know it only where it was more than ever before; else `memory_bytes` is returned, the group's present memory.
     pub fn peak(&self, memory_bytes: u64) -> u64 {
         self.peak.since_begin(self.peak.read(), memory_bytes)
     }
 
-    /// Begins a new stretch for the peak.
+    /// Begins a new stretch of time for [`Counters::peak`].
     pub fn begin_peak(&mut self) {
         self.peak.begin();
     }
@@ -278,7 +278,7 @@ pub(in crate::host) fn value(text: &str, key: &str) -> Option<u64> {
     lines.filter(|(word, _)| *word == key).find_map(|(_, value)| value.trim().parse().ok())
 }
 
-/// `cpu.stat` of version 2, in microseconds; what it does not throttle it does not count.
+/// Parses `cpu.stat` of version 2, which is in microseconds; it has no throttled time for a group that is never throttled.
 fn parse_cpu_stat(text: &str) -> Option<Counted> {
     let nanoseconds = |key: &str| value(text, key).map(|microseconds| microseconds.saturating_mul(1000));
     Some(Counted {
@@ -290,14 +290,14 @@ fn parse_cpu_stat(text: &str) -> Option<Counted> {
     })
 }
 
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=13235`, in microseconds.
+/// Parses the total of `some avg10=0.00 avg60=0.00 avg300=0.00 total=13235`, which is in microseconds, to nanoseconds.
 fn parse_pressure(text: &str) -> Option<u64> {
     let some = text.lines().find(|line| line.starts_with("some "))?;
     let total = some.split(' ').find_map(|word| word.strip_prefix("total="))?;
     Some(total.parse::<u64>().ok()?.saturating_mul(1000))
 }
 
-/// `io.stat` of version 2: a line a device, `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
+/// Adds up `io.stat` of version 2, which has a line a device, `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
 fn parse_io_stat(text: &str) -> DiskCounted {
     let sum = |key: &str| {
         let words = text.lines().flat_map(|line| line.split(' ').skip(1)).filter_map(|word| word.split_once('='));

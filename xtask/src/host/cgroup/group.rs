@@ -22,7 +22,7 @@ pub enum Setting {
     Memory,
     /// Bytes of swap; version 1 counts those of memory with them.
     Swap,
-    /// Processor time a period; see [`Group::cpu_share`].
+    /// Processor time that may be used in each period; see [`Group::cpu_share`].
     CpuTime,
     /// The processors, such as `0-1,3`.
     Cpus,
@@ -37,25 +37,25 @@ pub enum Gauge {
     MemoryBytes,
     /// Bytes among them that the kernel can take back at any time, because files hold the same.
     FileBytesActive,
-    /// The rest of these.
+    /// Bytes that the kernel can take back as well, of files that were not used lately.
     FileBytesInactive,
-    /// Number of times that it wanted more memory than it may use.
+    /// Number of times that the group wanted more memory than it may use.
     MemoryRefusals,
     /// Processes that the kernel has killed for want of memory.
     OomKills,
     /// Processor time used: nanoseconds in version 1, microseconds in version 2; see [`Group::cpu_time`].
     CpuTime,
-    /// Periods in which it wanted to run.
+    /// Periods of its limit of processor time in which the group wanted to run.
     CpuPeriods,
     /// Periods among them in which its processor time was used up.
     CpuThrottled,
-    /// Processes and threads it has.
+    /// Present number of processes and threads.
     Processes,
     /// Refusals of a further process, by its own bound or by one above it.
     ProcessRefusals,
 }
 
-/// Place of a value.
+/// Controller, file and key of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     controller: &'static str,
@@ -73,7 +73,7 @@ const fn line(controller: &'static str, file: &'static str, key: &'static str) -
 }
 
 impl Setting {
-    /// The controller that it needs, where the kernel lacks it.
+    /// Returns the controller that this setting needs, where the kernel lacks it; else `None`.
     #[must_use]
     pub fn missing_controller(self) -> Option<&'static str> {
         let name = self.controller();
@@ -138,13 +138,13 @@ pub struct Group {
 }
 
 impl Group {
-    /// Names it; it need not exist.
+    /// Names a group, which need not exist.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned() }
     }
 
-    /// Returns its name.
+    /// Returns the name of the group.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -166,7 +166,7 @@ impl Group {
         read(&path)
     }
 
-    /// The bound that a setting is now; nothing where there is none.
+    /// Returns the bound that a setting has now; `None` where nothing is bounded.
     ///
     /// # Errors
     /// Those of [`Group::read`].
@@ -225,7 +225,7 @@ impl Group {
         Ok(time(used))
     }
 
-    /// Returns its limit of processor time; none where there is no bound.
+    /// Returns the group's limit of processor time; its quota is `None` where there is no bound.
     ///
     /// # Errors
     /// Those of [`Group::read`].
@@ -293,7 +293,7 @@ impl Group {
     }
 }
 
-/// Processor time a period.
+/// Limit of processor time: a quota for each period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuShare {
     /// Limit in one period, in microseconds of one processor; none where there is no bound.
@@ -310,7 +310,7 @@ impl CpuShare {
     }
 }
 
-/// The processors of a list such as `0-1,3`, in order; nothing where it is no such list.
+/// Parses a list of processors such as `0-1,3` into their numbers, in order; `None` where the text is no such list.
 #[must_use]
 pub fn parse_cpus(list: &str) -> Option<Vec<usize>> {
     let mut cpus = Vec::new();
@@ -400,7 +400,7 @@ fn has(error: &anyhow::Error, codes: &[Errno]) -> bool {
     code.is_some_and(|code| codes.contains(&Errno::from_raw(code)))
 }
 
-/// No bound is written as `max`, -1, or a number that no machine has.
+/// Parses a bound; `None` for the lack of one, which is written as `max`, -1, or a number that no machine has.
 fn parse_bound(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|bytes| *bytes < 1 << 62)
 }
@@ -411,7 +411,7 @@ fn parse_gauge(text: &str, key: Option<&str>) -> Option<u64> {
     lines.filter(|(word, _)| *word == key).find_map(|(_, value)| value.trim().parse().ok())
 }
 
-/// `QUOTA PERIOD`, as version 2 writes it; without a bound the quota is `max`, or -1.
+/// Parses `QUOTA PERIOD`, as version 2 writes it; without a bound the quota is `max`, or -1.
 fn parse_share(text: &str) -> Option<CpuShare> {
     let (quota, period) = text.trim().split_once(' ')?;
     let period_us = period.trim().parse().ok().filter(|period| *period > 0)?;
@@ -422,7 +422,7 @@ fn parse_share(text: &str) -> Option<CpuShare> {
     Some(CpuShare { quota_us, period_us })
 }
 
-/// A quota, and its period where it is written beside it; the quota is nothing where there is no bound.
+/// Parses a quota, and its period where it is written beside it; the quota is `None` where there is no bound.
 fn parse_quota(text: &str) -> (Option<u64>, Option<u64>) {
     let mut words = text.split_whitespace();
     (words.next().and_then(parse_bound), words.next().and_then(|period| period.parse().ok()))

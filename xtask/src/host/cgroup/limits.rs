@@ -12,14 +12,14 @@ const PERIOD_US: u32 = 100_000;
 pub struct Limits {
     /// Bytes of memory.
     pub memory_bytes: u64,
-    /// CPUs, in fractions of one.
+    /// Processors; 0.5 is half of one.
     pub cpus: f64,
     /// Processes and threads.
     pub pids: u32,
 }
 
-/// Processors that this host grants to groups at most, in fractions of one: it may be a container with a bound of its own.
-/// Infinite where nothing is refused, which holds of all version 2.
+/// Processors that this host grants to groups at most, such as 1.5: the host may be a container with a bound of its own.
+/// Infinite where no larger bound is refused, as with version 2.
 #[must_use]
 pub fn cpus_at_most() -> f64 {
     match controller("cpu") {
@@ -47,24 +47,24 @@ pub fn limit_lines(version: Version, limits: &Limits) -> Vec<(&'static str, Stri
     }
 }
 
-/// Processors that groups below this one may be granted at most, in fractions of one: the kernel refuses a larger bound.
-/// `None` where this group has none, as the root of all does.
+/// Processors that groups below this one may be granted at most, such as 1.5: the kernel refuses a larger bound.
+/// `None` where this group has no bound, as the root of all has none.
 fn granted(group: &Path) -> Option<f64> {
     let number = |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<f64>().ok();
     let (quota_us, period_us) = (number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?);
     (quota_us > 0.0 && period_us > 0.0).then(|| quota_us / period_us)
 }
 
-/// Processes and threads of a group that may have no more than so many.
+/// Bound on the processes and threads of a group, and their present number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessBound {
     /// Folder of the group.
     pub group: PathBuf,
     /// True if it is the top of the hierarchy as it is mounted here: all labs lie below it.
     pub is_top: bool,
-    /// Processes and threads that it has.
+    /// Present number of processes and threads of the group.
     pub now: u64,
-    /// Most that it may have.
+    /// Maximum number of processes and threads of the group.
     pub most: u64,
 }
 

@@ -16,12 +16,12 @@ impl Tree {
     /// When the group is not there, or the kernel has no such bound, or does not keep it.
     pub fn slow_device(&self, device: (u64, u64), bytes_per_second: u64) -> anyhow::Result<()> {
         if self.throttle(device, Some(bytes_per_second))? == 0 {
-            bail!("no group of {:?} has a bound for block devices", self.folders());
+            bail!("none of the groups {:?} can have a bound for block devices", self.folders());
         }
         Ok(())
     }
 
-    /// Takes the bound away again, and reads that back. A group or a device that is gone has none.
+    /// Removes the bound for a device, and reads back that there is none. A group or a device that is gone has none.
     ///
     /// # Errors
     /// When the kernel refuses, or still has a bound.
@@ -30,7 +30,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Returns true if each of the groups that can have a bound for a device has one; not if there is no such group.
+    /// Returns true if each of the groups that can have a bound for a device has one; false if there is no such group.
     ///
     /// # Errors
     /// When a group's bounds cannot be read.
@@ -61,7 +61,7 @@ impl Tree {
         self.folders().iter().flat_map(|folder| groups(folder)).find_map(bound)
     }
 
-    /// Sets the bound wherever there can be one; the answer is how many groups have it.
+    /// Sets the bound in each group that can have one, or removes it (`None`); returns the number of these groups.
     fn throttle(&self, device: (u64, u64), bytes_per_second: Option<u64>) -> anyhow::Result<usize> {
         let mut written = 0;
         for folder in self.folders() {

@@ -24,7 +24,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Names the tree; it need not exist.
+    /// Names a tree, which need not exist.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), hierarchies: hierarchies() }
@@ -80,21 +80,21 @@ impl Tree {
         }
     }
 
-    /// Tells whether a group of the tree stands still.
+    /// Tells whether a group of the tree is frozen.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         let frozen = |group: PathBuf| v1::is_frozen(&group) || v2::is_frozen(&group);
         self.folders().iter().any(|folder| groups(folder).into_iter().any(frozen))
     }
 
-    /// Tells whether the tree's own group stands still, and with it all below.
+    /// Tells whether the tree's own group is frozen, and with it all below.
     #[must_use]
     pub fn is_frozen_itself(&self) -> bool {
         self.folders().iter().any(|folder| v1::is_frozen(folder) || v2::is_frozen(folder))
     }
 
     /// Thaws the tree, kills every process in it and removes its folders, deepest first, hidden ones too.
-    /// `reap` is called while it waits: a parent collects its dead children there.
+    /// `reap` is called again and again until they are gone: a parent collects its dead children there.
     ///
     /// # Errors
     /// When processes or folders are left after the deadline; the message names them.

@@ -10,15 +10,15 @@ pub fn thaw(group: &Path) {
     }
 }
 
-/// Tells whether the group stands still.
+/// Tells whether the group is frozen.
 pub fn is_frozen(group: &Path) -> bool {
     std::fs::read_to_string(group.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
 }
 
-/// The file that a bound for reading is written to.
+/// The file of a group that bounds for reading from block devices are written to.
 pub const THROTTLE: &str = "blkio.throttle.read_bps_device";
 
-/// Files and what to write to them; 0 is no bound.
+/// Files of a group, each with the line to write to it for a device's bound; in the line, 0 is no bound.
 pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: Option<u64>) -> Vec<(&'static str, String)> {
     let line = format!("{major}:{minor} {}", bytes_per_second.unwrap_or(0));
     vec![(THROTTLE, line.clone()), ("blkio.throttle.write_bps_device", line)]

@@ -10,16 +10,16 @@ pub fn thaw(group: &Path) {
     }
 }
 
-/// Tells whether the group stands still.
+/// Tells whether the group is frozen.
 pub fn is_frozen(group: &Path) -> bool {
     let events = std::fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
     events.lines().any(|line| line == "frozen 1")
 }
 
-/// The file that bounds for block devices are written to.
+/// The file of a group that bounds for block devices are written to.
 pub const THROTTLE: &str = "io.max";
 
-/// Files and what to write to them.
+/// Files of a group, each with the line to write to it for a device's bound.
 pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: Option<u64>) -> Vec<(&'static str, String)> {
     let bound = bytes_per_second.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
     vec![(THROTTLE, format!("{major}:{minor} rbps={bound} wbps={bound}"))]

@@ -1,4 +1,4 @@
-//! Ids that the machine's files of users give to people, and to their containers. Pure but for the reading.
+//! Ids that the machine's files of users give to people, and to their containers. Pure but for the reading of these files.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ pub const REGISTERED_AS: &str = "mancer-e2e";
 /// First ids at which a region may begin: those that `ids` in `e2e.toml` may name, at distances of a region.
 const REGIONS: std::ops::Range<u32> = 0x70..0x7f;
 
-/// Texts of the files.
+/// Texts of the machine's files of users, groups and their ids.
 #[derive(Debug, Clone, Default)]
 pub struct Accounts {
     pub passwd: String,
@@ -26,7 +26,7 @@ pub struct Accounts {
 pub struct Registered {
     /// Root may use them, by `newuidmap`.
     pub for_root: bool,
-    /// Whoever gives out ids sees that they are taken.
+    /// The ids are registered for some name, so that tools which give out ids see that they are taken.
     pub at_all: bool,
 }
 
@@ -52,7 +52,7 @@ impl Accounts {
         }
     }
 
-    /// Whoever else has some of these ids, or may be given some.
+    /// Lists who else has some of these ids, or may be given some, each as a text.
     pub fn claims(&self, ids: IdRange) -> Vec<String> {
         let mut claims = Vec::new();
         for (file, text) in [("/etc/subuid", &self.subuid), ("/etc/subgid", &self.subgid)] {
@@ -89,7 +89,7 @@ impl Accounts {
         claims
     }
 
-    /// First id of a region of which nobody has an id.
+    /// First id of a region of which no user, group or container has an id.
     pub fn free_region(&self) -> Option<u32> {
         let mut firsts = REGIONS.map(|number| number << 24);
         firsts.find(|first| self.claims(IdRange { first: *first, count: Region::COUNT }).is_empty())

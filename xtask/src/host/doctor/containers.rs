@@ -7,7 +7,7 @@ use super::surroundings::Surroundings;
 use crate::host::apparmor::Mediation;
 use crate::host::packages::Use;
 
-/// `lxc.cgroup.dir` and cgroup v2 came with it.
+/// Oldest version of LXC that will do: `lxc.cgroup.dir` and cgroup v2 came with it.
 const LXC_MIN: (u32, u32) = (4, 0);
 
 /// Controllers whose limits are written for each container.
@@ -95,7 +95,7 @@ impl Facts {
                 Finding::failure(group, check, format!("tried: {words}"), self.help_for_rights())
             }
             (None, KernelTrial::NotTried) => {
-                Finding::failure(group, check, "this kernel has none", "boot a kernel with CONFIG_USER_NS")
+                Finding::failure(group, check, "not in this kernel", "boot a kernel with CONFIG_USER_NS")
             }
             (max, trial) => {
                 let most = max.map_or_else(String::new, |max| format!("at most {max}"));
@@ -121,7 +121,7 @@ impl Facts {
         }
     }
 
-    /// LXC opens each tree of version 1 by the kernel's own list of its controllers, and follows no links there.
+    /// Finding about the folders of cgroup v1: LXC opens each tree by the kernel's own list of its controllers, and follows no links.
     fn cgroup_folders(&self) -> Finding {
         let (group, check) = (Group::Containers, "cgroup-folders");
         let limits = |list: &str| list.split(',').any(|name| LIMITED.contains(&name));

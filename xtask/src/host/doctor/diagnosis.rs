@@ -9,7 +9,7 @@ use super::surroundings::Surroundings;
 use super::{containers, machine, network, optional, permission, resources};
 use crate::host::packages::{Item, Need, WayToRoot};
 
-/// Looks at this machine and says what the engine will meet there, in the order of reading.
+/// Examines this machine and returns all findings, in the order in which they are read.
 #[must_use]
 pub fn examine(subject: &Subject) -> Vec<Finding> {
     diagnose(&Facts::gather(subject))
@@ -32,7 +32,7 @@ impl Facts {
         self.way_to_root.prefix().map_or_else(|| command.to_owned(), |sudo| format!("{sudo} {command}"))
     }
 
-    /// A command of root's that a container around the engine cannot run: there it is for the machine around it.
+    /// A command of root's that a container around the engine cannot run: in one, the text says that it is for the machine around it.
     pub fn on_the_machine(&self, command: &str) -> String {
         match &self.surroundings {
             Some(_) => format!("on the machine around this container: {command}"),
@@ -40,7 +40,7 @@ impl Facts {
         }
     }
 
-    /// The help where namespaces or mounts are refused, whatever the kernel has.
+    /// The help where namespaces or mounts are refused although the kernel has them.
     pub fn help_for_rights(&self) -> String {
         self.surroundings.as_ref().map_or_else(
             || "run on the machine itself, or in a privileged container, and not in a chroot".to_owned(),
@@ -109,7 +109,7 @@ impl Facts {
         }
     }
 
-    /// A part of the kernel: tried where it could be, else as the kernel's files say.
+    /// Finding about a part of the kernel: by its trial where there was one, else by what the kernel's files say.
     pub fn has_part(&self, group: Group, check: &'static str, part: &str, module: &str) -> Finding {
         let load = self.on_the_machine(&format!("modprobe {module}"));
         match (self.trials.get(part), self.parts.get(part).copied().flatten()) {

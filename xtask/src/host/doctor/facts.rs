@@ -32,9 +32,9 @@ pub struct Subject {
     pub target_dir: PathBuf,
     /// Folder of layers.
     pub state_dir: PathBuf,
-    /// Ids that its labs and layers take.
+    /// Ids that the project's labs and layers take.
     pub region: Region,
-    /// Features of its templates.
+    /// Features of the project's templates.
     pub uses: Uses,
 }
 
@@ -86,9 +86,9 @@ pub struct Facts {
     pub slot_ids: SlotIds,
     pub subuid: Registered,
     pub subgid: Registered,
-    /// Others that have some of the ids.
+    /// Texts that each name a user, group or file which has some of these ids, too.
     pub claims: Vec<String>,
-    /// First id of a region that nobody else has.
+    /// First id of a region in which no user, group or container of this host has an id.
     pub free_first_id: Option<u32>,
     pub has_pressure: bool,
 }
@@ -146,7 +146,7 @@ const CGROUP_DIR: &str = "/sys/fs/cgroup";
 const VERSION_DEADLINE: Deadline = Deadline::from_secs(5);
 
 impl Facts {
-    /// Looks at everything; tries what can be tried. Changes nothing, and takes at most a minute.
+    /// Gathers all facts, and tries the parts of the kernel that can be tried. Changes nothing on the machine, and takes at most a minute.
     pub fn gather(subject: &Subject) -> Self {
         let way_to_root = WayToRoot::of_this_process();
         let sudo = sudo_of(way_to_root);
@@ -235,7 +235,7 @@ impl Folder {
     }
 }
 
-/// Way to root of the user of this process; where sudo says nothing before a password, the user's groups do.
+/// Way to root of the user of this process; where sudo says nothing before a password, the user's groups decide.
 fn sudo_of(way_to_root: WayToRoot) -> Sudo {
     if way_to_root == WayToRoot::Direct {
         return Sudo::Silent;
@@ -270,7 +270,7 @@ fn mount_point(path: &Path) -> PathBuf {
     path.ancestors().take_while(|above| device(above) == own).last().unwrap_or(path).to_owned()
 }
 
-/// A file that cannot be read says nothing.
+/// Text of a file; empty where it cannot be read.
 fn text(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

@@ -22,22 +22,22 @@ pub enum Status {
 pub enum Group {
     /// The kernel and the programs around it.
     Machine,
-    /// Containers cannot be built or created.
+    /// Requirements for containers to be built and created.
     Containers,
-    /// Containers cannot reach each other.
+    /// Requirements for containers to reach each other.
     Network,
-    /// Lack of a permission.
+    /// Rights and ids that the engine needs.
     Permission,
     /// Memory, disk and processors.
     Resources,
     /// Abilities that the engine can do without.
     Optional,
-    /// Lab that tries everything together.
+    /// Trial of a small lab, which is made, used and taken down here, and soundness of the stored layers.
     Lab,
 }
 
 impl Group {
-    /// The word for it in reports.
+    /// The word for the group in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl Finding {
         Self { status: Status::Warning, help: Some(named(&help)), ..Self::ok(group, check, seen) }
     }
 
-    /// The engine does not work.
+    /// Returns a failure: the engine does not work until it is mended.
     pub fn failure(group: Group, check: &'static str, seen: impl Into<String>, help: impl Into<String>) -> Self {
         Self { status: Status::Failure, ..Self::warning(group, check, seen, help) }
     }

@@ -11,7 +11,7 @@ pub fn version(text: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Tells whether `/proc/filesystems` lists this one.
+/// Tells whether `/proc/filesystems` lists a file system.
 pub fn lists_filesystem(filesystems: &str, name: &str) -> bool {
     filesystems.lines().any(|line| line.split_whitespace().last() == Some(name))
 }
@@ -73,7 +73,7 @@ impl Cgroups {
         cgroups
     }
 
-    /// The common name of what is mounted.
+    /// The common name of the mounted hierarchies; `None` where none is.
     pub fn version(&self) -> Option<&'static str> {
         match (&self.unified, self.v1_controllers.is_empty()) {
             (Some(_), true) => Some("v2"),

@@ -24,10 +24,10 @@ pub struct KernelTrials {
     results: BTreeMap<String, KernelTrial>,
 }
 
-/// A try that takes longer is a failure. Killed from inside, as a user cannot kill what runs under sudo.
+/// Deadline of a try, past which it has failed. It is killed from inside, as a user cannot kill what runs under sudo.
 const TRIAL_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Time that a try may take to die past it.
+/// Time that a killed try may take to die past [`TRIAL_DEADLINE`].
 const KILL_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Prints `NAME ok`, or `NAME no` and the command's words, for each try.
@@ -91,7 +91,7 @@ have iptables && try nfqueue nfqueue
 :
 "#;
 
-/// The lower layer is where the project's layers lie, so that its file system is tried as well.
+/// Tries of mounts. The lower layer of the overlay is where the project's layers lie, so that its file system is tried as well.
 const MOUNTS: &str = r"
 mount -t tmpfs -o size=32m tmpfs /tmp && cd /tmp || exit 1
 mkdir upper work merged volume
@@ -108,7 +108,7 @@ have mkfs.ext4 && try loop loop
 ";
 
 impl KernelTrials {
-    /// Tries everything, as root or through a sudo that asks no questions; where neither is to be had, nothing.
+    /// Runs all trials, as root or through a sudo that asks no questions; where neither is to be had, none.
     pub fn run(way_to_root: WayToRoot, sudo_is_silent: bool) -> Self {
         let mut trials = Self::default();
         if way_to_root == WayToRoot::Sudo && !sudo_is_silent {
@@ -125,7 +125,7 @@ impl KernelTrials {
         self.results.get(name).unwrap_or(&KernelTrial::NotTried)
     }
 
-    /// `first` is the try that failed when the script could not even begin.
+    /// Runs a script of tries and adds their results. `first` is the try that failed when the script could not even begin.
     fn add(&mut self, way_to_root: WayToRoot, enter: &[&str], script: &'static str, first: &str) {
         if enter.first().is_some_and(|program| which(program).is_none()) {
             return;

@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::finding::{Finding, Group};
 use super::kernel::version;
 
-/// cgroup v2's freezer came with 5.2; this is the next kernel with long support.
+/// Oldest kernel without a warning: cgroup v2's freezer came with 5.2, and this is the next release with long-term support.
 const KERNEL_MIN: (u32, u32) = (5, 4);
 const PYTHON_MIN: (u32, u32) = (3, 8);
 

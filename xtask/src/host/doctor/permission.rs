@@ -42,7 +42,7 @@ impl Facts {
         }
     }
 
-    /// Looks whether the ids that labs take are seen to be taken, and whether root may use them, where LXC maps them by a helper.
+    /// Finding about the ids of labs: they have to be registered, and root has to be allowed to use them where LXC maps ids by a helper.
     fn sub_ids(&self, check: &'static str, registered: Registered) -> Finding {
         let group = Group::Permission;
         let IdRange { first, count } = self.ids;

@@ -6,15 +6,15 @@ use crate::host::patience::Patience;
 
 const GB: u64 = 1_000_000_000;
 const MB: u64 = 1_000_000;
-/// SEED's 4 GB, less what firmware and kernel keep for themselves.
+/// Least memory of a machine: SEED's 4 GB, less what firmware and kernel keep for themselves.
 const MEMORY_TOTAL_MIN_BYTES: u64 = 3_600 * MB;
 /// Memory of a small lab.
 const MEMORY_AVAILABLE_LEAST_BYTES: u64 = 500 * MB;
-/// A lab of three with a database and a web server.
+/// Memory of a lab of three machines with a database and a web server.
 const MEMORY_AVAILABLE_MIN_BYTES: u64 = 1_500 * MB;
-/// The kernel's usual setting. All containers share it: their root is one user.
+/// Least number of inotify instances for a user, which is the kernel's usual setting. All containers share it: their root is one user.
 const INOTIFY_MIN: u64 = 128;
-/// Layers are trees of many small files.
+/// Least number of free inodes: layers are trees of many small files.
 const INODES_MIN: u64 = 200_000;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
@@ -37,12 +37,12 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 struct Room {
     /// Minimum, below which nothing works.
     least_bytes: u64,
-    /// Amount from which on nothing will lack.
+    /// Amount from which on there is room for everything.
     enough_bytes: u64,
     what: &'static str,
 }
 
-/// Decimal, as SEED and disks count.
+/// A size for people, in decimal units, as SEED and makers of disks count.
 fn size(bytes: u64) -> String {
     if bytes >= GB { format!("{}.{} GB", bytes / GB, bytes % GB / (GB / 10)) } else { format!("{} MB", bytes / MB) }
 }
@@ -132,7 +132,7 @@ impl Facts {
                 )
             }
             Some(max) => Finding::ok(group, check, format!("at most {max} instances a user")),
-            None => Finding::warning(group, check, "this kernel has none", "boot a kernel with CONFIG_INOTIFY_USER"),
+            None => Finding::warning(group, check, "not in this kernel", "boot a kernel with CONFIG_INOTIFY_USER"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The container that the engine itself runs in, where there is one: its help is another than that of a machine.
+//! The container that the engine itself runs in, where there is one: help for it differs from help for a machine.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub enum Kind {
     Lxc,
     /// A container of Docker, Podman or another tool of their kind.
     Docker,
-    /// Another one.
+    /// Another kind of container.
     Other,
 }
 
@@ -21,7 +21,7 @@ pub enum Kind {
 pub struct Surroundings {
     /// Kind.
     pub kind: Kind,
-    /// Name that it has for itself, such as `podman`.
+    /// Name of the kind, such as `podman`, as the container itself gives it.
     pub name: String,
     /// True if its root is an ordinary user outside.
     pub is_unprivileged: bool,
@@ -86,7 +86,7 @@ impl Surroundings {
         .to_owned()
     }
 
-    /// The help where loop devices cannot be used. `become_root` makes root's command of one to type here.
+    /// The help where loop devices cannot be used. `become_root` turns a command into what a user types here to run it as root.
     pub fn help_for_loop(&self, become_root: impl Fn(&str) -> String) -> String {
         const RULES: &str =
             "lxc.cgroup2.devices.allow = b 7:* rwm, lxc.cgroup2.devices.allow = c 10:237 rwm (cgroup v1: lxc.cgroup.)";

@@ -61,7 +61,7 @@ fn static_program(path: &Path) -> Option<PathBuf> {
     is_static(path).unwrap_or(false).then(|| path.to_owned())
 }
 
-/// Paths of the table's items; a missing item is not in the map.
+/// Paths of the items in [`ITEMS`] on this machine; a missing item is not in the map.
 #[derive(Debug, Clone, Default)]
 pub struct Tools {
     found: BTreeMap<&'static str, PathBuf>,
@@ -94,7 +94,7 @@ impl Tools {
     }
 }
 
-/// The program headers lie behind the ELF header, near the start of the file.
+/// Bytes that are read of a program: its headers lie behind the ELF header, near the start of the file.
 const HEAD_BYTES: u64 = 8192;
 /// A program header of this type names the loader (ELF specification, PT_INTERP).
 const PT_INTERP: u64 = 3;
@@ -109,7 +109,7 @@ pub fn is_static(path: &Path) -> io::Result<bool> {
     Ok(is_static_image(&head).unwrap_or(false))
 }
 
-/// `None` where the bytes end too early or are no ELF file.
+/// [`is_static`] by the first bytes of a file; `None` where they end too early or are no ELF file.
 fn is_static_image(head: &[u8]) -> Option<bool> {
     let ident = head.strip_prefix(b"\x7fELF")?;
     let is_64_bit = *ident.first()? == 2;

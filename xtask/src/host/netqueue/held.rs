@@ -1,4 +1,4 @@
-//! Times at which held things may go on.
+//! Things that are held, such as packets, each until the time at which it may go on.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -10,23 +10,23 @@ use rand_pcg::Pcg64;
 /// Delay of the packets of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
-    /// Time that each waits.
+    /// Time that each packet waits.
     pub delay: Duration,
-    /// Give or take so much, drawn for each packet: one may overtake another.
+    /// Largest deviation from the delay, drawn for each packet: one may overtake another.
     pub jitter: Duration,
-    /// Percentage that does not wait at all.
+    /// Percentage of packets that do not wait at all.
     pub reorder_percent: u8,
     /// Seed of the draws.
     pub seed: u64,
 }
 
 impl Delay {
-    /// Longer than any lab lives.
+    /// A delay that is longer than any lab lives.
     pub(super) const FOR_EVER: Self =
         Self { delay: Duration::from_secs(10 * 365 * 86_400), jitter: Duration::ZERO, reorder_percent: 0, seed: 0 };
 }
 
-/// Things that wait, each until its own time.
+/// Held things, such as packets, each with the time at which it may go on.
 #[derive(Debug)]
 pub(super) struct Held<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
@@ -35,7 +35,7 @@ pub(super) struct Held<T> {
     count: u64,
 }
 
-/// Ordered by its time; of two with the same, the one that came first.
+/// A held thing, in the order of the times; of two with the same time, the one that came first is the smaller.
 #[derive(Debug)]
 struct Entry<T> {
     due: Instant,
@@ -67,17 +67,17 @@ impl<T> Held<T> {
         Duration::from_nanos(self.draws.random_range(nanos(shortest)..=nanos(longest)))
     }
 
-    /// Returns a thing whose time has come.
+    /// Takes out the next thing if its time has come.
     pub fn due(&mut self, now: Instant) -> Option<T> {
         if self.heap.peek()?.0.due <= now { self.next() } else { None }
     }
 
-    /// The next one, whatever its time.
+    /// Takes out the next thing, whatever its time.
     pub fn next(&mut self) -> Option<T> {
         self.heap.pop().map(|Reverse(entry)| entry.thing)
     }
 
-    /// Returns the time until the next one's; `None` where nothing waits.
+    /// Returns how long the next thing is still to be held; `None` where none is held.
     pub fn until_next(&self, now: Instant) -> Option<Duration> {
         self.heap.peek().map(|Reverse(entry)| entry.due.saturating_duration_since(now))
     }

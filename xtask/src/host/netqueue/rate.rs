@@ -37,7 +37,7 @@ impl<T> Bucket<T> {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Holds a packet of so many bytes from its IP header on until its turn; gives it back where too many bytes wait.
+    /// Holds a packet until its turn, which has `bytes` from its IP header on; gives it back where too many bytes wait.
     pub fn hold(&mut self, thing: T, bytes: u64, now: Instant) -> Result<(), T> {
         let bytes = bytes + LINK_HEADER_BYTES;
         if self.held_bytes + bytes > self.rate.limit_bytes {
@@ -50,19 +50,19 @@ impl<T> Bucket<T> {
         Ok(())
     }
 
-    /// Returns a packet whose turn has come.
+    /// Takes out the next packet if its turn has come.
     pub fn due(&mut self, now: Instant) -> Option<T> {
         if self.held.front()?.0 <= now { self.next() } else { None }
     }
 
-    /// The next one, whatever its turn.
+    /// Takes out the next packet, even before its turn.
     pub fn next(&mut self) -> Option<T> {
         let (_, bytes, thing) = self.held.pop_front()?;
         self.held_bytes -= bytes;
         Some(thing)
     }
 
-    /// Returns the time until the next one's turn; `None` where nothing waits.
+    /// Returns the time until the turn of the next packet; `None` where none waits.
     pub fn until_next(&self, now: Instant) -> Option<Duration> {
         self.held.front().map(|(due, _, _)| due.saturating_duration_since(now))
     }

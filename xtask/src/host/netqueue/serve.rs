@@ -1,4 +1,4 @@
-//! The process that treats packets. It is one of its own so that it dies with the lab.
+//! The process that treats packets of a queue. It is a process of its own so that it dies with the lab.
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -31,9 +31,9 @@ pub enum Treatment {
     Delay(Delay),
     /// Rate of all packets together.
     Rate(Rate),
-    /// Stall: none goes on before the end.
+    /// Stall: no packet goes on before the treatment ends.
     Stall,
-    /// Some go on changed.
+    /// Damage: some packets go on with a byte changed.
     Damage(Damage),
 }
 
@@ -71,7 +71,7 @@ fn hold(mut queue: PacketQueue, delay: Delay, mut told_to_end: UnixStream) -> an
     }
 }
 
-/// Takes in what has come; `true` if there may be more.
+/// Reads packets that have come to the queue and holds them; `true` if there may be more.
 fn take_in(queue: &mut PacketQueue, held: &mut Held<u32>) -> anyhow::Result<bool> {
     for _ in 0..READS_AT_ONCE {
         let read = queue.read(|packet, _| held.hold(packet, Instant::now()));
@@ -152,7 +152,7 @@ pub struct Damage {
     pub seed: u64,
 }
 
-/// Sampler of damaged packets and bytes.
+/// Random draws: which packets are damaged, and how.
 #[derive(Debug)]
 struct PacketSampler {
     damage: Damage,
@@ -164,7 +164,7 @@ impl PacketSampler {
         Self { damage, draws: Pcg64::seed_from_u64(damage.seed) }
     }
 
-    /// An IPv4 packet with one byte changed after its IP header, if its turn has come and it has such a byte. No change of
+    /// Returns an IPv4 packet with one byte changed after its IP header, if it was drawn and has such a byte. No change of
     /// one byte leaves the checksum right that covers it.
     pub fn damaged(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         if self.draws.random_range(0..100) >= self.damage.percent {
@@ -178,7 +178,7 @@ impl PacketSampler {
     }
 }
 
-/// The first byte that may be changed: of UDP one of what it carries, because its checksum may say that there is none.
+/// Index of the first byte that may be changed: in UDP the first of the payload, because a changed checksum may mean that there is none.
 fn first_byte(packet: &[u8]) -> Option<usize> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     let carried = header + UDP_HEADER_BYTES;

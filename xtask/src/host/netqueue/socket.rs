@@ -29,7 +29,7 @@ const LENGTH_MAX: u16 = 3;
 const FLAGS_MASK: u16 = 4;
 const FLAGS: u16 = 5;
 
-/// Attributes of a packet and of what becomes of it.
+/// Attributes of a packet and of the verdict on it.
 const PACKET_HEADER: u16 = 1;
 const VERDICT_HEADER: u16 = 2;
 const PAYLOAD: u16 = 10;
@@ -38,12 +38,12 @@ const COMMAND_BIND: u8 = 1;
 const COPY_NOTHING_OF_PACKET: u8 = 1;
 const COPY_PACKET: u8 = 2;
 const FLAG_PASS_WHEN_FULL: u32 = 1;
-/// Large segments stay whole, and checksums are left to the network card.
+/// Flag of a queue by which large segments stay whole, and checksums are left to the network card.
 const FLAG_WHOLE_SEGMENTS: u32 = 4;
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
 
-/// Maximum waiting packets; more pass at once.
+/// Maximum waiting packets of a queue; further ones pass at once.
 const PACKETS_MAX: u32 = 65_536;
 
 /// Wanted room for what the kernel tells of packets that have not been read yet: less than 1 KiB each. Where it is full,
@@ -154,7 +154,7 @@ impl PacketQueue {
         Ok(())
     }
 
-    /// Lets a packet go on with these bytes instead of its own, as many.
+    /// Lets a packet go on with these bytes instead of its own, which have the same length.
     pub fn accept_as(&self, packet: u32, bytes: &[u8]) -> Result<()> {
         let header = [ACCEPT.to_be_bytes(), packet.to_be_bytes()].concat();
         let mut verdict = Vec::new();
@@ -217,7 +217,7 @@ fn events(mut bytes: &[u8]) -> Vec<Event<'_>> {
     found
 }
 
-/// A packet's number, the first field of one of its attributes, and its bytes, another one.
+/// Parses a packet: its number is the first field of one attribute, and its bytes are another attribute.
 fn packet(body: &[u8]) -> Option<Event<'_>> {
     let header = attribute(body, PACKET_HEADER)?;
     let number = u32::from_be_bytes(header.get(..4)?.try_into().ok()?);

@@ -159,7 +159,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// List of all, with the name that a file says.
+    /// List of all parts, each with its name in a template's file.
     pub const ALL: [(Self, &'static str); 11] = [
         (Self::UserNamespaces, "user_namespaces"),
         (Self::IoUring, "io_uring"),
@@ -174,14 +174,15 @@ impl Part {
         (Self::Programs32Bit, "programs_32_bit"),
     ];
 
-    /// Returns its name in a file.
+    /// Returns the part's name in a template's file.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(each, _)| *each == self).map_or("", |(_, name)| name)
     }
 }
 
-/// A line of the policy: the call with its condition, its error, and the part that makes the line go away.
+/// A line of the policy: the denied system call, the error that it returns, a condition on its arguments, and the part of the kernel whose
+/// request by a template leaves this line out.
 struct Rule {
     call: &'static str,
     error: libc::c_int,
@@ -196,9 +197,9 @@ const fn rule(call: &'static str, error: libc::c_int, condition: &'static str, u
 /// `CLONE_NEWUSER` in the first argument.
 const NEW_USER: &str = " [0,0x10000000,SCMP_CMP_MASKED_EQ,0x10000000]";
 
-/// Few lines, because libseccomp compiles them at each start of a program: what LXC itself needs to start a machine, so that the
-/// engine's filter lets it pass then; and what an `lxc-attach` that a person starts must not open, because there the engine's filter
-/// is missing.
+/// Lines of the policy. They are few, because libseccomp compiles them at each start of a program: calls that LXC itself needs to start a
+/// machine, so that the engine's filter lets them pass then; and calls that a program of a person's own `lxc-attach` must not make,
+/// because there the engine's filter is missing.
 const RULES: &[Rule] = &[
     rule("clone", libc::EPERM, NEW_USER, Some(Part::UserNamespaces)),
     rule("unshare", libc::EPERM, NEW_USER, Some(Part::UserNamespaces)),

@@ -71,8 +71,8 @@ impl Filter {
         Some(Self { program: program.into() })
     }
 
-    /// Installs it on the calling process, which needs root's rights in its user namespace. What the process starts has it too. Makes one
-    /// system call and allocates nothing: safe between fork and exec.
+    /// Installs the filter on the calling process, which needs root's rights in its user namespace. Programs that the process starts have
+    /// it too. Makes one system call and allocates nothing: safe between fork and exec.
     ///
     /// # Errors
     /// The kernel's.
@@ -126,7 +126,7 @@ fn stretches(parts: &[Part]) -> Vec<(u32, Decision)> {
     stretches
 }
 
-/// The instructions that find a call's stretch by halving, and decide.
+/// The instructions that find the stretch of numbers that a call is in, by halving, and return its decision.
 fn search(stretches: &[(u32, Decision)]) -> Vec<sock_filter> {
     if let [(_, decision)] = stretches {
         return decide(*decision);

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::source::{Field, fields, variants};
 use crate::manifest::range::words_of;
 
-/// Set to anything, it makes the pages anew.
+/// Environment variable that has the pages made anew, whatever its value.
 const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
 const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib manifest::reference";
 
@@ -31,7 +31,7 @@ pub struct Page {
     /// Whole files, which together have every key.
     pub examples: &'static [(&'static str, &'static str)],
     pub sections: &'static [Section],
-    /// Types that are no tables, and their words.
+    /// Types that are no tables, each with its description on the page.
     pub words: Vec<(&'static str, String)>,
     /// Defaults of keys, by `HEADING KEY`.
     pub defaults: Vec<(&'static str, String)>,
@@ -44,9 +44,9 @@ pub struct Section {
     /// Heading as it is written in a file.
     pub heading: &'static str,
     pub about: &'static str,
-    /// Place in an example, a key after the other; `*` is any. Of a list the first.
+    /// Place in an example, a key after the other; `*` is any key, and a list stands for its first entry.
     pub place: &'static [&'static str],
-    /// The source that has its type.
+    /// Text of the Rust source that has the type of the table.
     pub source: &'static str,
     pub rust_type: &'static str,
     /// Its keys, where no source has them as fields.
@@ -61,14 +61,14 @@ pub struct Section {
 pub enum Missing {
     /// A default for each key.
     ByKey,
-    /// The whole table: none is required.
+    /// A default for the whole table: none of its keys is required.
     ByTable,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Others {
     Refused,
-    /// Taken as parameters.
+    /// Such a key is taken as a parameter.
     Taken,
 }
 
@@ -171,7 +171,7 @@ impl Page {
         }
     }
 
-    /// Holds the page to the parser and to its file.
+    /// Fails unless the page agrees with the parser and with its file, which [`WRITE_VARIABLE`] has written anew before.
     pub fn hold(&self) {
         for (about, example) in self.examples {
             (self.parse)(example).unwrap_or_else(|error| panic!("{}: {about}: {error}", self.path));
@@ -276,7 +276,7 @@ fn changed(document: &Table, place: &[&str], change: impl FnOnce(&mut Table)) ->
     toml::to_string(&document).expect("a document")
 }
 
-/// The keys that the parser's message about one that it does not know says it does.
+/// The keys that the parser knows, by its message about one that it does not know.
 fn keys_in(error: &str) -> BTreeSet<String> {
     let expected =
         error.split("expected ").nth(1).unwrap_or_else(|| panic!("it does not say what it expects: {error}"));

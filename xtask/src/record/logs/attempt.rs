@@ -9,29 +9,30 @@ use super::{LogLevel, LogLine, epoch_ms};
 use crate::input;
 use crate::record::{Event, PastRun, Stamped};
 
-/// Files of a container that hold lines of `journal.log` again, by how much these matter, and what is no log.
+/// Files of a container that repeat lines of `journal.log`, with the level of these lines.
 const OF_JOURNAL: [(&str, LogLevel); 2] =
     [("journal-warnings.log", LogLevel::Warning), ("journal-errors.log", LogLevel::Error)];
 
-/// What a console showed at last, made from `console.log`.
+/// File with what a console showed at last. It is made from `console.log`, and has no lines of its own.
 const SCREEN: &str = "screen.txt";
 
 impl PastRun {
-    /// What was logged in one attempt at a case, by its folder below the run's: by time, and lines without one where they
-    /// stand in their file.
+    /// Returns the log lines of one attempt at a case, by the attempt's folder below the run's: in order of time, and lines without a time
+    /// where they stand in their file.
     ///
     /// The journal's times are the host's clock. Times that programs of a container wrote are not believed where they
     /// lie outside of the attempt, or where a fault had changed a clock of that container: such lines have no time. Files
     /// are read with the rights of the user who called sudo, and past no link.
     ///
-    /// `events` are those of the attempt; where there are none, times cannot be held against its begin and end. A file that
-    /// cannot be read is a line that says so.
+    /// `events` are those of the attempt; where there are none, times cannot be held against its begin and end. A file that cannot be read
+    /// gives one line that says so.
     #[must_use]
     pub fn log_lines(&self, attempt_folder: &str, events: &[Stamped]) -> Vec<LogLine> {
         self.last_log_lines(attempt_folder, events, FILE_BYTES_MAX)
     }
 
-    /// The same of so many bytes at the end of each file. A line says how many before them are left out.
+    /// Returns the lines that [`PastRun::log_lines`] does, but only those in the last `bytes_max` bytes of each file. A line says how many
+    /// bytes before them are left out.
     #[must_use]
     pub fn last_log_lines(&self, attempt_folder: &str, events: &[Stamped], bytes_max: u64) -> Vec<LogLine> {
         let clock = Clock::of(epoch_ms(&self.record.started_at).unwrap_or_default(), events);
@@ -63,7 +64,7 @@ impl PastRun {
         found.into_iter().map(|placed| placed.line).collect()
     }
 
-    /// Names of what may have logged in an attempt: its containers, the scenario, and the host.
+    /// Returns the names of those that may have logged in an attempt: its containers, the scenario, and the host.
     #[must_use]
     pub fn log_machines(&self, attempt_folder: &str) -> Vec<String> {
         let folder = Path::new(attempt_folder);
@@ -76,7 +77,7 @@ impl PastRun {
     }
 }
 
-/// The lines of a container, by the run's folder and its own below that.
+/// Returns the log lines of a container, by the run's folder and the container's own folder below that.
 fn of_container(
     (run, folder): (&Path, &Path),
     machine: &str,
@@ -111,7 +112,7 @@ fn priorities(run: &Path, folder: &Path) -> HashMap<Vec<u8>, LogLevel> {
     levels
 }
 
-/// When something happened first, or the attempt's begin.
+/// Returns the time of the first event that `is` accepts, in ms on the run's clock; without one, the time of the attempt's begin.
 fn begin(events: &[Stamped], is: impl Fn(&Event) -> bool, clock: &Clock) -> f64 {
     events.iter().find(|stamped| is(&stamped.event)).map_or(clock.begun_ms, |stamped| stamped.at_ms)
 }
@@ -133,7 +134,8 @@ fn said_by_scenario(stamped: &Stamped) -> Vec<Placed> {
     message.lines().map(|text| Placed { key_ms: stamped.at_ms, line: line(text) }).collect()
 }
 
-/// `OFFSET AT_MS` a line. A last line that a killed engine wrote half is left out.
+/// Reads `scenario.log.times`: in each line a byte's offset, and the time in ms at which the byte came. A last line that a killed engine
+/// wrote half is left out.
 fn times(content: &Content) -> Vec<(u64, f64)> {
     let text = String::from_utf8_lossy(&content.bytes);
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);

@@ -1,4 +1,4 @@
-//! What held machines up, by what was counted while a case ran and by what programs say when something is used up.
+//! Resources that held machines up, by what was counted while a case ran and by what programs log when a resource is used up.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,13 +19,15 @@ pub struct Bottleneck {
 /// The least share of a case's time in which a container was held back, or waited, that is worth a sentence.
 const SHARE_MIN: f64 = 0.1;
 
-/// The least time of the same, in milliseconds: a case of half a second says little.
+/// The least time in which a container was held back, or waited, that is worth a sentence, in milliseconds: a case of half a second says
+/// little.
 const TIME_MS_MIN: f64 = 500.0;
 
-/// The host is busy when its processors were used to so many percent, on the average of all looks.
+/// The least use of the host's processors that counts as busy, in percent, on the average of all samples.
 const BUSY_PERCENT: f64 = 90.0;
 
-/// What is used up when a program says this: the words in small letters, the kind, and the sentence's begin.
+/// Resources that are used up when a program logs such words: the words in small letters, the kind of bottleneck, and the begin of its
+/// sentence.
 const USED_UP: [(&[&str], &str, &str); 4] = [
     (&["no space left on device", "disk quota exceeded"], "disk_space", "had no space left on a disk"),
     (&["out of memory", "cannot allocate memory", "memoryerror"], "memory", "had no memory left for a program"),
@@ -37,7 +39,7 @@ const USED_UP: [(&[&str], &str, &str); 4] = [
     ),
 ];
 
-/// Everything that held a machine up.
+/// Finds the bottlenecks of an attempt.
 pub(super) fn bottlenecks(lines: &[LogLine], events: &[Stamped], performance: Option<&Performance>) -> Vec<Bottleneck> {
     let mut found = performance.map(counted).unwrap_or_default();
     // Of each kind, the machines with the number of lines and the time of the first.

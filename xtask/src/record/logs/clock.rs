@@ -7,7 +7,7 @@ use e2e_contract::Fault;
 
 use crate::record::{Event, FaultObserved, Stamped};
 
-/// How far a time may lie outside of its attempt: programs round to seconds, and containers start before they are told of.
+/// How far a time may lie outside of its attempt: programs round to seconds, and containers start before their event is recorded.
 const SLACK_MS: f64 = 2000.0;
 
 /// Turns times of logs into those of the run's clock.
@@ -17,16 +17,16 @@ pub(super) struct Clock {
     pub started_epoch_ms: f64,
     /// When the attempt began, on the run's clock.
     pub begun_ms: f64,
-    /// When it ended.
+    /// When the attempt ended, on the run's clock.
     pub ended_ms: f64,
-    /// A moment near all of them, for those without a year.
+    /// Wall clock's time near the logged ones, from which a time without a year gets its year.
     pub near_epoch_ms: f64,
     /// By container, the times that its programs may have written while their clock was wrong.
     pub doubtful: BTreeMap<String, Vec<RangeInclusive<f64>>>,
 }
 
 impl Clock {
-    /// The clock of an attempt, by its events in order.
+    /// Makes the clock of an attempt from its events in order.
     pub fn of(started_epoch_ms: f64, events: &[Stamped]) -> Self {
         let at = |stamped: Option<&Stamped>| stamped.map_or(0.0, |stamped| stamped.at_ms);
         let ended_ms = if events.is_empty() { f64::INFINITY } else { at(events.last()) };
@@ -53,12 +53,12 @@ impl Clock {
         clock
     }
 
-    /// The wall clock itself, where nothing has begun or ended.
+    /// Makes a clock for logs of machines that run now: their times stay those of the wall clock, and none is out of bounds.
     pub fn of_now(now_epoch_ms: f64) -> Self {
         Self { ended_ms: f64::INFINITY, near_epoch_ms: now_epoch_ms, ..Self::default() }
     }
 
-    /// A time that the host's own clock gave.
+    /// Converts a time that the host's own clock gave; nothing where it lies outside of the attempt.
     pub fn of_host(&self, epoch_ms: f64) -> Option<f64> {
         let at_ms = epoch_ms - self.started_epoch_ms;
         let within = self.begun_ms - SLACK_MS..=self.ended_ms + SLACK_MS;
@@ -66,7 +66,8 @@ impl Clock {
         within.contains(&at_ms).then(|| (at_ms * 1e3).round().max(0.0) / 1e3)
     }
 
-    /// A time that a program in a container wrote.
+    /// Converts a time that a program in a container wrote; nothing where it lies outside of the attempt, or where that container's clock
+    /// may have been wrong.
     pub fn of_program(&self, container: &str, epoch_ms: f64) -> Option<f64> {
         let at_ms = self.of_host(epoch_ms)?;
         let doubtful = self.doubtful.get(container).into_iter().flatten();

@@ -1,4 +1,4 @@
-//! What thousands of lines come to: the kinds of errors, the first on each machine, restarts, bottlenecks.
+//! Digest of an attempt's log lines: groups of errors and warnings, the first error of each machine, restarts, bottlenecks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,21 +10,21 @@ use super::restart::{self, Restart};
 use super::{LogLevel, LogLine};
 use crate::record::{Event, Performance, Stamped};
 
-/// Maximum kinds of lines that are told apart.
+/// Most groups of lines in a digest.
 const GROUPS_MAX: usize = 200;
 
-/// What the logs of an attempt come to.
+/// Digest of an attempt's logs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogDigest {
     /// Errors and warnings by what they have in common: errors first, then the most frequent.
     pub groups: Vec<LogGroup>,
-    /// How many more groups there were: the rarest.
+    /// Number of groups that were left out: the rarest.
     pub groups_left_out: u64,
-    /// By machine, in order of time. Those from before the lab was ready are none, where it became so.
+    /// The first error of each machine, in order of time. Errors from before the lab was ready do not count, where it became ready.
     pub first_errors: Vec<FirstError>,
-    /// Of containers and units.
+    /// Restarts of containers and units.
     pub restarts: Vec<Restart>,
-    /// What held the machines up.
+    /// Resources that held the machines up.
     pub bottlenecks: Vec<Bottleneck>,
 }
 
@@ -35,15 +35,15 @@ pub struct LogGroup {
     pub level: LogLevel,
     /// The line with numbers, identifiers and addresses replaced, and quoted strings that are not the same in all lines.
     pub pattern: String,
-    /// The first one, whole.
+    /// The first line of the group, whole.
     pub example: String,
-    /// How many there are.
+    /// Number of lines.
     pub count: u64,
-    /// How many there are of which machine.
+    /// Number of lines by machine.
     pub machines: BTreeMap<String, u64>,
     /// When the first of those with a time was written, on the run's clock.
     pub first_ms: Option<f64>,
-    /// When the last was.
+    /// When the last of those with a time was written, on the run's clock.
     pub last_ms: Option<f64>,
 }
 
@@ -54,14 +54,14 @@ pub struct FirstError {
     pub machine: String,
     /// The file it stands in.
     pub source: String,
-    /// On the run's clock, where it is known.
+    /// Time on the run's clock, where it is known.
     pub at_ms: Option<f64>,
     /// The line.
     pub text: String,
 }
 
 impl LogDigest {
-    /// What the lines of an attempt come to, with its events and what was measured.
+    /// Makes the digest of an attempt's lines, with the help of its events and measurements.
     #[must_use]
     pub fn of(lines: &[LogLine], events: &[Stamped], performance: Option<&Performance>) -> Self {
         let (groups, groups_left_out) = groups(lines);

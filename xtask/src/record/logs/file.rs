@@ -12,8 +12,8 @@ use crate::input;
 /// Bytes of a file that are read, from its end, where all of its lines may be wanted.
 pub(super) const FILE_BYTES_MAX: u64 = 32 << 20;
 
-/// Errors and warnings of LXC about a container whose settings its build, or its host, does not have. They are the host's,
-/// not the lab's, and LXC goes on after each.
+/// Words of LXC's errors and warnings about settings that its build, or the host, does not support. They say nothing of the lab, and LXC
+/// goes on after each.
 const OF_EVERY_CONTAINER: [&str; 5] = [
     "get_config_unsupported_key",
     "newuidmap binary is missing",
@@ -22,49 +22,49 @@ const OF_EVERY_CONTAINER: [&str; 5] = [
     "Could not enable \"",
 ];
 
-/// A line and where it comes in the order of all.
+/// A line, with the time in ms by which it is sorted among the lines of all files.
 #[derive(Debug)]
 pub(super) struct Placed {
     pub key_ms: f64,
     pub line: LogLine,
 }
 
-/// Whose clock the times in a file are of, and what else is known of its lines.
+/// Clock that the times in a file come from, and what else is known of its lines.
 pub(super) enum Form {
-    /// The host's: LXC's own log.
+    /// Clock of the host: LXC's own log.
     OfHost,
-    /// The journal's: with priorities of lines, by their bytes.
+    /// Clock of the host: a journal, with the levels of its lines by their bytes.
     Journal(HashMap<Vec<u8>, LogLevel>),
-    /// The kernel's, with a level's name behind the time.
+    /// Clock of the host: the kernel's messages, with a level's name behind the time.
     Kernel,
-    /// A program's of the container.
+    /// Clock of the container: the log of a program in it.
     OfProgram,
-    /// The engine's, kept beside the file: from which byte on the bytes came when.
+    /// Clock of the run, in a second file: pairs of a byte's offset and the time in ms at which the bytes from there on came.
     Beside(Vec<(u64, f64)>),
 }
 
-/// Where lines come from.
+/// File that lines come from, and what is needed to read it.
 pub(super) struct Origin<'a> {
     pub machine: &'a str,
     pub source: &'a str,
     pub form: Form,
     pub clock: &'a Clock,
-    /// The place of lines where no line of the file has a time.
+    /// Time in ms by which lines are sorted where no line of the file has a time.
     pub default_ms: f64,
     /// Bytes of the file that are read, from its end.
     pub bytes_max: u64,
 }
 
-/// What was read of a file.
+/// Bytes that were read of a file.
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub bytes: Vec<u8>,
-    /// How many bytes before them were not.
+    /// Number of bytes before them that were not read.
     pub skipped: u64,
 }
 
 impl Content {
-    /// The end of a regular file of a run, past no link. Nothing where there is none.
+    /// Reads the end of a regular file of a run; links are not followed. Nothing where there is no such file.
     pub fn read(run: &Path, path: &Path, bytes_max: u64) -> std::io::Result<Option<Self>> {
         match input::look_below(run, path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -75,14 +75,14 @@ impl Content {
         Ok(Some(Self { bytes, skipped }))
     }
 
-    /// Its lines, without their ends.
+    /// Returns the lines, without their ends.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.split(|byte| *byte == b'\n')
     }
 }
 
 impl Origin<'_> {
-    /// The lines of the file of this source in a folder of a run, in its order. What cannot be read is one line that says why.
+    /// Reads the lines of this source's file in a folder of a run, in their order. A file that cannot be read gives one line that says why.
     pub fn lines_of(&self, run: &Path, folder: &Path) -> Vec<Placed> {
         match Content::read(run, &folder.join(self.source), self.bytes_max) {
             Ok(None) => Vec::new(),
@@ -93,7 +93,7 @@ impl Origin<'_> {
         }
     }
 
-    /// The lines of a file, in its order.
+    /// Returns the lines of a file, in their order.
     pub fn lines(&self, content: &Content) -> Vec<Placed> {
         let mut found = Vec::new();
         if content.skipped > 0 {
@@ -143,7 +143,7 @@ impl Origin<'_> {
         Placed { key_ms, line: LogLine { at_ms, machine, source, level, text } }
     }
 
-    /// `stamp` is that which became the line's time.
+    /// Returns the line's level, and its text without `stamp`, the time that became the line's own.
     fn level_and_text(&self, raw: &[u8], text: String, stamp: Option<Stamp>) -> (LogLevel, String) {
         let text = match stamp {
             Some(Stamp { place, .. }) if !place.is_empty() && !matches!(self.form, Form::Beside(_)) => {
@@ -172,7 +172,7 @@ impl Origin<'_> {
     }
 }
 
-/// When the byte at `offset` came.
+/// Returns the time in ms at which the byte at `offset` came.
 fn time_beside(times: &[(u64, f64)], offset: u64) -> Option<f64> {
     let after = times.partition_point(|(begin, _)| *begin <= offset);
     Some(times.get(after.checked_sub(1)?)?.1)

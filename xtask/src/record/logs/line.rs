@@ -32,7 +32,7 @@ impl LogLine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// For who looks for a defect.
+    /// Detail for the search for a defect.
     Debug,
     /// What goes on.
     Info,
@@ -42,11 +42,11 @@ pub enum LogLevel {
     Error,
 }
 
-/// A level is looked for in so many bytes of a line.
+/// Bytes at a line's begin in which a level is looked for.
 const BYTES_MAX: usize = 256;
 
 impl LogLevel {
-    /// Its name, as it is written.
+    /// Returns the level's name, as it is written.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl LogLevel {
         }
     }
 
-    /// That of a message to syslog, from 0 (emergency) to 7 (debug).
+    /// Returns the level for a priority of syslog, from 0 (emergency) to 7 (debug).
     #[must_use]
     pub fn of_priority(priority: u32) -> Self {
         match priority & 7 {
@@ -68,7 +68,7 @@ impl LogLevel {
         }
     }
 
-    /// What a line says of itself, where it says something.
+    /// Returns the level that a line's own words state, where they state one.
     pub(super) fn said_in(line: &str) -> Option<Self> {
         let bytes = &line.as_bytes()[..line.len().min(BYTES_MAX)];
         let mut start = 0;
@@ -106,8 +106,8 @@ impl std::fmt::Display for LogLevel {
     }
 }
 
-/// A word in capitals is one by itself; another where it stands as programs put a level: `error:`, `[error]`,
-/// `level=error`, `"level": "error"`.
+/// Returns the level that a word states. A word in capitals states one by itself, another only where programs put a level: `error:`,
+/// `[error]`, `level=error`, `"level": "error"`.
 fn of_word(word: &[u8], before: u8, after: &[u8]) -> Option<LogLevel> {
     let next = after.first().copied().unwrap_or(b' ');
     let is_alone = !matches!(before, b'-' | b'/' | b'.' | b'_') && !matches!(next, b'-' | b'/' | b'.' | b'=');
@@ -139,7 +139,7 @@ fn of_word(word: &[u8], before: u8, after: &[u8]) -> Option<LogLevel> {
     })
 }
 
-/// A web server's line of a request that it failed to answer: `"GET / HTTP/1.1" 502 157`.
+/// Returns the level `error` for a web server's line of a request that it failed to answer: `"GET / HTTP/1.1" 502 157`.
 fn of_request(line: &str) -> Option<LogLevel> {
     let (_, rest) = line.split_once(" HTTP/")?;
     let status = rest.split_once("\" ")?.1;
@@ -147,10 +147,10 @@ fn of_request(line: &str) -> Option<LogLevel> {
     is_failure.then_some(LogLevel::Error)
 }
 
-/// Maximum bytes of a line that are read.
+/// Most bytes of a line that are kept.
 const LINE_BYTES_MAX: usize = 4000;
 
-/// A line as text. Of a long one the begin is kept, and how many bytes are missing is said.
+/// Returns a line as harmless text. Of a long line the begin is kept, with the number of bytes that are missing.
 pub(super) fn clean(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let kept = &line[..cut(line)];
@@ -164,7 +164,7 @@ pub(super) fn clean(line: &[u8]) -> String {
     text
 }
 
-/// Where a line is cut off: not inside of a character.
+/// Returns the length to which a line is cut: not inside of a character.
 fn cut(line: &[u8]) -> usize {
     if line.len() <= LINE_BYTES_MAX {
         return line.len();

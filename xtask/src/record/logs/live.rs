@@ -5,7 +5,7 @@ use super::file::{Content, FILE_BYTES_MAX, Form, Origin, Placed};
 use super::line::clean;
 use super::{LogLevel, LogLine};
 
-/// Puts what has come to several logs in one order. Times count from 1970.
+/// Collects lines of several logs and puts them in one order. Times count from 1970.
 #[derive(Debug)]
 pub struct LiveLines {
     now_epoch_ms: f64,
@@ -13,7 +13,7 @@ pub struct LiveLines {
 }
 
 impl LiveLines {
-    /// None yet.
+    /// Makes an empty collection; a time without a year gets the year in which it is nearest to `now_epoch_ms`.
     #[must_use]
     pub fn new(now_epoch_ms: f64) -> Self {
         Self { now_epoch_ms, found: Vec::new() }
@@ -27,7 +27,7 @@ impl LiveLines {
         self.found.extend(origin.lines(&Content { bytes, skipped: 0 }));
     }
 
-    /// Adds an entry of a journal, with who says it and its priority, from 0 to 7.
+    /// Adds an entry of a journal, with the program that logged it (`from`) and its priority, from 0 to 7 as in syslog.
     pub fn add_entry(&mut self, machine: &str, epoch_ms: f64, priority: u32, from: &str, message: &[u8]) {
         let known = LogLevel::of_priority(priority);
         for line in message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -44,7 +44,7 @@ impl LiveLines {
         }
     }
 
-    /// All of them, by time; those without one stand where they stand in their file.
+    /// Returns all lines by time; those without a time stand where they stand in their file.
     #[must_use]
     pub fn in_order(mut self) -> Vec<LogLine> {
         self.found.sort_by(|a, b| a.key_ms.total_cmp(&b.key_ms));

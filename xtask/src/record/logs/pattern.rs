@@ -1,15 +1,15 @@
 //! What lines that differ only in numbers, names and addresses have in common.
 
-/// A pattern is at most so long, in characters.
+/// Longest pattern, in characters.
 const PATTERN_CHARS_MAX: usize = 240;
 
-/// A hexadecimal word of at least so many digits is an identifier, also without a digit from 0 to 9.
+/// Shortest hexadecimal word with a digit from 0 to 9 that is taken for an identifier, in characters.
 const IDENTIFIER_CHARS_MIN: usize = 8;
 
-/// Stands for a quoted string.
+/// Replacement of a quoted string.
 const QUOTE: &str = "\"…\"";
 
-/// Line without what differs from one time to the next.
+/// Line in which what differs from one occurrence to the next is replaced.
 pub(super) struct Pattern<'a> {
     /// The line, with words in place of what was taken out.
     pub text: String,
@@ -17,8 +17,8 @@ pub(super) struct Pattern<'a> {
     pub quotes: Vec<&'a str>,
 }
 
-/// A line with what differs from one time to the next replaced: `N` for numbers, `ID` for identifiers, `ADDRESS`, `"…"`
-/// for quoted strings, and a time inside of it.
+/// Replaces what differs from one occurrence of a line to the next: by `N` numbers and times, by `ID` identifiers, by `ADDRESS` addresses,
+/// by `"…"` quoted strings.
 pub(super) fn pattern_of(line: &str) -> Pattern<'_> {
     let mut quotes = Vec::new();
     let mut pattern = String::with_capacity(line.len().min(PATTERN_CHARS_MAX));
@@ -62,7 +62,7 @@ pub(super) fn with_quotes(pattern: &str, quotes: &[Option<String>]) -> String {
     filled
 }
 
-/// A string to its closing mark; an apostrophe that nothing closes is one.
+/// Returns the length of a string to its closing mark, with its replacement; a mark that nothing closes is an apostrophe, which stays.
 fn quoted(rest: &str, mark: char) -> (usize, Option<&'static str>) {
     match rest[1..].find(mark) {
         Some(length) => (length + 2, Some(QUOTE)),
@@ -70,7 +70,8 @@ fn quoted(rest: &str, mark: char) -> (usize, Option<&'static str>) {
     }
 }
 
-/// A word with what belongs to it: `10.77.0.11:45784`, `7f3a-11ee`, `2026-11-26`, `12.5ms`.
+/// Returns the length of the first word with what belongs to it (`10.77.0.11:45784`, `7f3a-11ee`, `2026-11-26`, `12.5ms`), or of its first
+/// part, and the replacement where it has one.
 fn word(rest: &str) -> (usize, Option<&'static str>) {
     let joins = |byte: u8| matches!(byte, b'.' | b':' | b'-' | b'_');
     let bytes = rest.as_bytes();
@@ -113,7 +114,7 @@ fn word(rest: &str) -> (usize, Option<&'static str>) {
     (number, Some("N"))
 }
 
-/// IPv4 with or without a port, or MAC.
+/// Returns true for an address: IPv4 with or without a port, IPv6, or MAC.
 fn is_address(word: &str) -> bool {
     let (host, port) = word.split_once(':').unwrap_or((word, "0"));
     let is_ip = host.parse::<std::net::Ipv4Addr>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What was started again: containers and units, by the journal, the faults and the findings.
+//! Restarts of containers and units, by the journal, the faults and the findings.
 
 use e2e_contract::Fault;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub struct Restart {
     pub machine: String,
     /// The unit; nothing where the container itself was.
     pub unit: Option<String>,
-    /// Number of starts.
+    /// Number of restarts.
     pub count: u64,
     /// Time of the first one that was seen, on the run's clock.
     pub first_ms: Option<f64>,
@@ -21,14 +21,14 @@ pub struct Restart {
     pub sentence: String,
 }
 
-/// One start of something that had run before.
+/// One restart of a container or unit.
 struct Again<'a> {
     machine: &'a str,
     unit: Option<&'a str>,
     at_ms: Option<f64>,
 }
 
-/// Everything that was started again, the first first.
+/// Finds all restarts, the earliest first.
 pub(super) fn restarts(lines: &[LogLine], events: &[Stamped]) -> Vec<Restart> {
     let mut found: Vec<Restart> = Vec::new();
     for again in containers(lines, events).into_iter().chain(units(lines, events)) {
@@ -64,7 +64,8 @@ fn sentence(restart: &Restart) -> String {
     format!("{what}{times}{at}")
 }
 
-/// By the journal, which says so at each boot; or by the faults that took it down, where there is none or it was lost.
+/// Finds restarts of containers by the journal, which logs each boot; or by the faults that took the container down, where its journal
+/// shows none.
 fn containers<'a>(lines: &'a [LogLine], events: &'a [Stamped]) -> Vec<Again<'a>> {
     let is_boot = |line: &&LogLine| {
         let is_of_journal = line.source == "journal.log" && line.text.starts_with("systemd-journald[");
@@ -112,7 +113,7 @@ fn units<'a>(lines: &'a [LogLine], events: &'a [Stamped]) -> Vec<Again<'a>> {
     again
 }
 
-/// The unit that systemd starts again: `systemd[1]: x.service: Scheduled restart job, restart counter is at 1.`
+/// Returns the unit that systemd starts again, by a line such as `systemd[1]: x.service: Scheduled restart job, restart counter is at 1.`
 fn unit_of(text: &str) -> Option<&str> {
     let (unit, _) = text.strip_prefix("systemd[1]: ")?.split_once(": Scheduled restart job")?;
     Some(unit)

@@ -5,9 +5,9 @@ use std::ops::Range;
 /// A time that a line bears.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stamp {
-    /// Since 1970, UTC.
+    /// Time since 1970, UTC.
     pub epoch_ms: f64,
-    /// Where it stands in the line, with what encloses it.
+    /// Bytes of the line that it takes, with what encloses it; empty where it stands in the middle of the line and stays there.
     pub place: Range<usize>,
 }
 
@@ -16,10 +16,10 @@ const MONTHS: [&[u8; 3]; 12] =
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// A time inside of a line, behind other fields, is looked for in so many bytes.
+/// Bytes at a line's begin in which a time behind other fields is looked for.
 const INSIDE_BYTES_MAX: usize = 160;
 
-/// The wall clock's time of an RFC 3339 text, since 1970.
+/// Reads a time in the form of RFC 3339; returns the milliseconds since 1970.
 #[must_use]
 pub fn epoch_ms(rfc_3339: &str) -> Option<f64> {
     let mut cursor = Cursor { bytes: rfc_3339.as_bytes(), at: 0 };
@@ -28,8 +28,8 @@ pub fn epoch_ms(rfc_3339: &str) -> Option<f64> {
 }
 
 impl Stamp {
-    /// The time at a line's begin, or in the field where its program puts it. A time without a zone is UTC; of one
-    /// without a year, the year is that in which it is nearest to `near_ms`.
+    /// Finds the time at a line's begin, or in the field where its program puts it. A time without a zone is UTC; of one without a year,
+    /// the year is that in which it is nearest to `near_ms`.
     pub fn of(line: &str, near_ms: f64) -> Option<Self> {
         let bytes = line.as_bytes();
         Self::at_begin(bytes, near_ms).or_else(|| Self::inside(bytes))
@@ -52,7 +52,7 @@ impl Stamp {
         Some(Self { epoch_ms, place: 0..cursor.at })
     }
 
-    /// Behind the fields of Redis, LXC, a web server's requests, JSON, and a level.
+    /// Finds a time behind other fields: those of Redis, LXC, a web server's requests and JSON, or a level.
     fn inside(bytes: &[u8]) -> Option<Self> {
         let bytes = &bytes[..bytes.len().min(INSIDE_BYTES_MAX)];
         let word_end = bytes.iter().position(|byte| *byte == b' ')?;
@@ -85,7 +85,7 @@ impl Stamp {
     }
 }
 
-/// Where the text of a time begins, with its quotation mark.
+/// Returns where the text of a time begins in JSON: the offset of its opening quotation mark.
 fn json_time(bytes: &[u8]) -> Option<usize> {
     let names: [&[u8]; 5] = [b"\"time\":", b"\"ts\":", b"\"timestamp\":", b"\"@timestamp\":", b"\"asctime\":"];
     let behind = names
@@ -187,7 +187,8 @@ impl Cursor<'_> {
         value
     }
 
-    /// How far ahead of UTC it is. Names of zones other than UTC's mean different things in different places.
+    /// Reads the zone behind a time; returns how far it is ahead of UTC, or 0 where there is none. Names of zones other than UTC's are not
+    /// read: they mean different zones in different places.
     fn zone_ms(&mut self) -> f64 {
         let rest = &self.bytes[self.at..];
         let spaces = usize::from(rest.first() == Some(&b' '));

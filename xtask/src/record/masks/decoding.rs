@@ -47,10 +47,10 @@ const HEXADECIMAL: &str = r"(?xi-u)
     (?:(?:(?:0x)?[0-9a-f]{2}|0x[0-9a-f][^0-9a-z])[^0-9a-z]{0,8}){6,}(?:0x[0-9a-f]?|[0-9a-f])?
     | (?:(?:0x)?[0-9a-f]{1,2}[^0-9a-z]{0,8})+(?:0x?)?\z";
 
-/// Characters between such digits.
+/// Characters between hexadecimal digits.
 const SEPARATORS: &str = r"(?i-u)[^0-9a-z]+|0x";
 
-/// Bytes at the end of a text in which such a begin is looked for.
+/// Bytes at the end of a text in which the begin of an escape or a sequence is looked for.
 const UNFINISHED_BYTES: usize = 256;
 
 macro_rules! expression {
@@ -75,17 +75,18 @@ fn without(text: &[u8], pattern: &Regex) -> Option<View> {
     View::new(text, pattern.find_iter(text).map(|found| (found.range(), b"".as_slice())))
 }
 
-/// A text as a terminal's line shows it: without escape sequences, control characters and characters that are not shown.
+/// Returns a text as a terminal's line shows it: without escape sequences, control characters and characters that are not shown. Nothing
+/// where it has none of these.
 pub fn shown(text: &[u8]) -> Option<View> {
     without(text, &HIDDEN)
 }
 
-/// The same with the texts of titles and links, where there are some.
+/// Returns a text as [`shown`] does, but with the texts of titles and links; nothing where it has none of these.
 pub fn shown_with_strings(text: &[u8]) -> Option<View> {
     if STRING.is_match(text) { without(text, &HIDDEN_BUT_STRINGS) } else { None }
 }
 
-/// A text in which each backspace has taken the character before it away.
+/// Returns a text in which each backspace has taken the character before it away.
 pub fn overstruck(text: &[u8]) -> Option<View> {
     const BACKSPACE: u8 = 8;
     if !text.contains(&BACKSPACE) {
@@ -136,7 +137,8 @@ pub fn hexadecimal(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     HEXADECIMAL_RUN.find_iter(text).map(|found| found.range())
 }
 
-/// The digits of such a place: two for a number with `0x` that has one, unless it is the last of a text that goes on.
+/// Returns the digits of such a place without what stands between them. A number such as `0x7` gets a zero before its one digit, unless it
+/// is the last of a text that goes on.
 pub fn digits(text: &[u8], goes_on: bool) -> Option<View> {
     let is_digit = |at: usize| text.get(at).map_or(goes_on, u8::is_ascii_hexdigit);
     let parts = SEPARATOR.find_iter(text).map(|found| {
@@ -152,12 +154,13 @@ pub fn ends_open(text: &[u8]) -> bool {
     OPEN_NUMBER.is_match(text)
 }
 
-/// Returns where an escape begins that what comes next may end: the length of the text where there is none.
+/// Returns where an escape begins that the text to come may complete: the length of the text where there is none.
 pub fn escape_from(text: &[u8]) -> usize {
     unfinished_from(text, &UNFINISHED_ESCAPE)
 }
 
-/// The same for an escape sequence, or a character that is not shown.
+/// Returns where an escape sequence of a terminal, or a character of several bytes, begins that the text to come may complete: the length
+/// of the text where there is none.
 pub fn sequence_from(text: &[u8]) -> usize {
     unfinished_from(text, &UNFINISHED_SEQUENCE)
 }

@@ -1,4 +1,4 @@
-//! Files of a record without the values.
+//! Masking of declared secrets in the files of a record.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ pub fn is_binary(content: &[u8]) -> bool {
 }
 
 impl Masks {
-    /// Returns the content of a file without the values. A document of JSON stays one. What is no text keeps its length.
+    /// Returns the content of a file with secrets masked. A document of JSON stays one. What is no text keeps its length.
     #[must_use]
     pub fn content<'a>(self: &Arc<Self>, name: &str, content: &'a [u8]) -> Cow<'a, [u8]> {
         self.masked(name, content, Self::value)
     }
 
-    /// Returns the content of a file of the engine's own without the values: as [`Masks::content`], but for numbers of JSON.
+    /// Returns the content of a file of the engine's own with secrets masked: as [`Masks::content`], but numbers of JSON stay as they are.
     #[must_use]
     pub fn own_content<'a>(self: &Arc<Self>, name: &str, content: &'a [u8]) -> Cow<'a, [u8]> {
         self.masked(name, content, Self::words)

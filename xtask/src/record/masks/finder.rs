@@ -1,4 +1,4 @@
-//! Search for many forms in one pass.
+//! Search for many forms of secrets in one pass.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -48,8 +48,8 @@ impl Finder {
         self.automaton.find_overlapping_iter(text).map(|found| found.range())
     }
 
-    /// Returns the first place from which on the rest of a text may be the begin of a form; the text's length where there is none.
-    /// So few digits are not, where the rest of the form behind them is looked for as well.
+    /// Returns the first place from which on the rest of a text may be the begin of a form; the text's length where there is none. A begin
+    /// of at most `passed` bytes does not count where the rest of the form behind it is looked for as well.
     pub fn open_from(&self, text: &[u8], passed: usize) -> usize {
         let is_begin = |rest: &[u8]| {
             // They are sorted: those that begin like this stand together, one that is no longer first.

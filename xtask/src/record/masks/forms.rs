@@ -18,10 +18,10 @@ const WHOLE_BYTES_MAX: usize = 256;
 /// Levels of escapes that are decoded: a text that was escaped for a language may be escaped for others.
 pub const LEVELS_MAX: usize = 4;
 
-/// Digits at the begin of a wrapped form that are not waited with at a line's end.
+/// Digits at the begin of a wrapped form that are written out, and not held back, where a line ends with them.
 pub const PASSED_DIGITS: usize = 3;
 
-/// Shortest rest of a form behind these, in bytes.
+/// Shortest rest of a wrapped form behind such digits that is looked for by itself, in bytes.
 pub const REST_BYTES_MIN: usize = 12;
 
 /// Returns the plain forms of a value: whole, without blanks around it, and each of its lines.
@@ -80,7 +80,7 @@ impl Forms {
         self.unquoted.retain(is_long);
     }
 
-    /// Adds a form as it is, and as it is where escapes in it are taken for those of a language.
+    /// Adds a form as it is, and as it reads once what looks like escapes in it is decoded.
     fn add_text(&mut self, form: &[u8]) {
         self.text.insert(form.to_vec());
         let mut form = seen(form, shown);
@@ -97,7 +97,8 @@ impl Forms {
     }
 }
 
-/// Returns what strings of JSON have of a value that must be quoted there: as most programs write it, for HTML, and in ASCII.
+/// Returns the forms of a value in strings of JSON, where some of its characters are escaped: as most programs write it, for HTML, and in
+/// ASCII.
 fn quoted(value: &str) -> BTreeSet<String> {
     let string = serde_json::Value::from(value).to_string();
     let string = &string[1..string.len() - 1];
@@ -118,7 +119,8 @@ fn seen(text: &[u8], by: fn(&[u8]) -> Option<View>) -> Vec<u8> {
     by(text).map_or_else(|| text.to_vec(), |view| view.bytes().to_vec())
 }
 
-/// Adds a form that may go over several lines; and its rest, where its first digits stood at the end of a line that was not waited with.
+/// Adds a form that may be wrapped over several lines; and its rests behind its first digits, which may stand at the end of a line that is
+/// written out already.
 fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
     for passed in 1..=PASSED_DIGITS {
         if form.len() >= passed + REST_BYTES_MIN {
@@ -128,8 +130,8 @@ fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
     forms.insert(form);
 }
 
-/// Digits that base64 of a longer text has of a value in it, whose begin is so many bytes (modulo 3) behind that of the text: those
-/// that depend on nothing else; and these with the last one, as it is at the text's end.
+/// Returns the base64 digits of a value inside of a longer text, `before` bytes (modulo 3) behind that text's begin: those that depend on
+/// the value alone; and these with a last digit, as it is where the text ends with the value.
 fn base64_inside(text: &[u8], before: usize, alphabet: &Alphabet) -> [Vec<u8>; 2] {
     let mut bytes = vec![0; before];
     bytes.extend_from_slice(text);

@@ -1,4 +1,4 @@
-//! Values inside of JSON, and of anything that is written as JSON.
+//! Masking of declared secrets inside of JSON, and of Rust values that are written as JSON.
 
 use std::borrow::Cow;
 
@@ -16,13 +16,13 @@ enum Step {
 }
 
 impl Masks {
-    /// Returns a document without the values: in its strings, in its keys, and numbers that are one.
+    /// Returns a document with secrets masked: in its strings, in its keys, and numbers that are a secret.
     #[must_use]
     pub fn value(&self, value: &Value) -> Value {
         self.walked(value, true)
     }
 
-    /// Returns a document of the engine's own, whose numbers are its own too, without the values.
+    /// Returns a document of the engine's own with secrets masked in its strings and keys; its numbers are the engine's and stay.
     #[must_use]
     pub fn words(&self, value: &Value) -> Value {
         self.walked(value, false)
@@ -44,8 +44,8 @@ impl Masks {
         }
     }
 
-    /// Returns a thing without the values. Words of its own type, such as the names of its fields and variants, stay even where a
-    /// value is one of them. Nothing where it holds a value and cannot be read back.
+    /// Returns `thing` with secrets masked. Words of its own type, such as the names of its fields and variants, stay even where a secret
+    /// is one of them. Nothing where it holds a secret and cannot be read back from its masked form.
     #[must_use]
     pub fn typed<T: Serialize + DeserializeOwned>(&self, thing: T) -> Option<T> {
         if self.is_empty() {
@@ -80,7 +80,7 @@ impl Masks {
         read_back(&document)
     }
 
-    /// A string or number masked; of an object its keys.
+    /// Returns a string or number masked; of an object, its keys are.
     fn leaf(&self, value: &Value) -> Value {
         match value {
             Value::Object(map) => {
@@ -92,13 +92,13 @@ impl Masks {
     }
 }
 
-/// Reads a thing, if what it says is the whole document.
+/// Reads a Rust value from a document, if the value is written as just that document again.
 fn read_back<T: Serialize + DeserializeOwned>(document: &Value) -> Option<T> {
     let read: T = serde_json::from_value(document.clone()).ok()?;
     (serde_json::to_value(&read).ok()? == *document).then_some(read)
 }
 
-/// Every part of a document, the inner ones first: keys change the way to what is below them.
+/// Collects the ways to all parts of a document, the inner ones first: masking a key changes the ways to the parts below it.
 fn places_in(value: &Value, here: &mut Vec<Step>, places: &mut Vec<Vec<Step>>) {
     let mut below = |step: Step, item: &Value| {
         here.push(step);

@@ -1,4 +1,4 @@
-//! Values that are declared secret, taken out of everything that is written of a run: texts, streams, values in events, files.
+//! Masking of declared secrets in all that is written of a run: texts, streams, values in events, files.
 
 mod decoding;
 mod file;

@@ -1,4 +1,4 @@
-//! Bytes that come in pieces, without the values: also where one stands in two pieces.
+//! Masking of secrets in bytes that come in pieces, also of a secret that stands in two pieces.
 
 use std::sync::Arc;
 
@@ -7,10 +7,11 @@ use super::values::{MARK, Masks, Scan};
 /// Bytes of a piece that are looked through at once.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Bytes that are looked through anew with every piece that comes, however small it is; more are when there are a quarter more of them.
+/// Most held bytes that are searched again with every piece that comes, however small it is; more bytes are searched again once they have
+/// grown by a quarter.
 const SMALL_BYTES: usize = 4 << 10;
 
-/// A stream that values are taken out of. What may be the begin of one is held back until more comes.
+/// A stream in which secrets are masked. What may be the begin of a secret is held back until more comes.
 #[derive(Debug)]
 pub struct MaskedStream {
     masks: Arc<Masks>,
@@ -18,7 +19,7 @@ pub struct MaskedStream {
     held: Vec<u8>,
     /// Bytes of `held` that belong to a value which stands masked in the output already.
     covered: usize,
-    /// Bytes of `held` with which it is looked through again.
+    /// Length of `held` from which on it is searched again.
     next_look: usize,
     keeps_length: bool,
     has_found: bool,
@@ -64,7 +65,7 @@ impl MaskedStream {
         self.pass(self.masks.scan(&self.held, true))
     }
 
-    /// Returns true if a value was found so far.
+    /// Returns true if a secret's value was found so far.
     #[must_use]
     pub fn has_found(&self) -> bool {
         self.has_found

@@ -1,8 +1,8 @@
-//! Declared values, and where they stand in a text.
+//! Masks for declared secrets, and the search for their values in a text.
 //!
 //! Values are looked for in views of a text: as a terminal shows it, with its escapes decoded, without the line ends of wrapped digits.
-//! Each view knows where its parts stand in the text, and there the value is masked with all that was left out inside of it. So whoever
-//! leaves it out later (`record/plain_text.rs` does) finds no value.
+//! Each view knows where its parts stand in the text, and there the value is masked with all that was left out inside of it. So a later
+//! step that leaves the same parts out (`record/plain_text.rs` does) uncovers no secret.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -19,16 +19,16 @@ pub const MARK: &str = "[redacted]";
 /// Marks that programs put where they have cut a text.
 const CUTS: [&str; 3] = ["[...", "...", "…"];
 
-/// Shortest part of a value at a cut that is taken for a part of it, in bytes.
+/// Shortest text at a cut that is taken for a part of a value, in bytes.
 const PART_BYTES_MIN: usize = 4;
 
 /// Bytes that are looked through at once, at least.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// Bytes of a text for one of a form: more of them are not waited for.
+/// Most bytes of a text that one byte of a form is expected to take: a begin that takes more is not held back.
 const SPREAD_MAX: usize = 16;
 
-/// Values that must not be written anywhere. Without any, everything stays as it is.
+/// Secrets that must not be written anywhere. Without any, all texts stay as they are.
 #[derive(Default)]
 pub struct Masks {
     finders: Option<Finders>,
@@ -46,12 +46,12 @@ struct Finders {
     digits: Option<Finder>,
 }
 
-/// Values that a part of a text has.
+/// Result of a search through a part of a text.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// Places of values, in order, those that overlap as one.
     pub spans: Vec<Range<usize>>,
-    /// First place from which on the rest may be the begin of a value; the length where there is none.
+    /// First place from which on the rest may be the begin of a value; the part's length where there is none.
     pub open: usize,
 }
 
@@ -132,7 +132,7 @@ impl Masks {
         }
     }
 
-    /// Bytes that are looked through at once; no more are waited for.
+    /// Returns how many bytes are searched at once; no more are held back.
     pub(super) fn window_bytes(&self) -> usize {
         let Some(finders) = &self.finders else { return WINDOW_BYTES };
         let all = [Some(&finders.text), finders.joined.as_ref(), finders.digits.as_ref()];
@@ -177,7 +177,7 @@ impl Masks {
         Scan { spans: merged(spans), open: search.scan.open }
     }
 
-    /// Begins of values before a mark of a cut, and ends behind one: who cut the text had the whole value.
+    /// Finds begins of values before a mark of a cut, and ends of values behind one: the program that cut the text had the whole value.
     fn parts_at_cuts(&self, text: &str) -> Vec<Range<usize>> {
         let mut spans = Vec::new();
         for cut in CUTS {
@@ -215,7 +215,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Looks through a view of the part, and through what its escapes stand for, and theirs.
+    /// Searches a view of the part, and then that view with its escapes decoded, up to `LEVELS_MAX` times.
     fn levels(&mut self, first: Option<View>) {
         let finders = self.finders;
         let mut views: Vec<View> = first.into_iter().collect();
@@ -262,7 +262,8 @@ impl Search<'_> {
         }
     }
 
-    /// Looks through a text, and for the begin of a value at its end: behind so many digits.
+    /// Searches a text for values, and its end for the begin of one, where a begin of at most `passed` digits may not count; `place` finds
+    /// a range of the text in the part.
     fn look(
         &mut self,
         finder: &Finder,
@@ -278,18 +279,19 @@ impl Search<'_> {
         }
     }
 
-    /// Notes what may become a value.
+    /// Notes a range that may become a value with what follows.
     fn open_at(&mut self, place: &dyn Fn(Range<usize>) -> Range<usize>, open: Range<usize>) {
         self.scan.open = self.scan.open.min(place(open).start);
     }
 
-    /// A text without what may become another byte of a value with what follows.
+    /// Returns a text without an unfinished escape or sequence at its end: with what follows, it may become another byte.
     fn finished<'t>(&self, text: &'t [u8], unfinished_from: fn(&[u8]) -> usize) -> &'t [u8] {
         if self.is_last { text } else { &text[..unfinished_from(text)] }
     }
 }
 
-/// Digits of a value at the end of a text that are not held back: a line goes out although its last letter may be one.
+/// Returns how many digits at the end of a text are not held back: a whole line is written out although a value may begin with its last
+/// letters.
 fn passed_digits(text: &[u8]) -> usize {
     if text.ends_with(b"\n") { PASSED_DIGITS } else { 0 }
 }

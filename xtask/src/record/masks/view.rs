@@ -9,12 +9,12 @@ pub struct View {
     parts: Vec<Part>,
 }
 
-/// Part of the text that stands otherwise in the view.
+/// Part of the text that is replaced in the view.
 #[derive(Debug)]
 struct Part {
     /// Place in the view.
     at: usize,
-    /// Length there.
+    /// Length in the view.
     len: usize,
     /// Place in the text.
     from: Range<usize>,
@@ -42,13 +42,13 @@ impl View {
         &self.bytes
     }
 
-    /// Leaves out what stands behind a place of the view.
+    /// Cuts the view to a length.
     pub fn cut(&mut self, len: usize) {
         self.bytes.truncate(len);
     }
 
-    /// Returns the place in the text of a range of the view: without what is left out before and behind it, and with all of a
-    /// part of which it has some.
+    /// Returns the range of the text that a range of the view stands for: without parts that are left out before and behind it, and with
+    /// the whole of each part that it touches.
     pub fn origin(&self, range: Range<usize>) -> Range<usize> {
         if range.is_empty() {
             let at = self.place(range.start, |part| part.from.start);

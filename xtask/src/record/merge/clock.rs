@@ -7,7 +7,7 @@ use crate::record::{Performance, readable_json};
 /// Moves the times of a file to a clock that began so many milliseconds earlier.
 pub type Move = fn(&str, f64) -> anyhow::Result<String>;
 
-/// How a file of an attempt is moved; nothing where it bears no times of the run's clock.
+/// Returns the function that moves a file of an attempt, by its name; nothing where the file bears no times of the run's clock.
 pub fn mover(name: &str) -> Option<Move> {
     match name {
         "performance.json" => Some(performance),
@@ -28,7 +28,7 @@ fn performance(text: &str, by_ms: f64) -> anyhow::Result<String> {
     Ok(readable_json(&performance)?)
 }
 
-/// A last line that was written half, by a killed engine, is left out.
+/// Returns a text without the last line that a killed engine wrote half.
 fn whole(text: &str) -> &str {
     text.rsplit_once('\n').map_or("", |(whole, _)| whole)
 }
@@ -51,7 +51,7 @@ fn history(text: &str, by_ms: f64) -> anyhow::Result<String> {
     Ok(moved)
 }
 
-/// Lines of an offset in the log and the time at which its byte came.
+/// Moves lines that hold a byte's offset in the log and the time at which the byte came.
 #[expect(clippy::unnecessary_wraps, reason = "like the others")]
 fn times(text: &str, by_ms: f64) -> anyhow::Result<String> {
     let line = |line: &str| match line.split_once(' ').map(|(offset, at_ms)| (offset, at_ms.parse::<f64>())) {

@@ -15,7 +15,7 @@ use crate::record::{
     RecordedPart, RunDir, RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
 };
 
-/// Exit codes, the one that counts first in front.
+/// Exit codes by rank: the joined run has the first one that a shard has.
 const EXIT_CODES: [u8; 6] =
     [EXIT_INTERRUPTED, EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_USAGE, EXIT_REGRESSED, EXIT_PASSED];
 
@@ -72,7 +72,7 @@ impl Shards {
         Ok(PastRun { folder: dir.path().to_owned(), record })
     }
 
-    /// The first events of the joined run, whose record is to be this one.
+    /// Returns the first events of the joined run, by the record that it is to have.
     fn begin(&self, record: &RunRecord) -> [Event; 2] {
         let setup = RunSetup {
             engine_version: Some(record.engine_version.clone()),
@@ -103,7 +103,7 @@ impl Shards {
         [began, prepared]
     }
 
-    /// What a reader of the joined record should know: shards that are missing, and what they differ in.
+    /// Returns what a reader of the joined record should know, a sentence each: missing shards, and what the shards differ in.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let missing = |shard: &u32| format!("shard {shard}/{} is missing: its cases were not run", self.of);
@@ -196,8 +196,8 @@ fn shown(part: Option<&RecordedPart>) -> String {
     part.map_or_else(String::new, |part| format!("shard {}/{}", part.shard, part.of))
 }
 
-/// The events of a shard's cases on a clock that began so many milliseconds earlier. An attempt that the shard was killed in
-/// ends where its events do.
+/// Returns the events of a shard's cases on a clock that began `by_ms` earlier. An attempt in which the shard was killed ends where its
+/// events do.
 fn moved(run: &PastRun, by_ms: f64) -> anyhow::Result<Vec<Stamped>> {
     let attempts = || run.record.cases.iter().flat_map(|case| &case.attempts);
     let faults: HashMap<&str, FaultCounts> =
@@ -232,7 +232,7 @@ fn moved(run: &PastRun, by_ms: f64) -> anyhow::Result<Vec<Stamped>> {
     Ok(events)
 }
 
-/// The words that would have run all of it.
+/// Returns the command line of a shard without `--shard`: the words that would have run the whole suite.
 fn whole_command(words: &[String]) -> Vec<String> {
     let mut own = Vec::new();
     let mut words = words.iter();
@@ -256,7 +256,8 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// Copies a folder with all in it. Links and what is no file stay behind: a record's own files are none.
+    /// Copies a folder with all files in it. Links, and whatever else is neither file nor folder, are left out: a record has none of its
+    /// own.
     fn copy(&mut self, relative: &str) -> anyhow::Result<()> {
         if !Path::new(relative).components().all(|part| matches!(part, Component::Normal(_))) {
             bail!("{relative} leads out of the run's folder");
@@ -268,11 +269,11 @@ impl Files<'_> {
                 Ok(name) if is_harmless_name(&name) => name,
                 // A scenario's own programs name their files as they like.
                 Ok(name) => {
-                    self.notes.push(format!("{name:?} in {relative} stays behind, for its name's sake"));
+                    self.notes.push(format!("{name:?} in {relative} was not copied: its name has hidden characters"));
                     continue;
                 }
                 Err(name) => {
-                    self.notes.push(format!("{name:?} in {relative} stays behind: its name is no text"));
+                    self.notes.push(format!("{name:?} in {relative} was not copied: its name is not UTF-8"));
                     continue;
                 }
             };

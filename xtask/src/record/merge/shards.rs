@@ -15,13 +15,13 @@ const DEPTH_MAX: usize = 4;
 /// The records of shards of one suite.
 #[derive(Debug)]
 pub struct Shards {
-    /// In the order of their numbers.
+    /// Records, in the order of their shards' numbers.
     pub(super) runs: Vec<PastRun>,
     /// Every case of the suite.
     pub(super) suite: Vec<String>,
-    /// The numbers of those that no record is there of.
+    /// Numbers of the shards that have no record.
     pub(super) missing: Vec<u32>,
-    /// How many shards the suite has.
+    /// Number of shards of the suite.
     pub(super) of: u32,
 }
 
@@ -90,7 +90,7 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Each case of the suite stands in one record, unless a shard is missing, and no other case in any.
+    /// Checks that each case of the suite stands in one record, unless a shard is missing, and that no record has another case.
     fn covers_once(&self) -> Result<(), Error> {
         let mut times: HashMap<&str, usize> = HashMap::new();
         for result in self.runs.iter().flat_map(|run| &run.record.cases) {
@@ -114,7 +114,7 @@ impl Shards {
     }
 }
 
-/// Folders of runs, without links: with a record, or with the events of one that was killed.
+/// Finds the folders of runs in a folder and below it: those with a record, or with the events of a killed run. Links are not followed.
 fn look(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     if folder.join(RECORD_FILE).is_file() || folder.join(EVENTS_FILE).is_file() {
         found.push(folder.canonicalize()?);

@@ -26,17 +26,17 @@ use crate::report::next::next;
 /// An attempt.
 #[derive(Debug, Clone, Serialize)]
 pub struct AttemptView {
-    /// The name of its place in the page.
+    /// HTML anchor of the attempt in the page.
     pub anchor: String,
-    /// Number, from 1.
+    /// Number among the case's attempts, from 1.
     pub number: usize,
     /// Outcome.
     pub outcome: Word,
     /// Duration.
     pub duration: String,
-    /// Folder below the run's.
+    /// Folder of the attempt, relative to the run's.
     pub folder: String,
-    /// Reason why it did not pass.
+    /// Explanation of its failure; none where it passed.
     pub failure: Option<Failure>,
     /// Missing parts of its record, a sentence each.
     pub missing: Vec<String>,
@@ -50,11 +50,11 @@ pub struct AttemptView {
     pub digest: Digest,
     /// Checks.
     pub checks: Table<CheckRow>,
-    /// Conditions that were looked at again and again.
+    /// Invariants: conditions that were checked repeatedly.
     pub invariants: Vec<CheckRow>,
     /// Known defects.
     pub defects: Vec<CheckRow>,
-    /// Unexpected anomalies.
+    /// Anomalies of the lab that the scenario did not expect.
     pub findings: Vec<CheckRow>,
     /// Programs that ran in containers.
     pub commands: Table<CommandRow>,
@@ -62,7 +62,7 @@ pub struct AttemptView {
     pub chaos: Option<Chaos>,
     /// Delays of its schedule's faults.
     pub lateness: Option<String>,
-    /// Reason why measurements are missing.
+    /// Reason why measurements are missing, if they are.
     pub measured_problem: Option<String>,
     /// Measured operations.
     pub operations: Vec<OperationView>,
@@ -74,11 +74,11 @@ pub struct AttemptView {
     pub screens: Vec<(String, String)>,
     /// Notes of the scenario.
     pub notes: Table<NoteRow>,
-    /// Path below the run's folder, name, and size.
+    /// Files that the scenario kept: path below the run's folder, name, and size.
     pub artifacts: Vec<(String, String, String)>,
 }
 
-/// A check, an invariant, a defect or a finding.
+/// Row of a check, an invariant, a known defect or a finding.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckRow {
     /// Moment.
@@ -87,7 +87,7 @@ pub struct CheckRow {
     pub word: Word,
     /// Text of the check.
     pub what: String,
-    /// Meaning, by its author.
+    /// The author's words for its meaning; of an invariant, its kind and number of evaluations.
     pub meaning: Option<String>,
     /// Observed values.
     pub values: String,
@@ -95,7 +95,7 @@ pub struct CheckRow {
     pub place: String,
 }
 
-/// A program that ran.
+/// Row of a program that ran in a container.
 #[derive(Debug, Clone, Serialize)]
 pub struct CommandRow {
     /// Begin.
@@ -104,7 +104,7 @@ pub struct CommandRow {
     pub container: String,
     /// Command.
     pub text: String,
-    /// End.
+    /// Exit status or deadline, and the place in the scenario that ran it.
     pub end: String,
     /// True for status 0.
     pub passed: bool,
@@ -112,7 +112,7 @@ pub struct CommandRow {
     pub duration: String,
 }
 
-/// A value that the scenario has found out itself.
+/// Row of a value that the scenario itself has measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct MetricRow {
     /// Moment.
@@ -123,7 +123,7 @@ pub struct MetricRow {
     pub value: String,
 }
 
-/// A line that the scenario wrote.
+/// Row of a message of the scenario.
 #[derive(Debug, Clone, Serialize)]
 pub struct NoteRow {
     /// Moment.
@@ -137,30 +137,30 @@ pub struct NoteRow {
 /// Digest of the logs.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Digest {
-    /// Errors and warnings that say the same: how many, of which machines, since when, an example.
+    /// Groups of equal errors and warnings, with their count, machines, first moment and an example.
     pub groups: Vec<GroupRow>,
-    /// Number of kinds, with those that are not shown.
+    /// Number of all groups, those that are not shown included.
     pub kinds: u64,
     /// First errors, restarts and bottlenecks, a sentence each, with a moment where there is one.
     pub sentences: Vec<(Option<Moment>, String)>,
 }
 
-/// Lines that say the same.
+/// Row of a group of log lines with the same message.
 #[derive(Debug, Clone, Serialize)]
 pub struct GroupRow {
     /// `warning` or `error`.
     pub level: String,
-    /// Count.
+    /// Number of lines in the group.
     pub count: u64,
-    /// Machines that logged it.
+    /// Machines that logged such lines.
     pub machines: String,
-    /// Moment of the first.
+    /// Moment of the first such line.
     pub first: Option<Moment>,
-    /// The first one.
+    /// Text of the first such line.
     pub example: String,
 }
 
-/// Bytes of a log file that are read for the page, from its end: more has no room there.
+/// Maximum bytes of a log file that are read for the page, from the file's end.
 const LOG_FILE_BYTES_MAX: u64 = 8 << 20;
 
 /// Maximum characters shown of a screen.
@@ -169,14 +169,14 @@ const SCREEN_CHARACTERS_MAX: usize = 16_000;
 /// Maximum groups of log lines shown.
 const GROUPS_MAX: usize = 25;
 
-/// Source of an attempt's view.
+/// Data from which an attempt's view is made.
 #[derive(Debug)]
 pub struct Source<'a> {
     /// The run.
     pub run: &'a PastRun,
     /// The case.
     pub case: &'a CaseId,
-    /// Number, and that of its case in the run, both from 1.
+    /// Number of the attempt in its case, and number of the case in the run, both from 1.
     pub number: (usize, usize),
     /// Attempt in the record.
     pub attempt: &'a Attempt,
@@ -185,14 +185,14 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Reads what was logged.
+    /// Reads the log lines of the attempt.
     pub fn lines(&self) -> Vec<LogLine> {
         let events = self.told.map(AttemptEvents::events).unwrap_or_default();
         self.run.last_log_lines(&self.attempt.folder, events, LOG_FILE_BYTES_MAX)
     }
 
-    /// The view, with these lines in so many bytes of its log, and pictures as far as there is room. A file of the record that
-    /// is damaged costs the part that it belongs to, which says so.
+    /// Returns the view, with these log lines in at most `log_bytes`, and pictures as far as there is room. If a file of the record is
+    /// damaged, the part made from it has a message instead.
     ///
     /// # Errors
     /// When the plotting library cannot draw.
@@ -269,7 +269,7 @@ impl Source<'_> {
         clients.notes.extend(sampling.filter(|sampling| sampling.thinned > 1).map(|sampling| {
             let (kept, all) = (thousands(sampling.at_ms.len()), thousands(sampling.ticks as usize));
             format!(
-                "the curves are made from {kept} of {all} looks at the machines: one in {} was kept",
+                "the curves are made from {kept} of {all} samples of the machines: one in {} was kept",
                 sampling.thinned
             )
         }));
@@ -309,7 +309,7 @@ fn pictures(run: &PastRun, story: &Story, room: &mut Room) -> Vec<PictureView> {
     pictures
 }
 
-/// The last screen of each machine's console, where there is one.
+/// Returns the last screen of each machine's console, if it is recorded: the machine's name and the text.
 fn screens(run: &Path, attempt: &str) -> Vec<(String, String)> {
     let folder = Path::new(attempt).join("containers");
     let machines = input::names_below(run, &folder).into_iter();
@@ -326,7 +326,7 @@ fn screens(run: &Path, attempt: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Every machine that the record knows, by name: the order of their colors.
+/// Returns the names of all machines in the record, sorted; their colors follow this order.
 fn machines(story: &Story, performance: Option<&Performance>) -> Vec<String> {
     let sampled = performance.and_then(|it| it.sampling.as_ref()).into_iter().flat_map(|it| it.series.keys());
     let asked = story.commands.iter().map(|command| &command.container);
@@ -334,7 +334,7 @@ fn machines(story: &Story, performance: Option<&Performance>) -> Vec<String> {
     sampled.chain(asked).chain(broken).collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
-/// The word for an outcome.
+/// Returns the word for an outcome.
 pub fn outcome(outcome: &Outcome) -> Word {
     match outcome {
         Outcome::Passed => Word { class: "passed", text: "passed" },
@@ -439,7 +439,7 @@ fn metrics(story: &Story) -> Vec<MetricRow> {
     story.metrics.iter().map(row).collect()
 }
 
-/// Path, name and size of a kept file.
+/// Returns the path, name and size of a kept file, as text for the page.
 fn artifact((path, bytes): &(String, u64)) -> (String, String, String) {
     let name = path.rsplit('/').next().unwrap_or(path);
     (path.clone(), name.to_owned(), size(*bytes as f64))
@@ -457,7 +457,7 @@ fn notes(story: &Story) -> Table<NoteRow> {
 /// Maximum rows of a table.
 const ROWS_MAX: usize = 400;
 
-/// Rows, and how many there are that are not shown.
+/// Rows of a table, with the number of those that are left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table<T> {
     /// Rows in order.
@@ -469,7 +469,7 @@ pub struct Table<T> {
 }
 
 impl<T> Table<T> {
-    /// A table of these rows. Where there are too many, those that matter stay, and of the others the last ones.
+    /// Returns a table of at most `ROWS_MAX` of these rows: first those that matter, then the last ones of the others.
     pub fn new(rows: Vec<T>, matters: impl Fn(&T) -> bool) -> Self {
         let all = rows.len();
         let mut places: Vec<usize> = (0..all).collect();

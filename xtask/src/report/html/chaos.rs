@@ -1,4 +1,4 @@
-//! The faults of an attempt: as they were planned, as they were played, and what was seen of each.
+//! The faults of an attempt: the plan of each, its actual time, and the evidence of its effect and recovery.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,11 +15,11 @@ use crate::input;
 pub struct Chaos {
     /// Origin and length of the schedule; none where all faults were the scenario's own.
     pub schedule: Option<String>,
-    /// Begin.
+    /// Begin of the schedule.
     pub began: Option<Moment>,
-    /// A line a fault, in the order of their times.
+    /// Rows of the faults, in the order of time.
     pub faults: Vec<FaultRow>,
-    /// Reason why the schedule is missing, where there was one.
+    /// Reason why the schedule cannot be shown, if it cannot be read.
     pub problem: Option<String>,
 }
 
@@ -28,7 +28,7 @@ pub struct Chaos {
 pub struct FaultRow {
     /// Number in the schedule; none for a fault of the scenario's own.
     pub number: Option<u32>,
-    /// Name in the lab.
+    /// Container's name in the lab.
     pub container: String,
     /// Fault with its parameters.
     pub what: String,
@@ -36,7 +36,7 @@ pub struct FaultRow {
     pub planned: Option<(Moment, String)>,
     /// Moment of its effect, and its duration.
     pub played: Option<(Moment, String)>,
-    /// Time from its planned begin until its effect was verified.
+    /// Time from the planned begin until the effect was verified.
     pub late: Option<String>,
     /// Result.
     pub fate: Word,
@@ -53,7 +53,7 @@ const FAILED: Word = Word { class: "infrastructure", text: "failed" };
 const NOT_REACHED: Word = Word { class: "skipped", text: "not reached" };
 const PLANNED: Word = Word { class: "skipped", text: "planned" };
 
-/// The chaos of an attempt, by the run's folder and its own in it; nothing where nothing was broken and nothing was to be.
+/// Returns the chaos of an attempt, from the run's folder and the attempt's in it; `None` if there were no faults and no schedule.
 pub fn chaos(run: &Path, attempt: &str, story: &Story) -> Option<Chaos> {
     let read = match input::read_below(run, Path::new(attempt).join(CHAOS_FILE), input::RECORD_BYTES_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -93,7 +93,7 @@ fn of(file: Option<&ChaosFile>, story: &Story) -> Option<Chaos> {
     Some(Chaos { schedule, began, faults: faults.into_iter().map(|(_, row)| row).collect(), problem: None })
 }
 
-/// The rows of a schedule, each with when it was to begin.
+/// Returns the rows of a schedule, each with its planned begin in milliseconds since the run's begin.
 fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
     let begun = story.chaos_began_ms;
     let at = |since_ms: u64| begun.unwrap_or(story.begun_ms) + since_ms as f64;
@@ -134,7 +134,8 @@ fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
     file.schedule.faults.iter().map(row).collect()
 }
 
-/// Returns what the events tell of a scheduled fault without a recorded end, in an attempt that was cut short.
+/// Returns fate, actual begin and duration, evidence and recovery of a scheduled fault from the events, for an attempt that was cut
+/// short, in which the fault has no recorded result.
 fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, String) {
     match story.faults.iter().find(|broken| broken.scheduled == Some(number)) {
         Some(broken) => {
@@ -147,7 +148,8 @@ fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, 
     }
 }
 
-/// Faults that the scenario asked for itself; where there is no schedule to be read, those of the schedule too.
+/// Returns rows of the faults that the scenario itself injected, and without a readable schedule also of the schedule's faults; each with
+/// the time of its effect in milliseconds since the run's begin.
 fn own(story: &Story, has_schedule: bool) -> impl Iterator<Item = (f64, FaultRow)> {
     story.faults.iter().filter(move |broken| !has_schedule || broken.scheduled.is_none()).map(|broken| {
         let end = broken.healed_ms.unwrap_or(story.ended_ms);

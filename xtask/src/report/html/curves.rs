@@ -11,10 +11,10 @@ use super::plot::{LINES, failed, with_words};
 use super::words::{significant, size};
 use crate::record::Sampling;
 
-/// Pixels of a drawing, which the page stretches: fine enough for a thousand looks, zoomed in.
+/// Width and height of a drawing in pixels, which the page stretches: fine enough for a thousand samples, zoomed in.
 const SIZE: (u32, u32) = (4000, 120);
 
-/// Values at moments, nothing while the machine was down.
+/// Values of a machine at the moments of the samples; `None` while the machine was down.
 type Values = Vec<Option<f64>>;
 
 /// Curves of one quantity for all machines.
@@ -26,7 +26,7 @@ pub struct Curves {
     pub top: String,
     /// The drawing.
     pub svg: String,
-    /// Values of each machine for the script, separated by commas, empty while it was down.
+    /// Line of each machine.
     pub values: Vec<Line>,
     /// Format of a value in the script: `percent`, `bytes` or `bytes_per_second`.
     pub unit: &'static str,
@@ -37,7 +37,7 @@ pub struct Curves {
 pub struct Line {
     /// Name in the lab.
     pub machine: String,
-    /// Values for the script.
+    /// Values for the script, separated by commas; a value is empty while the machine was down.
     pub values: String,
     /// Highest value, for readers without a script.
     pub highest: String,
@@ -47,11 +47,11 @@ pub struct Line {
 struct Quantity {
     name: &'static str,
     unit: &'static str,
-    /// The columns that are added up.
+    /// The columns of the samples whose sum is the quantity.
     columns: &'static [&'static str],
-    /// Counted from the session's begin, so that only its change says anything.
+    /// True for a cumulative counter, of which the growth between samples is drawn.
     grows: bool,
-    /// Minimum value at the drawing's top.
+    /// Minimum value at the top of the drawing, in the quantity's unit.
     least: f64,
 }
 
@@ -74,7 +74,7 @@ const QUANTITIES: [Quantity; 4] = [
     },
 ];
 
-/// The curves of a case, and the moments of their values on the run's clock, for the script.
+/// Returns the moments of the samples in milliseconds since the run's begin, as text for the script, and the curves of a case.
 ///
 /// # Errors
 /// When the plotting library cannot draw.
@@ -97,7 +97,7 @@ pub fn curves(sampling: &Sampling, axis: Axis, machines: &[String]) -> anyhow::R
 }
 
 impl Quantity {
-    /// Returns the drawn values of a machine's columns: their sum, or its growth since the sample before.
+    /// Returns the values to draw, from a machine's columns: their sum, or the rate at which it has grown since the sample before.
     fn values(&self, at_ms: &[f64], columns: &BTreeMap<String, Values>) -> Values {
         let sum = |place: usize| -> Option<f64> {
             let known = self.columns.iter().filter_map(|name| columns.get(*name)?.get(place).copied().flatten());
@@ -155,7 +155,7 @@ impl Quantity {
     }
 }
 
-/// The stretches of a line that has gaps.
+/// Splits a line at its gaps into the pieces to draw.
 fn pieces(at_ms: &[f64], values: &[Option<f64>]) -> Vec<Vec<(f64, f64)>> {
     let points: Vec<Option<(f64, f64)>> =
         at_ms.iter().zip(values).map(|(at, value)| value.map(|value| (*at, value))).collect();

@@ -9,22 +9,23 @@ use super::words::{count, significant, thousands};
 
 use e2e_stats::{density, median, quantile, resampled};
 
-/// Pixels of a drawing.
+/// Width and height of a drawing in pixels.
 const SIZE: (u32, u32) = (720, 220);
 
-/// Number of points of a curve.
+/// Number of points at which a curve is computed.
 const PLACES: usize = 240;
 
 /// Maximum samples drawn as points, chosen evenly among more.
 const POINTS_MAX: usize = 600;
 
-/// Confidence of a median's interval.
+/// Confidence level of the interval of a median.
 pub const CONFIDENCE: f64 = 0.9;
 
-/// The same samples give the same interval.
+/// Seed of the resampling; it is fixed, so that the same samples give the same interval.
 const SEED: u64 = 1;
 
-/// The drawing of samples, in milliseconds, and of those from before, if there are any. Nothing for fewer than five.
+/// Returns the drawing (SVG) of new samples and of earlier ones, if there are any, all in milliseconds; `None` for fewer than five new
+/// samples.
 ///
 /// # Errors
 /// When the plotting library cannot draw.
@@ -76,12 +77,12 @@ pub fn densities(now: &[f64], before: &[f64]) -> anyhow::Result<Option<String>> 
     Ok(Some(with_words(&svg, r#"class="density" aria-hidden="true" focusable="false""#)))
 }
 
-/// The 90 % interval of the median; nothing for fewer than five samples.
+/// Returns the 90 % interval of the median; `None` for fewer than five samples.
 pub fn interval(samples: &[f64]) -> Option<(f64, f64)> {
     if samples.len() < 5 { None } else { resampled(samples, CONFIDENCE, SEED, median) }
 }
 
-/// Returns the drawn range. A few samples far above all others are left out: they would press the rest together.
+/// Returns the range of values to draw. It leaves out a few samples far above all others, which would compress the drawing.
 fn range(now: &[f64], before: &[f64]) -> Option<(f64, f64)> {
     let mut all = [now, before].concat();
     all.sort_by(f64::total_cmp);
@@ -98,7 +99,7 @@ fn beyond(now: &[f64], before: &[f64]) -> usize {
     now.iter().chain(before).filter(|sample| **sample > high).count()
 }
 
-/// Returns a note on samples that are not drawn as points, if any.
+/// Returns a note on samples outside of the drawn range, and on samples that are not drawn as points; `None` if there are none.
 pub fn undrawn(now: &[f64], before: &[f64]) -> Option<String> {
     let (all, beyond) = (now.len() + before.len(), beyond(now, before));
     let drawn: usize = [now, before].iter().map(|samples| points(samples, 0.0).count()).sum();
@@ -108,14 +109,14 @@ pub fn undrawn(now: &[f64], before: &[f64]) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join(", "))
 }
 
-/// The samples as points about a level, each a little above or below so that neighbors can be told apart.
+/// Returns the samples as points near a height `level`, each a little above or below so that neighbors can be distinguished.
 fn points(samples: &[f64], level: f64) -> impl Iterator<Item = (f64, f64)> {
     let step = samples.len().div_ceil(POINTS_MAX).max(1);
     let lift = |place: usize| ((place * 7) % 11) as f64 / 110.0 - 0.045;
     samples.iter().step_by(step).enumerate().map(move |(place, sample)| (*sample, level + lift(place)))
 }
 
-/// The interval of the median, and the median in it.
+/// Returns the lines for the interval of the median and, across it, the median.
 fn bar(samples: &[f64], level: f64, color: RGBColor) -> Vec<PathElement<(f64, f64)>> {
     let Some(((low, high), middle)) = interval(samples).zip(median(samples)) else { return Vec::new() };
     let below = level - 0.09;

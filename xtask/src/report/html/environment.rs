@@ -9,28 +9,28 @@ use crate::report::next::repeat_command;
 /// The environment of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
-    /// The command that repeats it.
+    /// The command that repeats the run.
     pub command: Option<String>,
     /// Names and values: engine, user, seeds.
     pub facts: Vec<(&'static str, String)>,
-    /// The same of the machine.
+    /// Names and values of the machine's properties: processor, memory, kernel.
     pub machine: Vec<(&'static str, String)>,
     /// Templates by name.
     pub templates: Vec<Template>,
-    /// Cleanup failures on the host.
+    /// Things that could not be removed from the host after the run, with the reasons.
     pub cleanup_failures: Vec<String>,
 }
 
-/// A template as it was.
+/// A template as it was in the run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Template {
     /// Name.
     pub name: String,
-    /// The hash of its layer.
+    /// Hash of the template's layer.
     pub layer: String,
     /// True if its containers run as root of the host.
     pub privileged: bool,
-    /// Parts of the kernel that its containers may use although most may not.
+    /// Features of the kernel that its containers may use, and containers of most templates may not.
     pub allowed: Vec<String>,
     /// Installed packages: name and version.
     pub packages: Vec<(String, String)>,
@@ -71,13 +71,13 @@ pub fn environment(record: &RunRecord) -> Environment {
     }
 }
 
-/// A package's name and version.
+/// Splits `NAME=VERSION` (or `NAME==VERSION`) into a package's name and version.
 pub fn package(text: &str) -> (String, String) {
     let (name, version) = text.split_once('=').unwrap_or((text, ""));
     (name.to_owned(), version.trim_start_matches('=').to_owned())
 }
 
-/// A machine's names and values.
+/// Returns names and values of a machine's properties.
 pub fn machine(machine: &Machine) -> Vec<(&'static str, String)> {
     vec![
         ("processor", machine.cpu_model.clone()),

@@ -13,42 +13,42 @@ use crate::record::logs::LogLine;
 use crate::record::{Cause, Outcome};
 use crate::report::next::Next;
 
-/// Maximum listed faults that were over.
+/// Maximum listed faults that were over before the failure.
 const OVER_MAX: usize = 12;
 
-/// The first thing that did not hold, and when.
+/// The first check, condition or step of the attempt that failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Broke {
-    /// Moment on the run's clock.
+    /// Time in milliseconds since the run's begin.
     pub at_ms: f64,
-    /// Kind, in words.
+    /// Kind of the failure, in words.
     pub kind: String,
     /// Condition that did not hold, or error.
     pub what: String,
-    /// Meaning, by its author.
+    /// The author's words for the meaning of the condition.
     pub meaning: Option<String>,
-    /// The values that were seen.
+    /// Observed values.
     pub values: String,
     /// `file:line`.
     pub place: Option<String>,
 }
 
-/// The whole of it.
+/// Explanation of a failure, as the page shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
     /// The failure itself.
     pub broke: Broke,
-    /// Moment on the run's clock.
+    /// Moment of the failure on the run's clock.
     pub at: Moment,
-    /// Moment on the wall clock.
+    /// Moment of the failure on the wall clock (UTC).
     pub wall_clock: Option<String>,
-    /// Time since the attempt's begin.
+    /// Time from the attempt's begin to the failure.
     pub into: String,
-    /// The step it was in.
+    /// The scenario's innermost step at that moment.
     pub step: Option<String>,
-    /// Other things that did not hold.
+    /// Number of other failed checks, invariants and marks of known defects.
     pub others: usize,
-    /// The machines, those that had most to do with it first.
+    /// The machines, sorted by the strength of their relation to the failure.
     pub machines: Vec<MachineLine>,
     /// Faults that were on at that moment.
     pub faults_on: Vec<FaultLine>,
@@ -56,14 +56,15 @@ pub struct Failure {
     pub faults_over: Vec<FaultLine>,
     /// Number of further faults that were over.
     pub faults_over_left_out: usize,
-    /// Log lines around it.
+    /// Log lines around the moment of the failure.
     pub logged: Rows,
-    /// Errors and warnings from while faults were on, where that was earlier.
+    /// Earlier errors and warnings, logged while faults were on.
     pub logged_before: Rows,
-    /// The last lines of each log, where no line is known to be near.
+    /// The last lines of each log, for failures without a log line at a known time near them.
     pub last_words: Vec<String>,
-    /// Commands to type, and unexpected ends of programs before it.
+    /// Unexpected ends of programs before the failure, a line each.
     pub before: Vec<String>,
+    /// Commands to type next.
     pub next: Vec<Next>,
     /// Commands that lead into a kept lab.
     pub enter: Vec<String>,
@@ -74,11 +75,11 @@ pub struct Failure {
 pub struct MachineLine {
     /// Name in the lab.
     pub machine: String,
-    /// Reasons why it is listed.
+    /// Reasons why the machine is listed.
     pub reasons: Vec<String>,
 }
 
-/// Returns the failure of an attempt; none for one that passed.
+/// Returns the first failure of an attempt; `None` for a passed one.
 pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     let end = |kind: &str, what: String| {
         Some(Broke {
@@ -145,13 +146,14 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     }
 }
 
-/// Returns the end of the scenario's program, as far as the lab's phases tell.
+/// Returns the time at which the scenario's program ended, in milliseconds since the run's begin: the end of the lab's phase
+/// `scenario`, or without one that of the attempt.
 fn scenario_end(story: &Story) -> f64 {
     let scenario = story.phases.iter().find(|phase| phase.name == "scenario");
     scenario.map_or(story.ended_ms, |phase| phase.ended_ms)
 }
 
-/// Every check, invariant and known defect that did not come out as it should, in order.
+/// Returns every failed check, invariant and mark of a known defect, in the order of time.
 fn checks(story: &Story) -> Vec<Broke> {
     let checks = story.checks.iter().filter(|(_, check)| !check.passed).map(|(at_ms, check)| Broke {
         at_ms: *at_ms,
@@ -199,13 +201,13 @@ fn checks(story: &Story) -> Vec<Broke> {
 /// Further parts of a failure.
 #[derive(Default)]
 pub struct More {
-    /// Unexpected ends of programs before it, a line each.
+    /// Unexpected ends of programs before the failure, a line each.
     pub before: Vec<String>,
-    /// Commands that lead on.
+    /// Commands to type next.
     pub next: Vec<Next>,
 }
 
-/// Returns everything about a failure that a reader asks for first.
+/// Returns the explanation of a failure: its moment, machines, faults, log lines, and commands to type next.
 pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str, more: More) -> Failure {
     let More { before, next } = more;
     let at_ms = broke.at_ms;
@@ -241,7 +243,7 @@ pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str,
     }
 }
 
-/// The machines with what ties them to a moment: a fault that was on, the last command there, errors they logged.
+/// Returns the machines that are related to a moment, each with its reasons: an active fault, the last command, logged errors.
 fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
     let last = story.commands.iter().filter(|command| command.ended_ms <= at_ms + 1.0);
     let last = last.max_by(|one, two| one.ended_ms.total_cmp(&two.ended_ms));
@@ -278,7 +280,7 @@ fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
     found.into_iter().map(|(_, line)| line).collect()
 }
 
-/// A fault, seen from a moment.
+/// A fault in relation to the moment of a failure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FaultLine {
     /// Name in the lab.
@@ -289,17 +291,17 @@ pub struct FaultLine {
     pub bit: Moment,
     /// Relation to the moment, in words.
     pub relation: String,
-    /// Evidence.
+    /// Evidence of its effect.
     pub evidence: String,
 }
 
-/// Faults that were on at this moment.
+/// Returns the faults that were active at a moment.
 fn on_at(story: &Story, at_ms: f64) -> Vec<FaultLine> {
     let on = story.faults.iter().filter(|broken| broken.is_on(at_ms));
     on.map(|broken| line(broken, format!("on since {}", duration(at_ms - broken.bit_ms)))).collect()
 }
 
-/// Faults that were over at this moment, the last one first, so many at most; and how many more there were.
+/// Returns at most `most` of the faults that were over at a moment, the last one first, and the number of the others.
 fn over_by(story: &Story, at_ms: f64, most: usize) -> (Vec<FaultLine>, usize) {
     let mut over: Vec<(f64, &Broken)> =
         story.faults.iter().filter_map(|it| Some((it.healed_ms.filter(|healed| *healed < at_ms)?, it))).collect();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::words::{self, plain, thousands};
 use crate::input;
 
-/// Bound on the lines of a history that are read. Of a longer one these are its first half and its last.
+/// Maximum lines of a history that are read. Of a longer history, half of these are its first lines and half its last.
 const LINES_MAX: usize = 200_000;
 
 /// Operations of clients, and notes on those that are not shown.
@@ -19,11 +19,11 @@ const LINES_MAX: usize = 200_000;
 pub struct Clients {
     /// Clients by name.
     pub clients: Vec<Client>,
-    /// Missing parts, a sentence each.
+    /// Sentences on lines that cannot be read, and on operations that are not shown.
     pub notes: Vec<String>,
 }
 
-/// Client, which does one thing at a time.
+/// Client of the system under test, with at most one operation at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Client {
     /// Name.
@@ -35,11 +35,11 @@ pub struct Client {
 /// Operation of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// Begin on the run's clock.
+    /// Begin in milliseconds since the run's begin.
     pub begun_ms: f64,
-    /// End on the run's clock; the attempt's end where no answer came.
+    /// End in milliseconds since the run's begin; the attempt's end if no answer came.
     pub ended_ms: f64,
-    /// The class that colors it: `call`, `refused` or `unknown`.
+    /// CSS class with the color of the bar: `call`, `refused` or `unknown`.
     pub class: &'static str,
     /// Operation and result.
     pub title: String,
@@ -55,8 +55,8 @@ struct Line {
     value: Value,
 }
 
-/// The clients of an attempt, by the run's folder and the attempt's in it. A scenario without a history has none; what cannot be read of one, and
-/// what is too much for a page, is said.
+/// Returns the clients of an attempt, from the run's folder and the attempt's in it; none if the scenario wrote no history. Notes tell
+/// which lines cannot be read, and how many are left out.
 pub fn clients(run: &Path, attempt: &str, ended_ms: f64) -> Clients {
     read(run, attempt, ended_ms, LINES_MAX).unwrap_or_else(|error| match error.kind() {
         ErrorKind::NotFound => Clients::default(),
@@ -112,7 +112,7 @@ fn read(run: &Path, attempt: &str, ended_ms: f64, lines_max: usize) -> std::io::
     Ok(Clients { clients: writer.end(ended_ms), notes })
 }
 
-/// Pairs what was begun with what came of it, line by line.
+/// Pairs the begin of each operation with its result, line by line.
 #[derive(Default)]
 struct Writer {
     clients: BTreeMap<String, (Vec<Call>, Option<Line>)>,

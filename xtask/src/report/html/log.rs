@@ -15,13 +15,13 @@ pub const BYTES_MAX: usize = 14 << 20;
 /// Maximum characters shown of a line.
 const CHARACTERS_MAX: usize = 4000;
 
-/// Lines so close to the moment of a failure are shown beside it, in milliseconds before and after.
+/// Time before and after a failure, in milliseconds, within which log lines are shown beside the failure.
 const AROUND_MS: (f64, f64) = (10_000.0, 3_000.0);
 
 /// Maximum lines around a failure.
 const AROUND_MAX: usize = 40;
 
-/// Maximum marks of a machine on the timeline.
+/// Maximum marks of a machine's errors and warnings on the timeline.
 const ALARMS_MAX: usize = 2000;
 
 /// The log of one attempt.
@@ -29,9 +29,9 @@ const ALARMS_MAX: usize = 2000;
 pub struct Log {
     /// Number of lines and machines, in words.
     pub summary: String,
-    /// A line each, the fields with tabs in between: seconds, machine, level, file, text.
+    /// Text with a row for each log line; its fields are separated by tabs: seconds, machine, level, file, text.
     pub text: String,
-    /// Lines there are.
+    /// Number of lines in `text`.
     pub lines: usize,
     /// Reason why lines are missing, if some are.
     pub left_out: Option<String>,
@@ -39,14 +39,14 @@ pub struct Log {
     pub machines: Vec<(String, usize)>,
 }
 
-/// A line beside a failure.
+/// A log line that is shown beside a failure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Moment.
     pub at: Moment,
-    /// The container, `scenario` or `host`.
+    /// Name of the container, or `scenario` or `host`.
     pub machine: String,
-    /// The file.
+    /// Name of the log file.
     pub source: String,
     /// `debug`, `info`, `warning` or `error`.
     pub level: &'static str,
@@ -54,7 +54,8 @@ pub struct Row {
     pub text: String,
 }
 
-/// Returns each attempt's share of the page's room for logs: smaller logs are whole, larger ones share the rest.
+/// Returns, from the sizes of the attempts' logs, each attempt's share in bytes of the page's room `most`: smaller logs get their whole
+/// size, and larger ones share the rest.
 pub fn shares(sizes: &[usize], most: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|place| sizes[*place]);
@@ -72,8 +73,8 @@ pub fn size(lines: &[LogLine]) -> usize {
     lines.iter().map(line_size).sum()
 }
 
-/// The log in so many bytes. Where that is too few, what matters stays: lines close to the failure, errors and warnings; then
-/// the last ones.
+/// Returns the log in at most `bytes_max`. If not all lines fit, those close to the failure, errors and warnings come first, then the
+/// last ones.
 pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
     let is_close = |line: &LogLine| {
         let close = |failed: f64, at: f64| (failed - AROUND_MS.0..=failed + AROUND_MS.1).contains(&at);
@@ -119,7 +120,7 @@ pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
     Log { summary, text, lines: shown, left_out, machines }
 }
 
-/// Lines beside a failure, and how many more there are.
+/// Log lines that are shown beside a failure, with the number of omitted ones.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rows {
     /// Rows in order.
@@ -128,7 +129,8 @@ pub struct Rows {
     pub left_out: usize,
 }
 
-/// The lines close to a moment, those that matter most, in order; what is for debugging alone is none of them.
+/// Returns the lines close to a moment, in order. If there are too many, errors and warnings are preferred, then the closest lines.
+/// Lines of level `debug` are left out.
 pub fn around(lines: &[LogLine], at_ms: f64) -> Rows {
     let close = |line: &&LogLine| {
         line.level > LogLevel::Debug
@@ -146,7 +148,7 @@ pub fn around(lines: &[LogLine], at_ms: f64) -> Rows {
     Rows { rows: found.into_iter().filter_map(|(_, line)| row(line)).collect(), left_out }
 }
 
-/// Errors and warnings from while a fault was on or just over, up to so long before a moment that [`around`] has none of them.
+/// Returns the errors and warnings that were logged while a fault was on or just over, and too early before a moment for [`around`].
 pub fn while_faults(lines: &[LogLine], story: &Story, at_ms: f64) -> Rows {
     let in_fault = |at: f64| {
         let near = |end: Option<f64>| end.is_none_or(|end| at <= end + 1000.0);
@@ -170,7 +172,7 @@ fn row(line: &LogLine) -> Option<Row> {
     })
 }
 
-/// Errors and warnings by machine, for the timeline.
+/// Returns the errors and warnings of each machine, for the timeline.
 pub fn alarms(lines: &[LogLine]) -> Alarms {
     let mut alarms = Alarms::new();
     for line in lines.iter().filter(|line| line.level >= LogLevel::Warning) {
@@ -202,7 +204,7 @@ fn name(level: LogLevel) -> &'static str {
     }
 }
 
-/// The bytes of a line in a page, where `<` takes four.
+/// Returns the maximum bytes that a line takes in a page, where characters such as `<` are escaped.
 fn line_size(line: &LogLine) -> usize {
     let marked = line.text.bytes().filter(|byte| matches!(byte, b'<' | b'>' | b'&' | b'"' | b'\'' | b'/')).count();
     line.text.len().min(4 * CHARACTERS_MAX)

@@ -1,5 +1,5 @@
-//! `report.html`: one page that explains a run, and one that shows two runs side by side. Each is one file that asks no
-//! network for anything, and all there is to read is there without its script. Knows the record; nothing of how it came.
+//! `report.html`: a page that explains a run, and a page that compares two runs. Each is one file that loads nothing from a network,
+//! and can be read without its script. Both are made from the record alone.
 
 mod attempt;
 mod chaos;

@@ -23,9 +23,9 @@ use crate::report::problem::remarks;
 #[derive(Debug, Serialize)]
 struct Page {
     run_id: String,
-    /// The verdict in words.
+    /// Result of the run in words.
     headline: String,
-    /// The class that colors it.
+    /// CSS class with the color of the headline.
     class: &'static str,
     summary: String,
     /// Missing parts of the run, a sentence each.
@@ -48,25 +48,26 @@ struct CaseView {
     name: String,
     verdict: Word,
     duration: String,
-    /// Reason why it did not pass, in a line.
+    /// Reason why the case did not pass, in a line; empty if there is none.
     why: String,
-    /// Faults that took effect, of those that were planned.
+    /// Number of faults that took effect, of those that were planned.
     faults: Option<String>,
-    /// True if it is unfolded at first.
+    /// True if the case is unfolded when the page opens.
     open: bool,
     attempts: Vec<AttemptView>,
 }
 
-/// Bound on the log lines that are held in memory, in bytes of a page.
+/// Maximum size of the log lines that are held in memory, in bytes that they take in a page.
 const LOGS_KEPT_BYTES_MAX: usize = 4 * log::BYTES_MAX;
 
 /// Name of the page of a run, in the run's folder.
 pub const FILE: &str = "report.html";
 
-/// The page of a run, with its events: one text without links to anything but files beside it.
+/// Returns the page of a run and its events as HTML, which links only to files of the run's folder. Where a part of the record cannot
+/// be read, the page says so.
 ///
 /// # Errors
-/// When the plotting library cannot draw. What of the record cannot be read is said in its place.
+/// When the plotting library cannot draw.
 pub fn page(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let record = &run.record;
     let mut sources = Vec::new();
@@ -112,8 +113,8 @@ pub fn page(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     )
 }
 
-/// The logs of all attempts as far as they are small enough to be kept until they are shown, and how many bytes each takes in
-/// a page; the others are read a second time then.
+/// Reads the logs of all attempts. Returns the lines of the first ones, as many as may be held in memory (`None` for the others, which
+/// are read again later), and the bytes that each attempt's lines take in a page.
 fn read_logs(sources: &[Source<'_>]) -> (Vec<Option<Vec<LogLine>>>, Vec<usize>) {
     let mut kept = 0;
     let read = |source: &Source<'_>| {
@@ -192,7 +193,7 @@ pub fn headline(record: &RunRecord) -> (String, &'static str) {
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Every template, by the name that others include it under.
+/// Templates, with the names by which they include each other.
 const TEMPLATES: [(&str, &str); 7] = [
     ("attempt.html", include_str!("attempt.html")),
     ("failure.html", include_str!("failure.html")),
@@ -203,11 +204,11 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("timeline.html", include_str!("timeline.html")),
 ];
 
-/// A template filled with these values. All of them are escaped, but what a template itself calls safe: the drawings, the
-/// style sheet and the script, which hold no text of others.
+/// Fills a template with these values. All values are escaped except those that the template itself marks as safe: the drawings, the
+/// style sheet and the script, which contain no text of other programs.
 ///
 /// # Errors
-/// When a template asks for something that is not there.
+/// When a template uses a value that is missing.
 pub fn filled(template: &str, values: impl Serialize) -> anyhow::Result<String> {
     let mut templates = Templates::new();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -232,7 +233,7 @@ mod tests {
 
     const HOSTILE: &str = "</pre></code><script>alert(1)</script>{{ 7 * 7 }}\u{1b}[31m";
 
-    /// A run in a folder: one case has failed under a fault, with text in it that is no friend of ours.
+    /// Returns a run in a folder: one case has failed under a fault, and its texts contain HTML that must be escaped.
     fn run(folder: &std::path::Path) -> PastRun {
         let event = |at_ms: u32, event: &str, more: serde_json::Value| {
             let mut line = serde_json::json!({ "at_ms": at_ms, "event": event, "case": "a/b:c" });

@@ -8,22 +8,22 @@ use crate::judge::Decision;
 use crate::record::{CaseResult, Comparison, Operation, PastRun, Performance, Sample, Way};
 use e2e_stats::median;
 
-/// An operation of one attempt.
+/// View of a measured operation of one attempt.
 #[derive(Debug, Clone, Serialize)]
 pub struct OperationView {
     /// Name.
     pub name: String,
-    /// Operation around it.
+    /// Name of the operation that contains this one.
     pub parent: Option<String>,
     /// Number of successful and of planned repetitions.
     pub samples: String,
     /// Number of failed repetitions.
     pub failed: u32,
-    /// The median of its wall time.
+    /// Median of the wall time.
     pub median: String,
-    /// The 90 % interval of that.
+    /// 90 % interval of that median.
     pub interval: Option<String>,
-    /// The median of its processor time.
+    /// Median of the processor time.
     pub cpu: String,
     /// Drawing of its samples.
     pub drawing: Option<String>,
@@ -31,7 +31,7 @@ pub struct OperationView {
     pub undrawn: Option<String>,
 }
 
-/// A comparison.
+/// View of a comparison of one operation with a baseline.
 #[derive(Debug, Clone, Serialize)]
 pub struct ComparisonView {
     /// The case.
@@ -42,9 +42,9 @@ pub struct ComparisonView {
     pub metric: String,
     /// Decision.
     pub decision: Word,
-    /// The same as a sentence.
+    /// The decision as a sentence.
     pub sentence: String,
-    /// Reason.
+    /// Reason for the decision.
     pub because: String,
     /// The effect and its interval, in percent.
     pub effect: Option<String>,
@@ -54,26 +54,26 @@ pub struct ComparisonView {
     pub drawing: Option<String>,
     /// Note on samples that are not drawn.
     pub undrawn: Option<String>,
-    /// Number of samples, and the effect of noise alone.
+    /// Number of samples, kind of the comparison, and p-value.
     pub facts: String,
     /// Reason why samples are missing in the drawing.
     pub problem: Option<String>,
 }
 
-/// Position of an effect, in percent of a scale whose middle is no change.
+/// Position of an effect and its interval, in percent of the width of a scale; no change is at 50.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scale {
-    /// The interval's begin.
+    /// Begin of the interval.
     pub left: f64,
-    /// The interval's width.
+    /// Width of the interval.
     pub width: f64,
-    /// The effect itself.
+    /// Position of the effect.
     pub middle: f64,
-    /// Value at the ends of the scale.
+    /// Change at the ends of the scale, such as `25 %`.
     pub end: String,
 }
 
-/// The operations of an attempt.
+/// Returns views of an attempt's measured operations.
 ///
 /// # Errors
 /// When the plotting library cannot draw.
@@ -155,7 +155,8 @@ fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<Comparison
     })
 }
 
-/// The samples of a comparison's metric, of every attempt at its case, from these folders.
+/// Returns the samples of a comparison's metric from all attempts at its case; `folder` turns an attempt's folder into that of the
+/// measurements.
 fn samples(
     run: &PastRun,
     case: &CaseResult,
@@ -177,7 +178,7 @@ fn samples(
     Ok(all)
 }
 
-/// Returns the folder of the other side's measurements in a duet, from the folder of an attempt.
+/// Returns the folder with the baseline's measurements in a duet, from the folder of the candidate's attempt.
 fn baseline_folder(folder: &str) -> String {
     match folder.rsplit_once("/attempt-") {
         Some((case, number)) => format!("{case}/baseline/attempt-{number}"),
@@ -185,7 +186,7 @@ fn baseline_folder(folder: &str) -> String {
     }
 }
 
-/// The word for a decision.
+/// Returns the word for a decision.
 pub fn decision(decision: Decision) -> Word {
     match decision {
         Decision::Regressed => Word { class: "failed", text: "worse" },

@@ -1,4 +1,4 @@
-//! Pictures, in the page itself where they are small enough.
+//! Pictures of web pages that scenarios took; small ones are embedded into the report.
 
 use std::path::Path;
 
@@ -11,24 +11,24 @@ use super::story::Shot;
 use super::words::{Moment, moment, size};
 use crate::input;
 
-/// A larger picture is a link to its file.
+/// Maximum bytes of an embedded picture; a larger one is a link to its file.
 const BYTES_MAX: u64 = 600 << 10;
 
-/// Bound on the bytes of all pictures in a page.
+/// Maximum bytes of all embedded pictures of a page.
 const ROOM: u64 = 2 << 20;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// A picture of the page.
+/// View of a picture.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PictureView {
     /// Name.
     pub name: String,
-    /// Address of the page that it shows.
+    /// Address of the web page in the picture.
     pub url: String,
-    /// Moment of taking it.
+    /// Moment at which the picture was taken.
     pub at: Moment,
-    /// The picture itself, where it is small enough.
+    /// The picture as a `data:` address, if it is embedded.
     pub data: Option<String>,
     /// File below the run's folder.
     pub path: Option<String>,
@@ -36,7 +36,7 @@ pub struct PictureView {
     pub note: String,
 }
 
-/// Remaining bytes of pictures in a page.
+/// Remaining bytes for embedded pictures in a page.
 #[derive(Debug, Clone, Copy)]
 pub struct Room(u64);
 
@@ -44,7 +44,7 @@ impl Room {
     /// Room of an empty page.
     pub const ALL: Self = Self(ROOM);
 
-    /// A picture that was taken at this moment of a run in this folder.
+    /// Returns the view of a picture that was taken at `at_ms`; its file lies below the run's folder.
     pub fn picture(&mut self, folder: &Path, at_ms: f64, shot: &Shot) -> PictureView {
         let Shot { name, url, picture } = shot;
         match picture {
@@ -55,7 +55,8 @@ impl Room {
         }
     }
 
-    /// Adds the result of comparing a picture with an earlier one. The picture itself is among the others.
+    /// Returns the view of a comparison with an expected picture, in which the differences are red. The taken picture has a view of
+    /// its own.
     pub fn likeness(&mut self, folder: &Path, at_ms: f64, name: &str, likeness: &Likeness) -> PictureView {
         let name = format!("{name}, compared");
         match likeness {
@@ -74,7 +75,7 @@ impl Room {
         }
     }
 
-    /// Puts the picture of this file into a view, if it is one and there is room.
+    /// Embeds the picture of a file into a view; if that is not possible, the view's note has the reason.
     fn fill(&mut self, folder: &Path, path: &Path, view: PictureView) -> PictureView {
         let found = match input::look_below(folder, path) {
             Err(error) => Err(format!("its file cannot be read: {error}")),
@@ -103,7 +104,7 @@ impl Room {
     }
 }
 
-/// A view without a picture.
+/// Returns a view without a picture.
 fn view(at_ms: f64, name: &str, url: &str, note: String) -> PictureView {
     PictureView { name: name.to_owned(), url: url.to_owned(), at: moment(at_ms), data: None, path: None, note }
 }

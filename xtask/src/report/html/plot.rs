@@ -5,7 +5,7 @@ use std::fmt::Display;
 use plotters::style::RGBColor;
 use serde::Serialize;
 
-/// The colors of lines, in the order of the containers. The style sheet knows them by these values.
+/// Colors of lines, in the order of the containers. The style sheet finds them by these values, and replaces them.
 pub const LINES: [RGBColor; 6] = [
     RGBColor(0x1f, 0x6f, 0xeb),
     RGBColor(0xbc, 0x4c, 0x00),
@@ -19,22 +19,22 @@ pub const LINES: [RGBColor; 6] = [
 pub const BEFORE: RGBColor = RGBColor(0x6e, 0x77, 0x81);
 /// Color of new samples.
 pub const NOW: RGBColor = LINES[0];
-/// Axes and their labels.
+/// Color of axes and their labels.
 pub const AXIS: RGBColor = RGBColor(0x57, 0x60, 0x6a);
-/// Lines behind everything.
+/// Color of grid lines.
 pub const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
 
-/// The plotting library's error as one of ours.
+/// Turns an error of the plotting library into one of this crate.
 pub fn failed(error: impl Display) -> anyhow::Error {
     anyhow::anyhow!("drawing a plot: {error}")
 }
 
-/// A drawing with other words in its first tag, such as a class.
+/// Adds attributes, such as a class, to the first tag of a drawing.
 pub fn with_words(svg: &str, words: &str) -> String {
     svg.replacen("<svg ", &format!("<svg {words} "), 1)
 }
 
-/// About so many labels.
+/// Approximate number of labels of an axis.
 const LABELS: f64 = 8.0;
 
 /// Range of time on the run's clock.
@@ -56,18 +56,18 @@ pub struct Tick {
 }
 
 impl Axis {
-    /// An axis that is a millisecond long at least.
+    /// Returns an axis, at least a millisecond long.
     pub fn new(from_ms: f64, to_ms: f64) -> Self {
         Self { from_ms, to_ms: to_ms.max(from_ms + 1.0) }
     }
 
-    /// Returns the position of a moment in percent, at the edge for one outside.
+    /// Returns the position of a moment in percent of the axis; 0 or 100 for a moment outside.
     pub fn percent(&self, at_ms: f64) -> f64 {
         let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms);
         (share.clamp(0.0, 1.0) * 1e5).round() / 1e3
     }
 
-    /// Returns its labels, at round times.
+    /// Returns the axis's labels, at round times.
     pub fn ticks(&self) -> Vec<Tick> {
         let raw = (self.to_ms - self.from_ms) / LABELS;
         let decade = 10_f64.powf(raw.log10().floor());

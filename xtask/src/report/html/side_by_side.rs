@@ -1,4 +1,4 @@
-//! Two runs side by side: verdicts, durations, operations, and how their packages, layers and machines differ.
+//! Page that compares two runs: verdicts, durations, operations, and the differences of packages, layers and machines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ use crate::judge::{Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, Th
 use crate::record::{CaseId, CaseResult, Operation, PastRun, Verdict};
 use e2e_stats::{median, moving_block_length, moving_block_ratio};
 
-/// The same samples give the same interval.
+/// Seed of the resampling; it is fixed, so that the same samples give the same interval.
 const SEED: u64 = 1;
 
 /// Content of the page.
@@ -41,18 +41,18 @@ struct Head {
     duration: String,
 }
 
-/// A case of either run.
+/// Row of a case that is in one of the runs or in both.
 #[derive(Debug, PartialEq, Serialize)]
 struct CaseRow {
     name: String,
     verdicts: [Option<Word>; 2],
     durations: [Option<String>; 2],
     ratio: Option<String>,
-    /// The two verdicts are not the same.
+    /// True if the two verdicts are not the same.
     differs: bool,
 }
 
-/// An operation that both runs have measured.
+/// Row of an operation that both runs have measured.
 #[derive(Debug, Serialize)]
 struct OperationRow {
     case: String,
@@ -69,21 +69,21 @@ struct OperationRow {
     undrawn: Option<String>,
 }
 
-/// Difference between the two runs.
+/// Property whose values differ between the two runs.
 #[derive(Debug, PartialEq, Serialize)]
 struct Difference {
     name: String,
     values: [String; 2],
 }
 
-/// The packages of a template that differ.
+/// Packages of a template that differ between the two runs.
 #[derive(Debug, PartialEq, Serialize)]
 struct PackageRows {
     template: String,
     differences: Vec<Difference>,
 }
 
-/// The page of two runs, the older or the reference first.
+/// Returns the page that compares two runs as HTML; the first is the older one or the reference.
 ///
 /// # Errors
 /// When the plotting library cannot draw.
@@ -148,7 +148,7 @@ fn ratio(first: Option<f64>, second: Option<f64>) -> Option<f64> {
     ratio.is_finite().then_some(ratio)
 }
 
-/// Operations of cases that passed in both runs, by case and name.
+/// Returns rows for the operations of cases that passed in both runs, sorted by case and name, and the reasons why others are missing.
 fn operations(runs: [&PastRun; 2]) -> anyhow::Result<(Vec<OperationRow>, Vec<String>)> {
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     let of_second: HashMap<&CaseId, &CaseResult> = runs[1].record.cases.iter().map(|case| (&case.case, case)).collect();
@@ -173,7 +173,7 @@ fn operations(runs: [&PastRun; 2]) -> anyhow::Result<(Vec<OperationRow>, Vec<Str
     Ok((rows, problems))
 }
 
-/// Returns the measurements of a passed case's last attempt.
+/// Returns the measurements of a case's last attempt by operation; `None` for a case that has not passed.
 fn measured(run: &PastRun, case: &CaseResult) -> anyhow::Result<Option<BTreeMap<String, Operation>>> {
     let passed = matches!(case.verdict, Verdict::Passed | Verdict::Flaky);
     let Some(attempt) = case.attempts.last().filter(|_| passed) else { return Ok(None) };
@@ -213,7 +213,7 @@ fn values(operation: &Operation, kind: Kind) -> Vec<f64> {
     operation.samples.iter().map(value).collect()
 }
 
-/// The interval of the ratio of the medians; nothing for fewer than five samples of a side.
+/// Returns the confidence interval of the ratio of the medians; `None` if a run has fewer than five samples.
 fn interval([first, second]: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
     let fewest = first.len().min(second.len());
     if fewest < 5 {
@@ -224,7 +224,8 @@ fn interval([first, second]: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
     Some((low.exp(), high.exp()))
 }
 
-/// The judge's words, where there are samples enough and the machine's own change is known; else why there are none.
+/// Returns the decision and its reason; without a decision, the reason is that there are too few samples, or too few runs of the fixed
+/// work that measures the machine's own speed.
 fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option<Word>, String) {
     let calibrations = both.map(|operation| {
         let known = operation.samples.iter().filter_map(|sample| sample.calibration);
@@ -257,7 +258,7 @@ fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option
     (Some(decision(verdict.decision)), verdict.because)
 }
 
-/// Returns the differences between both, by name.
+/// Returns the properties that differ, by name.
 fn differences(both: &[BTreeMap<String, String>; 2]) -> Vec<Difference> {
     let names: BTreeSet<&String> = both.iter().flat_map(BTreeMap::keys).collect();
     let differing = names.into_iter().filter(|name| both[0].get(*name) != both[1].get(*name));

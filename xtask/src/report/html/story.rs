@@ -7,19 +7,19 @@ use crate::record::{AttemptEvents, Event, Outcome, Stamped};
 /// Story of one attempt.
 #[derive(Debug, Default)]
 pub struct Story {
-    /// Begin on the run's clock.
+    /// Begin in milliseconds since the run's begin, as all moments here.
     pub begun_ms: f64,
-    /// End.
+    /// End of the attempt.
     pub ended_ms: f64,
-    /// Outcome; none where the run was killed in it.
+    /// Outcome; none if the run was killed during the attempt.
     pub outcome: Option<Outcome>,
-    /// The last lines of its logs, when it failed.
+    /// The last lines of the attempt's logs, if it failed.
     pub last_words: Vec<String>,
-    /// The lab's life: what it was doing, from when to when.
+    /// Phases of the lab: `lab starts`, `ready`, `scenario`, `lab goes`.
     pub phases: Vec<Span>,
     /// The scenario's steps, in the order of their begins.
     pub steps: Vec<Span>,
-    /// Repetitions of measured operations.
+    /// Measured operations; each repetition is a span.
     pub operations: Vec<Span>,
     /// Programs that ran in containers.
     pub commands: Vec<Command>,
@@ -35,27 +35,27 @@ pub struct Story {
     pub findings: Vec<(f64, Finding)>,
     /// Known defects with their times.
     pub defects: Vec<(f64, Defect)>,
-    /// The scenario's own lines.
+    /// Messages of the scenario, with times and levels.
     pub notes: Vec<(f64, Level, String)>,
     /// Pictures with their times.
     pub pictures: Vec<(f64, Shot)>,
-    /// Pictures that were compared with others: when, the name, and how far they are alike.
+    /// Comparisons of pictures with expected ones: time, name and result.
     pub likenesses: Vec<(f64, String, Likeness)>,
     /// Metrics with their times.
     pub metrics: Vec<(f64, Metric)>,
-    /// Path below the run's folder, and size.
+    /// Kept files: path below the run's folder, and size in bytes.
     pub artifacts: Vec<(String, u64)>,
     /// Moment, reason and place at which the scenario gave up.
     pub aborted: Option<(f64, String, Option<String>)>,
-    /// Begin of its chaos.
+    /// Begin of the schedule of faults.
     pub chaos_began_ms: Option<f64>,
-    /// Begin and end of settling.
+    /// Begin and end of settling: the time after the schedule in which the system has to recover.
     pub settled: Option<(f64, f64)>,
     /// Commands that lead into a kept lab.
     pub enter: Vec<String>,
 }
 
-/// Stretch of time.
+/// Named interval of time: a phase, a step or an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
     /// Name.
@@ -64,9 +64,9 @@ pub struct Span {
     pub begun_ms: f64,
     /// End on the run's clock.
     pub ended_ms: f64,
-    /// Depth among others of its kind; of an operation, the repetition.
+    /// Depth of a step in others, or number of an operation's repetition.
     pub number: u32,
-    /// True if it ended as it should.
+    /// False if it failed, or did not end.
     pub passed: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Command {
     pub ended_ms: f64,
     /// Name in the lab.
     pub container: String,
-    /// Shortened.
+    /// Command line, shortened.
     pub text: String,
     /// Exit status, or 128 + the signal's number.
     pub status: i32,
@@ -92,7 +92,7 @@ pub struct Command {
 /// A fault that took effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broken {
-    /// Number in the case.
+    /// Number of the fault in the case.
     pub fault: u64,
     /// Number in the schedule.
     pub scheduled: Option<u32>,
@@ -108,7 +108,7 @@ pub struct Broken {
     pub healed_ms: Option<f64>,
     /// Evidence of its effect.
     pub evidence: String,
-    /// The observation when it was gone, with the result of the repeated proof.
+    /// Evidence that the fault was healed, with the result of the repeated proof of its effect.
     pub healed: Option<String>,
 }
 
@@ -134,34 +134,34 @@ pub struct Finding {
     pub kind: String,
     /// Container; none where the kernel does not name it.
     pub container: Option<String>,
-    /// The process or unit.
+    /// Process or unit that the finding is about.
     pub about: String,
     /// Details.
     pub detail: String,
-    /// The scenario says that it is its own doing.
+    /// True if the scenario declared the finding as expected.
     pub expected: bool,
 }
 
-/// A picture that was asked for.
+/// Picture that the scenario asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shot {
     /// Name.
     pub name: String,
-    /// The page.
+    /// Address of the web page.
     pub url: String,
     /// Result.
     pub picture: Picture,
 }
 
 impl Broken {
-    /// Tells whether it was on at this moment.
+    /// Tells whether the fault was active at a moment, given in milliseconds since the run's begin.
     pub fn is_on(&self, at_ms: f64) -> bool {
         self.asked_ms <= at_ms && self.healed_ms.is_none_or(|healed| at_ms <= healed)
     }
 }
 
 impl Story {
-    /// Sorts the events of an attempt. Where its end is missing, it ends with its last event.
+    /// Makes the story from the events of an attempt. If its end is missing, the attempt ends with its last event.
     pub fn of(attempt: &AttemptEvents) -> Self {
         let mut writer = Writer::new(attempt.begun_ms);
         attempt.events().iter().for_each(|stamped| writer.write(stamped));
@@ -169,10 +169,10 @@ impl Story {
     }
 }
 
-/// Writes a story, event by event.
+/// Builder of a story, which takes the events one by one.
 struct Writer {
     story: Story,
-    /// Steps that have not ended: where they stand among the story's.
+    /// Indices of the steps in `story.steps` that have not ended.
     open_steps: Vec<usize>,
     phase: (&'static str, f64),
 }

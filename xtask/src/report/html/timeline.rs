@@ -1,5 +1,5 @@
-//! Timeline of an attempt on one axis: the lab's phases, steps, operations, faults, checks, what was logged, and what
-//! the machines used.
+//! Timeline of an attempt on one axis: the lab's phases, steps, operations, faults, checks, logged errors and warnings, and the
+//! machines' resource usage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,30 +12,30 @@ use super::plot::{Axis, Tick};
 use super::story::{Span, Story};
 use super::words::{duration, moment, plain, thousands};
 
-/// Maximum bars or marks of a lane: with more, neighbors are drawn as one.
+/// Maximum bars or marks of a lane: if there are more, neighbors are drawn as one.
 const ITEMS_MAX: usize = 400;
 
 /// Maximum lanes of steps, operations or clients each.
 const LANES_MAX: usize = 12;
 
-/// The whole drawing.
+/// Data of the whole drawing.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timeline {
     /// Axis.
     pub axis: Axis,
     /// Labels of the axis.
     pub ticks: Vec<Tick>,
-    /// Shades behind everything, while a fault was on.
+    /// Shaded intervals behind all lanes in which a fault was on.
     pub bands: Vec<Item>,
     /// Lanes from the top.
     pub lanes: Vec<Lane>,
-    /// Times of the samples, for the script.
+    /// Times of the samples in milliseconds, separated by commas, for the script.
     pub looks: String,
-    /// True if clients have calls on it.
+    /// True if the timeline has operations of clients.
     pub has_calls: bool,
     /// Resource usage, below the lanes.
     pub curves: Vec<Curves>,
-    /// The moment that the attempt failed at.
+    /// Mark at the moment of the attempt's failure.
     pub failed: Option<Item>,
     /// Parts of the attempt that are not drawn, with the reason, a sentence each.
     pub notes: Vec<String>,
@@ -55,21 +55,21 @@ pub struct Lane {
 /// A bar, a band or a mark.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Item {
-    /// Moment on the run's clock.
+    /// Begin in milliseconds since the run's begin.
     pub at_ms: f64,
     /// Begin in percent of the axis.
     pub left: f64,
     /// Width in percent; 0 for a mark.
     pub width: f64,
-    /// The class that colors it.
+    /// CSS class with the color.
     pub class: String,
-    /// Text on it, where there is room; none on narrow kinds.
+    /// Text on a bar; empty if there is no room, and for marks.
     pub text: String,
     /// Tooltip.
     pub title: String,
 }
 
-/// Other bars than those of the lab, steps and faults are labeled where they are so wide, in percent.
+/// Width in percent of the axis above which bars have a label; bars of the lab, steps and faults always have one.
 const LABELED: f64 = 3.0;
 
 /// Logged warnings and errors, by machine.
@@ -78,13 +78,13 @@ pub type Alarms = BTreeMap<String, MachineAlarms>;
 /// Warnings and errors of one machine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MachineAlarms {
-    /// Moment, class that colors it, and line.
+    /// Moment in milliseconds since the run's begin, CSS class with the color, and text of the line.
     pub marks: Vec<(f64, &'static str, String)>,
-    /// Number of omitted ones.
+    /// Number of omitted marks.
     pub left_out: usize,
 }
 
-/// Draws an attempt.
+/// Returns the timeline of an attempt.
 pub fn timeline(
     story: &Story,
     Clients { clients, notes }: &Clients,
@@ -134,7 +134,7 @@ pub fn timeline(
     Timeline { axis, ticks: axis.ticks(), bands, lanes, looks, has_calls: !clients.is_empty(), curves, failed, notes }
 }
 
-/// Returns notes on what has no lane, or no mark on one, because there is too much of it.
+/// Returns notes on steps, operations, clients, errors and warnings that are not drawn, because there are too many.
 fn lanes_left_out(story: &Story, clients: &[Client], alarms: &Alarms) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |left_out: usize, what: &str, most: usize| {
@@ -154,7 +154,7 @@ fn lanes_left_out(story: &Story, clients: &[Client], alarms: &Alarms) -> Vec<Str
     notes
 }
 
-/// A lane of these items; where they are too many to be drawn apart, that is noted.
+/// Returns a lane of these items. If they are too many, neighbors are drawn as one, and a note says so.
 fn lane(name: &str, shape: &'static str, items: Vec<Item>, notes: &mut Vec<String>) -> Lane {
     let (all, name) = (items.len(), plain(name, 60));
     let (items, left_out) = thinned(items);
@@ -188,7 +188,7 @@ fn mark(axis: Axis, at_ms: f64, class: &str, text: &str) -> Item {
     Item { at_ms: moment(at_ms).at_ms, left, width: 0.0, class: class.to_owned(), text: String::new(), title }
 }
 
-/// Spans by their name, in the order of the first of each.
+/// Groups spans by name, in the order in which the names first occur.
 fn by_name(spans: &[Span]) -> Vec<(String, Vec<&Span>)> {
     let mut names: Vec<(String, Vec<&Span>)> = Vec::new();
     for span in spans {
@@ -212,7 +212,7 @@ fn commands(axis: Axis, story: &Story) -> Vec<Item> {
     story.commands.iter().map(one).collect()
 }
 
-/// Every fault with the container it was done to.
+/// Returns an item for each fault, with the name of its container.
 fn fault_items(axis: Axis, story: &Story) -> Vec<(String, Item)> {
     let bit = story.faults.iter().map(|broken| {
         let end = broken.healed_ms.unwrap_or(story.ended_ms);
@@ -265,7 +265,7 @@ fn picture_items(axis: Axis, story: &Story) -> Vec<Item> {
     story.pictures.iter().map(|(at, shot)| mark(axis, *at, "picture", &format!("picture {}", shot.name))).collect()
 }
 
-/// Items in rows, so that none of a row stands over another.
+/// Distributes items over rows, so that the items of a row do not overlap.
 fn side_by_side(mut items: Vec<Item>) -> Vec<Vec<Item>> {
     items.sort_by(|one, two| one.left.total_cmp(&two.left));
     let mut rows: Vec<Vec<Item>> = Vec::new();
@@ -279,7 +279,8 @@ fn side_by_side(mut items: Vec<Item>) -> Vec<Vec<Item>> {
     rows
 }
 
-/// The same items, or where there are too many, neighbors of one class as one; and how many are left out even so.
+/// Reduces items to at most [`ITEMS_MAX`]: neighbors of the same class become one. Returns them, and the number of those that are left
+/// out because that does not suffice.
 fn thinned(mut items: Vec<Item>) -> (Vec<Item>, usize) {
     let mut gap = 0.05;
     while items.len() > ITEMS_MAX && gap < 100.0 {
@@ -303,7 +304,7 @@ fn thinned(mut items: Vec<Item>) -> (Vec<Item>, usize) {
     (items, left_out)
 }
 
-/// Ends the title of an item that stands for several.
+/// Text at the end of the title of an item that stands for several.
 const MORE: &str = "\nand others close to it";
 
 #[cfg(test)]

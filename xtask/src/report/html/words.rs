@@ -1,4 +1,4 @@
-//! Times, shares and sizes as the page writes them.
+//! Times, numbers and sizes as text for the page.
 
 use serde::Serialize;
 
@@ -9,39 +9,39 @@ use crate::record::{Verdict, visible_text};
 /// A moment of the run: for the script, and for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Moment {
-    /// Milliseconds on the run's clock.
+    /// Milliseconds since the run's begin.
     pub at_ms: f64,
-    /// Seconds on the run's clock, as `e2e_test.log` has them.
+    /// Seconds since the run's begin, as in `e2e_test.log`.
     pub text: String,
 }
 
-/// A word with the class that colors it.
+/// A word with the CSS class of its color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Word {
-    /// The class of the style sheet.
+    /// CSS class.
     pub class: &'static str,
     /// Text.
     pub text: &'static str,
 }
 
-/// A moment of the run.
+/// Returns a moment of the run from its milliseconds since the run's begin.
 pub fn moment(at_ms: f64) -> Moment {
     Moment { at_ms: (at_ms * 1e3).round() / 1e3, text: stamp(at_ms).trim().to_owned() }
 }
 
-/// The wall clock at a moment of the run that began then; nothing where the begin is no time.
+/// Returns the wall-clock time (UTC) at a moment of a run that began at `started_at`; `None` if that is not a valid time.
 pub fn wall_clock(started_at: &str, at_ms: f64) -> Option<String> {
     let begun = humantime::parse_rfc3339(started_at).ok()?;
     let at = begun.checked_add(std::time::Duration::try_from_secs_f64(at_ms / 1e3).ok()?)?;
     Some(humantime::format_rfc3339_millis(at).to_string())
 }
 
-/// A duration from a microsecond to hours.
+/// Formats a duration, from microseconds to hours.
 pub fn duration(milliseconds: f64) -> String {
     if milliseconds.abs() < 1000.0 { format!("{} ms", significant(milliseconds)) } else { seconds(milliseconds) }
 }
 
-/// A number with three digits that count.
+/// Formats a number with about three significant digits.
 pub fn significant(value: f64) -> String {
     let size = value.abs();
     if size >= 100.0 || size == 0.0 {
@@ -55,12 +55,12 @@ pub fn significant(value: f64) -> String {
     }
 }
 
-/// A ratio as a change in percent, with its sign.
+/// Formats a ratio as a change in percent with a sign: 1.05 is `+5.0 %`.
 pub fn change(ratio: f64) -> String {
     format!("{:+.1} %", (ratio - 1.0) * 100.0)
 }
 
-/// A size in bytes.
+/// Formats a size, given in bytes, in a fitting unit.
 pub fn size(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes;
@@ -72,13 +72,13 @@ pub fn size(bytes: f64) -> String {
     if unit == 0 { format!("{value:.0} B") } else { format!("{} {}", significant(value), UNITS[unit]) }
 }
 
-/// A number of things.
+/// Formats a number with its noun, singular or plural.
 pub fn count(number: usize, one: &str, many: &str) -> String {
     let thing = if number == 1 { one } else { many };
     format!("{} {thing}", thousands(number))
 }
 
-/// A whole number with its digits in groups.
+/// Formats a whole number with its digits in groups of three.
 pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -91,7 +91,7 @@ pub fn thousands(number: usize) -> String {
     text
 }
 
-/// The word for a case's verdict.
+/// Returns the word for a case's verdict.
 pub fn verdict(verdict: Verdict) -> Word {
     match verdict {
         Verdict::Passed => Word { class: "passed", text: "passed" },
@@ -103,8 +103,7 @@ pub fn verdict(verdict: Verdict) -> Word {
     }
 }
 
-/// Text of another program as it may stand in a page: what is hidden in it is shown, and what is longer than so many characters is
-/// cut.
+/// Returns a text of another program for the page: hidden characters are made visible, and it is cut to `characters_max`.
 pub fn plain(text: &str, characters_max: usize) -> String {
     let cut = text.char_indices().nth(characters_max).map(|(at, _)| at);
     let mut plain = visible_text(&text[..cut.unwrap_or(text.len())]);

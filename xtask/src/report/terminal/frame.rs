@@ -1,26 +1,26 @@
-//! The live lines: what goes on, for a width. Pure; each line says in words what its color says.
+//! The live lines, which show the present state of a run, for a given width. Pure; each line says in words what its color says.
 
 use super::screen::{Condition, Running, Screen, Stage};
 use super::style::{Line, Paint, Style};
 use super::times::{left, running};
 
-/// Minimum width at which a case is one line; on a narrower terminal it has a line for each thing.
+/// Minimum width at which a case is one line; on a narrower terminal its step, machines and faults have lines of their own.
 const WIDE_COLUMNS: usize = 150;
-/// Column of a case's name: after its word and its time.
+/// Column of a case's name, which follows a word for its state and a time.
 pub(super) const NAME_COLUMN: usize = 18;
 /// Column of the texts below a case.
 const VALUE_COLUMN: usize = 28;
-/// First column of the parts of a case in one line.
+/// Column of the step of a case that is one line; the two below are those of its machines and faults.
 const STEP_COLUMN: usize = 75;
 const MACHINES_COLUMN: usize = 112;
 const FAULTS_COLUMN: usize = 136;
-/// The bar of the whole, without what is said beside it.
+/// Width of the bar for the progress of the run, without the text beside it.
 const BAR_COLUMNS: usize = 24;
 /// Maximum templates shown at once.
 const LAYERS_MAX: usize = 6;
 
 impl Screen {
-    /// The live lines at a moment, none longer than the width; at least one, which what draws them relies on.
+    /// Returns the live lines at a moment, none longer than `columns`. There is always at least one, which the drawing needs.
     pub fn frame(&self, now_ms: f64, columns: usize, paint: Paint) -> Vec<String> {
         let mut lines = Vec::new();
         lines.extend(
@@ -53,7 +53,7 @@ impl Screen {
         lines.iter().map(|line| line.cut(columns, paint)).collect()
     }
 
-    /// The last line: how far all of it is.
+    /// Returns the last line: the progress of the whole run.
     fn whole(&self, now_ms: f64) -> Line {
         if self.stops {
             return Line::of(Style::Caution, "STOPS")
@@ -94,7 +94,7 @@ impl Screen {
     }
 }
 
-/// A line's word and time, up to where its name stands.
+/// Begins a line with a word and a time, filled with blanks up to the column of the name.
 pub(super) fn head(word: &str, style: Style, time: &str) -> Line {
     let time_columns = NAME_COLUMN - 10;
     Line::of(style, &format!("{word:<8}")).with(Style::Faint, &format!("{time:>time_columns$}")).up_to(NAME_COLUMN)
@@ -104,7 +104,7 @@ fn first(word: &str, style: Style, since_ms: f64) -> Line {
     head(word, style, &short(&running(since_ms)))
 }
 
-/// A time that fits into its column: minutes and seconds as a clock shows them.
+/// Shortens a time so that it fits into its column: `3 min 07 s` becomes `3:07`.
 pub(super) fn short(time: &str) -> String {
     time.replace(" min ", ":").replace(" h ", "h").trim_end_matches(|last: char| !last.is_ascii_digit()).to_owned()
         + if time.contains(" min") { "" } else { " s" }
@@ -125,7 +125,7 @@ fn name(line: Line, case: &Running) -> Line {
     if case.attempt > 1 { line.with(Style::Faint, &format!(" ({})", ordinal(case.attempt))) } else { line }
 }
 
-/// Returns the number of the attempt, or of the round of a duet.
+/// Returns `attempt` with the number of the attempt, or of the round of a duet.
 fn ordinal(attempt: u32) -> String {
     format!("attempt {attempt}")
 }
@@ -138,7 +138,8 @@ fn word(case: &Running) -> (&'static str, Style) {
     }
 }
 
-/// A case with a line for each thing, so that nothing moves when one of them changes.
+/// Returns the lines of a case on a narrow terminal: one each for its name, step, machines and faults, so that none moves when
+/// another changes.
 fn narrow(case: &Running, now_ms: f64) -> Vec<Line> {
     let (word, style) = word(case);
     let head = with_problems(name(first(word, style, now_ms - case.since_ms), case), case);
@@ -150,7 +151,7 @@ fn narrow(case: &Running, now_ms: f64) -> Vec<Line> {
     lines
 }
 
-/// A case in one line, with columns.
+/// Returns the line of a case on a wide terminal, with columns for its name, step, machines and faults.
 fn wide(case: &Running, now_ms: f64) -> Line {
     let (word, style) = word(case);
     let mut line = with_problems(name(first(word, style, now_ms - case.since_ms), case), case).up_to(STEP_COLUMN);

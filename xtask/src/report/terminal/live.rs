@@ -1,4 +1,4 @@
-//! The thin part between the lines and a terminal: indicatif decides when to draw and erases what it drew.
+//! Drawing of the live lines on a terminal. The library indicatif decides when to draw, and erases what it drew.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 
-/// Interval at which the clocks in the lines go on.
+/// Interval at which the lines are drawn anew, so that the times in them advance.
 const TICK: Duration = Duration::from_millis(200);
 /// Maximum draws of the terminal a second.
 const DRAWS_PER_SECOND_MAX: u8 = 10;
@@ -20,7 +20,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Draws what the function gives for a width, until it is dropped.
+    /// Starts to draw the lines that the function returns for a width in columns, until the returned value is dropped.
     pub fn start(lines: impl Fn(usize) -> Vec<String> + Send + Sync + 'static) -> Self {
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(Canvas::default()), DRAWS_PER_SECOND_MAX);
         let bar = ProgressBar::with_draw_target(None, target);
@@ -37,12 +37,12 @@ impl Live {
         Self { bar }
     }
 
-    /// Puts lines above the live ones, to stay.
+    /// Prints lines above the live ones, where they stay.
     pub fn print(&self, lines: &[String]) {
         self.bar.println(lines.join("\n"));
     }
 
-    /// Does what writes to the terminal by itself, while no live lines are there.
+    /// Runs a function that writes to the terminal itself; the live lines are erased meanwhile.
     pub fn beside(&self, write: impl FnOnce()) {
         self.bar.suspend(write);
     }
@@ -54,9 +54,9 @@ impl Drop for Live {
     }
 }
 
-/// A terminal as indicatif wants it. It fills lines with blanks up to the terminal's edge, which terminals that wrap lines
-/// anew when they are resized would tear; here a line ends where its text does, and all of a frame is one write. The cursor
-/// rests below the last line, so that whatever is echoed, or printed at the engine's death, has a line of its own.
+/// Terminal to which indicatif draws. indicatif fills lines with blanks up to the terminal's edge, and a resized terminal would wrap
+/// them; here a line ends with its text, and a frame is one write. The cursor rests below the last line, so that echoed keys, or
+/// output at the engine's death, have a line of their own.
 #[derive(Debug, Default)]
 struct Canvas {
     state: Mutex<CanvasState>,
@@ -68,17 +68,17 @@ struct CanvasState {
     buffer: String,
     /// The widths of the lines of the frame that is being made.
     widths: Vec<usize>,
-    /// True if the next text fills the line that was written last.
+    /// True if the next text is indicatif's filling of the last line with blanks, which is left out.
     fills: bool,
     /// The widths of the lines that were written last.
     drawn: Vec<usize>,
-    /// The terminal's columns when they were.
+    /// The terminal's width in columns when `drawn` was written.
     drawn_columns: usize,
 }
 
 impl CanvasState {
-    /// Moves from the line of the cursor up to the first line of what stands there. Where the terminal has become
-    /// narrower, it may have wrapped lines: what that made is erased.
+    /// Moves the cursor up to the first line of the drawn frame. If the terminal has become narrower and has wrapped lines of the
+    /// frame, the additional lines are erased.
     fn back(&mut self, lines_up: usize, columns: usize) {
         let mut up = lines_up;
         if !self.drawn.is_empty() {
@@ -111,7 +111,7 @@ impl CanvasState {
         self.widths.push(console::measure_text_width(text));
     }
 
-    /// Returns the whole text to be written.
+    /// Ends a frame, and returns the text that draws it.
     fn flush(&mut self, columns: usize) -> String {
         self.fills = false;
         self.drawn = std::mem::take(&mut self.widths);
@@ -189,7 +189,7 @@ impl TermLike for Canvas {
 mod tests {
     use super::*;
 
-    /// Returns what indicatif writes for these lines over as many as stand there.
+    /// Returns the text that indicatif writes to draw these lines over `standing` earlier ones.
     fn draw(canvas: &mut CanvasState, standing: usize, lines: &[&str], columns: usize) -> String {
         canvas.back(standing.saturating_sub(1), columns);
         for line in lines {

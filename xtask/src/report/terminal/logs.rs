@@ -1,9 +1,9 @@
-//! Lines of logs, and what they come to, as people read them.
+//! Lines and digests of logs, as text for people.
 
 use super::style::{Line, Style};
 use crate::record::logs::{LogDigest, LogGroup, LogLevel, LogLine};
 
-/// Zero of a line's time.
+/// Zero point of the times of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogClock {
     /// The run's begin: shown as seconds.
@@ -12,12 +12,12 @@ pub enum LogClock {
     Wall,
 }
 
-/// An example in a digest is cut to so many characters.
+/// Maximum characters of an example in a digest.
 const EXAMPLE_CHARS_MAX: usize = 200;
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// Formats a line: time, machine, file, level's first letter where it is not information, text.
+/// Formats a line: time, machine, file, the level's first letter (none for information), text.
 pub(super) fn line(line: &LogLine, clock: LogClock) -> Line {
     let time = line.at_ms.map_or_else(String::new, |at_ms| time(at_ms, clock));
     let width = match clock {

@@ -1,5 +1,5 @@
-//! The run as it goes, on stderr, and its result, on stdout. `screen` and `story` are what the events so far come to, `frame`,
-//! `scroll` and `result` the lines that people read; only `live` and `output` know that there is a terminal.
+//! Progress of a run on stderr, and its result on stdout. `screen` and `story` collect the state from the events so far; `frame`,
+//! `scroll` and `result` make lines for people from it; only `live` and `output` write to the terminal.
 
 mod frame;
 mod live;

@@ -1,4 +1,4 @@
-//! The terminal itself: which way of showing it is given, and everything that is written to it.
+//! The terminal: the choice between live and plain lines, and all output to it.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -28,13 +28,13 @@ const COLUMNS_WITHOUT_TERMINAL: usize = 120;
 /// Display of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Live lines on a terminal that can do it, plain ones elsewhere and where `CI` is set.
+    /// Live lines on a terminal that can show them; plain lines elsewhere, and if `CI` is set.
     Auto,
-    /// A line for each thing that happens, with its time.
+    /// A line for each event, with its time.
     Plain,
-    /// Lines at the bottom of the terminal that say what goes on, and above them what is over.
+    /// Lines at the bottom of the terminal with the present state of the run, and above them lines for what has ended.
     Live,
-    /// The same where the terminal can show it, `CI` or not; plain lines elsewhere.
+    /// Live lines if the terminal can show them, even if `CI` is set; plain lines elsewhere.
     LiveIfPossible,
 }
 
@@ -80,7 +80,7 @@ impl Terminal {
     /// Opens the terminal without writing anything.
     ///
     /// # Errors
-    /// When live lines are asked for, and stderr is no terminal that could show them.
+    /// When live lines are asked for, and stderr is no terminal that can show them.
     pub fn open(look: Look) -> Result<Self, String> {
         let variable = |name: &str| std::env::var_os(name);
         let progress_is_seen = std::io::stderr().is_terminal();
@@ -118,14 +118,14 @@ impl Terminal {
         self.shows_live
     }
 
-    /// A listener that shows events as they happen.
+    /// Returns a listener that shows events as they happen.
     #[must_use]
     pub fn listener(self: &Arc<Self>) -> Box<dyn FnMut(&Stamped) + Send> {
         let terminal = Arc::clone(self);
         Box::new(move |stamped| terminal.show(stamped))
     }
 
-    /// A listener that prints each event as a line of JSON on stdout, as docs/events.md describes it.
+    /// Returns a listener that prints each event as a line of JSON on stdout, as docs/events.md describes it.
     #[must_use]
     pub fn json_listener() -> Box<dyn FnMut(&Stamped) + Send> {
         Box::new(|stamped| {
@@ -153,32 +153,32 @@ impl Terminal {
         self.begin_live();
     }
 
-    /// Says something that belongs to no run.
+    /// Prints a message that is no event of a run; nothing with `--quiet`.
     pub fn say(&self, text: &str) {
         if self.detail != Detail::Quiet {
             self.write(&text.lines().map(plain_text).collect::<Vec<_>>());
         }
     }
 
-    /// Says what somebody should know and fails nothing, however little is wanted.
+    /// Prints a warning, with `--quiet` too.
     pub fn warn(&self, text: &str) {
         let line = Line::of(Style::Caution, &format!("warning: {text}"));
         self.write(&[line.text(self.progress_paint)]);
     }
 
-    /// A line of a log, as it is shown among results.
+    /// Formats a line of a log for the results on stdout.
     #[must_use]
     pub fn log_line(&self, line: &LogLine, clock: LogClock) -> String {
         logs::line(line, clock).text(self.result_paint)
     }
 
-    /// Returns the digest of logs below a title, as results show it, line by line.
+    /// Formats a digest of logs, below a title, for the results on stdout; returns its lines.
     #[must_use]
     pub fn log_digest(&self, title: &str, digest: &LogDigest) -> Vec<String> {
         logs::digest(title, digest).iter().map(|line| line.text(self.result_paint)).collect()
     }
 
-    /// Does what writes to the terminal by itself, while no live lines are there.
+    /// Runs a function that writes to the terminal itself; live lines are erased meanwhile.
     pub fn beside(&self, write: impl FnOnce()) {
         match &*self.live.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(live) => live.beside(write),
@@ -186,22 +186,22 @@ impl Terminal {
         }
     }
 
-    /// Takes the live lines away; what was printed above them stays.
+    /// Ends the live lines and erases them; lines printed above them stay.
     pub fn end(&self) {
         drop(self.pulse.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.live.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Prints what the run came to: what failed and why, what is worth knowing, where its record lies, the counts.
+    /// Prints the result of a run: failures with their causes, noteworthy facts, the place of the record, the counts.
     pub fn show_result(&self, record: &RunRecord, folder: &Path) {
         self.end();
         self.print_result(record, folder, "latest");
     }
 
-    /// Prints what a run that is over came to, as at its end.
+    /// Prints the result of an earlier run as it was printed at that run's end.
     ///
     /// # Errors
-    /// When its events cannot be read.
+    /// When the run's events cannot be read.
     pub fn show_past_run(&self, run: &PastRun) -> anyhow::Result<()> {
         let mut story = Story::default();
         let mut reader = EventReader::open(&run.folder)?;
@@ -220,7 +220,7 @@ impl Terminal {
         }
     }
 
-    /// Prints what of the run did not pass, on stderr: its verb has another result.
+    /// Prints the cases that did not pass on stderr, for verbs whose result on stdout is another one.
     pub fn show_problems(&self, record: &RunRecord, folder: &Path) {
         self.end();
         let lines = self.result(record, folder, "latest", Part::Problems);
@@ -288,7 +288,7 @@ impl Terminal {
         }));
     }
 
-    /// Tells waits again where nothing is drawn.
+    /// Starts to print a line for a long wait again and again, if there are no live lines to show it.
     fn begin_pulse(&self) {
         let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shows_live || self.detail == Detail::Quiet || pulse.is_some() {
@@ -320,19 +320,19 @@ fn columns_of(terminal: &Term) -> usize {
     terminal.size_checked().map_or(COLUMNS_WITHOUT_TERMINAL, |(_, columns)| columns.into())
 }
 
-/// A path as it is typed in the working directory.
+/// Returns a path relative to the working directory if it lies below that.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
-/// Time between two looks at what goes on.
+/// Time between two checks for a wait to print.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Time without a line after which a wait is told again.
+/// Time without a printed line after which the line of a wait is printed again.
 const SILENCE_MAX: Duration = Duration::from_millis(1500);
 
-/// Thread that looks at what goes on, until this is dropped.
+/// Handle of a thread that calls a function every [`LOOK`]; the thread ends when the handle is dropped.
 #[derive(Debug)]
 struct Pulse {
     _ends_when_dropped: Sender<()>,

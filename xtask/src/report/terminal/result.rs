@@ -1,4 +1,5 @@
-//! The last screen of a run: what failed, why, where, and what to type next; of what passed, what is worth knowing. Pure.
+//! The last screen of a run: failures with their causes and places, commands to type next, and noteworthy facts about passed cases.
+//! Pure.
 
 use super::story::{CaseStory, Story};
 use super::style::{Line, Style, commands, entry};
@@ -9,11 +10,11 @@ use crate::record::human::{comparison, comparison_counts, summary};
 use crate::record::{Attempt, CaseResult, Cause, Outcome, RunRecord, Verdict};
 use crate::report::next::next;
 
-/// Column of texts.
+/// Column in which the text of an entry begins, after its name.
 const TEXT_COLUMN: usize = 12;
 /// Maximum failures shown of one case.
 const FAILURES_SHOWN: usize = 3;
-/// Maximum last lines shown of its logs.
+/// Maximum last lines shown of a case's logs.
 const LAST_WORDS_SHOWN: usize = 8;
 /// Maximum listed cases and findings.
 const LISTED_MAX: usize = 5;
@@ -41,7 +42,7 @@ pub(super) enum Part {
 }
 
 impl RunResult<'_> {
-    /// The lines of a part of it.
+    /// Returns the lines of a part of the result.
     pub fn lines(&self, part: Part) -> Vec<Line> {
         match part {
             Part::Whole => self.whole(),
@@ -69,7 +70,7 @@ impl RunResult<'_> {
         lines
     }
 
-    /// The cases that did not pass at once, each with all that helps.
+    /// Returns the cases that did not pass at the first attempt, with causes, faults and commands to type next.
     fn problems(&self) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
         for case in &self.record.cases {
@@ -122,7 +123,7 @@ impl RunResult<'_> {
         lines
     }
 
-    /// Returns the failures with values and places; without any, the end with the last lines of the logs.
+    /// Returns the failures with values and places; if there are none, the attempt's outcome with the last lines of its logs.
     fn causes(&self, outcome: &Outcome, story: &CaseStory) -> Vec<Line> {
         let mut lines = Vec::new();
         let failures = &story.attempt.failures;
@@ -181,7 +182,7 @@ impl RunResult<'_> {
         })
     }
 
-    /// The cases that took longest.
+    /// Returns the passed cases that took longest, with their durations.
     fn slowest(&self) -> Vec<Line> {
         let time = |case: &CaseResult| case.attempts.iter().map(|attempt| attempt.duration_ms).sum::<f64>();
         let over = self.record.cases.iter().filter(|case| matches!(case.verdict, Verdict::Passed | Verdict::Flaky));

@@ -1,4 +1,4 @@
-//! A run for tests: its events, one after the other, with times that are the same each time.
+//! Events of a made-up run for tests, with fixed times.
 
 use e2e_contract::{Check, Defect, DefectOutcome, Fault, Level};
 
@@ -71,7 +71,7 @@ pub fn ended(name: &str, outcome: Outcome, seconds: f64) -> Event {
 pub const GAUNTLET: &str = "error_handling/chaos_gauntlet:planted";
 pub const INGESTION: &str = "data_pipeline/data_ingestion:small";
 
-/// A case of the test amid its faults: two machines ready, one frozen.
+/// Returns events up to a moment when a case is under faults: two of its machines are ready, one is frozen.
 pub fn amid_faults() -> Vec<Stamped> {
     let container = |name: &str| (case(GAUNTLET), name.to_owned());
     let started = |name: &str| {
@@ -121,7 +121,7 @@ pub fn amid_faults() -> Vec<Stamped> {
     ]
 }
 
-/// The rest of it.
+/// Returns the events after [`amid_faults`], up to the run's end.
 pub fn ending() -> Vec<Stamped> {
     let defect = Defect {
         defect: "mancer-0.1.4/df-table".into(),
@@ -160,7 +160,7 @@ fn cause() -> Cause {
     Cause::Check { message: "done == accepted [done = 119]".into() }
 }
 
-/// Returns its record.
+/// Returns the record of the made-up run.
 pub fn record() -> RunRecord {
     let attempt = |outcome: Outcome, seconds: f64, name: &str, faults: Option<FaultCounts>| Attempt {
         outcome,

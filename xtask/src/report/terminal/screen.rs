@@ -20,11 +20,11 @@ pub(super) struct Screen {
     pub cases: Vec<Running>,
     /// Templates whose layers are being built, in the order of their begin.
     pub layers: Vec<LayerWork>,
-    /// Progress of Cargo's build of the scenarios, while one of them is waited for.
+    /// Progress of Cargo's build of the scenarios, while a case waits for it.
     pub scenarios_build: Option<Since>,
     /// Current waits.
     pub waits: Vec<Since>,
-    /// Earlier durations of the unfinished cases in milliseconds; none unless known of each.
+    /// Earlier durations of the unfinished cases in milliseconds; `None` if that of a case is not known.
     pub expected_ms: Option<BTreeMap<String, f64>>,
     /// True once the run was asked to end.
     pub stops: bool,
@@ -79,7 +79,7 @@ pub(super) struct Since {
     pub since_ms: f64,
 }
 
-/// A layer in the making.
+/// Build of a layer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LayerWork {
     pub template: String,
@@ -87,23 +87,23 @@ pub(super) struct LayerWork {
     pub since_ms: f64,
 }
 
-/// A case that runs.
+/// A running case.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Running {
     pub case: String,
     pub attempt: u32,
     pub since_ms: f64,
     pub stage: Stage,
-    /// The steps it is in, the outermost first.
+    /// Steps of the scenario that have begun and not ended, the outermost first.
     pub steps: Vec<Since>,
-    /// The measured operation that ended last, with how often it did.
+    /// The measured operation that ended last, with the number of its repetitions so far.
     pub operation: Option<(String, u32)>,
     pub machines: Vec<(String, Condition)>,
     pub faults: Vec<FaultOn>,
-    /// True once it had faults: a place is kept for them.
+    /// True once the case had faults: from then on, it has a line or column for them.
     pub has_had_faults: bool,
     pub chaos: Option<ChaosClock>,
-    /// Checks and the like that have failed.
+    /// Number of problems so far: failed checks, broken invariants and the like.
     pub problems: u32,
 }
 
@@ -125,7 +125,7 @@ pub(super) enum Condition {
     Down,
 }
 
-/// A fault that is on.
+/// Active fault.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FaultOn {
     pub number: u64,
@@ -181,7 +181,7 @@ impl Screen {
         Some(format!("waiting: {}, {:.0} s", wait.what, (now_ms - wait.since_ms) / 1e3))
     }
 
-    /// Takes in what happened.
+    /// Updates the state with an event.
     pub fn apply(&mut self, stamped: &Stamped) {
         let at_ms = stamped.at_ms;
         self.at_ms = at_ms;
@@ -309,7 +309,7 @@ impl Screen {
     }
 }
 
-/// Tells whether a wait is for a layer of this template, as its reason begins.
+/// Tells whether the reason of a wait names a layer of this template: it begins with `template NAME:`.
 fn is_of_template(reason: &str, template: &str) -> bool {
     reason.strip_prefix("template ").and_then(|rest| rest.strip_prefix(template)).is_some_and(|it| it.starts_with(':'))
 }

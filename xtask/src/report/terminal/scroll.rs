@@ -1,4 +1,4 @@
-//! Lines that stay: what has happened, above the live lines or, without a terminal, alone.
+//! Lines about events that have happened, which stay on the terminal: above the live lines, or alone if there are none.
 
 use super::frame::{NAME_COLUMN, head, short};
 use super::style::{Line, Style, bound_lines, wrapped};
@@ -6,9 +6,9 @@ use super::times::took;
 use crate::record::human::{self, Weight, stamp};
 use crate::record::{Cause, Event, Outcome, Stamped, Verdict};
 
-/// The most lines that one event gets; the record has all of them.
+/// Maximum lines of one event; the record has all of them.
 const LINES_MAX: usize = 200;
-/// The most lines that one event gets above live lines, which must not be pushed out of sight.
+/// Maximum lines of one event above live lines, so that lines above it stay in sight.
 const LINES_BESIDE_LIVE_MAX: usize = 12;
 
 /// Amount of detail.
@@ -22,7 +22,8 @@ pub enum Detail {
     Verbose,
 }
 
-/// The lines of an event with time stamps, as they stand in `e2e_test.log`, for logs of other programs.
+/// Returns the lines of an event with time stamps, as in `e2e_test.log`; they suit the log of a program that calls this one, such
+/// as CI.
 pub(super) fn stamped(stamped: &Stamped, detail: Detail) -> Vec<Line> {
     let (weight, mut lines) = human::lines(&stamped.event);
     let least = match detail {
@@ -39,7 +40,7 @@ pub(super) fn stamped(stamped: &Stamped, detail: Detail) -> Vec<Line> {
     lines.iter().map(|line| Line::of(Style::Faint, &time).with(style, line)).collect()
 }
 
-/// The lines of an event that stay while others live below them: ends, and what must be seen.
+/// Returns the lines of an event that are printed above the live lines: ends of cases and builds, problems and warnings.
 pub(super) fn lasting(event: &Event, columns: usize) -> Vec<Line> {
     match event {
         Event::RunStarted { .. } => {
@@ -86,7 +87,7 @@ pub(super) fn lasting(event: &Event, columns: usize) -> Vec<Line> {
     }
 }
 
-/// A text below the name of a case, wrapped and bounded.
+/// Returns the lines of a text below the name of a case, wrapped and limited in number.
 fn below(text: &str, style: Style, columns: usize) -> Vec<Line> {
     let mut lines = wrapped(text, columns.saturating_sub(NAME_COLUMN));
     bound_lines(&mut lines, LINES_BESIDE_LIVE_MAX);

@@ -1,5 +1,5 @@
-//! Standard output, where results go. An error of writing there ends no verb: it is kept, and told at the end, with exit code 3. A
-//! closed pipe is no error.
+//! Standard output, where results go. A write error does not end the verb at once: it is kept, and reported at the verb's end with exit
+//! code 3. A closed pipe is no error.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 /// First error of writing to standard output in this process.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
-/// Prints a line to standard output, as the standard library's macro does, which panics where that cannot be written.
+/// Prints a line to standard output; unlike the macro of the standard library, it does not panic if the write fails.
 macro_rules! print_line {
     ($($words:tt)*) => { $crate::report::terminal::write_line(::std::format_args!($($words)*)) };
 }
@@ -25,7 +25,7 @@ pub fn write_line(line: fmt::Arguments<'_>) {
     }
 }
 
-/// Checks that all lines were written. A reader that has gone has seen enough: `cargo xtask runs | head`.
+/// Checks that all lines were written. A closed pipe passes: its reader has seen enough, as in `cargo xtask runs | head`.
 ///
 /// # Errors
 /// The first error of writing.

@@ -1,5 +1,5 @@
-//! Facts of each case from a run's events that its record alone does not hold: checks with their places, faults that
-//! took effect, findings, last words. Bounded, whatever a scenario does.
+//! Facts about each case that are in a run's events and not in its record: checks with their places, faults that took effect,
+//! findings, last lines of logs. Their number is limited, so that no scenario can fill the memory.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ const ERRORS_MAX: usize = 5;
 /// Maximum findings kept of one case; all are counted.
 const FINDINGS_MAX: usize = 20;
 
-/// A run's cases by name, without the other sides of duets.
+/// Stories of a run's cases, by name; in a comparison, only of the candidate's cases and not of the baseline's.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Story {
     cases: BTreeMap<String, CaseStory>,
@@ -25,17 +25,17 @@ pub(super) struct Story {
 /// Story of one case, over all its attempts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct CaseStory {
-    /// The last attempt that did not pass, or the one that goes on.
+    /// The last attempt that did not pass, or the running one.
     pub attempt: AttemptStory,
     /// Unexpected findings: kind, place and details.
     pub findings: Vec<String>,
     /// Number of all findings.
     pub findings_count: usize,
-    /// Number of times that a known defect was seen.
+    /// Number of times that known defects were seen.
     pub known_defects: u32,
     /// Number of faults that took effect in the last attempt, by kind.
     pub effects: BTreeMap<&'static str, u32>,
-    /// The lab that was kept: how to enter it, and how to remove it.
+    /// Commands that enter the kept lab, and the command that removes it; `None` if no lab was kept.
     pub kept: Option<(Vec<String>, String)>,
 }
 
@@ -46,12 +46,12 @@ pub(super) struct AttemptStory {
     pub failures: Vec<Problem>,
     /// Number of all failures.
     pub failures_count: usize,
-    /// Errors that the scenario reported, with their counts.
+    /// Errors that the scenario reported.
     pub errors: Vec<String>,
     pub errors_count: usize,
-    /// The last lines of its logs.
+    /// The last lines of the attempt's logs.
     pub last_words: Vec<String>,
-    /// Ends of programs before it failed.
+    /// Unexpected ends of programs before the attempt failed.
     pub before: Before,
 }
 
@@ -66,7 +66,7 @@ impl Story {
         self.cases.iter()
     }
 
-    /// Takes in what happened.
+    /// Updates the stories with an event.
     pub fn apply(&mut self, stamped: &Stamped) {
         if let Event::CaseStarted { case, .. } = &stamped.event
             && !case.is_baseline_side()

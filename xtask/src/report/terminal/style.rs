@@ -7,7 +7,7 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 
 use crate::record::plain_text;
 
-/// Maximum characters shown of a line; the record has all of it.
+/// Maximum characters shown of a line; the record has the whole line.
 const LINE_CHARS_SHOWN: usize = 300;
 /// Maximum lines shown of one entry.
 const ENTRY_LINES_MAX: usize = 12;
@@ -24,7 +24,7 @@ pub enum Color {
 }
 
 impl Color {
-    /// Tells whether a stream gets colors, by what it is and by the environment's variables.
+    /// Returns the conversion for a stream, with colors or without: that depends on the stream and on environment variables.
     pub(super) fn paint(self, is_terminal: bool, variable: &dyn Fn(&str) -> Option<OsString>) -> Paint {
         let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
         let colors = match self {
@@ -72,7 +72,7 @@ impl Style {
     }
 }
 
-/// A line in pieces. What goes in loses whatever a terminal would obey.
+/// Line of colored pieces. Control characters in their texts are removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Line(Vec<(Style, String)>);
 
@@ -81,29 +81,29 @@ impl Line {
         Self::default()
     }
 
-    /// A line of one piece.
+    /// Returns a line of one piece.
     pub fn of(style: Style, text: &str) -> Self {
         Self::new().with(style, text)
     }
 
-    /// The line with one more piece at its end.
+    /// Appends a piece to the line.
     pub fn with(mut self, style: Style, text: &str) -> Self {
         self.0.push((style, plain_text(text)));
         self
     }
 
-    /// The line with blanks at its end up to a column, at least one.
+    /// Appends blanks up to a column, at least one.
     pub fn up_to(self, column: usize) -> Self {
         let blanks = column.saturating_sub(self.width()).max(1);
         self.with(Style::Plain, &" ".repeat(blanks))
     }
 
-    /// Returns its width in columns.
+    /// Returns the line's width in columns.
     pub fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| measure_text_width(text)).sum()
     }
 
-    /// The whole line.
+    /// Returns the whole line as text.
     pub fn text(&self, paint: Paint) -> String {
         let piece = |(style, text): &(Style, String)| match (paint, style) {
             (Paint::Plain, _) | (_, Style::Plain) => text.clone(),
@@ -112,14 +112,13 @@ impl Line {
         self.0.iter().map(piece).collect()
     }
 
-    /// Returns as much of the line as there is room for.
+    /// Returns the line as text, cut to so many columns.
     pub fn cut(&self, columns: usize, paint: Paint) -> String {
         truncate_str(&self.text(paint), columns, "…").into_owned()
     }
 }
 
-/// A text in lines of a width, wrapped at blanks; a word that is longer stays whole, so that it can be copied. Lines of the
-/// text stay apart.
+/// Wraps each line of a text at blanks to a width; a word that is longer than the width stays whole, so that it can be copied.
 pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let options = Options::new(columns.max(20))
         .break_words(false)
@@ -129,7 +128,7 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines.flat_map(|line| textwrap::wrap(&line, &options).into_iter().map(String::from).collect::<Vec<_>>()).collect()
 }
 
-/// Returns the begin of a line that would fill a screen.
+/// Cuts a line that would fill a screen to its begin, and adds the number of omitted characters.
 fn bounded(line: &str) -> String {
     match line.char_indices().nth(LINE_CHARS_SHOWN) {
         Some((end, _)) => format!("{} ... ({} more characters)", &line[..end], line[end..].chars().count()),
@@ -146,7 +145,7 @@ pub(super) fn bound_lines(lines: &mut Vec<String>, most: usize) {
     }
 }
 
-/// A name and what is said of it, wrapped beside it: the name in the first line only.
+/// Returns lines with a name, in the first line only, and beside it a wrapped text.
 pub(super) fn entry(name: &str, style: Style, text: &str, indent: usize, columns: usize) -> Vec<Line> {
     let mut beside = wrapped(text, columns.saturating_sub(indent));
     bound_lines(&mut beside, ENTRY_LINES_MAX);
@@ -157,7 +156,8 @@ pub(super) fn entry(name: &str, style: Style, text: &str, indent: usize, columns
     beside.iter().enumerate().map(line).collect()
 }
 
-/// Commands below a name, each in one line where there is room; else in several that a shell takes as one.
+/// Returns lines with a name and beside it commands: each in one line if there is room, else in several lines that a shell reads as
+/// one command.
 pub(super) fn commands(name: &str, commands: &[String], indent: usize, columns: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     for command in commands {

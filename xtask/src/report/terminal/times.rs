@@ -1,4 +1,4 @@
-//! Durations as the terminal shows them: short, and no finer than they are of use.
+//! Durations as the terminal shows them: short, and in coarser units the longer they are.
 
 /// Formats a duration: `0.004 s`, `0.25 s`, `2.3 s`, `45 s`, `3 min 07 s`.
 pub(super) fn took(milliseconds: f64) -> String {
@@ -14,7 +14,7 @@ pub(super) fn took(milliseconds: f64) -> String {
     }
 }
 
-/// Formats the time that something has taken so far, in whole seconds: a clock that is read, not watched.
+/// Formats the time since a begin in whole seconds, for lines that are drawn again and again: `45 s`, `3 min 07 s`, `2 h 05 min`.
 pub(super) fn running(milliseconds: f64) -> String {
     let seconds = (milliseconds.max(0.0) / 1e3).floor() as u64;
     match seconds {
@@ -24,7 +24,7 @@ pub(super) fn running(milliseconds: f64) -> String {
     }
 }
 
-/// Formats an estimate of the remaining time, as roughly as it is known.
+/// Formats a rough estimate of the remaining time: `a few seconds`, `35 s`, `12 min`, `2 h 05 min`.
 pub(super) fn left(milliseconds: f64) -> String {
     let seconds = (milliseconds.max(0.0) / 1e3).round() as u64;
     match seconds {
