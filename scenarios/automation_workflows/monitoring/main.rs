@@ -18,7 +18,7 @@ use e2e::{Access, Container, Fault, File, InjectedFault, Lab, Picture, check};
 use observe::{Alert, Page, alerts, page, status};
 
 const NONE: &[&str] = &[];
-/// Number of rounds without anything wrong. A round takes 0.4 s where nothing else runs.
+/// Number of the monitor's rounds that the scenario waits for while nothing is wrong. A round takes 0.4 s on an idle host.
 const QUIET_ROUNDS: u64 = 5;
 /// Deadline from a fault until its alert stands in the database, and from its end until the alert is cleared. Load takes longest,
 /// because it must last five rounds: 2 s where nothing else runs.

@@ -535,7 +535,7 @@ fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
 fn host_names(args: &Args, project: &Project) -> Result<BTreeMap<String, String>, Error> {
     if args.e2e_containers.len() > project.container_order.len() {
         return Err(Error::Usage(format!(
-            "--e2e-containers has {} names, but e2e.toml orders only {} containers ({})",
+            "--e2e-containers has {} names, but `containers` in e2e.toml lists only {} ({})",
             args.e2e_containers.len(),
             project.container_order.len(),
             project.container_order.join(", ")
@@ -545,7 +545,7 @@ fn host_names(args: &Args, project: &Project) -> Result<BTreeMap<String, String>
         let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || name.len() > 60 || !name.chars().all(good) || name.starts_with('-') {
             return Err(Error::Usage(format!(
-                "--e2e-containers: {name:?} is no name for a container: use letters, digits, '-', '_'"
+                "--e2e-containers: {name:?} is no name for a container: use 1 to 60 letters, digits, '-' and '_', not '-' first"
             )));
         }
         if args.e2e_containers[..place].contains(name) {

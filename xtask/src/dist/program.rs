@@ -84,7 +84,12 @@ pub fn build(root: &Path, profile: Profile) -> anyhow::Result<Program> {
     let linkage = if is_static(&path)? {
         Linkage::Static
     } else {
-        let glibc = glibc_needed(&content).with_context(|| format!("{} names no version of glibc", path.display()))?;
+        let glibc = glibc_needed(&content).with_context(|| {
+            format!(
+                "{} is linked dynamically, but has no symbol version GLIBC_x.y, so the glibc that it needs is unknown",
+                path.display()
+            )
+        })?;
         Linkage::Dynamic { glibc }
     };
     Ok(Program { content, linkage })

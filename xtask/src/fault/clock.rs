@@ -172,7 +172,7 @@ impl Reads {
     }
 }
 
-/// Processes of a unit, with their numbers on the host.
+/// Returns the processes of a systemd unit in the container, with their host PIDs.
 fn processes_of(target: &FaultTarget<'_>, unit: &str) -> Vec<Running> {
     let all = target.container.processes_of("").into_iter();
     all.filter(|process| process.systemd_unit().as_deref() == Some(unit)).collect()
@@ -395,7 +395,7 @@ impl Effect for Clock {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = open_watch_problem() else { return Ok(()) };
         let problem = format!("{}: {problem}, so no process can be observed reading its clock", self.name());
-        let help = "run it as root of the host itself: a kernel tells no other root, such as that of an unprivileged container";
+        let help = "run it as root of the host itself: the kernel refuses this to any other root, such as that of an unprivileged container";
         Err(Error::Host { problem, help: help.into() }.into())
     }
 

@@ -166,7 +166,7 @@ impl Effect for Quota {
         let window = self.watch(target, |window| window.took >= WINDOW, |window| self.is_free(window))?;
         if !self.is_free(&window) {
             let problem = format!("cpu.quota: busy programs in {} get {:.0} % now", target.name(), window.percent());
-            let help = "choose less, or a machine with less to do".into();
+            let help = "choose a lower percentage, or a machine with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
         self.before = Some(share);
@@ -192,7 +192,7 @@ impl Effect for Quota {
         );
         if !is_bound(&window) && self.is_starved(&before, &window) {
             let problem = format!("cpu.quota: {seen}: the host gives them less than the fault leaves them");
-            let help = "choose less, or a machine with less to do".into();
+            let help = "choose a lower percentage, or a machine with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
         if !is_bound(&window) {
@@ -361,7 +361,7 @@ impl Effect for Pin {
             )),
             Err(error) => {
                 bail!(
-                    "putting a program of {} on processor {} failed for another reason: {error}",
+                    "putting a program of {} on processor {} was to fail as for one that it may not use, but failed otherwise: {error}",
                     target.name(),
                     self.lost
                 )

@@ -346,7 +346,8 @@ impl Shared {
         }
     }
 
-    /// The reason for which a fault may not begin now: earlier ones that are not over, whether begun or not.
+    /// Returns why a fault may not begin now: it clashes with another one, or as many are in the way as may be active at once. In the way
+    /// are those that are not over, and have begun or come earlier in the schedule. `None`: it may begin.
     fn obstacle(&self, state: &State, place: usize) -> Option<String> {
         let faults = &self.schedule.faults;
         let is_before = |other: usize| (faults[other].at_ms, other) < (faults[place].at_ms, place);
@@ -364,7 +365,7 @@ impl Shared {
         is_full.then(|| format!("at most {} at once, and {} was not over", self.bound, named(&mut there.iter())))
     }
 
-    /// Waits while the clock is held, or until the end.
+    /// Waits while the schedule's clock is held, but no longer than until the nemesis is stopped; returns the locked state.
     fn wait_while_held(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
         while !state.stopped && self.clock.is_held() {

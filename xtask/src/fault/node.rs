@@ -189,7 +189,7 @@ const STILL_TIMES: u32 = 3;
 /// A machine whose processes stand still, with their memory and connections.
 #[derive(Default)]
 pub struct Freeze {
-    /// Time that a program took before the injection.
+    /// Time that `/bin/true` took to run in the container before the injection, the attaching included.
     usual: Duration,
     /// True if this fault, and no other, has frozen the machine.
     is_ours: bool,

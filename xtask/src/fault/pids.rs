@@ -68,8 +68,9 @@ impl Cap {
         target.container.group()?.gauge(Gauge::Processes)
     }
 
-    /// Has a shell that is counted among the container's processes start `free` processes and some more. An exec would not do: LXC starts
-    /// processes of its own in the container first.
+    /// Runs a shell in the container's pids cgroup that tries to start `free` + [`EXCESS`] processes; returns how many it could start, and
+    /// its message where one was refused. The container's `exec` cannot be used: LXC would first start processes of its own, which count
+    /// as well.
     fn start(&self, target: &FaultTarget<'_>) -> anyhow::Result<Started> {
         let wanted = self.free + EXCESS;
         let command =
@@ -111,7 +112,10 @@ impl Effect for Cap {
             return Err(usage(message));
         }
         if let Some(bound) = bound.filter(|bound| now + u64::from(self.free) + ROOM > *bound) {
-            let message = format!("pids.cap: {} has {now} processes and may have {bound}: choose less", target.name());
+            let message = format!(
+                "pids.cap: {} has {now} processes and may have {bound}: choose fewer free processes",
+                target.name()
+            );
             return Err(usage(message));
         }
         let started = self.start(target)?;

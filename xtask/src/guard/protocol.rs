@@ -170,7 +170,8 @@ pub struct Spawn {
     pub environment: Vec<(String, String)>,
     /// Takes stdout and stderr, appended through a pipe; the newest bytes are kept.
     pub log: PathBuf,
-    /// Parts of the kernel that the `lxc-start` of a machine with filtered system calls may use.
+    /// Seccomp filter for the `lxc-start` of a machine: the parts of the kernel that it allows beyond those of every machine. `None`:
+    /// the process gets no filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filtered: Option<Vec<Part>>,
 }

@@ -163,8 +163,9 @@ impl Shot<'_> {
     }
 }
 
-/// Returns the browser's rules for names. Any other name fails at once, instead of being asked for at a name server that does not
-/// answer; addresses are not subject to the rules.
+/// Returns the value of Chromium's `--host-resolver-rules`: the names of `hosts` lead to their addresses, and every other name
+/// fails at once, without a query to a name server that does not answer. The addresses of `hosts` are excluded, so that URLs with
+/// them work.
 fn resolver_rules(hosts: &[(String, Ipv4Addr)]) -> anyhow::Result<Text<ResolverRules>> {
     let map = |(name, address): &(String, Ipv4Addr)| {
         let name = HostName::new(name)?;

@@ -26,7 +26,8 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// The fewest bytes that a device counts for all these packets. Those that the kernel gets in one piece have one header.
+    /// Returns the least by which a network device's byte counter grows when all packets pass it, headers included. Packets that are
+    /// handed to the kernel in one piece may be counted with a single header.
     #[must_use]
     pub fn counted_bytes(&self) -> u64 {
         self.packets * self.payload_bytes + self.packets.div_ceil(self.packets_in_piece()) * HEADER_BYTES

@@ -119,7 +119,7 @@ impl Invoker {
         // Rights belong to a thread; this one ends with the action, so none of them ever comes back.
         std::thread::scope(|scope| {
             let acting = scope.spawn(|| {
-                self.take_rights().with_context(|| format!("taking the rights of {}", self.name))?;
+                self.take_rights().with_context(|| format!("switching to the user and groups of {}", self.name))?;
                 action()
             });
             acting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

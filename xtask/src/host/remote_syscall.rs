@@ -219,7 +219,7 @@ mod calls {
                 status => return Ok(status),
             }
             if begun.elapsed() > STOP_DEADLINE.scaled() {
-                bail!("the process does not stop within {} s", STOP_DEADLINE.scaled().as_secs());
+                bail!("a traced process did not reach a ptrace stop within {} s", STOP_DEADLINE.scaled().as_secs());
             }
             std::thread::sleep(POLL); // ptrace has no wait with a deadline
         }

@@ -350,7 +350,7 @@ impl Container {
     }
 }
 
-/// Reads the number on the host of a container's process 1, which the container's start has written down.
+/// Reads the host PID of a container's init (its process 1) from the file that was written when the container started.
 pub(super) fn init_pid(places: &Places) -> anyhow::Result<i32> {
     let path = places.init_pid();
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;

@@ -13,7 +13,8 @@ pub(super) const ORDERED_FIRST: usize = 11;
 /// Last octet of the first address of all other containers.
 pub(super) const OTHERS_FIRST: usize = 100;
 
-/// Most containers with a place of their own: as many as have an address before the others'.
+/// Maximum number of containers in `containers` of `e2e.toml`: the addresses from [`ORDERED_FIRST`] up to the one before
+/// [`OTHERS_FIRST`] are theirs.
 pub(super) const ORDERED_MAX: usize = OTHERS_FIRST - ORDERED_FIRST;
 
 /// Most machines of a lab: each has an address by its place, up to 254 in the last octet.

@@ -156,7 +156,8 @@ fn with_binary(text: &str, category: &str, name: &str) -> String {
     format!("{text}\n\n[[bin]]\nname = \"{name}\"\npath = \"{category}/{name}/main.rs\"\n")
 }
 
-/// The given containers, or the first that the project orders and has a template for, or its first template.
+/// Returns the containers of a new scenario: the given ones; otherwise the first in `containers` of e2e.toml that has a template;
+/// otherwise the project's first template by name.
 fn choose(project: &Project, given: &[String]) -> anyhow::Result<Vec<String>> {
     for (place, name) in given.iter().enumerate() {
         project.template(name)?;

@@ -115,7 +115,8 @@ fn after_color<'a>(rest: &Peekable<Chars<'a>>) -> Option<Peekable<Chars<'a>>> {
     Some(ahead)
 }
 
-/// Tells whether a character is a mark without a width of its own, or changes the order in which others are shown.
+/// Tells whether a character is invisible: one that Unicode calls default-ignorable (zero-width characters, controls of the writing
+/// direction) or an annotation mark, but no variation selector. Combining marks are not hidden.
 fn is_hidden(character: char) -> bool {
     static MARK: LazyLock<Regex> = LazyLock::new(|| Regex::new(HIDDEN).expect("a fixed expression"));
     !character.is_ascii() && MARK.is_match(character.encode_utf8(&mut [0; 4]).as_bytes())

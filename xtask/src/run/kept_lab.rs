@@ -103,7 +103,9 @@ fn renamed(machines: Vec<(String, String)>, names: &[String]) -> Result<Vec<(Str
     let mut known = BTreeSet::new();
     for name in names {
         if !is_name(name) {
-            let message = format!("--name: {name:?} is no name: a letter, then letters, digits, '-' or '_', all small");
+            let message = format!(
+                "--name: {name:?} is no name for a container: use a lowercase letter, then lowercase letters, digits, '-' or '_', 32 characters at most"
+            );
             return Err(Error::Usage(message));
         }
         if !known.insert(name) {

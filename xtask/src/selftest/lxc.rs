@@ -85,7 +85,7 @@ fn is_own(slot: &str) -> bool {
     slot == "doctor" || slot.parse().is_ok_and(|slot: u32| numbers.iter().any(|numbers| numbers.contains(&slot)))
 }
 
-/// The tests of one program.
+/// The chosen tests of one test program, all of which need LXC, with their recorded times.
 #[derive(Debug)]
 pub struct LxcTests {
     tests: Vec<Test>,

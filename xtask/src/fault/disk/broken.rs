@@ -128,7 +128,7 @@ impl Effect for Broken {
             Ok(()) => bail!("{} can still be {what}", volume.inside),
             Err(said) => match line_with(&said, self.kind.refusals()) {
                 Some(line) => Ok(line.to_owned()),
-                None => bail!("the access failed for another reason: {said}"),
+                None => bail!("the access failed, but not as on a broken disk: {said}"),
             },
         };
         let writing = refused(Self::write_and_read(target, volume)?, "written")?;
@@ -147,7 +147,7 @@ impl Effect for Broken {
             }
             Err(said) => match line_with(&said, self.kind.refusals()) {
                 Some(line) => Lasted::until_now(line),
-                None => Lasted::not_seen(format!("the access failed for another reason: {said}")),
+                None => Lasted::not_seen(format!("the access failed, but not as on a broken disk: {said}")),
             },
         })
     }

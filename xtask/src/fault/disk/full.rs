@@ -51,7 +51,7 @@ impl Effect for Full {
             Ok(()) => bail!("{bytes} bytes could still be written to {}", volume.inside),
             Err(said) => match said.lines().find(|line| line.contains("No space left")) {
                 Some(line) => Ok(line.to_owned()),
-                None => bail!("writing failed for another reason: {said}"),
+                None => bail!("writing failed, but not for want of space: {said}"),
             },
         }
     }
@@ -64,7 +64,7 @@ impl Effect for Full {
             Ok(()) => Lasted::lost(Keeper::Container, format!("{bytes} bytes could be written to {}", volume.inside)),
             Err(said) => match said.lines().find(|line| line.contains("No space left")) {
                 Some(line) => Lasted::until_now(line),
-                None => Lasted::not_seen(format!("writing failed for another reason: {said}")),
+                None => Lasted::not_seen(format!("writing failed, but not for want of space: {said}")),
             },
         })
     }

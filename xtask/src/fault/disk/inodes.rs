@@ -101,7 +101,7 @@ impl Effect for Inodes {
             bail!("{} files could still be made in {}", made.count, volume.inside);
         }
         let Some(line) = line_with(&made.said, &["No space left"]) else {
-            bail!("making a file failed for another reason: {}", made.said);
+            bail!("making a file failed, but not for want of inodes: {}", made.said);
         };
         let room = statvfs(&volume.top()).with_context(|| format!("looking at {}", volume.dir.display()))?;
         let room = room.blocks_available() * room.fragment_size();
@@ -118,7 +118,7 @@ impl Effect for Inodes {
         }
         Ok(match line_with(&made.said, &["No space left"]) {
             Some(line) => Lasted::until_now(format!("{} files could be made, then: {line}", made.count)),
-            None => Lasted::not_seen(format!("making a file failed for another reason: {}", made.said)),
+            None => Lasted::not_seen(format!("making a file failed, but not for want of inodes: {}", made.said)),
         })
     }
 

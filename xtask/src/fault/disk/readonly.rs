@@ -81,7 +81,7 @@ impl Effect for Readonly {
             Ok(()) => bail!("{PROBE_BYTES} bytes could still be written to {}", volume.inside),
             Err(said) => match line_with(&said, &["Read-only file system"]) {
                 Some(line) => Ok(line.to_owned()),
-                None => bail!("writing failed for another reason: {said}"),
+                None => bail!("writing failed, but not because the volume is read-only: {said}"),
             },
         }
     }
@@ -95,7 +95,7 @@ impl Effect for Readonly {
             }
             Err(said) => match line_with(&said, &["Read-only file system"]) {
                 Some(line) => Lasted::until_now(line),
-                None => Lasted::not_seen(format!("writing failed for another reason: {said}")),
+                None => Lasted::not_seen(format!("writing failed, but not because the volume is read-only: {said}")),
             },
         })
     }

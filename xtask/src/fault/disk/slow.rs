@@ -160,7 +160,10 @@ impl Effect for Slow {
             last = self.pass(target, &volume)?;
         }
         if !self.is_fast(&last) {
-            let problem = format!("disk.slow: {} is hardly faster now: {last}", volume.inside);
+            let problem = format!(
+                "disk.slow: {} is not even twice as fast without the fault as with it, so its effect could not be seen: {last}",
+                volume.inside
+            );
             let help = "choose a lower rate, heal what slows it already, or take a machine with less to do";
             return Err(Error::Host { problem, help: help.into() }.into());
         }

@@ -24,7 +24,7 @@ pub trait LinkDamage: Send {
     /// Looks at the link before anything is done to it, as [`Effect::before`].
     ///
     /// # Errors
-    /// When nothing could be seen of it later.
+    /// When the link is in a state in which the damage could not be observed later.
     fn before(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String>;
 
     /// Makes what its rules name.

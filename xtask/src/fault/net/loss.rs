@@ -9,7 +9,7 @@ use crate::fault::effect::FaultTarget;
 use crate::host::iptables::UNDELAYED;
 use crate::host::syntax::{DeviceName, compose};
 
-/// A bad link.
+/// A link that loses packets: a percentage at random, or every n-th.
 pub struct Loss {
     which: Which,
     tally: Tally,

@@ -137,7 +137,7 @@ impl LinkDamage for Rate {
         if flow.took * 2 > shortest {
             let rate = self.kilobits(&flow);
             let problem = format!("net.rate: {} takes in {rate:.0} kilobits per second at best now", target.name());
-            let help = "choose less, or a machine with less to do";
+            let help = "choose a lower rate, or a machine with less to do";
             return Err(Error::Host { problem, help: help.into() }.into());
         }
         Ok(flow.to_string())

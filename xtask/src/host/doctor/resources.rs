@@ -88,7 +88,7 @@ impl Facts {
         #[expect(clippy::cast_precision_loss, reason = "a count of processors is small")]
         let is_busy = self.load > 2.0 * self.processors as f64;
         if is_busy {
-            let help = "end what runs beside: ps -e -o pid,pcpu,comm --sort -pcpu | head";
+            let help = "end other programs that keep the processors busy; this lists them: ps -e -o pid,pcpu,comm --sort -pcpu | head";
             return Finding::warning(group, check, format!("{seen}: times will be long"), help);
         }
         Finding::ok(group, check, seen)

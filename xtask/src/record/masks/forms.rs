@@ -130,8 +130,9 @@ fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
     forms.insert(form);
 }
 
-/// Returns the base64 digits of a value inside of a longer text, `before` bytes (modulo 3) behind that text's begin: those that depend on
-/// the value alone; and these with a last digit, as it is where the text ends with the value.
+/// Returns how a value shows in the base64 encoding of a longer text that has `before` bytes (modulo 3) in front of it. First the digits
+/// that depend on the value alone; second the same and, where bits of the value are left over, the final digit that the encoding has if
+/// the text ends with the value.
 fn base64_inside(text: &[u8], before: usize, alphabet: &Alphabet) -> [Vec<u8>; 2] {
     let mut bytes = vec![0; before];
     bytes.extend_from_slice(text);

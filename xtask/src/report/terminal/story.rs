@@ -107,7 +107,9 @@ impl CaseStory {
                 }
             }
             Event::MachineRebooted { container, reboots, expected: false, .. } => {
+                let known = self.findings.len();
                 self.findings.retain(|finding| !finding.starts_with(&format!("rebooted on {container}:")));
+                self.findings_count += usize::from(self.findings.len() == known);
                 if self.findings.len() < FINDINGS_MAX {
                     self.findings.push(format!("rebooted on {container}: by itself, reboots: {reboots}"));
                 }
@@ -118,5 +120,23 @@ impl CaseStory {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::CaseId;
+
+    #[test]
+    fn a_machine_that_reboots_again_and_again_is_one_finding() {
+        let mut story = CaseStory::default();
+        for (container, reboots) in [("a", 1), ("b", 1), ("a", 2)] {
+            let (case, container) = (CaseId("x/y:z".into()), container.to_owned());
+            let event = Event::MachineRebooted { case, container, reboots, expected: false };
+            story.apply(&Stamped { at_ms: 0.0, event });
+        }
+        assert_eq!(story.findings, ["rebooted on b: by itself, reboots: 1", "rebooted on a: by itself, reboots: 2"]);
+        assert_eq!(story.findings_count, 2);
     }
 }

@@ -160,7 +160,7 @@ fn keep(
     Ok(problems.is_empty())
 }
 
-/// Parts that the tests of one guest are made from.
+/// Options, record name and folder that all guests of one kind of host have in common.
 struct Guests<'a> {
     options: &'a Options,
     /// Name of the record.
