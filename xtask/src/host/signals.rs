@@ -5,6 +5,9 @@ use std::fs;
 use nix::libc;
 use nix::sys::signal::Signal;
 
+/// Lines of a `status` that count how often the thread gave its processor up or had to.
+const SWITCHES: [&str; 2] = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+
 /// Tells whether a process has a handler of its own for a signal.
 #[must_use]
 pub fn handles(pid: i32, signal: Signal) -> bool {
@@ -44,18 +47,32 @@ pub struct Thread {
 #[must_use]
 pub fn thread(pid: i32, thread: i32, signal: Signal) -> Option<Thread> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/task/{thread}/{file}")).ok();
-    let status = read("status")?;
-    let stat = read("stat")?;
-    // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th behind it.
-    let behind_the_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let times = behind_the_name.split_ascii_whitespace().skip(11).take(2);
-    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
-    Some(Thread {
-        is_pending: has(&status, "SigPnd", signal),
-        is_blocked: has(&status, "SigBlk", signal),
-        is_under_way: state.is_some_and(|state| state.trim_start().starts_with(['R', 'D'])),
-        ticks: times.filter_map(|time| time.parse::<u64>().ok()).sum(),
-    })
+    let (first, stat, last) = (read("status")?, read("stat")?, read("status")?);
+    Some(Thread::of([&first, &last], &stat, signal))
+}
+
+impl Thread {
+    /// Reads a thread's state from two looks at its `status`, and its `stat`. A single look is of several moments: the state may be that of a
+    /// thread that waits, and the masks, some lines later, those of the same thread as it goes on. One that waits in both looks, and has given
+    /// up no processor in between, has waited from the first to the second: what stands between is true of it.
+    fn of(looks: [&str; 2], stat: &str, signal: Signal) -> Self {
+        let [first, last] = looks;
+        // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th behind it.
+        let behind_the_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let times = behind_the_name.split_ascii_whitespace().skip(11).take(2);
+        let field = |status: &str, name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value.map(|value| value.trim().to_owned())
+        };
+        let runs = |status: &str| field(status, "State").is_some_and(|state| state.starts_with(['R', 'D']));
+        let switches = |status: &str| SWITCHES.map(|name| field(status, name));
+        Self {
+            is_pending: has(first, "SigPnd", signal),
+            is_blocked: has(first, "SigBlk", signal),
+            is_under_way: runs(first) || runs(last) || switches(first) != switches(last),
+            ticks: times.filter_map(|time| time.parse::<u64>().ok()).sum(),
+        }
+    }
 }
 
 /// Sends a signal to one thread of a process; one that has ended already is fine.
@@ -93,6 +110,30 @@ mod tests {
         assert_eq!(threads(own)[0], own);
         assert!(!handles(i32::MAX, Signal::SIGUSR1) && threads(i32::MAX).is_empty());
         assert_eq!(thread(i32::MAX, i32::MAX, Signal::SIGUSR1), None);
+    }
+
+    #[test]
+    fn a_thread_that_went_on_between_two_looks_is_under_way() {
+        let look = |state: &str, blocked: &str, switches: u32| {
+            format!(
+                "Name:\tpython3\nState:\t{state}\nSigPnd:\t0\nSigBlk:\t{blocked}\n\
+                 voluntary_ctxt_switches:\t{switches}\nnonvoluntary_ctxt_switches:\t2\n"
+            )
+        };
+        let state = |first: &str, last: &str| {
+            let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 9 0 0 0 3 4 0 0 20 0 1 0 5 6 7";
+            let found = Thread::of([first, last], stat, Signal::SIGUSR1);
+            assert_eq!(found.ticks, 7);
+            (found.is_blocked, found.is_under_way)
+        };
+        let waits = look("S (sleeping)", "0", 5);
+        // The state of a thread that waited, and the mask of the moment in which it begins another one.
+        let torn = look("S (sleeping)", "200", 5);
+        assert_eq!(state(&waits, &waits), (false, false));
+        assert_eq!(state(&torn, &look("R (running)", "200", 5)), (true, true));
+        assert_eq!(state(&torn, &look("S (sleeping)", "0", 6)), (true, true));
+        assert_eq!(state(&torn, &torn), (true, false), "it has waited with the signal blocked");
+        assert_eq!(state(&look("D (disk sleep)", "0", 5), &waits), (false, true));
     }
 
     #[test]
