@@ -162,26 +162,23 @@ impl LiveMachine {
     /// Returns the present state of the container.
     #[must_use]
     pub fn state(&self) -> MachineState {
-        match self.process_1() {
-            Err(_) => MachineState::Down,
-            Ok(_) if Tree::named(&self.cgroup_name()).is_frozen() => MachineState::Frozen,
-            Ok(_) => MachineState::Running,
-        }
+        self.look().unwrap_or(MachineState::Down)
     }
 
-    /// Returns the number of process 1 on the host, or the reason why the container cannot be entered.
-    fn process_1(&self) -> Result<i32, String> {
+    /// Returns whether the container's processes run or are frozen, or the reason for which it counts as down.
+    fn look(&self) -> Result<MachineState, String> {
         let init = init_pid(&self.places).map_err(|error| format!("{error:#}"))?;
         if has_ended(init) {
             return Err(format!("its process 1, {init} on this host, has ended"));
         }
-        if !Tree::named(&self.cgroup_name()).pids().contains(&init) {
+        let tree = Tree::named(&self.cgroup_name());
+        if !tree.pids().contains(&init) {
             return Err(format!("its process 1, {init} on this host, is not in its cgroup any more"));
         }
         if !has_its_root(init) {
             return Err("it has just been started, and has no root filesystem of its own yet".into());
         }
-        Ok(init)
+        Ok(if tree.is_frozen() { MachineState::Frozen } else { MachineState::Running })
     }
 
     /// Returns the usage of the container; none where it is down.
@@ -201,13 +198,13 @@ impl LiveMachine {
     /// # Errors
     /// [`Error::Host`] with the help.
     pub fn require_running(&self) -> Result<(), Error> {
-        let state = self.state();
-        if state == MachineState::Running {
-            return Ok(());
-        }
-        let reason = self.process_1().err().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let state = match self.look() {
+            Ok(MachineState::Running) => return Ok(()),
+            Ok(state) => state.to_string(),
+            Err(reason) => format!("{} ({reason})", MachineState::Down),
+        };
         Err(Error::Host {
-            problem: format!("{} is {state}: no program can run in it{reason}", self.name),
+            problem: format!("{} is {state}: no program can run in it", self.name),
             help: format!(
                 "`cargo xtask ps` shows the faults that are on it, \
                  `cargo xtask fault heal --all --slot {}` takes them back",

@@ -27,7 +27,7 @@ pub struct EventReader {
 /// Gaps in a file of events: parts that cannot be read as events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventGaps {
-    /// There is no such file.
+    /// The file is missing.
     is_missing: bool,
     /// The file has no line.
     is_empty: bool,

@@ -7,8 +7,10 @@ use super::blame::Evidence;
 use super::ending::{Seen, machine_ended};
 use super::state::Session;
 use crate::host::cgroup::Tree;
+use crate::host::kmsg::KernelWatch;
 use crate::lab::Container;
-use crate::record::Event;
+use crate::manifest::Expected;
+use crate::record::{Event, milliseconds};
 
 /// Findings by which a scenario says that it expects the end or a reboot of a machine.
 const MACHINE_ENDED: &str = "machine_ended";
@@ -115,6 +117,25 @@ impl Session {
             }
             drop(state);
             self.recorder.record(event);
+        }
+    }
+
+    /// Looks for findings in the lab and records them. They do not change the verdict.
+    pub(super) fn record_findings(&self) {
+        let said = self.kernel().map(KernelWatch::so_far).unwrap_or_default();
+        for finding in self.lab.findings(&said) {
+            let kind = finding.kind.name();
+            let covers = |expected: &Expected| expected.covers(kind, finding.container.as_deref(), &finding.about);
+            let expected = self.spec.expects.iter().any(covers);
+            self.recorder.record(Event::Finding {
+                case: self.spec.case.clone(),
+                kind: kind.to_owned(),
+                container: finding.container,
+                about: finding.about,
+                detail: finding.detail,
+                happened_at_ms: finding.age.map(|age| milliseconds(self.recorder.elapsed().saturating_sub(age))),
+                expected,
+            });
         }
     }
 }

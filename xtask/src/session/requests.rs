@@ -20,7 +20,6 @@ use super::faults::{self};
 use super::last_words::last_words;
 use super::spec::Ended;
 use super::state::{Answer, Session};
-use crate::host::kmsg::KernelWatch;
 use crate::host::shell::{CommandError, Problem, quote};
 use crate::host::{container_fs, patience};
 use crate::lab::{Circumstances, Container, ExecRequest, MachineEnd, Nearness, Outage, WaitError, is_no_condition};
@@ -436,51 +435,7 @@ impl Session {
         }
         RpcError::new(ErrorCode::Infrastructure, message)
     }
-}
 
-fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer>) -> Answer<Value> {
-    let request = serde_json::from_value(params)
-        .map_err(|error| RpcError::new(ErrorCode::InvalidParams, format!("parameters of {}: {error}", M::NAME)))?;
-    let answer = carry_out(request)?;
-    serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
-}
-
-/// Tells whether the kernel refused a command line or an environment for its length.
-fn is_too_long(error: &anyhow::Error) -> bool {
-    let refused = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
-    matches!(refused, Some(Problem::Start(error)) if error.raw_os_error() == Some(Errno::E2BIG as i32))
-}
-
-/// Returns a deadline that the scenario asks for, times this machine's patience: it tells what hangs from what works, as the engine's own
-/// deadlines do.
-pub(super) fn asked(deadline_ms: u64) -> Duration {
-    patience::scaled(Duration::from_millis(deadline_ms))
-}
-
-impl Session {
-    /// Looks for findings in the lab and records them. They do not change the verdict.
-    pub(super) fn record_findings(&self) {
-        let said = self.kernel().map(KernelWatch::so_far).unwrap_or_default();
-        for finding in self.lab.findings(&said) {
-            let kind = finding.kind.name();
-            let covers = |expected: &crate::manifest::Expected| {
-                expected.covers(kind, finding.container.as_deref(), &finding.about)
-            };
-            let expected = self.spec.expects.iter().any(covers);
-            self.recorder.record(Event::Finding {
-                case: self.spec.case.clone(),
-                kind: kind.to_owned(),
-                container: finding.container,
-                about: finding.about,
-                detail: finding.detail,
-                happened_at_ms: finding.age.map(|age| milliseconds(self.recorder.elapsed().saturating_sub(age))),
-                expected,
-            });
-        }
-    }
-}
-
-impl Session {
     /// Answers `wait`.
     pub(super) fn wait(&self, wait: &Wait) -> Answer<Waited> {
         let container = self.container(&wait.container)?;
@@ -509,6 +464,25 @@ impl Session {
         let is_broken = self.chaos.plays() || self.faults.any_is_on();
         self.under_way().changes().filter(|_| !is_broken)
     }
+}
+
+fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer>) -> Answer<Value> {
+    let request = serde_json::from_value(params)
+        .map_err(|error| RpcError::new(ErrorCode::InvalidParams, format!("parameters of {}: {error}", M::NAME)))?;
+    let answer = carry_out(request)?;
+    serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
+}
+
+/// Tells whether the kernel refused a command line or an environment for its length.
+fn is_too_long(error: &anyhow::Error) -> bool {
+    let refused = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
+    matches!(refused, Some(Problem::Start(error)) if error.raw_os_error() == Some(Errno::E2BIG as i32))
+}
+
+/// Returns a deadline that the scenario asks for, times this machine's patience: it tells what hangs from what works, as the engine's own
+/// deadlines do.
+pub(super) fn asked(deadline_ms: u64) -> Duration {
+    patience::scaled(Duration::from_millis(deadline_ms))
 }
 
 #[cfg(test)]
