@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use xtask::host::cgroup::Tree;
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 const ROUNDS: usize = 20;
 const EXECS: usize = 20;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use xtask::cli::{Cli, error_text};
 use xtask::error::Error;
-use xtask::host::descriptors;
+use xtask::host::exec::descriptors;
 use xtask::program;
 
 fn main() -> ExitCode {

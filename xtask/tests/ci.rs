@@ -19,7 +19,7 @@ use command_lines::{command_lines, parse_as_typed};
 use nix::unistd::{Uid, User, geteuid};
 use serde_json::Value;
 use xtask::cli::Cli;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 /// Deadline for tools that are fetched at the first time.
 const DEADLINE: Duration = Duration::from_secs(300);

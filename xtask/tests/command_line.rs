@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use xtask::cli::Cli;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 use xtask::record::{FORMAT_VERSION, RunRecord};
 
 /// Deadline for one answer.

@@ -31,7 +31,7 @@ use text_rules::{
 use tokens::tokens;
 use xtask::cli::Cli;
 use xtask::fault::catalogue;
-use xtask::host::packages::{ITEMS, Need};
+use xtask::host::tools::packages::{ITEMS, Need};
 use xtask::manifest::{Mutant, Project};
 
 /// Table of the modules of xtask/src and what each may use, in reading order; ARCHITECTURE.md shows the same table and
@@ -215,15 +215,15 @@ fn clippy_bans_processes_and_archives_outside_their_seams() {
     let mut broken = Vec::new();
     // The second measures a program with nothing of the seam's around it; the third forks to hold a namespace open, and runs none;
     // the fourth reads archives within its bounds.
-    let seams =
-        ["shell.rs", "program_time.rs", "userns.rs", "tar_entries.rs"].map(|name| format!("xtask/src/host/{name}"));
+    let seams = ["exec/shell.rs", "exec/program_time.rs", "container/userns.rs", "disk/tar_entries.rs"]
+        .map(|name| format!("xtask/src/host/{name}"));
     for source in engine().into_iter().filter(|source| !seams.contains(&source.path)) {
         let tokens = tokens(&source.text);
         for token in tokens.iter().filter(|token| token.text == "disallowed_methods") {
             broken.push(source.at(
                 token.line,
                 "a ban of clippy.toml is lifted",
-                "use crate::host::shell, or crate::host::tar_entries",
+                "use crate::host::exec::shell, or crate::host::disk::tar_entries",
             ));
         }
     }
@@ -248,8 +248,8 @@ fn only_the_command_line_prints() {
 /// reasons.
 const WHOLE_TEXTS: &[(&str, &str)] = &[
     ("xtask/src/host/syntax.rs", "it is what checks the words"),
-    ("xtask/src/host/nft.rs", "parts of a table that was composed are tried one by one"),
-    ("xtask/src/host/setup.rs", "the engine's own list of command lines"),
+    ("xtask/src/host/network/nft.rs", "parts of a table that was composed are tried one by one"),
+    ("xtask/src/host/tools/setup.rs", "the engine's own list of command lines"),
     ("xtask/src/image/worker/layer.rs", "a template's line for its own shell, in its own sandbox"),
     ("xtask/src/selftest/", "guests of the project's own tests"),
 ];
@@ -442,7 +442,7 @@ fn nix_provides_every_tool_that_doctor_looks_for() {
 }
 
 /// The absolute paths of programs and system files in the engine and in what is run beside it: a file or a folder of files, what its
-/// paths begin with, and the reason. A program of the host is found by [`xtask::host::shell::which`]: `PATH` first, then one list.
+/// paths begin with, and the reason. A program of the host is found by [`xtask::host::exec::shell::which`]: `PATH` first, then one list.
 /// Every line is in use.
 const PATHS: &[(&str, &[&str], &str)] = &[
     ("xtask/src/fault/", &["/bin/", "/etc/hostname", "/usr/lib"], "in machines of a lab"),
@@ -471,9 +471,9 @@ const PATHS: &[(&str, &[&str], &str)] = &[
     ("xtask/src/image/worker/", &["/bin", "/sbin", "/usr/", "/etc/"], "in trees of templates; DNS is the host's"),
     ("xtask/src/manifest/", &["/bin/", "/sbin/init", "/usr/", "/etc/", "/opt/python"], "in trees of templates"),
     ("xtask/src/lab/config.rs", &["/bin/sh"], "LXC runs the hook on the host; no system is without this one"),
-    ("xtask/src/host/chromium.rs", &["/bin/sh", "/etc"], "the host's shell lays rules over the host's own"),
-    ("xtask/src/host/shell.rs", &["/usr/", "/sbin", "/bin"], "the one list of folders, after PATH"),
-    ("xtask/src/host/lxc.rs", &["/usr/sbin", "/sbin"], "LXC must not find newuidmap, which PATH may lead to"),
+    ("xtask/src/host/tools/chromium.rs", &["/bin/sh", "/etc"], "the host's shell lays rules over the host's own"),
+    ("xtask/src/host/exec/shell.rs", &["/usr/", "/sbin", "/bin"], "the one list of folders, after PATH"),
+    ("xtask/src/host/container/lxc.rs", &["/usr/sbin", "/sbin"], "LXC must not find newuidmap, which PATH may lead to"),
     ("xtask/src/cli/sudo.rs", &["/usr/", "/sbin", "/bin"], "root's own before the user's"),
     ("xtask/src/host/doctor/facts.rs", &["/etc/os-release", "/lib/modules"], "the system's files"),
     (
@@ -488,7 +488,7 @@ const PATHS: &[(&str, &[&str], &str)] = &[
         "shown to be typed; `su` keeps the user's PATH",
     ),
     (
-        "xtask/src/host/packages.rs",
+        "xtask/src/host/tools/packages.rs",
         &["/usr/share/keyrings", "/etc/NIXOS", "/etc/os-release", "/usr/local/bin"],
         "the system's files",
     ),
@@ -525,7 +525,7 @@ fn programs_of_the_host_are_found_by_path_first() {
                 None => broken.push(source.at(
                     line,
                     &format!("it names {path}"),
-                    "`which` or `path_of` of xtask/src/host/shell.rs; where it is no tool of the host, a line of PATHS with its reason",
+                    "`which` or `path_of` of xtask/src/host/exec/shell.rs; where it is no tool of the host, a line of PATHS with its reason",
                 )),
             }
         }

@@ -6,9 +6,10 @@ use anyhow::Context as _;
 
 use super::links::{Links, Work};
 use crate::error::Error;
+use crate::host::disk::tar_entries::require_bounded;
 use crate::host::invoker::Invoker;
-use crate::host::tar_entries::require_bounded;
-use crate::host::{cargo, git};
+use crate::host::tools::cargo;
+use crate::host::tools::git;
 use crate::manifest::Project;
 use crate::record::{PastRun, RUNS_FOLDER};
 

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
 
-use crate::host::tar_entries::{require_bounded, shown};
+use crate::host::disk::tar_entries::{require_bounded, shown};
 
 /// Maximum number of links that one may pass through, as for the kernel.
 const PASSED_MAX: usize = 40;

@@ -369,7 +369,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::shell::quote;
+    use crate::host::exec::shell::quote;
 
     fn redactor() -> Redactor {
         let shapes = ["SESSION_ID", "/cust-[0-9]{6}/"].map(|text| SecretShape::parse(text).unwrap());

@@ -17,8 +17,8 @@ use super::archive::sha256;
 use super::links::{Links, Work};
 use super::manifest::{BUNDLE_FILE, BUNDLE_VERSION, Bundle, bytes_allowed};
 use crate::error::Error;
+use crate::host::disk::tar_entries::{Room, read_entries, shown};
 use crate::host::invoker::Invoker;
-use crate::host::tar_entries::{Room, read_entries, shown};
 use crate::input;
 use crate::record::RUNS_FOLDER;
 

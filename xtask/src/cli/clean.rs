@@ -6,9 +6,9 @@ use super::up::{self, Ended};
 use super::{Context, sudo};
 use crate::error::{EXIT_INFRASTRUCTURE, EXIT_PASSED};
 use crate::guard::{Slot, slots};
-use crate::host::apparmor;
+use crate::host::container::apparmor;
+use crate::host::container::lxc::LOG_PATH;
 use crate::host::invoker::is_root;
-use crate::host::lxc::LOG_PATH;
 use crate::lab::log_folder::{self, Chosen};
 use crate::report::terminal::println;
 

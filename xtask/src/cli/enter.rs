@@ -3,10 +3,10 @@
 use super::lab_selector::LabSelector;
 use super::{Context, sudo};
 use crate::error::Error;
-use crate::host::descriptors;
+use crate::host::container::lxc::ATTACH;
+use crate::host::exec::descriptors;
+use crate::host::exec::shell;
 use crate::host::invoker::is_root;
-use crate::host::lxc::ATTACH;
-use crate::host::shell;
 use crate::lab::LiveMachine;
 
 /// Open a shell in a container of a live lab.

@@ -12,7 +12,7 @@ use crate::fault::{Entry, Lasted, Observed, catalogue};
 use crate::guard::Wait;
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
-use crate::host::sudo::Sudo;
+use crate::host::tools::sudo::Sudo;
 use crate::image;
 use crate::manifest::{Project, nearest};
 use crate::record::milliseconds;

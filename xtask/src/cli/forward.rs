@@ -10,8 +10,8 @@ use serde_json::json;
 use super::lab_selector::LabSelector;
 use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
-use crate::host::forward::{Forward, Target};
 use crate::host::invoker::is_root;
+use crate::host::network::forward::{Forward, Target};
 use crate::report::terminal::println;
 use crate::run::Interrupt;
 

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 
 use crate::error::EXIT_PASSED;
+use crate::fault::netqueue::{self, Damage, Delay, Rate, Treatment};
 use crate::fault::serve_holder;
 use crate::guard::{Slot, Wait, serve};
-use crate::host::netqueue::{self, Damage, Delay, Rate, Treatment};
 use crate::image::build_layer;
 use crate::report::terminal::println;
 use crate::selftest::guest::carry_out;

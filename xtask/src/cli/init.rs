@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Context, Format};
 use crate::error::EXIT_PASSED;
-use crate::host::shell::quote;
+use crate::host::exec::shell::quote;
 use crate::manifest::Starter;
 use crate::program;
 use crate::report::terminal::println;

@@ -9,7 +9,7 @@ use super::{Context, Format, sudo};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
-use crate::host::packages::{Use, Uses};
+use crate::host::tools::packages::{Use, Uses};
 use crate::input;
 use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;

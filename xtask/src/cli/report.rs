@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::{Context, Format};
 use crate::error::{EXIT_PASSED, Error};
+use crate::host::exec::shell::{Command, which};
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
-use crate::host::shell::{Command, which};
 use crate::record::{PastRun, RunDir};
 use crate::report::html;
 use crate::report::terminal::{Terminal, println};

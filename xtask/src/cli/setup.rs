@@ -9,7 +9,7 @@ use super::{Context, Format};
 use crate::error::{EXIT_INTERRUPTED, EXIT_PASSED, Error};
 use crate::host::doctor::{Finding, Status, examine};
 use crate::host::invoker::is_root;
-use crate::host::setup::{News, Plan, Scope, install, still_failing};
+use crate::host::tools::setup::{News, Plan, Scope, install, still_failing};
 
 /// Options of `setup`.
 #[derive(Debug, clap::Args)]

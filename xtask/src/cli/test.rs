@@ -8,7 +8,7 @@ use super::{Context, doctor};
 use crate::error::{EXIT_PASSED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
-use crate::host::setup;
+use crate::host::tools::setup;
 use crate::manifest::nearest;
 use crate::report::terminal::println;
 use crate::selftest::{LxcTests, Repository, Stage, Verbs};

@@ -5,7 +5,7 @@ use flate2::Compression;
 use super::program::Linkage;
 use super::tree::{MADE_UNIX_S, Tree};
 use super::{DESCRIPTION, NAME};
-use crate::host::packages::{ITEMS, Manager, Need, Order, Use};
+use crate::host::tools::packages::{ITEMS, Manager, Need, Order, Use};
 
 /// Debian's name of this machine's architecture.
 #[must_use]

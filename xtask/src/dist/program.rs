@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::error::Error;
-use crate::host::cargo;
 use crate::host::doctor::is_static;
-use crate::host::shell::Command;
+use crate::host::exec::shell::Command;
+use crate::host::tools::cargo;
 
 /// Profile of the build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -103,7 +103,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
-    use crate::host::tar_entries::read_entries;
+    use crate::host::disk::tar_entries::read_entries;
 
     fn tree() -> Tree {
         let mut tree = Tree::default();

@@ -8,7 +8,7 @@ use e2e_contract::{Direction, Fault, Partition};
 use super::effect::Effect;
 use super::{clock, cpu, crashloop, disk, dns, fd, file, io, memory, net, node, pids, process, service};
 use crate::error::Error;
-use crate::host::ext4;
+use crate::host::disk::ext4;
 use crate::manifest::{Init, Template, VolumeKind};
 
 /// A row of the catalogue.

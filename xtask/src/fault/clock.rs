@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::disk::open_watch::{Image, OpenWatch, open_watch_problem};
 use super::effect::usage;
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use super::net::listeners::listening_at;
 use super::net::network_of;
 use super::service::Unit;
+use super::strace::{asks_for_time, strace_problem};
 use crate::error::Error;
-use crate::host::listeners::listening_at;
-use crate::host::open_watch::{Image, OpenWatch, open_watch_problem};
+use crate::host::exec::process::{Running, name_of};
 use crate::host::patience::Deadline;
-use crate::host::process::{Running, name_of};
-use crate::host::strace::{asks_for_time, strace_problem};
 use crate::host::syntax::{self, Text, UnitWord, compose};
 
 /// Seconds for which each look in turn watches a clock's rate: the longer, the less a delay on a busy machine changes the result.

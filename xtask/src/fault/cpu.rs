@@ -11,9 +11,9 @@ use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use super::hog::Hogs;
 use crate::error::Error;
 use crate::host::cgroup::{CpuShare, Gauge, Group, Setting, cpus_at_most, parse_cpus};
-use crate::host::hardware::processors;
+use crate::host::exec::process::Running;
+use crate::host::machine::hardware::processors;
 use crate::host::patience::Deadline;
-use crate::host::process::Running;
 
 /// A shell that starts `$1` busy programs.
 const BUSY: &str = r#"n=0; while [ "$n" -lt "$1" ]; do (while :; do :; done) & n=$((n + 1)); done"#;

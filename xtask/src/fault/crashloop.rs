@@ -9,10 +9,11 @@ use anyhow::{Context as _, bail};
 
 use super::effect::usage;
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use crate::host::disk::mount;
+use crate::host::disk::mountns;
+use crate::host::exec::process::Running;
 use crate::host::patience::Deadline;
-use crate::host::process::Running;
 use crate::host::syntax::{Shell, ShellWord, Text, compose};
-use crate::host::{mount, mountns};
 use crate::manifest::Init;
 
 /// Prefix of the fault's own files; they lie beside the program for as long as they are needed.

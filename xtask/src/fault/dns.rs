@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::effect::{FaultTarget, usage};
+use super::name_server::{self, Heard, Reply, SERVFAIL, Server};
 use super::net::{Filter, IptablesRules, LinkDamage, Means, Rules, Seen, chain, ms, network_of};
-use crate::host::dns::{self, Heard, Reply, SERVFAIL, Server};
-use crate::host::netns::NetworkNamespace;
+use crate::host::network::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, compose};
 
@@ -139,7 +139,7 @@ fn ask(target: &FaultTarget<'_>, patience: Duration) -> anyhow::Result<(Heard, D
     let _server = Server::start(socket, Reply::Address(TRUE_ADDRESS)).context("starting a name server")?;
     let ask = || {
         let begun = Instant::now();
-        (dns::ask(address, NAME, patience), begun.elapsed())
+        (name_server::ask(address, NAME, patience), begun.elapsed())
     };
     let (heard, took) = network_of(target.container)?.inside(ask)?;
     Ok((heard.with_context(|| format!("asking a name server from {}", target.name()))?, took))

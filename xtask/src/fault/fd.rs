@@ -5,10 +5,10 @@ use nix::errno::Errno;
 
 use super::effect::usage;
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use super::remote_syscall::{Opened, open_more, problem};
 use crate::error::Error;
+use crate::host::exec::process::{FileBound, Running};
 use crate::host::patience::Deadline;
-use crate::host::process::{FileBound, Running};
-use crate::host::remote_syscall::{Opened, open_more, problem};
 
 /// Deadline for the end of a process that no longer answers.
 const END_DEADLINE: Deadline = Deadline::from_secs(2);

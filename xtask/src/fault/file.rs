@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::effect::usage;
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
-use crate::host::container_fs;
+use crate::host::disk::container_fs;
 
 /// The longest piece of a file that is kept to be put back, in bytes.
 const SAVED_BYTES_MAX: u64 = 64 << 20;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::effect::FaultTarget;
+use crate::host::exec::process::Running;
 use crate::host::patience::Deadline;
-use crate::host::process::Running;
 use crate::host::syntax::compose;
 use crate::lab::ExecRequest;
 

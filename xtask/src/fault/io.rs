@@ -8,12 +8,12 @@ use anyhow::bail;
 
 use super::effect::usage;
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use super::strace::{Call, Change, calls, command, strace_problem};
 use crate::error::Error;
 use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;
+use crate::host::exec::process::{Running, name_of};
 use crate::host::patience::Deadline;
-use crate::host::process::{Running, name_of};
-use crate::host::strace::{Call, Change, calls, command, strace_problem};
 use crate::host::undo::Undo;
 
 /// Deadline for the processes to make the call.

@@ -11,9 +11,9 @@ use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use super::hog::{Hogs, ROOM_DEADLINE};
 use crate::error::Error;
 use crate::host::cgroup::{Gauge, Group, Setting};
-use crate::host::load::{Memory, has_swap};
+use crate::host::exec::process::{self, Running};
+use crate::host::machine::load::{Memory, has_swap};
 use crate::host::patience::Deadline;
-use crate::host::process::{self, Running};
 
 /// Shell script that takes `$1` bytes for a moment. The kernel kills this program before any other if it does not have them.
 const TAKE: &str = r#"echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs="$1" count=1"#;

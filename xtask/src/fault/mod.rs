@@ -17,16 +17,19 @@ mod holder;
 mod injection;
 mod io;
 mod memory;
+mod name_server;
 mod nemesis;
 mod net;
 mod node;
 mod pids;
 mod process;
 mod reboots;
+pub mod remote_syscall;
 mod sampling;
 mod schedule;
 mod service;
 mod shrink;
+pub mod strace;
 
 pub use active::{ActiveFaults, RecoveryTime};
 pub use catalogue::{Entry, Needs, catalogue};
@@ -35,6 +38,7 @@ pub use holder::{HeldFaults, LiveFault, LiveFaults, RebootSeen, serve as serve_h
 pub use injection::Observed;
 pub use nemesis::{CHAOS_FILE, ChaosFile};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
+pub use net::netqueue;
 pub use reboots::Reboots;
 pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};
 pub use shrink::Shrink;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::reboots::{NotTakenBack, Reboots};
 use super::schedule::{Planned, Schedule};
 use crate::error::Error;
-use crate::host::held_clock::{HeldClock, Stopwatch};
+use crate::host::exec::held_clock::{HeldClock, Stopwatch};
 use crate::host::patience::Deadline;
 use crate::lab::Outage;
 

@@ -7,8 +7,8 @@ use anyhow::bail;
 use super::effect::usage;
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use super::node::run_a_program;
+use crate::host::exec::process::Running;
 use crate::host::patience::Deadline;
-use crate::host::process::Running;
 
 /// Deadline for a killed process to be gone.
 const END_DEADLINE: Deadline = Deadline::from_secs(5);

@@ -22,8 +22,8 @@ use super::protocol::{Answer, Command, Failure, Make, Message, ProcessEnd, Reque
 use super::reclaim::{Reclaimed, reclaim};
 use super::slot::Slot;
 use crate::error::Error;
+use crate::host::exec::shell::{self, BoundProcess};
 use crate::host::patience::Deadline;
-use crate::host::shell::{self, BoundProcess};
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 

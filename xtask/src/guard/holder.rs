@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::process::{has_ended, is_ending, is_stopped};
+use crate::host::exec::process::{has_ended, is_ending, is_stopped};
 
 /// Most characters of a command line that are shown.
 const COMMAND_MAX: usize = 80;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::slot::Slot;
 use crate::host::crash_point;
-use crate::host::marked::boot_id;
+use crate::host::disk::marked::boot_id;
 use crate::host::undo::Undo;
 
 /// The first line.
@@ -47,7 +47,7 @@ impl Ledger {
     }
 
     /// Appends a step. The ledger has to outlive a killed process, not a reset of the host: what outlives a reset lies on disks and bears a
-    /// mark ([`crate::host::marked`]).
+    /// mark ([`crate::host::disk::marked`]).
     pub fn write(&mut self, step: Undo) -> anyhow::Result<()> {
         // Written again, it is undone before everything made since: a cgroup is killed before its mounts go.
         self.steps.retain(|known| *known != step);

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::holder::Holder;
 use crate::error::{Error, HostCause};
-use crate::host::idmap::IdMap;
-use crate::host::process::signal_name;
+use crate::host::container::idmap::IdMap;
+use crate::host::exec::process::signal_name;
 use crate::host::seccomp::Part;
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;

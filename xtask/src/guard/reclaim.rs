@@ -136,7 +136,7 @@ fn lock_of(slot: &Slot) -> anyhow::Result<Option<Lock>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::shell::Command;
+    use crate::host::exec::shell::Command;
 
     const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -7,10 +7,10 @@ use anyhow::Context as _;
 
 use super::ledger::Ledger;
 use super::protocol::Lower;
+use crate::host::container::idmap::{IdMap, IdMappedTree};
+use crate::host::container::userns::UserNamespace;
 use crate::host::crash_point;
-use crate::host::idmap::{IdMap, IdMappedTree};
 use crate::host::undo::Undo;
-use crate::host::userns::UserNamespace;
 
 /// Trees that are mounted, by what they show.
 #[derive(Debug, Default)]

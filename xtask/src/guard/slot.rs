@@ -12,9 +12,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::holder::{Holder, Owner};
+use crate::host::container::lxc::{LOG_PATH, LXC_PATH};
 use crate::host::crash_point;
-use crate::host::lxc::{LOG_PATH, LXC_PATH};
-use crate::host::marked::{self, Found};
+use crate::host::disk::marked::{self, Found};
 use crate::host::undo::named_state_dir;
 
 /// The ledger's name in a slot's folder.

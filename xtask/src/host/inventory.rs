@@ -7,12 +7,12 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use super::cgroup::hierarchies;
-use super::lxc::{LOG_PATH, LXC_PATH};
-use super::marked;
-use super::process::{Stat, words};
-use super::shell::Command;
-use super::undo::{GROUP_PREFIX, RUN_PATH};
+use crate::host::cgroup::hierarchies;
+use crate::host::container::lxc::{LOG_PATH, LXC_PATH};
+use crate::host::disk::marked;
+use crate::host::exec::process::{Stat, words};
+use crate::host::exec::shell::Command;
+use crate::host::undo::{GROUP_PREFIX, RUN_PATH};
 
 /// Most characters of a command line in a report.
 const COMMAND_CHARS_MAX: usize = 160;

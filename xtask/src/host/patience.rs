@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use e2e_contract::PATIENCE_VARIABLE;
 
-use super::program_time::{ProgramTime, time_of};
+use crate::host::exec::program_time::{ProgramTime, time_of};
 
 /// The largest factor that a measurement leads to: a slower machine is out of order, and waiting longer mends nothing.
 const MEASURED_MOST: f64 = 20.0;

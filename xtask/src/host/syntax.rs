@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::shell::quote;
+use crate::host::exec::shell::quote;
 
 /// Language of text that another program reads.
 pub trait Language: fmt::Debug + Clone + PartialEq + Eq {}
@@ -590,7 +590,7 @@ mod tests {
 
     #[test]
     fn a_shell_reads_each_word_back() {
-        use crate::host::shell::Command;
+        use crate::host::exec::shell::Command;
         for text in ["a b", "'", "\"$HOME\"", "`id`", "a\nb", "*", "\\", "-n", "é"] {
             let script = compose!(Shell, "printf %s {word}", word = ShellWord::new(text).unwrap());
             let said = Command::new("sh").arg("-c").arg(&*script).run().unwrap();

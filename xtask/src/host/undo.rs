@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::{Group, Setting, Tree};
-use super::netns::NetworkPlace;
-use super::nft::Table;
-use super::{iptables, marked, mount, tc};
+use crate::host::cgroup::{Group, Setting, Tree};
+use crate::host::disk::marked;
+use crate::host::disk::mount;
+use crate::host::network::iptables;
+use crate::host::network::netns::NetworkPlace;
+use crate::host::network::nft::Table;
+use crate::host::network::tc;
 use crate::host::patience::Deadline;
 
 /// Deadline for the processes of a group to die.

@@ -15,9 +15,9 @@ use super::worker::{BuildSpec, STEP_MARK, TUN};
 use crate::error::Error;
 use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
 use crate::host::cgroup::Bounds;
-use crate::host::ids::IdRange;
+use crate::host::container::ids::IdRange;
 use crate::host::invoker::Invoker;
-use crate::host::load::Memory;
+use crate::host::machine::load::Memory;
 use crate::host::patience::{self, Deadline};
 use crate::program::named;
 

@@ -11,8 +11,8 @@ use super::needs::{self, chain};
 use super::recipe::{Base, Recipe, Sources};
 use super::replacement::Replacement;
 use super::store::{self, LayerLocks, LayerPlace, LayerRecord, Store, StoredLayer, ids_of};
+use crate::host::container::ids::IdRange;
 use crate::host::doctor::require_tools;
-use crate::host::ids::IdRange;
 use crate::host::invoker::is_root;
 use crate::manifest::{Origin, Project, Template};
 

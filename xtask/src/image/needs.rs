@@ -1,7 +1,7 @@
 //! Tools of the host that templates need, by the features that they use.
 
 use super::recipe::{Base, Recipe};
-use crate::host::packages::{Use, Uses};
+use crate::host::tools::packages::{Use, Uses};
 use crate::manifest::{FileSource, Origin, Project, Template, VolumeKind};
 
 /// Features that need tools of the host when a layer is built, and none when it is run.

@@ -8,8 +8,8 @@ use super::replacement::Replacement;
 use super::{content, requirements};
 use crate::error::Error;
 use crate::host::doctor::static_busybox;
+use crate::host::exec::shell;
 use crate::host::invoker::Invoker;
-use crate::host::shell;
 use crate::input;
 use crate::manifest::{FileEntry, FileSource, Origin, Project, RunStep, Template, UserEntry};
 

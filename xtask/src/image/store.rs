@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::tree;
 use crate::error::Error;
 use crate::guard;
-use crate::host::ids::{Ids, Region};
-use crate::host::marked::MARK;
+use crate::host::container::ids::{Ids, Region};
+use crate::host::disk::marked::MARK;
 use crate::manifest::Project;
 
 /// Mode of a folder that only root may enter.
@@ -475,8 +475,10 @@ mod tests {
     fn where_ids_are_shared_a_layer_with_others_is_built_again() {
         let (_folder, store) = store_with("0123");
         store.publish("0123").unwrap();
-        let shared =
-            |first| Ids::Shared { range: crate::host::ids::IdRange { first, count: 65_536 }, reason: "x".into() };
+        let shared = |first| Ids::Shared {
+            range: crate::host::container::ids::IdRange { first, count: 65_536 },
+            reason: "x".into(),
+        };
         let other = store.clone().with_ids(&shared(100_000));
         assert!(other.find("0123").unwrap().is_none());
         assert!(matches!(other.look("0123").unwrap(), LayerPlace::Damaged(why) if why.contains("begin at 1879048192")));

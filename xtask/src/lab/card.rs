@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::container::Container;
 use super::machine::Machine;
-use crate::host::netns::NetworkNamespace;
+use crate::host::network::netns::NetworkNamespace;
 use crate::manifest::Network;
 
 /// Name that a card has from its start.

@@ -3,9 +3,10 @@
 use super::confinement;
 use super::machine::Machine;
 use crate::guard::Slot;
-use crate::host::apparmor::{self, Confinement};
+use crate::host::cgroup;
+use crate::host::container::apparmor::{self, Confinement};
+use crate::host::container::lxc;
 use crate::host::syntax::{LxcConfig, ShellWord, Unwritable, compose};
-use crate::host::{cgroup, lxc};
 use crate::manifest::Init;
 
 /// Name of the log of a container's console.
@@ -164,7 +165,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::ids::IdRange;
+    use crate::host::container::ids::IdRange;
     use crate::manifest::{Network, Template};
 
     /// Reads a template with this init, value of a variable and path of a volume; the error is the message of the template's reader.

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::machine::Machine;
-use crate::host::port_lock;
+use crate::host::network::port_lock;
 use crate::host::seccomp::{self, Filter, Occasion, Part};
 
 /// Capabilities that no machine has, by LXC's names.

@@ -12,9 +12,9 @@ use super::log_folder::tail_of;
 use super::machine::Machine;
 use crate::guard::{Process, ProcessEnd};
 use crate::host::cgroup::{Group, Tree};
-use crate::host::held_clock::HeldClock;
-use crate::host::lxc;
-use crate::host::process::{Running, kill_marked};
+use crate::host::container::lxc;
+use crate::host::exec::held_clock::HeldClock;
+use crate::host::exec::process::{Running, kill_marked};
 
 /// Maximum bytes of a log, from its end, that are searched for errors. LXC writes about 5 KiB at each start.
 const LOG_BYTES_MAX: u64 = 32 << 10;

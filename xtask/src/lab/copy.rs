@@ -9,12 +9,12 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::live::LiveMachine;
 use crate::error::Error;
-use crate::host::archive::{Moved, pack, unpack};
+use crate::host::container::lxc::entrance;
+use crate::host::disk::archive::{Moved, pack, unpack};
+use crate::host::exec::program_output::{KeptPart, ProgramOutput};
+use crate::host::exec::shell::Command;
 use crate::host::invoker::Invoker;
-use crate::host::lxc::entrance;
 use crate::host::patience::Deadline;
-use crate::host::program_output::{KeptPart, ProgramOutput};
-use crate::host::shell::Command;
 
 /// Deadline for a copy: a user waits for it, and can end it.
 const DEADLINE: Deadline = Deadline::from_secs(24 * 60 * 60);

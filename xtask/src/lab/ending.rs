@@ -8,10 +8,10 @@ use nix::sys::signal::Signal;
 use super::container::Container;
 use super::log_folder::tail_of;
 use crate::guard::ProcessEnd;
-use crate::host::kmsg::{KernelLog, oom_kill_field};
-use crate::host::lxc::{self, InitEnd};
+use crate::host::container::lxc::{self, InitEnd};
+use crate::host::exec::process;
+use crate::host::machine::kmsg::{KernelLog, oom_kill_field};
 use crate::host::patience::Deadline;
-use crate::host::process;
 
 /// Maximum bytes of LXC's log, from its end, that are read: a start writes about 5 KiB.
 const LOG_BYTES_MAX: u64 = 64 << 10;

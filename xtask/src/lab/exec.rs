@@ -13,13 +13,13 @@ use super::container::Container;
 use super::log_folder;
 use super::machine::Machine;
 use super::ssh::Passwd;
-use crate::host::container_fs;
-use crate::host::lxc::{self, Attach};
+use crate::host::container::lxc::{self, Attach};
+use crate::host::disk::container_fs;
+use crate::host::exec::process::{Running, kill_marked};
+use crate::host::exec::program_output::{KeptPart, KeptStream, OUTPUT_BYTES_MAX, ProgramOutput};
+use crate::host::exec::shell::{Command, Output};
 use crate::host::patience::Deadline;
-use crate::host::process::{Running, kill_marked};
-use crate::host::program_output::{KeptPart, KeptStream, OUTPUT_BYTES_MAX, ProgramOutput};
 use crate::host::seccomp::Occasion;
-use crate::host::shell::{Command, Output};
 
 /// Deadline for the processes of an exec that passed its deadline to die.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(10);

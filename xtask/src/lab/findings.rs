@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::container::Container;
 use super::exec::{ExecRequest, MARK_VARIABLE};
 use super::up::Lab;
-use crate::host::container_fs;
-use crate::host::kmsg::{Noted, oom_kill_field};
+use crate::host::disk::container_fs;
+use crate::host::exec::process::words;
+use crate::host::machine::kmsg::{Noted, oom_kill_field};
 use crate::host::patience::Deadline;
-use crate::host::process::words;
 use crate::manifest::{FINDINGS, Init};
 
 /// Maximum characters of a command line that a finding shows.

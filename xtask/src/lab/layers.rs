@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 use super::container::Container;
 use super::exec::environment_of;
 use crate::error::Error;
-use crate::host::container_fs::{self, Named};
+use crate::host::disk::container_fs::{self, Named};
 
 /// Record in a layer's folder, beside its tree: written last.
 const RECORD: &str = "layer.json";

@@ -15,10 +15,10 @@ use super::ssh::Passwd;
 use crate::error::Error;
 use crate::guard::{Owner, Slot, slots};
 use crate::host::cgroup::{Gauge, Group, Setting, Tree};
-use crate::host::container_fs;
-use crate::host::lxc::Attach;
-use crate::host::netns::{NetworkNamespace, NetworkPlace};
-use crate::host::process::has_ended;
+use crate::host::container::lxc::Attach;
+use crate::host::disk::container_fs;
+use crate::host::exec::process::has_ended;
+use crate::host::network::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::seccomp::{Filter, Occasion};
 
 /// The file's name in the slot's folder.
@@ -213,7 +213,7 @@ impl LiveMachine {
         })
     }
 
-    /// The arguments of [`crate::host::lxc::ATTACH`] that run a program in the container as a user, by name, or as root.
+    /// The arguments of [`crate::host::container::lxc::ATTACH`] that run a program in the container as a user, by name, or as root.
     ///
     /// # Errors
     /// When the container is down, or has no such user.

@@ -11,7 +11,7 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::live::LiveMachine;
 use super::logs::{LIST, listed_in};
-use crate::host::lxc::{self, Attach};
+use crate::host::container::lxc::{self, Attach};
 use crate::host::patience::Deadline;
 
 /// Deadline for one program that reads logs in a container.
@@ -234,7 +234,7 @@ fn entry_of(line: &[u8]) -> Option<(String, JournalEntry)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::shell::Command;
+    use crate::host::exec::shell::Command;
 
     #[test]
     fn a_file_is_read_on_from_where_it_was() {

@@ -1,6 +1,6 @@
 //! The folder of a container's live logs. It stays after the lab is gone, and the next lab of that name replaces it.
 //!
-//! A folder stands under its name only with the mark in it ([`crate::host::marked`]). A program that enters a container just while its lab
+//! A folder stands under its name only with the mark in it ([`crate::host::disk::marked`]). A program that enters a container just while its lab
 //! is taken down makes the folder anew for its log, without the mark: `is_remains` tells such a folder by its content.
 
 use std::fs::{self, File};
@@ -12,11 +12,11 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::error::Error;
-use crate::host::lxc::{ATTACH, LOG_PATH, container_dir};
-use crate::host::marked::{self, Mark, Standing};
+use crate::host::container::lxc::{ATTACH, LOG_PATH, container_dir};
+use crate::host::disk::marked::{self, Mark, Standing};
 use crate::host::patience::Deadline;
 
-/// The name that [`crate::host::lxc::Attach`] gives its log.
+/// The name that [`crate::host::container::lxc::Attach`] gives its log.
 const ATTACH_LOG: &str = "attach.log";
 
 /// Maximum bytes of that log before it is emptied: LXC writes some hundred for each program that it cannot execute.

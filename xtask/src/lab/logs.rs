@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::config::CONSOLE;
 use super::container::Container;
 use super::exec::ExecRequest;
+use crate::host::exec::program_output::KeptPart;
 use crate::host::patience::Deadline;
-use crate::host::program_output::KeptPart;
 use crate::manifest::Init;
 
 /// Lists the files that the patterns in its arguments match, each ended by a zero byte. With an empty IFS a shell does not split a pattern

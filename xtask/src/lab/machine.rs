@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::guard::Lower;
-use crate::host::idmap::IdMap;
-use crate::host::ids::IdRange;
-use crate::host::lxc;
+use crate::host::container::idmap::IdMap;
+use crate::host::container::ids::IdRange;
+use crate::host::container::lxc;
 use crate::host::syntax::{DeviceName, MacAddress};
 use crate::manifest::{Network, Template};
 

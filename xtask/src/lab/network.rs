@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::config::Places;
 use super::machine::Machine;
-use crate::host::port_lock::{BRIDGE_MAC, Port};
-use crate::host::shell::which;
+use crate::host::exec::shell::which;
+use crate::host::network::port_lock::{BRIDGE_MAC, Port};
 use crate::host::syntax::{HostName, Hosts, IpBatch, Shell, ShellWord, Text, compose};
 use crate::manifest::Network;
 use crate::program;

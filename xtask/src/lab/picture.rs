@@ -13,8 +13,8 @@ use super::log_folder::tail_of;
 use super::readiness::http_status;
 use super::up::Lab;
 use crate::guard::{Make, ProcessEnd, Spawn};
-use crate::host::chromium::{self, Browser, Shot};
 use crate::host::invoker::Invoker;
+use crate::host::tools::chromium::{self, Browser, Shot};
 use crate::host::undo::Undo;
 use crate::manifest::split_url;
 

@@ -11,9 +11,9 @@ use super::container::{Container, Outage};
 use super::exec::ExecRequest;
 use super::readiness::WaitError;
 use super::up::{Lab, spawn};
-use crate::host::lxc;
+use crate::host::container::lxc;
+use crate::host::exec::process;
 use crate::host::patience::Deadline;
-use crate::host::process;
 use crate::host::undo::Undo;
 use crate::manifest::Init;
 

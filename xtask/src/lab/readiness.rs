@@ -11,9 +11,9 @@ use super::container::{Container, Outage};
 use super::ending::MachineEnd;
 use super::exec::{ExecOutput, ExecRequest};
 use super::probe_answer::{LastAnswer, LookBound, ProbeAnswer};
-use crate::host::netns::NetworkNamespace;
+use crate::host::exec::shell::{CommandError, Problem};
+use crate::host::network::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
-use crate::host::shell::{CommandError, Problem};
 use crate::manifest::{Init, Probe, Template};
 
 /// Deadline for one look at a condition.

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 
 use super::machine::Machine;
 use crate::guard::Make;
-use crate::host::container_fs;
-use crate::host::shell::Command;
+use crate::host::disk::container_fs;
+use crate::host::exec::shell::Command;
 use crate::host::syntax::{HostName, KeyLine, KnownHosts, Text, compose};
 
 /// A fresh key pair, as OpenSSH writes it.

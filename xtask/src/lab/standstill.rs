@@ -7,7 +7,7 @@ use super::container::Container;
 use super::up::Lab;
 use crate::guard::Holder;
 use crate::host::cgroup::Tree;
-use crate::host::process;
+use crate::host::exec::process;
 
 /// Part of a lab that somebody outside of the run has made stand still.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::host::load::Memory;
-use crate::host::{cgroup, hardware};
+use crate::host::cgroup;
+use crate::host::machine::hardware;
+use crate::host::machine::load::Memory;
 use crate::record::Machine;
 
 /// Machine, with the class of machines that it belongs to.

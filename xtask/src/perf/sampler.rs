@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::usage::{Meters, Tick};
-use crate::host::load::{Load, LoadGauge, own_cpu_time};
+use crate::host::machine::load::{Load, LoadGauge, own_cpu_time};
 use crate::record::{Recorder, Sampling, Usage, milliseconds};
 
 /// Maximum number of samples kept. When it is reached, every second one is dropped, and further ones come half as often.

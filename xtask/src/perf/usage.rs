@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::host::cgroup::{Counted, Counters, DiskCounted, Present};
-use crate::host::load::OomKills;
-use crate::host::netns::{DeviceCounted, DeviceTable, Devices};
-use crate::host::volume_disks::VolumeDisks;
+use crate::host::disk::volume_disks::VolumeDisks;
+use crate::host::machine::load::OomKills;
+use crate::host::network::netns::{DeviceCounted, DeviceTable, Devices};
 use crate::lab::{Container, Lab};
 use crate::record::Usage;
 

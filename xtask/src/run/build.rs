@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::error::Error;
-use crate::host::cargo::{self, BuildLog};
+use crate::host::exec::shell::which;
 use crate::host::invoker::Invoker;
-use crate::host::shell::which;
+use crate::host::tools::cargo::{self, BuildLog};
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
 

@@ -17,7 +17,7 @@ use crate::error::{
     EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause,
 };
 use crate::guard::state_dir;
-use crate::host::ids::Ids;
+use crate::host::container::ids::Ids;
 use crate::host::invoker::Invoker;
 use crate::host::patience::{self, Patience};
 use crate::image::{self, Image, LayerLocks, Progress, ids_of};

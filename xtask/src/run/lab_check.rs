@@ -10,8 +10,8 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::error::Error;
 use crate::guard::{Guard, Make, Slot, Wait};
+use crate::host::container::ids::{IdRange, Ids};
 use crate::host::doctor::static_busybox;
-use crate::host::ids::{IdRange, Ids};
 use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::lab::{ExecRequest, Lab, Machine};

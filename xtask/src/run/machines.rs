@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 
 use crate::error::{Error, HostCause};
-use crate::host::budget::{Need, shortage};
+use crate::host::machine::budget::{Need, shortage};
 use crate::image::{Image, ids_of};
 use crate::lab::Machine;
 use crate::manifest::{Init, Project, Template, VolumeKind};

@@ -250,7 +250,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::host::shell::Command;
+    use crate::host::exec::shell::Command;
     use crate::manifest::MutantFate;
 
     fn project() -> (tempfile::TempDir, Project) {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::error::Error;
+use crate::host::container::lxc::InitEnd;
 use crate::host::invoker::Invoker;
-use crate::host::lxc::InitEnd;
 use crate::lab::{Asked, Lab, MachineEnd, Missing, WaitError};
 use crate::record::{Cause, as_file_name};
 use crate::session::blame::{self, Blame};

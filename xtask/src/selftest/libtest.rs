@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::host::exec::shell::{Command, CommandError};
 use crate::host::patience::Deadline;
-use crate::host::shell::{Command, CommandError};
 
 /// The folder of tests that need the whole host: nothing runs beside them.
 const ALONE: &str = "alone::";

@@ -10,11 +10,11 @@ use anyhow::{Context as _, anyhow};
 use super::libtest::TestProgram;
 use super::lxc::Show;
 use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
-use crate::host::cargo::{self, Program};
+use crate::host::exec::shell::{self, Command};
 use crate::host::invoker::is_root;
 use crate::host::patience::Deadline;
-use crate::host::shell::{self, Command};
-use crate::host::sudo;
+use crate::host::tools::cargo::{self, Program};
+use crate::host::tools::sudo;
 
 /// Target of the tests on real LXC.
 const ON_LXC: &str = "lxc";

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::fault::Keeper;
-use crate::host::lxc::InitEnd;
+use crate::host::container::lxc::InitEnd;
 use crate::lab::{Asked, MachineEnd, NotReady};
 
 /// Signal that never comes from inside a container: its process 1 is protected from those of its own processes.

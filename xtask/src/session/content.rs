@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::bounds::OverBound;
 use super::state::{Answer, Session};
-use crate::host::program_output::KeptStream;
+use crate::host::exec::program_output::KeptStream;
 use crate::record::{Event, KEPT_BYTES_MAX, is_file_name};
 
 impl Session {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e_contract::{Abort, AbortKind, PANIC_EXIT_STATUS};
 
 use super::blame::{self, Blame, Evidence};
-use crate::host::lxc::InitEnd;
+use crate::host::container::lxc::InitEnd;
 use crate::lab::MachineEnd;
 use crate::record::{CaseId, Cause, Event, InitStatus, Outcome};
 

@@ -7,7 +7,7 @@ use super::blame::Evidence;
 use super::ending::{Seen, machine_ended};
 use super::state::Session;
 use crate::host::cgroup::Tree;
-use crate::host::kmsg::KernelWatch;
+use crate::host::machine::kmsg::KernelWatch;
 use crate::lab::Container;
 use crate::manifest::Expected;
 use crate::record::{Event, milliseconds};

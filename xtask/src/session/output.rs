@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::host::program_output::CHUNK_BYTES;
+use crate::host::exec::program_output::CHUNK_BYTES;
 use crate::record::{Event, MaskedStream, Recorder, milliseconds};
 
 /// Least distance of two times that are kept: a program that writes byte by byte does not fill the record with times.

@@ -11,9 +11,9 @@ use super::content::require_plain_name;
 use super::image_diff::{Compared, compare};
 use super::requests::asked;
 use super::state::{Answer, Session};
-use crate::host::chromium::Browser;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
+use crate::host::tools::chromium::Browser;
 use crate::lab::{Page, PictureError};
 use crate::record::Event;
 

@@ -20,8 +20,9 @@ use super::faults::{self};
 use super::last_words::last_words;
 use super::spec::Ended;
 use super::state::{Answer, Session};
-use crate::host::shell::{CommandError, Problem, quote};
-use crate::host::{container_fs, patience};
+use crate::host::disk::container_fs;
+use crate::host::exec::shell::{CommandError, Problem, quote};
+use crate::host::patience;
 use crate::lab::{Circumstances, Container, ExecRequest, MachineEnd, Nearness, Outage, WaitError, is_no_condition};
 use crate::record::{Event, Performance, Sampling, milliseconds};
 
@@ -488,7 +489,7 @@ pub(super) fn asked(deadline_ms: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::shell::Command;
+    use crate::host::exec::shell::Command;
 
     #[test]
     fn a_command_line_that_is_too_long_is_told_from_a_host_that_fails() {

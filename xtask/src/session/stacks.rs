@@ -14,9 +14,9 @@ use nix::sys::socket::{getsockopt, sockopt};
 use super::bounds::shorten;
 use super::state::Session;
 use crate::host::cgroup::Tree;
+use crate::host::exec::signals;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
-use crate::host::signals;
 use crate::record::Event;
 
 /// Name of the file among the artifacts.
@@ -227,7 +227,7 @@ fn authors<'a>(thread: &'a [Frame], root: &Path) -> Vec<&'a Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::shell::Command;
+    use crate::host::exec::shell::Command;
 
     /// Times that a process is asked.
     const TIMES: usize = 20;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use xtask::host::archive::{COPY_BYTES_MAX, COPY_FILES_MAX};
-use xtask::host::bounded_log;
+use xtask::host::disk::archive::{COPY_BYTES_MAX, COPY_FILES_MAX};
+use xtask::host::disk::tar_entries::{BETWEEN_BYTES_MAX, NAMES_BYTES_MAX, PATH_BYTES_MAX, PATH_PARTS_MAX};
+use xtask::host::exec::bounded_log;
+use xtask::host::exec::program_output::OUTPUT_BYTES_MAX;
 use xtask::host::invoker::READ_BYTES_MAX;
-use xtask::host::kmsg::WATCHED_MAX;
-use xtask::host::program_output::OUTPUT_BYTES_MAX;
-use xtask::host::tar_entries::{BETWEEN_BYTES_MAX, NAMES_BYTES_MAX, PATH_BYTES_MAX, PATH_PARTS_MAX};
+use xtask::host::machine::kmsg::WATCHED_MAX;
 use xtask::lab::{
     ATTACH_LOG_BYTES_MAX, CONSOLE_BYTES_MAX, LOG_BYTES_MAX, LOG_FILES_BYTES_MAX, LOG_FILES_MAX, LXC_LOG_BYTES_MAX,
 };

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use xtask::host::shell::Output;
+use xtask::host::exec::shell::Output;
 
 use super::common::{Host, e2e, engine, mancer, project_with_template, record, said, selftest};
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::common::{Host, binaries, record, said, selftest, slot};
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 /// A user made for one test, with the name of its slot: another test may have one at the same time.
 struct TestUser {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use walkdir::WalkDir;
-use xtask::host::program_output::OUTPUT_BYTES_MAX;
-use xtask::host::shell::Output;
+use xtask::host::exec::program_output::OUTPUT_BYTES_MAX;
+use xtask::host::exec::shell::Output;
 
 use super::common::{Host, clean_slot, e2e, engine, events, project_with_template, record, said, slot, with_slot};
 

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
-use xtask::host::packages::Item;
+use xtask::host::tools::packages::Item;
 
 /// Deadline for any answer.
 const DEADLINE: Duration = Duration::from_secs(60);

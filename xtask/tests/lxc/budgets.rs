@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use xtask::host::shell::Command;
-use xtask::host::userns::UserNamespace;
+use xtask::host::container::userns::UserNamespace;
+use xtask::host::exec::shell::Command;
 
 use super::common::{Host, e2e_args, events, project_with_template, record, said};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use xtask::host::shell::Output;
+use xtask::host::exec::shell::Output;
 
 use super::common::{Host, binaries, e2e, engine, events, record, said, selftest, slot};
 

@@ -12,8 +12,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, User};
 use serde_json::Value;
 use xtask::guard::Slot;
+use xtask::host::exec::shell::{Command, Output};
 use xtask::host::inventory::Inventory;
-use xtask::host::shell::{Command, Output};
 use xtask::record::PastRun;
 use xtask::selftest::{Leftovers, PAIR_SLOTS, TEST_SLOTS};
 

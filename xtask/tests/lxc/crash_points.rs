@@ -13,7 +13,7 @@ use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_pcg::Pcg64;
 use xtask::host::cgroup::Tree;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 use super::common::{Host, PATIENCE, binaries, clean_slot, e2e, engine, repository, said, selftest, slot};
 

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 /// Time of a run of three machines, twice, on a quiet machine of this kind: kills fall within it.
 pub const RUN_MS: u64 = 450;

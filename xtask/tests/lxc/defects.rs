@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::common::{Host, clean_slot, e2e, mancer, said, slot};
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 /// Number of programs that run at once.
 const AT_ONCE: usize = 2;

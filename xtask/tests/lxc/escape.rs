@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 use super::common::{Host, e2e, engine, guard_pid, said, selftest, slot, with_slot};
 use super::project::{MINI, Project};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 use super::common::{Host, e2e, events, project_with_template, record, said};
 

@@ -7,7 +7,7 @@ use super::common::{Host, e2e, engine, events, mancer, project_with_template, sa
 use super::project::{MINI, Project};
 use serde_json::Value;
 use xtask::fault::{Needs, catalogue};
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 #[test]
 fn every_fault_takes_effect_is_recorded_and_recovers() {
@@ -76,7 +76,7 @@ fn every_fault_takes_effect_is_recorded_and_recovers() {
         "process.kill",
         "process.pause",
     ];
-    if xtask::host::hardware::processors() > 1 {
+    if xtask::host::machine::hardware::processors() > 1 {
         of_busybox.push("cpu.pin");
     }
     assert_eq!(names, of_busybox.into_iter().map(String::from).collect(), "all but those that need systemd");
@@ -314,7 +314,7 @@ fn a_fault_that_is_refused_leaves_the_one_that_is_on() {
                  try:\n        a.inject('disk.slow', **slow)\n        lab.check(False, 'it is slow already')\n    except \
                  e2e.RequestError as error:\n        lab.check('slowed to 1000 kilobytes a second already' in str(error), \
                  str(error))\n    fault.heal()\n";
-    let has_disks = xtask::host::ext4::problem().is_none() && xtask::host::cgroup::throttle_problem().is_none();
+    let has_disks = xtask::host::disk::ext4::problem().is_none() && xtask::host::cgroup::throttle_problem().is_none();
     let output = e2e(project.path(), &["--progress", "plain"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
     if has_disks {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 use super::common::{Host, engine, repository, said, slot};
 use super::story::{Before, DocumentedCommand, STORY, TUTORIAL, blocks};
@@ -92,7 +92,7 @@ impl FirstScenario {
 }
 
 /// The engine as somebody in this folder starts it, in the tests' slot.
-fn run(root: &Path, words: &[&str]) -> xtask::host::shell::Output {
+fn run(root: &Path, words: &[&str]) -> xtask::host::exec::shell::Output {
     let line = words.join(" ");
     let takes_slot = WITH_SLOT.iter().any(|verb| line == *verb || line.starts_with(&format!("{verb} ")));
     let mut words: Vec<&str> = words.to_vec();

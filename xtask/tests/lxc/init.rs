@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 use super::common::{Host, events, record, release, said, slot, unpack};
 

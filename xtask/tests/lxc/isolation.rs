@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::libc;
 use serde_json::Value;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 use super::common::{Host, engine, said, slot, with_slot};
 use super::project::{MINI, Project};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 use super::common::{
     Host, PATIENCE, e2e_in_background, engine, events, mancer, project_with_template, record, said, selftest, slot,
@@ -343,7 +343,7 @@ fn a_clock_is_another_one_only_where_the_process_itself_reads_it() {
     std::fs::write(folder.join("template.toml"), template).unwrap();
 
     let lab = Lab::up(project, "mancer-e2e", &["clocks", "mini", "--name", "a,b"]);
-    let is_watched = xtask::host::strace::strace_problem().is_none();
+    let is_watched = xtask::fault::strace::strace_problem().is_none();
     for kind in ["direct", "vdso", "idle", "static"].into_iter().chain(is_watched.then_some("both")) {
         let output = lab.try_inject(&format!("clock.jump unit={kind}.service offset_ms=3600000"));
         let text = said(&output);

@@ -1,7 +1,7 @@
 //! `cargo xtask logs`, of a run and of the lab that it has kept.
 
 use serde_json::Value;
-use xtask::host::shell::Output;
+use xtask::host::exec::shell::Output;
 
 use super::common::{Host, clean_slot, e2e, engine, said, selftest, slot};
 

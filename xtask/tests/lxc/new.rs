@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::unistd::User;
 
 use super::common::{Host, as_owner, binaries, engine, owner, record, repository, said, slot};
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 /// Deadline for a build whose dependencies are mostly built already.
 const DEADLINE: Duration = Duration::from_secs(600);

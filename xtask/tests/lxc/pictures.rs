@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::guard::Slot;
-use xtask::host::chromium::Browser;
-use xtask::host::packages::Item;
-use xtask::host::shell::{Command, which};
+use xtask::host::exec::shell::{Command, which};
+use xtask::host::tools::chromium::Browser;
+use xtask::host::tools::packages::Item;
 
 use super::common::{Host, clean_slot, e2e, e2e_args, e2e_in_background, events, guard_pid, said, selftest, slot};
 

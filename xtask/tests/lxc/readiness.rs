@@ -8,7 +8,7 @@ use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::Value;
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 use super::common::{Host, e2e, e2e_in_background, engine, events, guard_pid, record, said, slot};
 use super::project::{MINI, Project, case};
@@ -126,7 +126,7 @@ fn wait_for(path: &Path) {
 /// Waits until a process has ended.
 fn wait_for_end(pid: i32) {
     let begun = Instant::now();
-    while !xtask::host::process::has_ended(pid) {
+    while !xtask::host::exec::process::has_ended(pid) {
         assert!(begun.elapsed() < Duration::from_secs(60), "process {pid} has not ended");
         std::thread::sleep(Duration::from_millis(5)); // a process of another gives no sign
     }

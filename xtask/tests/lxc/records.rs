@@ -9,7 +9,7 @@ use super::project::{MINI, Project};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use serde_json::Value;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 /// A command of the engine that needs no lab.
 fn xtask(args: &[&str]) -> Output {

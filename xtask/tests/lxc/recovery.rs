@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 use super::common::{Host, e2e, events, record, said};
 use super::project::{APP, MINI, Project, case};

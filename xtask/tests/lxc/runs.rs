@@ -12,7 +12,7 @@ use super::common::{
 use super::project::{MINI, Project};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 fn xtask(args: &[&str]) -> Command {
     engine().args(with_slot(args)).dir(selftest()).deadline(Duration::from_secs(60))

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use xtask::host::tar_entries::read_entries;
+use xtask::host::disk::tar_entries::read_entries;
 
 use super::common::{Host, e2e, engine, project_with_template, record, said};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::common::{Host, e2e, engine, events, record, said, selftest};
-use xtask::host::shell::Output;
+use xtask::host::exec::shell::Output;
 
 /// Filter of the suite that is split: five cases.
 const SUITE: &str = "tag:smoke";

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use xtask::host::lxc::LOG_PATH;
-use xtask::host::marked::MARK;
-use xtask::host::shell::{Command, which};
+use xtask::host::container::lxc::LOG_PATH;
+use xtask::host::disk::marked::MARK;
+use xtask::host::exec::shell::{Command, which};
 
 use super::common::{
     Host, PATIENCE, e2e, e2e_in_background, engine, guard_pid, project_with_template, said, selftest, slot, with_slot,

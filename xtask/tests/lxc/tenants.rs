@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use xtask::host::ids::COUNT;
-use xtask::host::shell::{Command, Output};
+use xtask::host::container::ids::COUNT;
+use xtask::host::exec::shell::{Command, Output};
 
 use super::common::{Host, clean, engine, pair_slot, project_with_template, said, slot};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use xtask::host::shell::Command;
+use xtask::host::exec::shell::Command;
 
 /// A text file of the project.
 pub struct Source {

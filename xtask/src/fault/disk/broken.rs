@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::guard::Make;
-use crate::host::ext4;
-use crate::host::mountns::MountNamespace;
-use crate::host::shell::which;
+use crate::host::disk::ext4;
+use crate::host::disk::mountns::MountNamespace;
+use crate::host::exec::shell::which;
 
 /// A file system that has to be mounted anew.
 pub struct Broken {

@@ -2,10 +2,10 @@
 
 use anyhow::bail;
 
+use super::fill_disk;
 use super::volume::{PROBE_BYTES, Volume};
 use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
-use crate::host::fill_disk;
 use crate::host::undo::Undo;
 
 const FILLER: &str = ".e2e-filler";

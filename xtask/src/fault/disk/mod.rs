@@ -2,8 +2,10 @@
 //! touches them, and none touches the host's own file systems.
 
 mod broken;
+pub mod fill_disk;
 mod full;
 mod inodes;
+pub mod open_watch;
 mod readonly;
 mod slow;
 mod volume;

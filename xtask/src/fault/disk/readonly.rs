@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use super::volume::{PROBE_BYTES, Volume, line_with};
 use crate::fault::effect::usage;
 use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
-use crate::host::mountns::MountNamespace;
-use crate::host::process::open_for_writing;
+use crate::host::disk::mountns::MountNamespace;
+use crate::host::exec::process::open_for_writing;
 
 /// A volume that can only be read.
 pub struct Readonly {

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 
 use crate::fault::effect::FaultTarget;
 use crate::fault::effect::usage;
-use crate::host::ext4::LoopDevice;
-use crate::host::mountns::MountNamespace;
+use crate::host::disk::ext4::LoopDevice;
+use crate::host::disk::mountns::MountNamespace;
 use crate::manifest::VolumeKind;
 
 /// Name of the file that programs in the container write to test a volume.

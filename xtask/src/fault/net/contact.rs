@@ -8,8 +8,8 @@ use anyhow::bail;
 
 use super::filter::{Filter, Rules};
 use crate::fault::effect::{FaultTarget, Keeper, Lasted};
-use crate::host::netns::NetworkNamespace;
-use crate::host::nft::Table;
+use crate::host::network::netns::NetworkNamespace;
+use crate::host::network::nft::Table;
 use crate::host::syntax::{Nft, Text};
 
 const FAMILY: &str = "bridge";

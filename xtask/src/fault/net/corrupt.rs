@@ -8,7 +8,7 @@ use super::means::Means;
 use super::peer::Seen;
 use super::tally::{Happens, Tally};
 use crate::fault::effect::FaultTarget;
-use crate::host::netns::bad_udp_checksums;
+use crate::host::network::netns::bad_udp_checksums;
 
 /// A byte of a packet is another one; its receiver finds the checksum wrong, and drops it.
 pub struct Corrupt {

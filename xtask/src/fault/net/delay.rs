@@ -8,10 +8,10 @@ use super::helper::Helper;
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, in_rounds, ms, side_by_side};
+use super::probe_packets::{Arrivals, PAYLOAD_BYTES_MIN};
 use crate::fault::effect::FaultTarget;
+use crate::host::network::tc::Qdisc;
 use crate::host::patience::Deadline;
-use crate::host::probe_packets::{Arrivals, PAYLOAD_BYTES_MIN};
-use crate::host::tc::Qdisc;
 
 /// Number of packets that are timed at once: enough for a mean that jitter does not spoil.
 const KNOCKS: usize = 8;

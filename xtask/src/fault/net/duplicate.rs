@@ -6,9 +6,9 @@ use super::means::Means;
 use super::peer::Seen;
 use super::tally::{Happens, Tally};
 use crate::fault::effect::FaultTarget;
-use crate::host::iptables::UNDELAYED;
+use crate::host::network::iptables::UNDELAYED;
+use crate::host::network::tc::Qdisc;
 use crate::host::syntax::{DeviceName, compose};
-use crate::host::tc::Qdisc;
 
 /// A copy carries it, so that it is not copied again; it does not leave the lab's namespace.
 const COPY_MARK: &str = "0xe2ec";

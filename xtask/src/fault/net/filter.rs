@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 
 use super::peer::{Network, network_of};
 use crate::fault::effect::{FaultTarget, Keeper};
-use crate::host::iptables;
-use crate::host::netns::NetworkPlace;
-use crate::host::nft::Table;
+use crate::host::network::iptables;
+use crate::host::network::netns::NetworkPlace;
+use crate::host::network::nft::Table;
 use crate::host::syntax::{Iptables, Nft, Text, compose};
 use crate::host::undo::Undo;
 

@@ -9,10 +9,10 @@ use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, answers, ms, present, side_by_side};
+use super::probe_packets::Arrivals;
 use crate::fault::effect::FaultTarget;
-use crate::host::iptables::UNDELAYED;
+use crate::host::network::iptables::UNDELAYED;
 use crate::host::patience::Deadline;
-use crate::host::probe_packets::Arrivals;
 use crate::host::syntax::{DeviceName, compose};
 
 /// Number of packets in the time of a cut, and the bounds of their distance.

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+use super::netqueue::{self, QueueState};
 use super::peer::ms;
 use crate::fault::effect::{FaultTarget, Keeper, Lasted};
 use crate::guard::{Process, Spawn};
 use crate::host::cgroup::Tree;
-use crate::host::iptables::{QueueRules, Stage, queue_rules};
-use crate::host::netqueue::{self, QueueState};
+use crate::host::exec::process::Running;
+use crate::host::network::iptables::{QueueRules, Stage, queue_rules};
 use crate::host::patience::{self, Deadline};
-use crate::host::process::Running;
 use crate::host::undo::Undo;
 use crate::lab::BRIDGE;
 

@@ -6,7 +6,7 @@ use super::means::Means;
 use super::peer::Seen;
 use super::tally::{Happens, Tally};
 use crate::fault::effect::FaultTarget;
-use crate::host::iptables::UNDELAYED;
+use crate::host::network::iptables::UNDELAYED;
 use crate::host::syntax::{DeviceName, compose};
 
 /// A link that loses packets: a percentage at random, or every n-th.

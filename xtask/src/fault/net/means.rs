@@ -4,8 +4,8 @@ use super::contact::Contact;
 use super::filter::{Filter, Rules};
 use super::helper::{HELP, Helper};
 use crate::fault::effect::{FaultTarget, Keeper, Lasted};
-use crate::host::iptables::queue_problem;
-use crate::host::tc::{self, Qdisc};
+use crate::host::network::iptables::queue_problem;
+use crate::host::network::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
 /// What treats the packets.

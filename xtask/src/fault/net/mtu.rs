@@ -8,9 +8,9 @@ use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, answers, present, side_by_side};
+use super::probe_packets::HEADER_BYTES;
 use crate::fault::effect::{FaultTarget, usage};
-use crate::host::iptables::UNDELAYED;
-use crate::host::probe_packets::HEADER_BYTES;
+use crate::host::network::iptables::UNDELAYED;
 use crate::host::syntax::{DeviceName, compose};
 
 /// Number of packets of each length.

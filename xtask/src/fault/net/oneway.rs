@@ -9,8 +9,8 @@ use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, is_down, side_by_side};
+use super::probe_packets::PAYLOAD_BYTES_MIN;
 use crate::fault::effect::{FaultTarget, usage};
-use crate::host::probe_packets::PAYLOAD_BYTES_MIN;
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::lab::Container;
 

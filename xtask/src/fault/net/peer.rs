@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::probe_packets::Lane;
 use crate::fault::effect::FaultTarget;
 use crate::fault::effect::usage;
-use crate::host::iptables::{STAGES, queue_rules};
-use crate::host::netns::NetworkNamespace;
+use crate::host::network::iptables::{STAGES, queue_rules};
+use crate::host::network::netns::NetworkNamespace;
+use crate::host::network::nft;
+use crate::host::network::tc;
 use crate::host::patience::Deadline;
-use crate::host::probe_packets::Lane;
 use crate::host::syntax::DeviceName;
-use crate::host::{nft, tc};
 use crate::lab::Container;
 
 /// Port at which nothing listens: the kernel itself answers that it is closed, whatever the machine's processes do.

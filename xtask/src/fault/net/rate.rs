@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::flood::{Flood, HEADER_BYTES};
 use super::helper::Helper;
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Seen, cut_off, ms};
 use crate::error::Error;
 use crate::fault::effect::FaultTarget;
-use crate::host::flood::{Flood, HEADER_BYTES};
-use crate::host::iptables::UNDELAYED;
-use crate::host::netns::received_bytes;
-use crate::host::tc::Qdisc;
+use crate::host::network::iptables::UNDELAYED;
+use crate::host::network::netns::received_bytes;
+use crate::host::network::tc::Qdisc;
 
 /// Time for which the rate alone is watched.
 const WATCH: Duration = Duration::from_millis(250);

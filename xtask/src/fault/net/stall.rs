@@ -8,9 +8,9 @@ use super::helper::Helper;
 use super::link::LinkDamage;
 use super::means::Means;
 use super::peer::{Peer, Seen, all_of, answers, is_down, ms, present, side_by_side, until_healed};
+use super::probe_packets::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
 use crate::fault::effect::FaultTarget;
 use crate::host::patience::Deadline;
-use crate::host::probe_packets::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
 
 /// Number of watched packets of each peer.
 const WATCHED: usize = 20;

@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 
 use super::peer::{Peer, Seen, in_rounds};
+use super::probe_packets::{Arrivals, PAYLOAD_BYTES_MIN};
 use crate::fault::effect::{FaultTarget, usage};
-use crate::host::probe_packets::{Arrivals, PAYLOAD_BYTES_MIN};
 
 /// Expected number of affected packets: a chance that misses this by half is none.
 const EXPECTED: f64 = 30.0;

@@ -255,7 +255,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
 }
 
 /// The text of a file of the kernel, from its begin.
-pub(in crate::host) fn text_of(file: &File) -> std::io::Result<String> {
+pub fn text_of(file: &File) -> std::io::Result<String> {
     let mut bytes = Vec::with_capacity(4096);
     let mut piece = [0; 4096];
     loop {

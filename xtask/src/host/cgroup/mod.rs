@@ -12,8 +12,9 @@ mod v2;
 mod version;
 
 pub use bounds::Bounds;
+pub use counters::text_of;
+pub(in crate::host) use counters::value;
 pub use counters::{Counted, Counters, DiskCounted, Present};
-pub(in crate::host) use counters::{text_of, value};
 pub use group::{CpuShare, Gauge, Group, Setting, parse_cpus};
 pub use limits::{Limits, cpus_at_most, limit_lines};
 pub use limits::{ProcessBound, process_bounds};

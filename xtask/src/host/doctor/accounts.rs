@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::host::ids::{IdRange, Region};
+use crate::host::container::ids::{IdRange, Region};
 
 /// Name that labs' ids are registered under. No user has it: a line of root's is one for Incus and LXD, which would give the same ids to
 /// their containers.

@@ -4,8 +4,8 @@ use super::facts::{Facts, Folder, SlotIds};
 use super::finding::{Finding, Group, Status};
 use super::kernel_trial::KernelTrial;
 use super::surroundings::Surroundings;
-use crate::host::apparmor::Mediation;
-use crate::host::packages::Use;
+use crate::host::container::apparmor::Mediation;
+use crate::host::tools::packages::Use;
 
 /// Oldest version of LXC that will do: `lxc.cgroup.dir` and cgroup v2 came with it.
 const LXC_MIN: (u32, u32) = (4, 0);

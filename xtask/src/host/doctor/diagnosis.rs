@@ -7,7 +7,7 @@ use super::kernel::version;
 use super::kernel_trial::KernelTrial;
 use super::surroundings::Surroundings;
 use super::{containers, machine, network, optional, permission, resources};
-use crate::host::packages::{Item, Need, WayToRoot};
+use crate::host::tools::packages::{Item, Need, WayToRoot};
 
 /// Examines this machine and returns all findings, in the order in which they are read.
 #[must_use]
@@ -147,17 +147,17 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::host::apparmor::Mediation;
+    use crate::host::container::apparmor::Mediation;
+    use crate::host::container::ids::IdRange;
     use crate::host::doctor::Status;
     use crate::host::doctor::accounts::Registered;
     use crate::host::doctor::facts::{Folder, Place, SlotIds};
     use crate::host::doctor::kernel::Cgroups;
     use crate::host::doctor::surroundings::Kind;
     use crate::host::doctor::tools::Tools;
-    use crate::host::ids::IdRange;
-    use crate::host::packages::{ITEMS, Manager, Supply, Use, Uses};
     use crate::host::patience::Patience;
-    use crate::host::sudo::Sudo;
+    use crate::host::tools::packages::{ITEMS, Manager, Supply, Use, Uses};
+    use crate::host::tools::sudo::Sudo;
 
     const GB: u64 = 1_000_000_000;
     const MB: u64 = 1_000_000;

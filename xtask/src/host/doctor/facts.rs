@@ -14,16 +14,16 @@ use super::kernel::{Cgroups, configures, lists_filesystem, lists_module, v1_list
 use super::kernel_trial::KernelTrials;
 use super::surroundings::Surroundings;
 use super::tools::Tools;
-use crate::host::apparmor::{self, Mediation};
-use crate::host::ids::{IdRange, Ids, Region};
+use crate::host::container::apparmor::{self, Mediation};
+use crate::host::container::ids::{IdRange, Ids, Region};
+use crate::host::container::lxc;
+use crate::host::exec::shell::Command;
 use crate::host::invoker::{is_root, user_name};
-use crate::host::load::Memory;
-use crate::host::lxc;
-use crate::host::packages::{Supply, Use, Uses, WayToRoot};
+use crate::host::machine::load::Memory;
 use crate::host::patience::{self, Deadline, Patience};
 use crate::host::seccomp;
-use crate::host::shell::Command;
-use crate::host::sudo::Sudo;
+use crate::host::tools::packages::{Supply, Use, Uses, WayToRoot};
+use crate::host::tools::sudo::Sudo;
 
 /// Needs of the project.
 #[derive(Debug, Clone)]

@@ -65,7 +65,7 @@ pub struct Finding {
     pub seen: String,
     /// The command or change that mends it; nothing where all is well.
     pub help: Option<String>,
-    /// Names in [`crate::host::packages::ITEMS`] that setup installs to mend it.
+    /// Names in [`crate::host::tools::packages::ITEMS`] that setup installs to mend it.
     #[serde(skip)]
     pub items: Vec<&'static str>,
     /// Line of a shell that setup runs as root to mend it.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::packages::WayToRoot;
+use crate::host::exec::shell::{Command, search_path, which};
 use crate::host::patience::Deadline;
-use crate::host::shell::{Command, search_path, which};
 use crate::host::syntax::{ShellWord, compose};
+use crate::host::tools::packages::WayToRoot;
 
 /// Result of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::finding::{Finding, Group};
-use crate::host::packages::Use;
+use crate::host::tools::packages::Use;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let group = Group::Optional;

@@ -3,9 +3,9 @@
 use super::accounts::{REGISTERED_AS, Registered};
 use super::facts::{Facts, SlotIds};
 use super::finding::{Finding, Group};
-use crate::host::ids::IdRange;
-use crate::host::packages::{Manager, Supply, WayToRoot};
-use crate::host::sudo::Sudo;
+use crate::host::container::ids::IdRange;
+use crate::host::tools::packages::{Manager, Supply, WayToRoot};
+use crate::host::tools::sudo::Sudo;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     vec![facts.root(), facts.sub_ids("subuid", facts.subuid), facts.sub_ids("subgid", facts.subgid), facts.claims()]

@@ -6,9 +6,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::host::apparmor::{Mediation, mediation};
-use crate::host::packages::{BUSYBOX_PROGRAMS, ITEMS, Item, Supply, Use, Uses, WayToRoot, debian_keyring};
-use crate::host::shell::which;
+use crate::host::container::apparmor::{Mediation, mediation};
+use crate::host::exec::shell::which;
+use crate::host::tools::packages::{BUSYBOX_PROGRAMS, ITEMS, Item, Supply, Use, Uses, WayToRoot, debian_keyring};
 
 /// A tool that the engine cannot do without and that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]

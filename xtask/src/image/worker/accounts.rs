@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use crate::host::ids::IdRange;
+use crate::host::container::ids::IdRange;
 use crate::image::tree;
 
 /// User and group inside the container.

@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 
 use super::accounts::Owner;
 use super::sandbox::{Log, SOURCE_DATE_EPOCH, Sandbox, outgoing};
-use crate::host::container_fs;
-use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
-use crate::host::shell::Command;
-use crate::host::userns::UserNamespace;
+use crate::host::container::userns::UserNamespace;
+use crate::host::disk::container_fs;
+use crate::host::exec::shell::Command;
+use crate::host::tools::packages::{SYSTEM_KEYRINGS, debian_keyring};
 use crate::image::tree;
 
 /// Options of dpkg that leave out manuals and translations, which nobody reads in a container. Copyright files stay.

@@ -12,10 +12,10 @@ use anyhow::{Context as _, bail};
 
 use super::accounts::{Accounts, Owner};
 use super::sandbox::{Log, SOURCE_DATE_EPOCH};
-use crate::host::ids::IdRange;
+use crate::host::container::ids::IdRange;
+use crate::host::container::userns::UserNamespace;
+use crate::host::exec::shell::Command;
 use crate::host::invoker::Invoker;
-use crate::host::shell::Command;
-use crate::host::userns::UserNamespace;
 use crate::image::content::Part;
 use crate::image::recipe::CopiedFile;
 use crate::image::{content, tree};

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::sandbox::{Log, PROXIES};
-use crate::host::forward::{Forward, Target};
-use crate::host::mount;
-use crate::host::netns::NetworkNamespace;
+use crate::host::disk::mount;
+use crate::host::exec::shell;
+use crate::host::network::forward::{Forward, Target};
+use crate::host::network::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
-use crate::host::shell;
 use crate::host::syntax::compose;
 
 /// Program that connects the network of a build to the host's.

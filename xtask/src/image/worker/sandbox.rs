@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::host::ids::IdRange;
-use crate::host::mount;
+use crate::host::container::ids::IdRange;
+use crate::host::container::userns::UserNamespace;
+use crate::host::disk::mount;
+use crate::host::exec::shell::{self, Command, Output, path_of};
 use crate::host::patience::Deadline;
-use crate::host::shell::{self, Command, Output, path_of};
-use crate::host::userns::UserNamespace;
 use crate::image::tree;
 
 /// Deadline of one program: enough for the largest set of packages on a slow line.

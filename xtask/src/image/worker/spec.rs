@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::host::cgroup::Bounds;
-use crate::host::ids::IdRange;
+use crate::host::container::ids::IdRange;
 use crate::host::invoker::Invoker;
 use crate::image::recipe::{Recipe, Sources};
 

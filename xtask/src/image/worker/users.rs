@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use super::accounts::{Owner, id, read};
 use super::files;
-use crate::host::ids::IdRange;
+use crate::host::container::ids::IdRange;
 use crate::host::invoker::Invoker;
 use crate::host::syntax::{AccountField, compose};
 use crate::image::tree;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{cgroup, hardware};
+use crate::host::cgroup;
+use crate::host::machine::hardware;
 
 /// Facts of a machine that let a reader compare it with another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

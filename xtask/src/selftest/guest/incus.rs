@@ -17,9 +17,9 @@ use super::record::HostRecord;
 use super::tree::{Form, LAB_PACKAGES, Scratch, Tree, require_x86_64};
 use crate::error::Error;
 use crate::host::cgroup;
+use crate::host::exec::shell::{Command, Output};
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
-use crate::host::shell::{Command, Output};
 
 /// Debian release of the tree that Incus runs in: the oldest that has Incus.
 const PROGRAM_SUITE: &str = "trixie";
@@ -358,8 +358,8 @@ mod tests {
 
     use super::super::host::Host;
     use super::*;
+    use crate::host::exec::shell::which;
     use crate::host::invoker::is_root;
-    use crate::host::shell::which;
 
     /// Returns the result of a script in the place of Incus, and the leftovers of the script on the machine.
     fn result_of(name: &str, script: &str, deadline: Duration) -> Option<(anyhow::Result<HostRecord>, Vec<String>)> {

@@ -8,9 +8,9 @@ use nix::unistd::Pid;
 
 use super::order::Project;
 use super::record::{Kill, Kills, Victim, one_line};
+use crate::host::exec::shell::{Command, CommandError, Output};
 use crate::host::inventory::Inventory;
 use crate::host::patience::Deadline;
-use crate::host::shell::{Command, CommandError, Output};
 
 /// Scenario of the sweep: three machines.
 const SCENARIO: &str = "three_machines";

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 
 use super::order::Project;
+use crate::host::exec::shell::Command;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
-use crate::host::shell::Command;
 
 const COPY_DEADLINE: Deadline = Deadline::from_secs(120);
 

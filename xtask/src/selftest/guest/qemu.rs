@@ -14,9 +14,9 @@ use super::order::Order;
 use super::record::HostRecord;
 use super::tree::{Form, LAB_PACKAGES, Scratch, Tree, require_x86_64};
 use crate::error::Error;
+use crate::host::exec::shell::{Command, which};
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
-use crate::host::shell::{Command, which};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 

@@ -14,9 +14,9 @@ use super::record::{HostRecord, Phase};
 use super::steps;
 use super::uml::{self, Uml};
 use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
+use crate::host::exec::shell::Command;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
-use crate::host::shell::Command;
 
 /// Kinds of hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use super::host::Host;
 use super::kills;
 use super::order::{Faults, Order, Run};
 use super::record::{Case, Doctor, Fault, FaultResult, HostRecord, Phase, Problem, one_line};
+use crate::host::exec::shell::Command;
 use crate::host::patience::Deadline;
-use crate::host::shell::Command;
 
 const DOCTOR_DEADLINE: Deadline = Deadline::from_secs(30);
 const RUN_DEADLINE: Deadline = Deadline::from_secs(600);

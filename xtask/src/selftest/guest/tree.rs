@@ -10,10 +10,10 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
-use crate::host::load::Memory;
-use crate::host::packages::{SYSTEM_KEYRINGS, debian_keyring};
+use crate::host::exec::shell::Command;
+use crate::host::machine::load::Memory;
 use crate::host::patience::Deadline;
-use crate::host::shell::Command;
+use crate::host::tools::packages::{SYSTEM_KEYRINGS, debian_keyring};
 
 /// Version of the script below: a change of it makes all disks anew.
 const BUILDER_VERSION: u32 = 1;

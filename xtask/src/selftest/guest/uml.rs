@@ -12,9 +12,9 @@ use super::order::Order;
 use super::record::HostRecord;
 use super::tree::{Form, LAB_PACKAGES, Tree};
 use crate::error::Error;
+use crate::host::exec::shell::{Command, quote};
 use crate::host::invoker::Invoker;
-use crate::host::packages::{Item, Supply, WayToRoot};
-use crate::host::shell::{Command, quote};
+use crate::host::tools::packages::{Item, Supply, WayToRoot};
 
 /// First process of the guest. All else comes with the folder that the host shares, so that the disk stays the same.
 const FIRST: &str = "

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 use crate::common::{Host, engine};
 

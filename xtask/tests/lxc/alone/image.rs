@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
-use xtask::host::shell::{Command, Output};
+use xtask::host::exec::shell::{Command, Output};
 
 use crate::common::{Host, PATIENCE, engine, start};
 

@@ -1,0 +1,7 @@
+//! What isolates a container: LXC, users' ids, AppArmor, seccomp.
+
+pub mod apparmor;
+pub mod idmap;
+pub mod ids;
+pub mod lxc;
+pub mod userns;
