@@ -2,7 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use minijinja::{AutoEscape, Environment as Templates, UndefinedBehavior, Value};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment as Templates, UndefinedBehavior};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -213,8 +215,7 @@ pub fn filled(template: &str, values: impl Serialize) -> anyhow::Result<String> 
     let mut templates = Templates::new();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
-    templates.set_trim_blocks(true);
-    templates.set_lstrip_blocks(true);
+    templates.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     for (name, text) in TEMPLATES {
         templates.add_template(name, text)?;
     }
@@ -222,7 +223,7 @@ pub fn filled(template: &str, values: impl Serialize) -> anyhow::Result<String> 
     templates.add_global("script", SCRIPT);
     // A browser runs the script with this hash and no other, whatever has come into the page.
     templates.add_global("script_hash", format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))));
-    let page = templates.get_template(template)?.render(Value::from_serialize(values))?;
+    let page = templates.get_template(template)?.render(Serde(values))?;
     // What comes from programs under test comes by many ways: here is the one that all of them take.
     Ok(if is_visible(&page) { page } else { visible_text(&page) })
 }
