@@ -46,10 +46,6 @@ enum Verb {
     },
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// A bad project, or a baseline that cannot be used.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let store = Store::of(&context.root, Invoker::find());
     match &args.verb {
@@ -169,7 +165,7 @@ fn compare(old: &Baseline, new: &Baseline) -> Vec<Comparison> {
     judged.collect()
 }
 
-/// Prints the verdict of each comparison with its reason, a line each.
+/// Prints a line for each comparison with its verdict and the reason.
 pub(super) fn print_comparisons(comparisons: &[Comparison]) {
     for line in comparisons.iter().map(crate::record::human::comparison) {
         println!("{line}");
