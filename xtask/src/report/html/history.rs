@@ -65,7 +65,7 @@ pub fn clients(run: &Path, attempt: &str, ended_ms: f64) -> Clients {
 fn read(run: &Path, attempt: &str, ended_ms: f64, lines_max: usize) -> std::io::Result<Clients> {
     let file = input::open_below(run, Path::new(attempt).join("history.jsonl"))?;
     if file.metadata()?.len() > input::RECORD_BYTES_MAX {
-        return Err(std::io::Error::other(format!("it is larger than {} MiB", input::RECORD_BYTES_MAX >> 20)));
+        return Err(std::io::Error::other(format!("the file is larger than {} MiB", input::RECORD_BYTES_MAX >> 20)));
     }
     let mut reader = BufReader::new(file);
     let mut count = 0;
