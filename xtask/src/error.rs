@@ -100,7 +100,6 @@ impl HostCause {
         }
     }
 
-    /// Returns an error with this cause.
     #[must_use]
     pub fn error(self, detail: &anyhow::Error) -> anyhow::Error {
         Error::EveryCase { cause: self, detail: format!("{detail:#}"), help: self.help().to_owned() }.into()

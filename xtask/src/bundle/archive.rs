@@ -26,7 +26,6 @@ use crate::record::{Masks, PastRun};
 pub struct Packed {
     pub path: PathBuf,
     pub size_bytes: u64,
-    /// Content of the bundle's `bundle.json`.
     pub bundle: Bundle,
     /// Files of the record that were not searched for secrets, because they are compressed.
     pub unsearched: Vec<String>,

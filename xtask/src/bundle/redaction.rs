@@ -80,7 +80,7 @@ struct State {
 pub struct Redacted<'a> {
     /// Content of the file without secrets; a file in which none is found is unchanged, byte for byte.
     pub content: Cow<'a, [u8]>,
-    /// Numbers of removed secrets.
+    /// Numbers of secrets that were removed from this file, by kind.
     pub counts: Counts,
     /// Removed secrets that may be in other files too.
     pub found: BTreeSet<String>,

@@ -74,7 +74,7 @@ pub struct Shape {
     /// Text that has the shape. It is composed here, so that a search for secrets does not report this source file.
     #[cfg(test)]
     pub example: String,
-    /// Secret part of the example.
+    /// Secret part of `example`, which a test expects to be removed.
     #[cfg(test)]
     pub secret: String,
 }

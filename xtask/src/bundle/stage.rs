@@ -17,7 +17,7 @@ const LOG_FILE: &str = "e2e_test.log";
 
 /// Reports that are made from a record.
 pub struct Reports<'a> {
-    /// Names of the reports' files.
+    /// File names of the reports, in the run's folder.
     pub names: &'a [&'a str],
     /// Function that writes the reports into the folder of a run; returns the reports that could not be made, with the reasons.
     pub make: &'a dyn Fn(&PastRun) -> Vec<String>,
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Reports<'_> {
     }
 }
 
-/// Redacted record of a run.
+/// Record of a run without its secrets, in a temporary folder that is removed on drop.
 #[derive(Debug)]
 pub struct Stage {
     /// Files of the redacted record, to be packed into the archive.

@@ -22,7 +22,7 @@ use crate::host::tar_entries::{Room, read_entries, shown};
 use crate::input;
 use crate::record::RUNS_FOLDER;
 
-/// Maximum content of a bundle.
+/// Limits on the content of a bundle: numbers of files and of bytes.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     files: usize,
@@ -35,14 +35,12 @@ const PADDING_BYTES_MAX: u64 = 1 << 20;
 /// Maximum number of files in a bundle.
 const FILES_MAX: usize = 200_000;
 
-/// Unpacked bundle on the disk.
+/// Bundle that was unpacked to the disk, as [`unpack`] returns it.
 #[derive(Debug)]
 pub struct Unpacked {
-    /// Folder of the unpacked project.
     pub project: PathBuf,
     /// Folder of the run's record, below the project.
     pub run: PathBuf,
-    /// Content of the bundle's `bundle.json`.
     pub bundle: Bundle,
     /// Files that were changed or removed since the bundle was unpacked; empty after a new unpacking.
     pub changed: Vec<String>,

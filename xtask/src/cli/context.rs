@@ -42,7 +42,6 @@ pub(super) struct GlobalArgs {
     pub patience: Option<PatienceFactor>,
 }
 
-/// Context that every verb is given.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// Folder of the project, absolute.

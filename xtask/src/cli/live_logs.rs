@@ -46,7 +46,7 @@ const POLL: Duration = Duration::from_millis(500);
 pub(super) enum Follow {
     /// Shows new lines as they are logged.
     Yes,
-    /// Ends the verb.
+    /// Ends the verb once all present lines were shown.
     No,
 }
 

@@ -176,7 +176,7 @@ fn attempts<'a>(run: &'a PastRun, case: Option<&str>) -> Result<Vec<Attempt<'a>>
     }
 }
 
-/// Form in which logs are shown.
+/// Content to show of the logs: all lines, or only a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Lines,

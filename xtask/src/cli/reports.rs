@@ -56,10 +56,9 @@ impl RunName {
     }
 }
 
-/// Completeness of a run's reports.
+/// Whether all reports of a run were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reports {
-    /// Every report is written.
     Written,
     /// At least one report could not be written; a warning with the reason was printed.
     Missing,

@@ -77,7 +77,7 @@ fn flag_of(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// Setting as `config show` prints it.
+/// Row of the output of `config show`: a setting with its value and origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// Key of the setting in `e2e.toml`.
@@ -95,7 +95,7 @@ impl Row {
 
 macro_rules! of_all_places {
     ($($(#[$about:meta])* $key:ident: $value:ident $([$skip:ident])? = $built_in:expr;)+) => {
-        /// Values of all settings.
+        /// Values of all settings, each with its origin.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Settings { $($(#[$about])* pub $key: Chosen<$value>,)+ }
 

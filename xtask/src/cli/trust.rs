@@ -13,12 +13,12 @@ use crate::host::invoker::user_name;
 /// Environment variable that lists folders whose projects are trusted, whoever owns them.
 pub const TRUST_VARIABLE: &str = "E2E_TRUST";
 
-/// Folders that `E2E_TRUST` lists.
+/// Folders whose projects are trusted, as `E2E_TRUST` lists them.
 #[derive(Debug, PartialEq, Eq)]
 enum Trust {
     /// The listed folders and all folders below them.
     Below(Vec<PathBuf>),
-    /// Every folder.
+    /// Every folder of this host.
     Everything,
 }
 

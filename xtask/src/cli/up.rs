@@ -187,11 +187,10 @@ pub fn down(args: &DownArgs, context: &Context) -> anyhow::Result<u8> {
 /// Result of taking down the lab in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The slot was empty.
+    /// The slot had no lab.
     Nothing,
     /// A run uses the slot, and nothing was changed.
     InUse(Holder),
-    /// The whole lab was removed.
     Wholly,
     /// Some of the lab could not be removed.
     Partly,

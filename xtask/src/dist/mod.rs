@@ -9,7 +9,7 @@ mod tree;
 pub use program::{Linkage, Profile};
 pub use release::{Release, ReleaseFile, release};
 
-/// Name of the installed program.
+/// File name of the program where it is installed.
 pub const NAME: &str = "mancer-e2e";
 
 /// Description of the program in one line.

@@ -44,7 +44,6 @@ impl fmt::Display for Linkage {
 #[derive(Debug)]
 pub struct Program {
     pub content: Vec<u8>,
-    /// Libraries that the program needs.
     pub linkage: Linkage,
 }
 

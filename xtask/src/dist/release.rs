@@ -15,7 +15,6 @@ use super::{NAME, debian};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Release that was written.
 #[derive(Debug)]
 pub struct Release {
     /// Libraries that the program needs on the machine where it is installed.
@@ -24,7 +23,7 @@ pub struct Release {
     pub files: Vec<ReleaseFile>,
 }
 
-/// A file of a release.
+/// File of a release, with its checksum.
 #[derive(Debug)]
 pub struct ReleaseFile {
     pub path: PathBuf,

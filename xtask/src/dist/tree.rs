@@ -11,7 +11,6 @@ use tar::{Builder, EntryType, Header};
 /// Modification time of every file in a release, in seconds since 1970; constant, so that equal content gives equal bytes.
 pub const MADE_UNIX_S: u64 = 1_700_000_000;
 
-/// File of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct File {
     mode: u32,
@@ -25,7 +24,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Adds a file of mode 644.
+    /// Adds a file with mode 644 (not executable).
     pub fn add(&mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) {
         self.files.insert(path.into(), File { mode: 0o644, content: content.into() });
     }

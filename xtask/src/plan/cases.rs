@@ -8,7 +8,7 @@ use super::shard::{Shard, split};
 use crate::error::Error;
 use crate::manifest::{Case, Durations, Project, Scenario, nearest};
 
-/// Cases to run, in order.
+/// Cases of a run, in the order in which they run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Cases in the order in which they run, repetitions included.
@@ -36,7 +36,6 @@ pub struct PlannedCase {
     pub folder: String,
     /// Index of the case's scenario among the project's scenarios.
     pub scenario: usize,
-    /// Case with its parameters.
     pub case: Case,
     /// Maximum memory in bytes that all containers of the case use together.
     pub memory_bytes: u64,

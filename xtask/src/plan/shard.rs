@@ -12,9 +12,9 @@ const SHARDS_MAX: u32 = 1000;
 /// Shard of a suite, such as `2/4`: one of the parts that run on different machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Number of the shard, from 1.
+    /// Number of this shard, from 1.
     pub number: u32,
-    /// Number of all shards.
+    /// Number of shards into which the suite is split.
     pub of: u32,
 }
 

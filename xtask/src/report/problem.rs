@@ -15,7 +15,7 @@ const LINES_MAX: usize = 200;
 pub struct Problem {
     /// Time in milliseconds since the run's begin.
     pub at_ms: f64,
-    /// What failed, in one line.
+    /// Text of what failed, in one line, such as a check's condition.
     pub title: String,
     /// Observed values, on one or more lines; empty if the problem has none.
     pub values: String,

@@ -24,11 +24,10 @@ pub struct TestProgram {
 pub struct Test {
     /// Path of the test's function in the program, such as `runs::a_good_run_passes`.
     pub name: String,
-    /// Program that contains the test.
     pub program: TestProgram,
 }
 
-/// Result of one test.
+/// Result of one test's run.
 #[derive(Debug, Clone)]
 pub struct Finished {
     pub name: String,

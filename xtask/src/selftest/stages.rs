@@ -34,7 +34,7 @@ const BESIDE_GUESTS: Stage = Stage::Unit;
 /// Part of the repository's tests that can be run on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Formatting of the source text.
+    /// Check of the source text's formatting.
     Formatting,
     /// Clippy, with warnings as errors.
     Lints,
@@ -44,9 +44,9 @@ pub enum Stage {
     Unit,
     /// Integration tests without containers: rules of the house, formats of reports, the command line, verdicts.
     Rules,
-    /// Workflows for CI.
+    /// Checks of the workflows for CI.
     Workflows,
-    /// Examples in documentation, compiled.
+    /// Examples in documentation, compiled and run.
     Examples,
     /// Integration tests on real LXC.
     Lxc,

@@ -45,7 +45,7 @@ pub struct AttemptView {
     pub log: Log,
     pub digest: Digest,
     pub checks: Table<CheckRow>,
-    /// Conditions that were checked repeatedly.
+    /// Conditions that the scenario checked repeatedly over a time.
     pub invariants: Vec<CheckRow>,
     pub defects: Vec<CheckRow>,
     /// Anomalies of the lab that the scenario did not expect.
@@ -57,12 +57,12 @@ pub struct AttemptView {
     /// Reason why measurements are missing; `None` if none are missing.
     pub measured_problem: Option<String>,
     pub operations: Vec<OperationView>,
-    /// Values that the scenario itself measured.
+    /// Values that the scenario measured by itself and reported.
     pub metrics: Vec<MetricRow>,
     pub pictures: Vec<PictureView>,
     /// Name of each machine, and the last screen of its console.
     pub screens: Vec<(String, String)>,
-    /// Messages of the scenario.
+    /// Messages that the scenario sent to the run's log.
     pub notes: Table<NoteRow>,
     /// Files that the scenario kept: path below the run's folder, name, and size.
     pub artifacts: Vec<(String, String, String)>,
@@ -77,9 +77,9 @@ pub struct CheckRow {
     pub what: String,
     /// The author's words for the meaning of the condition; for an invariant, its kind and number of evaluations.
     pub meaning: Option<String>,
-    /// Observed values.
+    /// Observed values that decided the check.
     pub values: String,
-    /// `file:line`.
+    /// Place in the scenario, as `FILE:LINE`.
     pub place: String,
 }
 
@@ -108,13 +108,13 @@ pub struct MetricRow {
 #[derive(Debug, Clone, Serialize)]
 pub struct NoteRow {
     pub at: Moment,
-    /// `debug`, `info`, `warning` or `error`.
+    /// Level of the message: `debug`, `info`, `warning` or `error`.
     pub level: String,
     /// Text of the message, on one or more lines.
     pub text: String,
 }
 
-/// Digest of an attempt's logs.
+/// Summary of an attempt's logs: similar errors and warnings in groups, first errors, restarts, bottlenecks.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Digest {
     /// Groups of similar errors and warnings, with their count, machines, first moment and an example.
@@ -128,15 +128,12 @@ pub struct Digest {
 /// Row of a group of log lines with the same message.
 #[derive(Debug, Clone, Serialize)]
 pub struct GroupRow {
-    /// `warning` or `error`.
+    /// Level of the group's lines: `warning` or `error`.
     pub level: String,
-    /// Number of lines in the group.
     pub count: u64,
     /// Names of the machines that logged lines of the group.
     pub machines: String,
-    /// Moment of the group's first line.
     pub first: Option<Moment>,
-    /// Text of the group's first line.
     pub example: String,
 }
 
@@ -432,7 +429,6 @@ const ROWS_MAX: usize = 400;
 /// Table of the page, with the number of rows that are not shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table<T> {
-    /// Shown rows.
     pub rows: Vec<T>,
     /// Number of all rows, including those that are not shown.
     pub all: usize,

@@ -15,9 +15,8 @@ use crate::input;
 pub struct Chaos {
     /// Sentence about the schedule's origin and length; `None` if the scenario injected all faults by itself.
     pub schedule: Option<String>,
-    /// Begin of the schedule.
+    /// Moment at which the schedule of faults began.
     pub began: Option<Moment>,
-    /// Faults in the order of time.
     pub faults: Vec<FaultRow>,
     /// Reason why the schedule cannot be read; `None` if it can.
     pub problem: Option<String>,
@@ -30,7 +29,7 @@ pub struct FaultRow {
     pub number: Option<u32>,
     /// Name of the faulted container in the lab.
     pub container: String,
-    /// Fault with its parameters.
+    /// Name of the fault with its parameters.
     pub what: String,
     /// Planned begin and duration of the fault.
     pub planned: Option<(Moment, String)>,

@@ -30,7 +30,7 @@ pub struct Curves {
     pub unit: &'static str,
 }
 
-/// Curve of one machine.
+/// Curve of one machine in the drawing of a quantity.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
     /// Name of the machine in the lab.

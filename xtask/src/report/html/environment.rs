@@ -8,7 +8,7 @@ use crate::report::next::repeat_command;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
-    /// Command that repeats the run.
+    /// Command line that repeats the run with the same seeds.
     pub command: Option<String>,
     /// Names and values of facts about the run: engine, user, seeds.
     pub facts: Vec<(&'static str, String)>,
@@ -29,7 +29,6 @@ pub struct Template {
     pub privileged: bool,
     /// Features of the kernel that the template allows its containers to use, beyond what all containers may use.
     pub allowed: Vec<String>,
-    /// Installed packages, by name and version.
     pub packages: Vec<(String, String)>,
 }
 

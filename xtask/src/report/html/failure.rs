@@ -21,7 +21,7 @@ const OVER_MAX: usize = 12;
 pub struct Broke {
     /// Time in milliseconds since the run's begin.
     pub at_ms: f64,
-    /// Kind of the failure in words.
+    /// Kind of the failure in words, such as a failed check.
     pub kind: String,
     /// Condition that did not hold, or message of the error.
     pub what: String,
@@ -35,7 +35,6 @@ pub struct Broke {
 /// Explanation of a failure: the data with which the page's template is filled.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// Check, condition or step that failed.
     pub broke: Broke,
     /// Moment of the failure on the run's clock.
     pub at: Moment,
@@ -64,7 +63,7 @@ pub struct Failure {
     /// Unexpected ends of programs before the failure, a line each.
     pub before: Vec<String>,
     pub next: Vec<Next>,
-    /// Commands that enter a kept lab.
+    /// Commands that open a shell in the machines of a kept lab.
     pub enter: Vec<String>,
 }
 
@@ -204,7 +203,6 @@ pub struct More {
     pub next: Vec<Next>,
 }
 
-/// Returns the explanation of a failure.
 pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str, more: More) -> Failure {
     let More { before, next } = more;
     let at_ms = broke.at_ms;
@@ -282,13 +280,13 @@ fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
 pub struct FaultLine {
     /// Name of the faulted container in the lab.
     pub container: String,
-    /// Fault with its parameters.
+    /// Name of the fault with its parameters.
     pub what: String,
     /// Moment at which the fault's effect was verified.
     pub bit: Moment,
     /// Relation in time to the failure, in words.
     pub relation: String,
-    /// Evidence of the fault's effect.
+    /// Evidence that the fault took effect.
     pub evidence: String,
 }
 

@@ -31,7 +31,6 @@ pub struct Log {
     pub summary: String,
     /// Rows of the log lines; the fields of a row are separated by tabs: seconds, machine, level, file, text.
     pub text: String,
-    /// Number of lines in `text`.
     pub lines: usize,
     /// Reason why log lines are missing; `None` if none are.
     pub left_out: Option<String>,
@@ -45,9 +44,9 @@ pub struct Row {
     pub at: Moment,
     /// Name of the container, `scenario` or `host`.
     pub machine: String,
-    /// Name of the log file.
+    /// Name of the log file from which the line comes.
     pub source: String,
-    /// `debug`, `info`, `warning` or `error`.
+    /// Level of the line: `debug`, `info`, `warning` or `error`.
     pub level: &'static str,
     pub text: String,
 }

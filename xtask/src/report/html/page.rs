@@ -41,7 +41,7 @@ struct Page {
     environment: Environment,
 }
 
-/// View of one case.
+/// View of one case: the data with which the page's template is filled.
 #[derive(Debug, Serialize)]
 struct CaseView {
     anchor: String,

@@ -16,7 +16,6 @@ pub struct OperationView {
     pub parent: Option<String>,
     /// Numbers of successful and of planned repetitions, in words.
     pub samples: String,
-    /// Number of failed repetitions.
     pub failed: u32,
     /// Median of the wall time, with its unit.
     pub median: String,
@@ -37,9 +36,8 @@ pub struct ComparisonView {
     /// Name of the compared metric, for people.
     pub metric: String,
     pub decision: Word,
-    /// Sentence about the decision.
     pub sentence: String,
-    /// Reason for the decision.
+    /// Reason for the decision, as a sentence.
     pub because: String,
     /// Measured change and its confidence interval, in percent.
     pub effect: Option<String>,
@@ -57,11 +55,11 @@ pub struct ComparisonView {
 /// Positions of a measured change and its interval on a scale, in percent of the scale's width; no change is at 50.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scale {
-    /// Left end of the interval.
+    /// Left end of the interval, in percent of the scale's width.
     pub left: f64,
-    /// Width of the interval.
+    /// Width of the interval, in percent of the scale's width.
     pub width: f64,
-    /// Position of the measured change.
+    /// Position of the measured change, in percent of the scale's width.
     pub middle: f64,
     /// Change at the ends of the scale, such as `25 %`.
     pub end: String,

@@ -102,7 +102,7 @@ impl Room {
     }
 }
 
-/// Returns a view without a picture.
+/// Returns the view of a picture that is not embedded yet; `note` tells the size, or why there is no picture.
 fn view(at_ms: f64, name: &str, url: &str, note: String) -> PictureView {
     PictureView { name: name.to_owned(), url: url.to_owned(), at: moment(at_ms), data: None, path: None, note }
 }

@@ -43,12 +43,12 @@ pub struct Axis {
     pub to_ms: f64,
 }
 
-/// Label of the time axis.
+/// Label of the time axis, with its position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tick {
     /// Position in percent of the axis.
     pub left: f64,
-    /// Seconds since the run's begin.
+    /// Time in seconds since the run's begin.
     pub text: String,
 }
 

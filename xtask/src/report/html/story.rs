@@ -15,11 +15,9 @@ pub struct Story {
     pub last_words: Vec<String>,
     /// Phases of the lab: `lab starts`, `ready`, `scenario`, `lab goes`.
     pub phases: Vec<Span>,
-    /// Steps of the scenario.
     pub steps: Vec<Span>,
-    /// Repetitions of measured operations.
+    /// Repetitions of measured operations, each a span.
     pub operations: Vec<Span>,
-    /// Programs that ran in containers.
     pub commands: Vec<Command>,
     /// Checks with their times in milliseconds since the run's begin.
     pub checks: Vec<(f64, Check)>,
@@ -48,7 +46,7 @@ pub struct Story {
     pub chaos_began_ms: Option<f64>,
     /// Begin and end, in milliseconds since the run's begin, of settling: the time after the schedule in which the system has to recover.
     pub settled: Option<(f64, f64)>,
-    /// Commands that enter a kept lab.
+    /// Commands that open a shell in the machines of a kept lab.
     pub enter: Vec<String>,
 }
 
@@ -80,7 +78,7 @@ pub struct Command {
     pub location: Option<String>,
 }
 
-/// Fault that took effect.
+/// Fault that took effect, with the times of its phases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broken {
     /// Number of the fault in the case.
@@ -96,7 +94,7 @@ pub struct Broken {
     pub bit_ms: f64,
     /// Time at which the recovery was verified; `None` if it never was.
     pub healed_ms: Option<f64>,
-    /// Evidence of the fault's effect.
+    /// Evidence that the fault took effect.
     pub evidence: String,
     /// Evidence of the recovery, with the result of verifying the effect again before healing.
     pub healed: Option<String>,
@@ -117,7 +115,7 @@ pub struct Refused {
 /// Anomaly of a lab at the end of a case, such as an OOM kill.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// Kind, such as `oom_kill`.
+    /// Kind of the anomaly, such as `oom_kill`.
     pub kind: String,
     /// Container of the anomaly; `None` if the kernel does not name it.
     pub container: Option<String>,
@@ -132,9 +130,8 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shot {
     pub name: String,
-    /// Address of the web page.
+    /// Address of the web page that the picture shows.
     pub url: String,
-    /// Result.
     pub picture: Picture,
 }
 

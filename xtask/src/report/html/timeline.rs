@@ -53,11 +53,11 @@ pub struct Lane {
 pub struct Item {
     /// Begin in milliseconds since the run's begin.
     pub at_ms: f64,
-    /// Begin in percent of the axis.
+    /// Left edge of the item, in percent of the axis.
     pub left: f64,
     /// Width in percent of the axis; 0 for a mark.
     pub width: f64,
-    /// CSS class with the color.
+    /// CSS class with the color of the item.
     pub class: String,
     /// Text on a bar; empty for a mark, and for a bar without room for it.
     pub text: String,
@@ -79,7 +79,6 @@ pub struct MachineAlarms {
     pub left_out: usize,
 }
 
-/// Returns the timeline of an attempt.
 pub fn timeline(
     story: &Story,
     Clients { clients, notes }: &Clients,

@@ -6,9 +6,9 @@ use crate::record::logs::{LogDigest, LogGroup, LogLevel, LogLine};
 /// Zero point of the times shown of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogClock {
-    /// The run's begin; times are seconds.
+    /// Times are seconds since the run's begin.
     Run,
-    /// 1970; a time is the time of day (UTC).
+    /// Times are times of day (UTC).
     Wall,
 }
 

@@ -7,14 +7,13 @@ use e2e_contract::Fault;
 use crate::record::{Event, Stamped, Verdict};
 use crate::report::problem::problem;
 
-/// State behind the live lines.
+/// State of a run from which the live lines are made.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Screen {
     /// Progress of work that is not a run of cases, such as trying faults.
     pub amount: Option<Amount>,
     /// Number of planned cases; `None` before the plan is known.
     pub planned: Option<u32>,
-    /// Numbers of finished cases by outcome.
     pub tally: Tally,
     /// Running cases, in the order of their begin.
     pub cases: Vec<Running>,

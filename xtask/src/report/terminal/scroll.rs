@@ -14,11 +14,11 @@ const LINES_BESIDE_LIVE_MAX: usize = 12;
 /// Amount of detail in the progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Only problems and the result.
+    /// Only problems and the result are shown.
     Quiet,
-    /// Events that a person wants to follow.
+    /// Events that a person wants to follow are shown.
     Normal,
-    /// Every event.
+    /// Every event is shown.
     Verbose,
 }
 

@@ -42,7 +42,6 @@ pub(super) struct CaseStory {
 /// Failures and last lines of logs of an attempt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct AttemptStory {
-    /// Failures in the order of time.
     pub failures: Vec<Problem>,
     /// Number of all failures, including those that are not kept.
     pub failures_count: usize,

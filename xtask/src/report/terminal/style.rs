@@ -40,9 +40,9 @@ impl Color {
 /// Rendering of styled lines as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
-    /// With escape codes for colors.
+    /// Lines are written with escape codes for colors.
     Colors,
-    /// Without escape codes.
+    /// Lines are written without escape codes.
     Plain,
 }
 

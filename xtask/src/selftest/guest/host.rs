@@ -14,17 +14,17 @@ pub struct Host {
     pub machine: String,
     /// Distribution, as it calls itself.
     pub distribution: String,
-    /// Release of the kernel.
+    /// Release of the kernel, such as `6.1.0-37-amd64`.
     pub kernel: String,
     /// Layout of the control groups, with the controllers of version 2: `v2 (cpu io memory pids)`.
     pub cgroup: String,
-    /// Version of LXC.
+    /// Version of LXC on the host.
     pub lxc: String,
     /// State of AppArmor in the kernel: `on`, `off` or `none`.
     pub apparmor: String,
     /// First process (PID 1) of the host: `systemd`, `sh`, or `another one`.
     pub init: String,
-    /// Number of processors.
+    /// Number of processors of the host.
     pub processors: u32,
 }
 

@@ -27,15 +27,15 @@ const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Sweep<'a> {
     pub engine: &'a Path,
-    /// Project of the scenario.
+    /// Project with the scenario that is run.
     pub project: &'a Project,
-    /// Slot of the labs.
+    /// Slot of the labs of all runs.
     pub slot: &'a str,
-    /// Folder with the layers.
+    /// Folder in which the engine keeps its layers.
     pub state_dir: &'a Path,
     /// True if no one else makes labs on the host; then leftovers are looked for on the whole host.
     pub has_host: bool,
-    /// Number of kills of each victim.
+    /// Number of times that each victim is killed.
     pub kills: u32,
 }
 

@@ -16,19 +16,19 @@ pub struct Order {
     pub guest: usize,
     /// Project that `doctor` checks; absent to skip `doctor`.
     pub doctor: Option<PathBuf>,
-    /// Runs of scenarios, in order.
+    /// Calls of `e2e` that run scenarios, in order.
     pub runs: Vec<Run>,
     /// Trials of faults; absent to try none.
     pub faults: Option<Faults>,
     /// Number of kills of each victim in the kill sweep.
     pub kills: u32,
-    /// Project of the kill sweep.
+    /// Project with the scenario of the kill sweep.
     pub kills_in: Project,
     /// True if no one else makes labs on the host.
     pub has_host: bool,
-    /// Folder with the layers.
+    /// Folder in which the guest's engine finds the layers.
     pub state_dir: PathBuf,
-    /// Slot of all labs.
+    /// Slot of all labs that the guest creates.
     pub slot: String,
     /// Path at which the guest writes the record.
     pub record: PathBuf,
@@ -60,19 +60,19 @@ impl Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Project {
-    /// Folder with `e2e.toml`.
+    /// Folder of the project, the one with `e2e.toml`.
     pub root: PathBuf,
-    /// Folder with the scenarios' programs.
+    /// Folder with the built programs of the project's scenarios.
     pub programs: PathBuf,
 }
 
-/// Call of the verb `e2e`.
+/// Call of the verb `e2e`, which runs scenarios of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// Project of the scenarios.
+    /// Project whose scenarios are run.
     pub project: Project,
-    /// Filters and flags of the call.
+    /// Arguments of the call: filters and flags.
     pub words: Vec<String>,
     /// True if the machines of the scenarios run systemd.
     pub is_systemd: bool,
@@ -96,14 +96,14 @@ pub struct Faults {
 pub struct Share {
     /// Index of the share, from 0.
     pub part: usize,
-    /// Number of shares.
+    /// Number of shares into which the catalogue is divided.
     pub of: usize,
     /// Number of faults by which the first share is smaller, because the first guest has other work too.
     pub first_less: usize,
 }
 
 impl Share {
-    /// The whole catalogue.
+    /// Share of a guest that tries the whole catalogue.
     pub const ALL: Self = Self { part: 0, of: 1, first_less: 0 };
 
     /// Returns the families of faults in this share. Families are dealt out, the largest first, each to the share with the fewest faults so

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use super::record::{Case, Fault, FaultResult, HostRecord};
 
-/// Command that writes the page anew.
+/// Command that writes `docs/hosts.md` anew from the records.
 const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib selftest::guest::page";
 
-/// Text of the page.
+/// Returns the text of `docs/hosts.md`.
 fn document(records: &[HostRecord]) -> String {
     let mut text = format!(
         "# Hosts\n\n\

@@ -20,7 +20,7 @@ const TEST_PROJECT: &str = "xtask/tests/project";
 /// Sources from which a payload is copied.
 #[derive(Debug)]
 pub struct Payload<'a> {
-    /// Checkout of the repository.
+    /// Checkout of the repository, from which projects are copied.
     pub root: &'a Path,
     /// Folder with the scenarios' built programs.
     pub programs: &'a Path,
@@ -29,7 +29,7 @@ pub struct Payload<'a> {
     pub invoker: &'a Invoker,
 }
 
-/// Extent of a payload.
+/// Choice of the projects that a payload contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// The engine's own test project with its busybox templates.

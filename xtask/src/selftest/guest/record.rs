@@ -17,17 +17,17 @@ pub struct HostRecord {
     pub format_version: u32,
     /// Name of the host, unique among the records, such as `uml-bookworm`.
     pub name: String,
-    /// Day of the tests, as `YYYY-MM-DD`.
+    /// Day on which the tests ran, as `YYYY-MM-DD`.
     pub date: String,
-    /// Version of the engine.
+    /// Version of the tested engine.
     pub engine: String,
-    /// Description of the host.
+    /// Description of the host on which the tests ran.
     pub host: Host,
     /// Steps of the tests in order, with their wall times.
     pub phases: Vec<Phase>,
     /// Result of `doctor`; absent if it was not run.
     pub doctor: Option<Doctor>,
-    /// Cases that were run.
+    /// Cases of scenarios that were run, with their results.
     pub cases: Vec<Case>,
     /// Faults of the catalogue, in its order.
     pub faults: Vec<Fault>,
@@ -39,21 +39,21 @@ pub struct HostRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// Name of the step.
+    /// Name of the step, such as `guest 1: doctor`.
     pub name: String,
-    /// Wall time in seconds.
+    /// Wall time of the step in seconds.
     pub duration_s: f64,
 }
 
-/// Result of `doctor`.
+/// Result of `doctor` on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Doctor {
-    /// Number of checks that passed.
+    /// Number of `doctor` checks that passed.
     pub ok: usize,
-    /// Checks that warned.
+    /// Checks of `doctor` that gave a warning.
     pub warnings: Vec<Problem>,
-    /// Checks that failed.
+    /// Checks of `doctor` that failed.
     pub failures: Vec<Problem>,
 }
 
@@ -61,7 +61,7 @@ pub struct Doctor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Problem {
-    /// Name of the check.
+    /// Name of the `doctor` check.
     pub check: String,
     /// Observation of the check, in one line.
     pub seen: String,
@@ -113,11 +113,11 @@ pub enum FaultResult {
     NotTried,
 }
 
-/// Result of the kill sweep.
+/// Result of the kill sweep: whether a killed engine or guard left anything on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kills {
-    /// Kills in the order of time.
+    /// Kills of the sweep, in the order of time.
     pub rounds: Vec<Kill>,
     /// True if a run passed after the last kill.
     pub next_run_passed: bool,
@@ -139,7 +139,7 @@ pub struct Kill {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Victim {
-    /// The engine.
+    /// The engine's process.
     Engine,
     /// The guard of the engine's lab.
     Guard,
@@ -148,7 +148,7 @@ pub enum Victim {
 }
 
 impl HostRecord {
-    /// Returns a record without results.
+    /// Returns a record without results, dated today.
     #[must_use]
     pub fn new(name: &str, host: Host) -> Self {
         Self {

@@ -49,17 +49,16 @@ impl Kind {
 /// Options of the tests on a host.
 #[derive(Debug)]
 pub struct Options {
-    /// Checkout of the repository.
+    /// Checkout of the repository whose engine is tested.
     pub root: PathBuf,
     /// Folder with the scenarios' built programs.
     pub programs: PathBuf,
     /// Folder of the layers and of the guests' disks.
     pub state_dir: PathBuf,
-    /// Kind of host.
     pub kind: Kind,
     /// Debian release in the guest; `None` for the release whose C library runs programs that are built here.
     pub suite: Option<String>,
-    /// Slot of the labs.
+    /// Slot of the labs that the tests create.
     pub slot: String,
     /// Name of the record, used only for [`Kind::Here`].
     pub name: String,
@@ -165,9 +164,9 @@ fn keep(
 /// Data that all guests of one kind of host have in common.
 struct Guests<'a> {
     options: &'a Options,
-    /// Name of the joined record.
+    /// Name of the record into which the guests' records are joined.
     name: String,
-    /// Kind of host, for the record.
+    /// Kind of host that the record names.
     machine: String,
     /// Folder that contains a folder for each guest's files.
     folder: PathBuf,

@@ -45,19 +45,19 @@ pub const LAB_PACKAGES: &[&str] = &[
 /// Form in which a tree is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// An ext4 image, the file `disk`.
+    /// An ext4 image, in the file `disk`.
     Disk,
-    /// The folder `tree`.
+    /// A folder, named `tree`.
     Folder,
 }
 
-/// Recipe of a Debian tree.
+/// Recipe from which a Debian tree is built.
 #[derive(Debug)]
 pub struct Tree<'a> {
     pub form: Form,
     /// Kind of guest, such as `uml`.
     pub kind: &'a str,
-    /// Debian release.
+    /// Debian release that is installed in the tree.
     pub suite: &'a str,
     pub packages: Vec<&'a str>,
     /// Shell script that finishes the tree at `$TREE`, and puts files that belong beside the disk into `$OUT`.
@@ -212,7 +212,7 @@ impl Scratch {
     const PREFIX: &'static str = ".scratch-";
     const LOCK: &'static str = "lock";
 
-    /// Creates an empty folder.
+    /// Creates an empty folder below `store`.
     pub fn new(store: &Path) -> anyhow::Result<Self> {
         let dir =
             tempfile::Builder::new().prefix(Self::PREFIX).tempdir_in(store).context("creating a scratch folder")?;

@@ -63,7 +63,7 @@ pub const RECORD: &str = "/mnt/record.json";
 /// Name of User-Mode Linux in the table of packages.
 const ITEM: &str = "linux.uml";
 
-/// Kernel and disk of the guests.
+/// Kernel and disk that all guests of User-Mode Linux share.
 #[derive(Debug)]
 pub struct Uml {
     kernel: PathBuf,
