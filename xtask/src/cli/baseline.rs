@@ -100,7 +100,8 @@ fn eprintln_error(error: &anyhow::Error) {
 fn show(store: &Store, scenario: &str, context: &Context) -> anyhow::Result<u8> {
     let classes = store.classes_of(scenario);
     if classes.is_empty() {
-        let message = format!("there is no baseline of {scenario}: `cargo xtask baseline list` shows those there are");
+        let message =
+            format!("there is no baseline of {scenario}: `cargo xtask baseline list` lists the existing ones");
         return Err(Error::Usage(message).into());
     }
     let mut baselines = Vec::new();

@@ -45,7 +45,8 @@ impl FromStr for Since {
 impl Since {
     /// Returns the moment in milliseconds since the begin of a run, which began at `started_at`.
     pub fn on_clock_of(self, started_at: &str) -> anyhow::Result<f64> {
-        let started = epoch_ms(started_at).with_context(|| format!("the run's begin {started_at:?} is no time"))?;
+        let started =
+            epoch_ms(started_at).with_context(|| format!("the run began at {started_at:?}, which is no valid time"))?;
         Ok(match self {
             Self::Duration(duration) => duration.as_secs_f64() * 1e3,
             Self::Moment(moment) => moment - started,

@@ -116,7 +116,7 @@ pub struct ProgramsArgs {
     /// into target/release. A scenario with a command needs none.
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
-    /// The same, from the engine itself when it becomes root: no word of the user's.
+    /// Folder as in `--binaries`, passed by the engine itself when it becomes root.
     #[arg(long, hide = true, value_name = "DIR", conflicts_with = "binaries")]
     built: Option<PathBuf>,
 }

@@ -76,20 +76,19 @@ impl Room {
     /// Embeds the picture of a file into a view; if the picture cannot be embedded, the view's note tells the reason.
     fn fill(&mut self, folder: &Path, path: &Path, view: PictureView) -> PictureView {
         let found = match input::look_below(folder, path) {
-            Err(error) => Err(format!("its file cannot be read: {error}")),
+            Err(error) => Err(format!("the picture's file cannot be read: {error}")),
             Ok(metadata) if metadata.len() > BYTES_MAX => {
-                Err(format!("not here: it is larger than {}", size(BYTES_MAX as f64)))
+                Err(format!("not embedded: the picture is larger than {}", size(BYTES_MAX as f64)))
             }
             Ok(metadata) if metadata.len() > self.0 => {
-                Err(format!("not here: the page has room for {} of pictures, and it is used up", size(ROOM as f64)))
+                Err(format!("not embedded: the page has room for {} of pictures, which is used up", size(ROOM as f64)))
             }
-            Ok(_) => {
-                input::read_below(folder, path, BYTES_MAX).map_err(|error| format!("its file cannot be read: {error}"))
-            }
+            Ok(_) => input::read_below(folder, path, BYTES_MAX)
+                .map_err(|error| format!("the picture's file cannot be read: {error}")),
         };
         let found = found.and_then(|bytes| {
             let is_picture = bytes.starts_with(SIGNATURE);
-            if is_picture { Ok(bytes) } else { Err("not here: its file is no PNG".to_owned()) }
+            if is_picture { Ok(bytes) } else { Err("not embedded: the file is no PNG picture".to_owned()) }
         });
         let (data, note) = match found {
             Err(why) => (None, format!("{}; {why}", view.note)),
@@ -137,7 +136,7 @@ mod tests {
         };
         let view = none.picture(folder.path(), 5.0, &shot);
         assert_eq!((view.data, view.path.as_deref()), (None, Some("good.png")));
-        assert_eq!(view.note, "12 B; not here: the page has room for 2.00 MiB of pictures, and it is used up");
+        assert_eq!(view.note, "12 B; not embedded: the page has room for 2.00 MiB of pictures, which is used up");
         let (path, difference) = ("good.png".into(), Some("good.png".into()));
         let likeness = Likeness::Compared { path, difference, pixels_off: 3, pixels: 9 };
         let view = { Room::ALL }.likeness(folder.path(), 5.0, "n", &likeness);
