@@ -1,4 +1,4 @@
-//! Expected errors and the exit codes they lead to. The codes are part of the command line's interface.
+//! Expected errors, and the exit codes to which they lead. The exit codes are part of the command line's interface.
 
 use std::path::{Path, PathBuf};
 
@@ -6,46 +6,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::program::named;
 
-/// Exit code when all passed.
+/// Exit code if everything passed.
 pub const EXIT_PASSED: u8 = 0;
-/// A scenario failed.
+/// Exit code if a scenario failed.
 pub const EXIT_FAILED: u8 = 1;
-/// Bad usage, or a bad file.
+/// Exit code for bad usage, or a file of the project that cannot be used.
 pub const EXIT_USAGE: u8 = 2;
-/// The infrastructure failed: never counted as the product's failure.
+/// Exit code if the infrastructure failed, which is never counted as a failure of the product.
 pub const EXIT_INFRASTRUCTURE: u8 = 3;
-/// Exit code when all passed, and a measured operation regressed.
+/// Exit code if everything passed, and a measured operation regressed.
 pub const EXIT_REGRESSED: u8 = 4;
-/// The run was interrupted.
+/// Exit code if the run was interrupted.
 pub const EXIT_INTERRUPTED: u8 = 5;
 
-/// A cause on this host for which a lab cannot be made: the case is not tried again, and where every case would meet it, no further
-/// one is tried.
+/// Reason on this host why a lab cannot be made. The case is not tried again; if every case would meet the same reason, no further case is
+/// tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostCause {
     /// LXC is not installed.
     Lxc,
-    /// The kernel confines programs with AppArmor, and there is no program that loads a profile.
+    /// The kernel confines programs with AppArmor, and the program that loads profiles is not installed.
     ApparmorParser,
-    /// The kernel lets nobody make a user namespace.
+    /// The host does not allow user namespaces.
     UserNamespaces,
-    /// No control group can be made.
+    /// The host does not allow control groups to be created.
     Cgroup,
-    /// No network can be made for a lab.
+    /// The host does not allow a network to be created for a lab.
     Network,
-    /// The kernel has no overlays.
+    /// The kernel has no overlay file system.
     Overlay,
-    /// A file system that the engine keeps its own files on is full.
+    /// A file system with files of the engine is full.
     Space,
-    /// A budget that all labs of this host share has less left than a lab needs. A smaller lab may still find room.
+    /// A budget that all labs of this host share has less left than this lab needs. A smaller lab may still be possible.
     Budget,
-    /// Failure of even the smallest lab, for a reason that none of the others names.
+    /// Not even the smallest lab can be made, for a reason that no other variant names.
     Lab,
 }
 
 impl HostCause {
-    /// Causes in order.
+    /// All causes, in order.
     pub const ALL: [Self; 9] = [
         Self::Lxc,
         Self::ApparmorParser,
@@ -58,14 +58,13 @@ impl HostCause {
         Self::Lab,
     ];
 
-    /// Tells whether every case would meet this cause, so that no further one is tried. Each cause ends the attempts of its own
-    /// case.
+    /// Tells whether every case would meet this cause, so that no further case is tried.
     #[must_use]
     pub const fn meets_every_case(self) -> bool {
         !matches!(self, Self::Budget)
     }
 
-    /// Statement of what is wrong, for people.
+    /// Returns a sentence about the cause, for people.
     #[must_use]
     pub const fn problem(self) -> &'static str {
         match self {
@@ -83,7 +82,7 @@ impl HostCause {
         }
     }
 
-    /// Returns the help for this cause.
+    /// Returns the help for this cause: a command, or a change to the host.
     #[must_use]
     pub const fn help(self) -> &'static str {
         match self {
@@ -101,13 +100,12 @@ impl HostCause {
         }
     }
 
-    /// Returns an error with this cause.
     #[must_use]
     pub fn error(self, detail: &anyhow::Error) -> anyhow::Error {
         Error::EveryCase { cause: self, detail: format!("{detail:#}"), help: self.help().to_owned() }.into()
     }
 
-    /// Returns the cause of an error, if the error has one of these.
+    /// Returns the cause of an error, if it is one of these.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Option<Self> {
         error.chain().find_map(|cause| match cause.downcast_ref() {
@@ -117,49 +115,47 @@ impl HostCause {
     }
 }
 
-/// An error whose kind decides the exit code. Everything else that reaches `main` is the infrastructure's.
+/// Error whose kind decides the exit code. Any other error that reaches `main` counts as a failure of the infrastructure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of the project that cannot be used, with the place where it goes wrong.
+    /// File of the project that cannot be used, with the place of the problem.
     #[error("{}:{line}:{column}: {}", path.display(), named(message))]
     BadFile {
-        /// The file.
         path: PathBuf,
-        /// Line from 1.
+        /// Line number, from 1.
         line: usize,
-        /// Column from 1, in characters.
+        /// Column number, from 1, in characters.
         column: usize,
         /// Problem, and what to write instead.
         message: String,
     },
-    /// A command line that cannot be carried out.
+    /// Bad usage of the command line, as a text for the user.
     #[error("{}", named(.0))]
     Usage(String),
-    /// This host lacks something that the user can provide; `help` says how.
+    /// The host lacks something that the user can provide.
     #[error("{}\n  help: {}", named(problem), named(help))]
     Host {
-        /// Problem.
+        /// Text that says what the host lacks.
         problem: String,
-        /// The command or change that mends it.
+        /// Command or change that solves the problem.
         help: String,
     },
-    /// The machine lacks something that every case needs.
+    /// The host lacks something that every case needs.
     #[error("{}: {}\n  help: {}", cause.problem(), named(detail), named(help))]
     EveryCase {
-        /// Cause.
         cause: HostCause,
-        /// Details.
+        /// Text of the underlying error.
         detail: String,
-        /// The command or change that mends it.
+        /// Command or change that solves the problem.
         help: String,
     },
-    /// Ctrl-C, TERM, HUP or QUIT.
+    /// The run got a signal: Ctrl-C, TERM, HUP or QUIT.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Error {
-    /// A bad file, placed at a byte offset of its text.
+    /// Returns the error for a bad file; the problem's place is a byte offset in the file's text.
     #[must_use]
     pub fn bad_file(path: &Path, text: &str, offset: usize, message: impl Into<String>) -> Self {
         let before = &text[..text.floor_char_boundary(offset)];
@@ -168,7 +164,7 @@ impl Error {
         Self::BadFile { path: path.to_owned(), line, column, message: message.into() }
     }
 
-    /// The exit code of an error that reached `main`.
+    /// Returns the exit code for an error that reached `main`.
     #[must_use]
     pub fn exit_code(error: &anyhow::Error) -> u8 {
         match error.chain().find_map(|cause| cause.downcast_ref::<Self>()) {

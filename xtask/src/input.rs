@@ -1,7 +1,7 @@
-//! Files that a person names, or that lie in a project or a record: opened with the rights of the user who called sudo, where the engine
-//! is root for one, and without waiting for anybody. What cannot be read, and what is no file, is bad usage (exit code 2) with its path and
-//! the reason; a named pipe, a socket or a device is refused before it is opened, and so is all of /proc. Files of a record
-//! ([`open_below`]) are looked for below its folder, past no symbolic link.
+//! Files that a person names, or that lie in a project or a record. They are opened without waiting, and with the rights of the user who
+//! called sudo if the engine is root for a user. A path that cannot be read, or is no file, is bad usage (exit code 2), reported with path
+//! and reason. A named pipe, a socket or a device is rejected before it is opened, and so is everything in /proc. Files of a record
+//! ([`open_below`]) are opened below its folder, without following a symbolic link.
 
 use std::fs::{self, File, FileType, Metadata};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -14,19 +14,19 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use crate::error::Error;
 use crate::host::invoker::{Invoker, open_regular};
 
-/// Largest file that is read as a whole, in bytes.
+/// Maximum bytes of a file that is read as a whole.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// Largest file of a record that is read as a whole, in bytes.
+/// Maximum bytes of a file of a record that is read as a whole.
 pub const RECORD_BYTES_MAX: u64 = 512 << 20;
 
-/// Resolves a path below a folder, past no link.
+/// Flags of `openat2` by which a path is resolved below a folder, without following symbolic links.
 const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
 
 /// Opens a file for reading.
 ///
 /// # Errors
-/// [`Error::Usage`] with the path: when it cannot be opened, or is no file.
+/// [`Error::Usage`] with the path, if the file cannot be opened or is no regular file.
 pub fn open(path: &Path) -> Result<File, Error> {
     as_user(path, || {
         // Looked at before it is opened: opening a device alone may do something.
@@ -35,25 +35,27 @@ pub fn open(path: &Path) -> Result<File, Error> {
     })
 }
 
-/// Reads a file as a whole.
+/// Reads a whole file.
 ///
 /// # Errors
-/// [`Error::Usage`] with the path, as [`open`]; when it is larger than 64 MiB.
+/// [`Error::Usage`] with the path, if the file cannot be opened, is no regular file, or is larger than 64 MiB.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let read = open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes);
     let fails = |reason: String| Error::Usage(format!("{}: {reason}", path.display()));
     match read {
-        Ok(length) if length as u64 > BYTES_MAX => Err(fails(format!("it is larger than {} MiB", BYTES_MAX >> 20))),
+        Ok(length) if length as u64 > BYTES_MAX => {
+            Err(fails(format!("the file is larger than {} MiB", BYTES_MAX >> 20)))
+        }
         Ok(_) => Ok(bytes),
         Err(error) => Err(fails(error.to_string())),
     }
 }
 
-/// Reads a file of text.
+/// Reads a whole file as text.
 ///
 /// # Errors
-/// [`Error::Usage`] with the path, as [`read`]; when it is no UTF-8.
+/// [`Error::Usage`] with the path, if the file cannot be opened, is no regular file, is larger than 64 MiB, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String, Error> {
     String::from_utf8(read(path)?).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
@@ -61,29 +63,29 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// Tells whether a path exists; a link that leads nowhere does.
+/// Tells whether a path exists; a dangling symbolic link exists.
 ///
 /// # Errors
-/// [`Error::Usage`] with the path, when the user may not look.
+/// [`Error::Usage`] with the path, if the user may not access its folder.
 pub fn exists(path: &Path) -> Result<bool, Error> {
     as_user(path, || or_nothing(fs::symlink_metadata(path)).map(|found| found.is_some()))
 }
 
-/// Returns the metadata of what a path leads to; `None` where it leads to nothing.
+/// Returns the metadata of the file or folder to which a path leads; `None` if it leads to nothing.
 ///
 /// # Errors
-/// [`Error::Usage`] with the path, when the user may not look.
+/// [`Error::Usage`] with the path, if the user may not access its folder.
 pub fn look(path: &Path) -> Result<Option<Metadata>, Error> {
     as_user(path, || or_nothing(fs::metadata(path)))
 }
 
-/// Tells whether a path leads to a folder that the user may look at.
+/// Tells whether a path leads to a folder that the user may access.
 #[must_use]
 pub fn is_folder(path: &Path) -> bool {
     look(path).is_ok_and(|found| found.is_some_and(|found| found.is_dir()))
 }
 
-/// Tells whether a path leads to a file that the user may look at.
+/// Tells whether a path leads to a regular file that the user may access.
 #[must_use]
 pub fn is_file(path: &Path) -> bool {
     look(path).is_ok_and(|found| found.is_some_and(|found| found.is_file()))
@@ -97,10 +99,10 @@ fn or_nothing(looked: std::io::Result<Metadata>) -> anyhow::Result<Option<Metada
     }
 }
 
-/// Lists a folder, in the order of names.
+/// Returns the paths of a folder's entries, sorted.
 ///
 /// # Errors
-/// [`Error::Usage`] with the path, when it cannot be listed.
+/// [`Error::Usage`] with the path, if the folder cannot be listed.
 pub fn list(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     let mut paths = as_user(folder, || {
         let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
@@ -110,10 +112,11 @@ pub fn list(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     Ok(paths)
 }
 
-/// Opens a regular file below a folder that others write to, such as a run's: past no symbolic link, and without waiting.
+/// Opens a regular file below a folder to which other users write, such as a run's: without following a symbolic link, and without waiting.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] where there is nothing; where a link or no file stands there, or the path leads out of the folder.
+/// [`ErrorKind::NotFound`] if nothing exists there. Another kind if the path has a symbolic link, leads out of the folder, or leads to
+/// something other than a regular file.
 pub fn open_below(folder: &Path, path: impl AsRef<Path>) -> io::Result<File> {
     beneath(folder, path.as_ref(), |top, path| {
         // Looked at before it is opened: opening a device alone may do something.
@@ -127,10 +130,10 @@ pub fn open_below(folder: &Path, path: impl AsRef<Path>) -> io::Result<File> {
     })
 }
 
-/// Reads a file as a whole that [`open_below`] opens.
+/// Reads a whole file, opened as by [`open_below`].
 ///
 /// # Errors
-/// Those of [`open_below`]; when it is larger than `bytes_max`.
+/// The errors of [`open_below`], and one for a file that is larger than `bytes_max`.
 pub fn read_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = open_below(folder, path)?;
     let mut bytes = Vec::new();
@@ -141,13 +144,10 @@ pub fn read_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> io::
             return Ok(bytes);
         }
     }
-    Err(io::Error::other(format!("it is larger than {} MiB", bytes_max >> 20)))
+    Err(io::Error::other(format!("the file is larger than {} MiB", bytes_max >> 20)))
 }
 
-/// Reads the last `bytes_max` bytes of a file that [`open_below`] opens; returns the number of bytes before them, too.
-///
-/// # Errors
-/// Those of [`open_below`].
+/// Reads the last `bytes_max` bytes of a file, opened as by [`open_below`]; returns the number of skipped bytes, and the bytes.
 pub fn read_end_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> io::Result<(u64, Vec<u8>)> {
     let mut file = open_below(folder, path)?;
     let skipped = file.metadata()?.len().saturating_sub(bytes_max);
@@ -157,10 +157,11 @@ pub fn read_end_below(folder: &Path, path: impl AsRef<Path>, bytes_max: u64) -> 
     Ok((skipped, bytes))
 }
 
-/// Returns the metadata of a path below a folder, past no symbolic link on the way; for a link at its end, the link's own.
+/// Returns the metadata of a path below a folder. Symbolic links on the way are not followed; for a link at the end of the path, the
+/// metadata are the link's own.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] where there is nothing; where a link stands in the way, or the path leads out of the folder.
+/// [`ErrorKind::NotFound`] if nothing exists there. Another kind if a symbolic link is on the way, or the path leads out of the folder.
 pub fn look_below(folder: &Path, path: impl AsRef<Path>) -> io::Result<Metadata> {
     beneath(folder, path.as_ref(), |top, path| {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -168,7 +169,7 @@ pub fn look_below(folder: &Path, path: impl AsRef<Path>) -> io::Result<Metadata>
     })
 }
 
-/// Lists the names in a folder below another one, sorted; none where there is no such folder, or a link leads there.
+/// Returns the sorted names in a folder below another one; empty if there is no such folder, or a symbolic link is on the way.
 #[must_use]
 pub fn names_below(folder: &Path, path: impl AsRef<Path>) -> Vec<String> {
     let listed = beneath(folder, path.as_ref(), |top, path| {
@@ -197,12 +198,12 @@ fn beneath<T: Send>(
     let done = Invoker::of_process().act(act).map_err(|error| io::Error::other(format!("{error:#}")))?;
     done.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ELOOP) => io::Error::other("a symbolic link leads there, and the engine follows none in a record"),
-        Some(Errno::EXDEV) => io::Error::other("it leads out of the record's folder"),
+        Some(Errno::EXDEV) => io::Error::other("the path leads out of the record's folder"),
         _ => error,
     })
 }
 
-/// Runs an action with the rights of the user who called sudo, or of this process; an error is bad usage, with the path.
+/// Runs an action with the rights of the user who called sudo, or of this process; an error becomes [`Error::Usage`] with the path.
 fn as_user<T: Send>(path: &Path, action: impl FnOnce() -> anyhow::Result<T> + Send) -> Result<T, Error> {
     let invoker = Invoker::of_process();
     invoker.act(action).map_err(|error| {
@@ -218,10 +219,7 @@ fn as_user<T: Send>(path: &Path, action: impl FnOnce() -> anyhow::Result<T> + Se
     })
 }
 
-/// Refuses everything but a regular file.
-///
-/// # Errors
-/// Text that says what it is instead.
+/// Rejects everything except a regular file; the error says what the file is instead.
 pub fn require_file(kind: FileType) -> Result<(), String> {
     let what = if kind.is_file() {
         return Ok(());
@@ -298,8 +296,8 @@ mod tests {
             ("case/zero", link),
             ("above/file", link),
             ("out", link),
-            ("../outside", "it leads out of the record's folder"),
-            ("case/../../outside", "it leads out of the record's folder"),
+            ("../outside", "the path leads out of the record's folder"),
+            ("case/../../outside", "the path leads out of the record's folder"),
             ("case/pipe", "it is a named pipe: a file is needed here"),
             ("case", "it is a folder: a file is needed here"),
         ] {
@@ -311,7 +309,7 @@ mod tests {
             assert_eq!(read_below(&top, path, 5).unwrap_err().kind(), ErrorKind::NotFound, "{path}");
         }
         assert_eq!(read_below(&top, "case/file", 5).unwrap(), b"12345");
-        assert_eq!(read_below(&top, "case/file", 4).unwrap_err().to_string(), "it is larger than 0 MiB");
+        assert_eq!(read_below(&top, "case/file", 4).unwrap_err().to_string(), "the file is larger than 0 MiB");
         assert_eq!(read_end_below(&top, "case/file", 2).unwrap(), (3, b"45".to_vec()));
         assert_eq!(names_below(&top, "case"), ["file", "link", "pipe", "zero"]);
         assert!(names_below(&top, "above").is_empty() && names_below(&top, "..").is_empty());

@@ -1,6 +1,6 @@
-//! mancer-e2e: several machines, real services, real failures, in LXC containers on one host.
+//! mancer-e2e: end-to-end tests with several machines, real services and real failures, in LXC containers on one host.
 //!
-//! The modules in reading order; ARCHITECTURE.md says what each may use, and `tests/tidy.rs` holds them to it.
+//! The modules are listed in reading order in ARCHITECTURE.md, which says what each may use; `tests/tidy.rs` enforces it.
 
 pub mod baseline;
 pub mod bundle;

@@ -1,4 +1,4 @@
-//! Parses the command line, calls the verb, prints the error, exits.
+//! Entry point of the engine: parses the command line, runs the verb, prints an error, exits.
 
 use std::io::Write as _;
 use std::process::ExitCode;

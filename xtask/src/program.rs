@@ -1,51 +1,48 @@
-//! Name of this program, as its users type it: `cargo xtask` in its own checkout, else the name of its file, such as `mancer-e2e`.
-//! Texts are written with the first of these; [`named`] puts the other in its place.
+//! Name of this program, as its users type it: `cargo xtask` in its own checkout, else the name of its file, such as `mancer-e2e`. Source
+//! code writes `cargo xtask`, and [`named`] substitutes the actual name.
 //!
-//! The seams: every [`crate::error::Error`] when it is shown, every finding of doctor, the whole help; what else names a command
-//! asks for [`name`] or [`named`] where it is made, so that reports and records name the program that wrote them.
+//! The substitution takes place when a [`crate::error::Error`] is shown, in every finding of doctor, and in the whole help. Any other text
+//! that names a command calls [`name`] or [`named`] when it is made, so that reports and records name the program that wrote them.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Name of the program in its own checkout, and where [`called`] was not called, as in tests.
+/// Name of the program in its own checkout, and if [`called`] was not called, as in tests.
 const IN_CHECKOUT: &str = "cargo xtask";
 
-/// The file that Cargo builds.
+/// Name of the file that Cargo builds.
 const BUILT: &str = "xtask";
 
 static NAME: OnceLock<String> = OnceLock::new();
 
-/// Sets the program's name from `by`, the word that started this process. Only the first call counts.
+/// Sets the program's name from `by`, the first word of the command line that started this process. Only the first call has an effect.
 pub fn called(by: Option<&OsStr>) {
     let file = std::env::current_exe().ok();
     NAME.get_or_init(|| name_of(by, file.as_deref()));
 }
 
-/// Returns the name that people type to start this program.
+/// Returns the name by which people start this program.
 #[must_use]
 pub fn name() -> &'static str {
     NAME.get().map_or(IN_CHECKOUT, String::as_str)
 }
 
-/// Returns a text in which `cargo xtask` is replaced by the name of this program.
+/// Replaces `cargo xtask` in a text by the name of this program.
 #[must_use]
 pub fn named(text: &str) -> String {
     text.replace(IN_CHECKOUT, name())
 }
 
-/// Returns the file with which to start this program as another user: the path that it was called by, if that leads to this
-/// program, because the name of a link counts; else the file itself.
-///
-/// # Errors
-/// When the kernel does not say which file this is.
+/// Returns the path by which to start this program as another user: the path by which it was called, if that leads to this program, because
+/// the name of a symbolic link matters; else the path of the program's file.
 pub fn file() -> std::io::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let called = std::env::args_os().next().and_then(|by| found(&by, std::env::var_os("PATH").as_deref()));
     Ok(called.filter(|path| path.canonicalize().is_ok_and(|path| path == this)).unwrap_or(this))
 }
 
-/// Returns the path that the first word of a command line leads to, by `PATH` where it has no slash.
+/// Returns the path to which the first word of a command line leads; a word without a slash is looked up in `PATH`.
 fn found(by: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     if by.as_encoded_bytes().contains(&b'/') {
         return std::path::absolute(by).ok();

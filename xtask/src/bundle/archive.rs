@@ -1,4 +1,4 @@
-//! Packing: a tar archive, compressed by gzip, with the list of its files at its end.
+//! Packing of a bundle: a tar archive, compressed by gzip, whose last file lists all others.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -21,14 +21,11 @@ use crate::host::invoker::Invoker;
 use crate::manifest::Project;
 use crate::record::{Masks, PastRun};
 
-/// A bundle that was made.
+/// Bundle that was written, as [`pack`] returns it.
 #[derive(Debug)]
 pub struct Packed {
-    /// Path of the bundle.
     pub path: PathBuf,
-    /// Size of the bundle.
     pub size_bytes: u64,
-    /// Content of its `bundle.json`.
     pub bundle: Bundle,
     /// Files of the record that were not searched for secrets, because they are compressed.
     pub unsearched: Vec<String>,
@@ -36,11 +33,8 @@ pub struct Packed {
 
 type Archive = Builder<GzEncoder<File>>;
 
-/// Packs a run into a bundle, in place of an older one, with the rights of a user. Secrets of known shapes and declared values are
-/// taken out of the record, and reports are made anew from it.
-///
-/// # Errors
-/// When a file cannot be read, or the bundle cannot be written.
+/// Packs a run into a bundle, in place of an older one, with the rights of a user. Secrets of known shapes and declared values are removed
+/// from the record, and reports are made anew from it.
 pub fn pack(
     project: &Project,
     run: &PastRun,
@@ -105,7 +99,7 @@ pub fn pack(
     Ok(Packed { path: output.to_owned(), size_bytes, bundle, unsearched: unsearched.clone() })
 }
 
-/// Tells whether a file holds a declared secret.
+/// Tells whether the content of a file contains a declared secret.
 fn holds_value(declared: &Masks, content: &[u8]) -> bool {
     matches!(declared.bytes(content), Cow::Owned(_))
 }
@@ -143,7 +137,7 @@ fn header(kind: EntryType, size_bytes: u64, mode: u32) -> Header {
     header
 }
 
-/// The hash of some bytes, hexadecimal.
+/// Returns the SHA-256 hash of bytes, in hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,44 +13,41 @@ use crate::host::tools::git;
 use crate::manifest::Project;
 use crate::record::{PastRun, RUNS_FOLDER};
 
-/// Folder of the archive in which everything but `bundle.json` lies.
+/// Folder of the archive that contains everything except `bundle.json`.
 const TOP: &str = "project";
 
-/// Folders that are left out of a project without git, because they hold nothing of its own.
+/// Folders that are left out of a project without git, because they hold nothing that belongs to the project.
 const NOT_OWN: [&str; 4] = [".git", "target", "node_modules", "__pycache__"];
 
 /// Files that go into a bundle.
 #[derive(Debug)]
 pub struct Contents {
-    /// The folder of the project in the archive.
+    /// Path of the project's folder in the archive.
     pub project: String,
-    /// The project's files, as they are.
+    /// Files of the project, which are packed unchanged.
     pub sources: Vec<Item>,
-    /// The run's files, whose secrets are taken out.
+    /// Files of the run's record, from which secrets are removed before packing.
     pub record: Vec<Item>,
     /// Files that are left out, with the reasons.
     pub left_out: Vec<String>,
 }
 
-/// A file on its way into an archive.
+/// File or symbolic link to be packed into an archive.
 #[derive(Debug)]
 pub struct Item {
     /// Path of the file on the disk.
     pub from: PathBuf,
-    /// Its path in the archive.
+    /// Path of the file in the archive.
     pub path: String,
-    /// Target of a symbolic link; none for a file.
+    /// Target of a symbolic link; `None` for a file.
     pub link: Option<PathBuf>,
 }
 
 impl Contents {
-    /// Finds the files of a bundle. A project whose scenarios Cargo builds is bundled with the whole workspace, which the build
-    /// needs.
-    ///
-    /// # Errors
-    /// When git or Cargo cannot list the files, or a folder cannot be read.
+    /// Finds the files of a bundle. If Cargo builds scenarios of the project, the whole workspace is bundled, which the build needs.
     pub fn find(project: &Project, run: &PastRun, invoker: &Invoker) -> anyhow::Result<Self> {
-        let root = project.root.canonicalize().with_context(|| format!("finding {}", project.root.display()))?;
+        let root =
+            project.root.canonicalize().with_context(|| format!("resolving the path {}", project.root.display()))?;
         let needs_cargo = project.scenarios.iter().any(|scenario| scenario.command.is_none());
         let workspace = if needs_cargo { cargo::workspace(&root)? } else { None };
         let workspace =
@@ -60,7 +57,7 @@ impl Contents {
         let mut contents =
             Self { project: name(TOP, inside)?, sources: Vec::new(), record: Vec::new(), left_out: Vec::new() };
         for folder in [&project.containers_dir, &project.scenarios_dir] {
-            let real = folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?;
+            let real = folder.canonicalize().with_context(|| format!("resolving the path {}", folder.display()))?;
             if !real.starts_with(&top) {
                 let problem =
                     format!("{} lies outside of {}, which is what a bundle holds", real.display(), top.display());
@@ -123,7 +120,7 @@ impl Contents {
     }
 }
 
-/// Returns every file and link below a folder, by its path there, in order.
+/// Returns the paths, relative to the folder `top`, of every file and link in there, in order.
 fn walk(top: &Path, skips: &dyn Fn(&walkdir::DirEntry) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in walkdir::WalkDir::new(top).sort_by_file_name().into_iter().filter_entry(|entry| !skips(entry)) {

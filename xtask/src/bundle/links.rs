@@ -1,5 +1,5 @@
-//! Symbolic links of a bundle, followed as if all of them were in place: each alone may stay inside, and yet lead out through
-//! another one.
+//! Symbolic links of a bundle, followed as if all of them were unpacked: a link alone may stay inside, and yet lead out through another
+//! link.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -8,34 +8,33 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::host::disk::tar_entries::{require_bounded, shown};
 
-/// Maximum number of links that one may pass through, as for the kernel.
+/// Maximum links that the resolution of one link may pass through, as in the kernel.
 const PASSED_MAX: usize = 40;
 
-/// Maximum work of following all links of a bundle, in bytes of the paths that are looked up: room for some hundred thousand
-/// lookups, where a project needs a thousand.
+/// Maximum work of following all links of a bundle, in bytes of the paths that are looked up. This suffices for some hundred thousand
+/// lookups; a project needs about a thousand.
 const LOOKED_UP_BYTES_MAX: usize = 128 << 20;
 
-/// Bytes that each lookup counts besides its path.
+/// Bytes that a lookup costs in addition to the length of its path.
 const LOOK_BYTES: usize = 128;
 
-/// Remaining work of following links, as [`LOOKED_UP_BYTES_MAX`] counts it.
+/// Remaining work of following links, in the unit of [`LOOKED_UP_BYTES_MAX`].
 #[derive(Debug)]
 pub struct Work(usize);
 
 impl Work {
-    /// Returns the bound for packing: half of that for unpacking, as paths are longer in the archive.
+    /// Returns the bound for packing: half of the bound for unpacking, because paths are longer in the archive.
     #[must_use]
     pub const fn of_packing() -> Self {
         Self(LOOKED_UP_BYTES_MAX / 2)
     }
 
-    /// Returns the bound for unpacking.
     #[must_use]
     pub const fn of_unpacking() -> Self {
         Self(LOOKED_UP_BYTES_MAX)
     }
 
-    /// Counts a lookup; returns false if it is one too many.
+    /// Subtracts a lookup from the remaining work; returns false if not enough is left.
     const fn look(&mut self, path_bytes: usize) -> bool {
         match self.0.checked_sub(path_bytes.saturating_add(LOOK_BYTES)) {
             Some(left) => self.0 = left,
@@ -45,23 +44,21 @@ impl Work {
     }
 }
 
-/// Links below a folder: the target of each, by the link's path there.
+/// Symbolic links below a folder: the path of each link, relative to the folder, and the link's target.
 #[derive(Debug, Default)]
 pub struct Links(BTreeMap<PathBuf, PathBuf>);
 
 impl Links {
-    /// Adds a link at a path, with its target.
     pub fn add(&mut self, at: PathBuf, to: PathBuf) {
         self.0.insert(at, to);
     }
 
-    /// Returns the links, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&PathBuf, &PathBuf)> {
         self.0.iter()
     }
 
-    /// Returns the first reason to refuse the links, given all paths of the folder: one leads out, by its own target or through
-    /// others; another path lies behind one, where it would mean another place; or they take too long to follow.
+    /// Returns the first reason to reject the links, given all paths of the folder: a link leads out, directly or through other links; a
+    /// path lies behind a link, which would lead to another place; or following the links takes too long.
     #[must_use]
     pub fn problem(&self, paths: &BTreeSet<PathBuf>, work: &mut Work) -> Option<String> {
         for at in self.0.keys() {
@@ -77,8 +74,8 @@ impl Links {
         None
     }
 
-    /// Returns the reason to refuse one link, leaving aside the paths behind it. A path that is no link counts as a folder,
-    /// whether it exists or not.
+    /// Returns the reason to reject one link, without regard to paths behind it. A path that is no link counts as a folder, whether it
+    /// exists or not.
     #[must_use]
     pub fn problem_of(&self, at: &Path, work: &mut Work) -> Option<String> {
         let to = self.0.get(at)?;
@@ -115,15 +112,15 @@ impl Links {
     }
 }
 
-/// Part of a path.
+/// Component of a path that is being resolved.
 enum Step {
-    /// Top of the file system.
+    /// Root of the file system.
     Top,
     Up,
     Into(OsString),
 }
 
-/// Steps that are still to be made, the next one last.
+/// Path components that are still to be resolved; the next one is the last element.
 #[derive(Default)]
 struct Steps(Vec<Step>);
 
@@ -144,7 +141,7 @@ impl Steps {
 mod tests {
     use super::*;
 
-    /// Checks the last link of a set.
+    /// Checks the problem of the last link in a set of links.
     fn check(links: &[(&str, &str)], expected: Option<&str>) {
         let mut all = Links::default();
         links.iter().for_each(|(at, to)| all.add(at.into(), to.into()));

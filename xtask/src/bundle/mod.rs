@@ -1,4 +1,4 @@
-//! A run in one file, to be repeated elsewhere: the project as it is, the record without its secrets, and hashes of all of it.
+//! Bundle: a run in one file, to be repeated elsewhere. It has the project as it is, the record without secrets, and hashes of all files.
 //! Does not know how a run is repeated.
 
 mod archive;

@@ -1,4 +1,4 @@
-//! Secrets in the texts of a record: found by their shapes and taken out, together with what is declared.
+//! Removal of secrets from the texts of a record: secrets are found by their shapes, and declared values are known.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,48 +13,48 @@ use super::shapes::{self, NAMES};
 use crate::manifest::SecretShape;
 use crate::record::{MARK, Masks, is_binary};
 
-/// Maximum length of a private key behind its first line, where no last line follows, in bytes.
+/// Maximum bytes that are taken for a private key after its first line, if its last line is missing.
 const KEY_BYTES_MAX: usize = 16 << 10;
 
-/// Shortest value that is looked for everywhere once it was found in one place, in characters.
+/// Minimum characters of a secret that, once found in one place, is looked for in the whole record.
 const FOUND_CHARS_MIN: usize = 8;
 
-/// Maximum number of values that are looked for everywhere.
+/// Maximum number of found secrets that are looked for in the whole record.
 const FOUND_MAX: usize = 2000;
 
-/// Ends of names of files that hold text, whatever bytes they have.
+/// Suffixes of files that are searched as text, even if they contain binary data.
 const TEXT_FILES: [&str; 9] = [".log", ".json", ".jsonl", ".md", ".xml", ".html", ".txt", ".csv", ".toml"];
 
-/// Ends of names of compressed files, which are not searched.
+/// Suffixes of compressed files, which are not searched.
 const PACKED_FILES: [&str; 14] =
     [".gz", ".tgz", ".xz", ".zst", ".bz2", ".zip", ".7z", ".lz4", ".jar", ".whl", ".deb", ".rpm", ".pdf", ".docx"];
 
-/// Numbers of secrets by their kinds.
+/// Numbers of secrets by kind.
 pub type Counts = BTreeMap<String, u32>;
 
-/// Takes secrets out of files.
+/// Searcher that removes secrets from files.
 #[derive(Debug)]
 pub struct Redactor {
     rules: Vec<Rule>,
-    /// Searcher for the keywords of all rules.
+    /// Searcher for the keywords of all rules, so that a rule is tried only on lines with its keywords.
     keywords: AhoCorasick,
     of_keyword: Vec<Vec<usize>>,
     secret_key: Regex,
     key_begin: Regex,
     key_end: Regex,
     key_text: Regex,
-    /// Declared values.
+    /// Secrets that the project or the user declared.
     declared: Arc<Masks>,
-    /// Values that were found by their shapes in other places of the record.
+    /// Secrets that were found by their shapes anywhere in the record.
     found: Arc<Masks>,
 }
 
 struct Rule {
     kind: String,
     pattern: Regex,
-    /// True for a rule that may go over several lines.
+    /// True for a rule whose match may extend over several lines.
     spans_lines: bool,
-    /// Word without which the rule finds nothing in a text, if there is such a word.
+    /// Word without which the rule cannot match, if there is such a word.
     keyword: Option<&'static str>,
     holds: fn(&Captures<'_>) -> bool,
 }
@@ -65,32 +65,29 @@ impl std::fmt::Debug for Rule {
     }
 }
 
-/// State that redaction carries from one string or line of a file to the next.
+/// State of the redaction that is carried from one string or line of a file to the next.
 #[derive(Debug, Default)]
 struct State {
     counts: Counts,
-    /// Bytes of a private key that may still come.
+    /// Remaining bytes that may still belong to a private key; 0 outside of a key.
     key_bytes_left: usize,
-    /// Values that were taken out and can be looked for elsewhere.
+    /// Secrets that were removed and are distinctive enough to be looked for elsewhere.
     found: BTreeSet<String>,
 }
 
-/// File without its secrets.
+/// Result of removing the secrets from a file.
 #[derive(Debug)]
 pub struct Redacted<'a> {
-    /// Content; a file without secrets stays as it is, byte for byte.
+    /// Content of the file without secrets; a file in which none is found is unchanged, byte for byte.
     pub content: Cow<'a, [u8]>,
-    /// Secrets that were taken out.
+    /// Numbers of secrets that were removed from this file, by kind.
     pub counts: Counts,
-    /// Values that may stand in other files too.
+    /// Removed secrets that may be in other files too.
     pub found: BTreeSet<String>,
 }
 
 impl Redactor {
-    /// Returns a redactor for the known shapes, those of a project, and declared values.
-    ///
-    /// # Errors
-    /// When a declared pattern is no regular expression; reading the project's file has checked it before.
+    /// Returns a redactor for known shapes, the shapes that a project declares, and declared values.
     pub fn new(shapes: &[SecretShape], declared: Arc<Masks>) -> anyhow::Result<Self> {
         let (mut rules, mut keywords) = (Vec::new(), BTreeMap::<String, Vec<usize>>::new());
         let mut add = |kind: &str, words: &[&str], pattern: &str, spans_lines: bool, holds| -> anyhow::Result<()> {
@@ -137,16 +134,13 @@ impl Redactor {
         })
     }
 
-    /// Returns the same redactor, which takes these values out wherever they stand.
-    ///
-    /// # Errors
-    /// When there are too many values.
+    /// Returns a redactor that also removes these values wherever they are; beyond [`FOUND_MAX`], values are ignored.
     pub fn knowing(self, found: &BTreeSet<String>) -> anyhow::Result<Self> {
         let found = Masks::new(found.iter().take(FOUND_MAX).map(String::as_str))?;
         Ok(Self { found: Arc::new(found), ..self })
     }
 
-    /// Tells whether the content of a file is compressed, so that nothing can be found in it.
+    /// Tells whether a file is compressed, so that its content cannot be searched.
     #[must_use]
     pub fn is_packed(name: &str, content: &[u8]) -> bool {
         const BEGINS: [&[u8]; 6] =
@@ -154,8 +148,8 @@ impl Redactor {
         PACKED_FILES.iter().any(|end| name.ends_with(end)) || BEGINS.iter().any(|begin| content.starts_with(begin))
     }
 
-    /// Returns a file of a record without its secrets. Of binary content, only declared values and those that were found elsewhere
-    /// are taken out.
+    /// Removes the secrets from a file of a record. In binary content, only declared values and values that were found elsewhere are looked
+    /// for.
     #[must_use]
     pub fn file<'a>(&self, name: &str, content: &'a [u8]) -> Redacted<'a> {
         let mut state = State::default();
@@ -186,7 +180,7 @@ impl Redactor {
         if state.counts.is_empty() { content.into() } else { redacted.into_bytes().into() }
     }
 
-    /// Returns a piece of text without its secrets, and the number of those of each kind.
+    /// Removes the secrets from a piece of text; returns it with the numbers of removed secrets by kind.
     #[must_use]
     pub fn piece(&self, text: &str) -> (String, Counts) {
         let mut state = State::default();
@@ -195,7 +189,7 @@ impl Redactor {
         (self.found.text(&redacted).into_owned(), state.counts)
     }
 
-    /// Returns the words of a command without its secrets, and the number of those of each kind.
+    /// Removes the secrets from the words of a command line; returns them with the numbers of removed secrets by kind.
     #[must_use]
     pub fn words(&self, words: &[String]) -> (Vec<String>, Counts) {
         let mut state = State::default();
@@ -245,8 +239,8 @@ impl Redactor {
         }
     }
 
-    /// Redacts the items of a list. They may be the words of a command line, so each is also searched behind the first word and
-    /// the word before it.
+    /// Redacts the items of a list, which may be a command line: each item is also searched together with the first item and the previous
+    /// one.
     fn list(&self, list: &mut [Value], state: &mut State) {
         let words: Option<Vec<String>> = list.iter().map(|item| item.as_str().map(str::to_owned)).collect();
         for (place, item) in list.iter_mut().enumerate() {
@@ -286,7 +280,7 @@ impl Redactor {
         redacted
     }
 
-    /// Returns a line without its secrets; none where it has none.
+    /// Removes the secrets from a line; `None` if it has none.
     fn line_of_text(&self, line: &str, state: &mut State) -> Option<String> {
         let found = self.keywords.find_overlapping_iter(line);
         let rules: BTreeSet<usize> =
@@ -298,8 +292,8 @@ impl Redactor {
         redacted
     }
 
-    /// Takes private keys out of a text, line by line; also where a log writes something before each line, where a key is cut off,
-    /// and where its lines stand in different strings of a file.
+    /// Removes private keys from a text, line by line. A key is found even if a log puts something before each line, the key is truncated,
+    /// or its lines are in different strings of a file.
     fn keys(&self, text: &str, state: &mut State) -> String {
         if state.key_bytes_left == 0 && !text.contains("PRIVATE KEY") {
             return text.to_owned();
@@ -329,7 +323,7 @@ impl Redactor {
 }
 
 impl Rule {
-    /// Returns a text without the secrets that the rule finds in it; none where it finds none.
+    /// Removes the secrets that the rule finds in a text; `None` if it finds none.
     fn apply(&self, text: &str, state: &mut State) -> Option<String> {
         let mut redacted = String::new();
         let mut done = 0;
@@ -355,7 +349,7 @@ impl Rule {
 }
 
 impl State {
-    /// Keeps a value to be looked for elsewhere, unless it is so plain that it may stand in ordinary text.
+    /// Remembers a secret, so that it is looked for elsewhere, unless it could be an ordinary word.
     fn note(&mut self, value: &str) {
         let has = |test: fn(char) -> bool| value.chars().any(test);
         let is_distinct = has(|c| c.is_ascii_digit()) && has(|c| c.is_ascii_alphabetic());

@@ -1,31 +1,31 @@
-//! Shapes of secrets: where they stand in a text, or what they look like. One line a shape, each with an example that its test uses.
+//! Shapes of secrets: the text around a secret, or the form of the secret itself. Each shape is one line, with an example that a test uses.
 
 use regex::Captures;
 
-/// Pattern of a quotation mark as several languages write or escape it, or of none.
+/// Pattern of a quotation mark, written or escaped as in several languages, or of no quotation mark.
 const QUOTE: &str = r#"(?:'+\\['\\]*|\\*["']|&quot;|&#34;|&#x27;|&#39;|%22|%27)?"#;
 
-/// Pattern of the gap between two words of a command line, also of one that is a list of strings.
+/// Pattern of the gap between two words of a command line; the command line may be a list of strings.
 const GAP: &str = r#"(?:[ \t]+|["'][ \t]*,[ \t]*["'])"#;
 
 /// Pattern of the sign between a name and its value.
 const IS: &str = r"[ \t]*(?:=>|[=:]|%3[DdAa])[ \t]*";
 
-/// Pattern of a value without quotation marks. Closing brackets at its end do not belong to the value.
+/// Pattern of a value without quotation marks. Closing brackets at the end do not belong to the value.
 const BARE: &str = r#"[^\s"'&;,<>()\[\]{}:=\\][^\s"'&;,\\]*"#;
 
 /// Pattern of a password that is a word of a command line.
 const WORD: &str = r#"[^\s"'\\-][^\s"'\\]*"#;
 
-/// Ends of names whose values are secret, such as that of `PGPASSWORD`.
+/// Pattern of the ends of names whose values are secret, such as the end of `PGPASSWORD`.
 pub const NAMES: &str = "(?:password|passwd|passwort|passphrase|passcode|secret|secret[_-]?id|token|token[_-]?secret|api[_-]?key|\
      access[_-]?key|private[_-]?key|secret[_-]?key|account[_-]?key|signing[_-]?key|encryption[_-]?key|master[_-]?key|\
      license[_-]?key|client[_-]?key[_-]?data|shared[_-]?access[_-]?key|credentials?|_pwd|auth[_-]?key|_auth|authtoken|webhook)";
 
-/// Keywords of [`NAMES`], as in [`Shape::keywords`].
+/// Keywords for [`NAMES`], as in [`Shape::keywords`].
 const NAME_KEYWORDS: &str = "pass secret token key credential _pwd _auth webhook";
 
-/// Values that are no secrets: they say that there is none, or describe one.
+/// Values after a secret's name that are no secrets: they say that there is none, or describe a secret.
 const NO_SECRETS: [&str; 30] = [
     "yes",
     "no",
@@ -59,32 +59,32 @@ const NO_SECRETS: [&str; 30] = [
     "for",
 ];
 
-/// Shape of a secret.
+/// Shape by which secrets are found in texts.
 pub struct Shape {
     /// Name of the shape in the list of redactions.
     pub kind: &'static str,
-    /// Words in lower case, with blanks between: only a line with one of them is searched with the expression, because most lines
-    /// have none.
+    /// Words in lower case, separated by blanks. Only a line with one of them is searched with the pattern, because most lines have none.
     pub keywords: &'static str,
-    /// True for a shape that may go over several lines.
+    /// True for a shape whose match may extend over several lines.
     pub spans_lines: bool,
-    /// Regular expression; its group `secret` is the part that is taken out.
+    /// Regular expression; its group `secret` is the part that is removed.
     pub pattern: String,
-    /// Additional condition on a match, which the expression cannot state.
+    /// Additional condition on a match, which a regular expression cannot state.
     pub holds: fn(&Captures<'_>) -> bool,
-    /// Text that has the shape. It is put together here, so that a search for secrets does not report this file.
+    /// Text that has the shape. It is composed here, so that a search for secrets does not report this source file.
     #[cfg(test)]
     pub example: String,
-    /// The secret part of the example.
+    /// Secret part of `example`, which a test expects to be removed.
     #[cfg(test)]
     pub secret: String,
 }
 
-/// Shape as it is written below: its kind, its keywords, its pattern, an example. `@` in the example stands before its secret part, which ends at the next `@` or with the text.
+/// Line of the table of shapes: kind, keywords, pattern, example. A `@` in the example stands before the secret part, which ends at the
+/// next `@` or with the text.
 type Line<'a> = (&'static str, &'static str, &'a str, &'a str);
 
-/// Returns patterns of a secret that is assigned to a name, in the quotings of several languages; `before` is the pattern of what
-/// may stand before the name.
+/// Returns patterns of an assignment of a secret to a name, for the quotation marks of several languages; `before` is the pattern of text
+/// that may precede the name.
 pub fn assignments(name: &str, before: &str) -> [String; 5] {
     let given = format!("{before}{name}{QUOTE}{IS}");
     [
@@ -97,7 +97,7 @@ pub fn assignments(name: &str, before: &str) -> [String; 5] {
     ]
 }
 
-/// Returns all shapes, those with more context first.
+/// Returns all shapes; shapes with more context come first.
 pub fn all() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for (kind, keywords, pattern, example) in lines() {
@@ -458,7 +458,7 @@ fn shape(kind: &'static str, keywords: &'static str, pattern: String, example: &
     }
 }
 
-/// Tells whether a value may be a secret: it is none of [`NO_SECRETS`], and no row of `*` or the like.
+/// Tells whether a value may be a secret: it is not in [`NO_SECRETS`], and does not consist of characters such as `*`.
 fn is_told(value: &str) -> bool {
     let value = value.trim_end_matches(['.', ')', ']', '}', '>', '!', '?']);
     !value.is_empty()
@@ -466,12 +466,12 @@ fn is_told(value: &str) -> bool {
         && !value.chars().all(|c| "*.-_#".contains(c))
 }
 
-/// Returns true for digits of a hash, of an address of a card, or of IPv6.
+/// Tells whether a text consists of hexadecimal digits and colons, as a hash, a MAC address or an IPv6 address does.
 fn is_hexadecimal(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_hexdigit() || c == ':')
 }
 
-/// Example and its secret part: between the first mark and the last one, or up to the end.
+/// Returns the example without its marks, and its secret part, which is between the two marks, or between the only mark and the end.
 #[cfg(test)]
 fn example_of(marked: &str) -> (String, String) {
     let begin = marked.find('@').expect("a mark");

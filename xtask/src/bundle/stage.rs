@@ -1,5 +1,5 @@
-//! Record of a run without its secrets, in a folder of its own: events, logs and artifacts are redacted, and whatever is generated
-//! from events is generated anew, so that all formats agree.
+//! Record of a run without its secrets, in a temporary folder: events, logs and artifacts are redacted, and files that are generated from
+//! events are generated anew, so that all files agree.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,14 +12,14 @@ use super::redaction::{Counts, Redactor};
 use crate::host::invoker::Invoker;
 use crate::record::{EventReader, PastRun, RUNS_FOLDER, human};
 
-/// Text of all events, for people.
+/// File with the text of all events for people.
 const LOG_FILE: &str = "e2e_test.log";
 
 /// Reports that are made from a record.
 pub struct Reports<'a> {
-    /// Names of their files.
+    /// File names of the reports, in the run's folder.
     pub names: &'a [&'a str],
-    /// Writes them into the folder of a run; returns those that could not be made, with the reasons.
+    /// Function that writes the reports into the folder of a run; returns the reports that could not be made, with the reasons.
     pub make: &'a dyn Fn(&PastRun) -> Vec<String>,
 }
 
@@ -29,27 +29,24 @@ impl std::fmt::Debug for Reports<'_> {
     }
 }
 
-/// Record that was redacted.
+/// Record of a run without its secrets, in a temporary folder that is removed on drop.
 #[derive(Debug)]
 pub struct Stage {
-    /// Files of the record as they go into the archive.
+    /// Files of the redacted record, to be packed into the archive.
     pub items: Vec<Item>,
-    /// Secrets that were taken out.
+    /// Secrets that were removed from the record.
     pub redactions: Vec<Redaction>,
     /// Files that were left out, with the reasons.
     pub left_out: Vec<String>,
     /// Files that were not searched for secrets, because they are compressed.
     pub unsearched: Vec<String>,
-    /// Redactor that knows all values that were found.
+    /// Redactor that knows all secrets that were found in the record.
     pub redactor: Redactor,
     _folder: tempfile::TempDir,
 }
 
 impl Stage {
-    /// Redacts the files of a run's record.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or written beside the bundle.
+    /// Redacts the files of a run's record, in a temporary folder next to the file `beside`.
     pub fn make(
         run: &PastRun,
         record: &[Item],
@@ -61,9 +58,9 @@ impl Stage {
         let above = beside.parent().unwrap_or(Path::new("."));
         let folder = invoker
             .act(|| Ok(tempfile::Builder::new().prefix(".bundle-").tempdir_in(above)?))
-            .with_context(|| format!("making a folder in {}", above.display()))?;
+            .with_context(|| format!("creating a temporary folder in {}", above.display()))?;
         let top = folder.path().join(RUNS_FOLDER).join(&run.record.run_id);
-        invoker.act(|| Ok(std::fs::create_dir_all(&top)?)).context("making a folder for the record")?;
+        invoker.act(|| Ok(std::fs::create_dir_all(&top)?)).context("creating a folder for the redacted record")?;
         let is_made = |name: &str| reports.names.contains(&name) || name == LOG_FILE;
         let (mut left_out, mut named) = (Vec::new(), Vec::new());
         for item in record {
@@ -116,7 +113,7 @@ impl Stage {
         let name = (1_u32..)
             .map(|number| if number == 1 { name.clone() } else { format!("{name}-{number}") })
             .find(|name| !names.contains(name))
-            .context("finding a free name")?;
+            .context("finding an unused name for a redacted file")?;
         names.insert(name.clone());
         self.count(&name, item, below, counts);
         if Redactor::is_packed(&name, &content) {
@@ -132,7 +129,7 @@ impl Stage {
         self.redactions.extend(counts.into_iter().map(|(kind, count)| Redaction { path: path.clone(), kind, count }));
     }
 
-    /// Writes the log for people anew from the redacted events; where there are none, redacts the run's own log.
+    /// Writes `e2e_test.log` anew from the redacted events; if the record has no events, redacts the existing log.
     fn make_log(&mut self, top: &Path, record: &[Item], run: &PastRun, invoker: &Invoker) -> anyhow::Result<()> {
         let from = run.folder.join(LOG_FILE);
         let Some(item) = record.iter().find(|item| item.from == from) else { return Ok(()) };
@@ -181,14 +178,15 @@ impl Stage {
             if !entry.file_type().is_file() {
                 continue;
             }
-            let name = entry.path().strip_prefix(top)?.to_str().context("a name that is no UTF-8")?;
+            let name =
+                entry.path().strip_prefix(top)?.to_str().context("a file name in the redacted record is not UTF-8")?;
             self.items.push(Item { from: entry.path().to_owned(), path: path_of(item, &below, name), link: None });
         }
         Ok(())
     }
 }
 
-/// Returns the path in the archive of a file of the record, whose name below the run's folder was `below` and is now `name`.
+/// Returns the path in the archive of a file of the record, whose path below the run's folder was `below` and is `name` after redaction.
 fn path_of(item: &Item, below: &str, name: &str) -> String {
     let folder = item.path.strip_suffix(below).unwrap_or_default();
     format!("{folder}{name}")

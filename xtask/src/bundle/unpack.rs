@@ -1,6 +1,6 @@
-//! Unpacking: a bundle comes from elsewhere, so nothing in it is trusted. All of it is unpacked into a fresh folder before
-//! anything of it is used; refused are paths outside of that folder, entries that are neither files nor links, more or larger
-//! files than a bundle may have, and files with another hash than the listed one.
+//! Unpacking of a bundle, which comes from elsewhere and is not trusted. It is unpacked into a new folder before anything of it is used.
+//! Rejected are paths outside of this folder, entries that are neither files nor links, more or larger files than a bundle may have, and
+//! files whose hash is not the listed one.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,37 +22,35 @@ use crate::host::invoker::Invoker;
 use crate::input;
 use crate::record::RUNS_FOLDER;
 
-/// The most that a bundle may hold.
+/// Limits on the content of a bundle: numbers of files and of bytes.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     files: usize,
     bytes: u64,
 }
 
-/// Most bytes after the last file of an archive: tar fills its last record up with zeros.
+/// Maximum bytes after the last file of an archive, where tar pads its last record with zeros.
 const PADDING_BYTES_MAX: u64 = 1 << 20;
 
-/// The most files of a bundle.
+/// Maximum number of files in a bundle.
 const FILES_MAX: usize = 200_000;
 
-/// Unpacked bundle on the disk.
+/// Bundle that was unpacked to the disk, as [`unpack`] returns it.
 #[derive(Debug)]
 pub struct Unpacked {
-    /// The folder of the project in it.
     pub project: PathBuf,
-    /// The folder of the run.
+    /// Folder of the run's record, below the project.
     pub run: PathBuf,
-    /// Content of its `bundle.json`.
     pub bundle: Bundle,
-    /// Files that were changed or are gone since it was unpacked; a fresh one has none.
+    /// Files that were changed or removed since the bundle was unpacked; empty after a new unpacking.
     pub changed: Vec<String>,
 }
 
-/// Unpacks a bundle into a folder below `into`, named by the file's hash, with the rights of a user. A bundle that was unpacked
-/// before is taken as it stands there now.
+/// Unpacks a bundle into a folder below `into`, named by the file's hash, with the rights of a user. If this bundle was unpacked before,
+/// the existing folder is used as it is.
 ///
 /// # Errors
-/// [`Error::Usage`] when the file is no bundle that can be trusted, or of another version.
+/// [`Error::Usage`] if the file is no valid bundle, or has another format version.
 pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unpacked> {
     invoker.act(|| {
         let refused = |error: anyhow::Error| {
@@ -62,7 +60,7 @@ pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unp
         let name = input::open(file).map_err(anyhow::Error::from).and_then(sha256_of).map_err(refused)?;
         let folder = into.join(&name[..16]);
         if !folder.is_dir() {
-            std::fs::create_dir_all(into).with_context(|| format!("making {}", into.display()))?;
+            std::fs::create_dir_all(into).with_context(|| format!("creating the folder {}", into.display()))?;
             let new = into.join(format!(".{}-{}", &name[..16], std::process::id()));
             let bounds = std::fs::metadata(file)
                 .map(|metadata| Bounds { files: FILES_MAX, bytes: bytes_allowed(metadata.len()) })
@@ -70,17 +68,26 @@ pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unp
             let laid_out = lay_out(file, &new, bounds).and_then(|paths| {
                 let bundle = read(&new)?;
                 let unlisted = unlisted(&paths, &bundle);
-                ensure!(unlisted.is_empty(), "it holds files that are not on its list: {}", some_of(&unlisted));
+                ensure!(
+                    unlisted.is_empty(),
+                    "the archive holds files that bundle.json does not list: {}",
+                    some_of(&unlisted)
+                );
                 let changed = changed(&new, &bundle)?;
                 let names: Vec<String> = changed.iter().map(|path| shown(Path::new(path))).collect();
-                ensure!(changed.is_empty(), "these files are not what its list says: {}", some_of(&names));
+                ensure!(
+                    changed.is_empty(),
+                    "the content of these files is not what bundle.json lists: {}",
+                    some_of(&names)
+                );
                 Ok(())
             });
             if let Err(error) = laid_out {
                 let _ = std::fs::remove_dir_all(&new);
                 return Err(refused(error));
             }
-            std::fs::rename(&new, &folder).with_context(|| format!("making {}", folder.display()))?;
+            std::fs::rename(&new, &folder)
+                .with_context(|| format!("renaming the unpacked bundle to {}", folder.display()))?;
         }
         let bundle = read(&folder).map_err(refused)?;
         let changed = changed(&folder, &bundle).map_err(refused)?;
@@ -92,9 +99,13 @@ pub fn unpack(file: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Unp
 
 /// Unpacks an archive into a folder; returns the paths of its files and links.
 fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSet<PathBuf>> {
-    std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
-    let too_much =
-        || format!("it holds more than {} bytes, which is more than a bundle of this size ever does", bounds.bytes);
+    std::fs::create_dir(folder).with_context(|| format!("creating the folder {}", folder.display()))?;
+    let too_much = || {
+        format!(
+            "the archive holds more than {} bytes, which is more than a bundle of this size ever does",
+            bounds.bytes
+        )
+    };
     // Each file has a header, and each is filled up to whole blocks.
     let overhead = (bounds.files as u64).saturating_mul(4096);
     let mut bytes = GzDecoder::new(BufReader::new(input::open(file)?)).take(bounds.bytes.saturating_add(overhead));
@@ -105,9 +116,9 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
     read_entries(&mut bytes, &mut |entry, path| {
         let path = inside(path)?;
         let shown = shown(&path);
-        ensure!(paths.len() < bounds.files, "it holds more than {} files", bounds.files);
+        ensure!(paths.len() < bounds.files, "the archive holds more than {} files", bounds.files);
         room.keep(&path)?;
-        ensure!(paths.insert(path.clone()), "{shown} is there twice");
+        ensure!(paths.insert(path.clone()), "{shown} is in the archive twice");
         let at = folder.join(&path);
         match entry.header().entry_type() {
             EntryType::Regular => {
@@ -123,7 +134,7 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
                 ensure!(copied == size, "{shown} is cut off");
             }
             EntryType::Symlink => {
-                let to = entry.link_name()?.with_context(|| format!("{shown} leads nowhere"))?.into_owned();
+                let to = entry.link_name()?.with_context(|| format!("the link {shown} has no target"))?.into_owned();
                 room.keep(&path)?;
                 room.keep(&to)?;
                 links.add(path, to);
@@ -134,9 +145,9 @@ fn lay_out(file: &Path, folder: &Path, bounds: Bounds) -> anyhow::Result<BTreeSe
     })?;
     // To its very end, where its own sum is: what is missing or was added there was never looked at.
     let padding =
-        io::copy(&mut bytes.by_ref().take(PADDING_BYTES_MAX + 1), &mut io::sink()).context("it is cut off")?;
-    ensure!(padding <= PADDING_BYTES_MAX, "something follows the last file of its archive");
-    ensure!(bytes.into_inner().into_inner().fill_buf()?.is_empty(), "something follows its archive");
+        io::copy(&mut bytes.by_ref().take(PADDING_BYTES_MAX + 1), &mut io::sink()).context("the archive is cut off")?;
+    ensure!(padding <= PADDING_BYTES_MAX, "data follows the last file of the archive");
+    ensure!(bytes.into_inner().into_inner().fill_buf()?.is_empty(), "data follows the end of the archive");
     // Last, so that nothing is written through one; and none lies behind another, where its words would mean another place.
     if let Some(problem) = links.problem(&paths, &mut Work::of_unpacking()) {
         bail!(problem);
@@ -158,7 +169,7 @@ fn unlisted(paths: &BTreeSet<PathBuf>, bundle: &Bundle) -> Vec<String> {
     paths.iter().filter(is_unlisted).map(|path| format!("\"{}\"", shown(path))).collect()
 }
 
-/// Returns the first of some names, and how many more there are.
+/// Joins the first names of a list, and appends the number of the others.
 fn some_of(names: &[String]) -> String {
     const SHOWN: usize = 5;
     match names.len().checked_sub(SHOWN) {
@@ -167,11 +178,11 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
-/// Returns a path that stays inside of the folder that it is joined to; refuses any other.
+/// Checks that a path stays inside of the folder that it is joined to; returns it normalized.
 fn inside(path: &Path) -> anyhow::Result<PathBuf> {
     let normal = |component: Component<'_>| matches!(component, Component::Normal(_));
     let good = path.components().all(normal) && path.components().next().is_some();
-    ensure!(good, "{} would lie outside", shown(path));
+    ensure!(good, "{} would lie outside of the bundle's folder", shown(path));
     Ok(path.components().collect())
 }
 
@@ -181,18 +192,19 @@ fn read(folder: &Path) -> anyhow::Result<Bundle> {
         format_version: u32,
     }
     let text = match input::read_below(folder, BUNDLE_FILE, input::RECORD_BYTES_MAX) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("it holds no {BUNDLE_FILE}"),
-        text => text.with_context(|| format!("its {BUNDLE_FILE}"))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("the archive holds no {BUNDLE_FILE}"),
+        text => text.with_context(|| format!("reading its {BUNDLE_FILE}"))?,
     };
-    let Version { format_version } = serde_json::from_slice(&text).with_context(|| format!("its {BUNDLE_FILE}"))?;
+    let Version { format_version } =
+        serde_json::from_slice(&text).with_context(|| format!("reading the version in its {BUNDLE_FILE}"))?;
     ensure!(
         format_version == BUNDLE_VERSION,
-        "it has version {format_version}, and this engine reads {BUNDLE_VERSION}: use the engine that wrote it"
+        "its format_version is {format_version}, and this engine reads {BUNDLE_VERSION}: use the engine that wrote it"
     );
-    serde_json::from_slice(&text).with_context(|| format!("its {BUNDLE_FILE}"))
+    serde_json::from_slice(&text).with_context(|| format!("parsing its {BUNDLE_FILE}"))
 }
 
-/// Returns the listed files that are missing, or whose content is not the listed one.
+/// Returns the listed files that are missing, or whose hash is not the listed one.
 fn changed(folder: &Path, bundle: &Bundle) -> anyhow::Result<Vec<String>> {
     let mut changed = Vec::new();
     for listed in &bundle.files {
@@ -234,7 +246,7 @@ mod tests {
 
     type Archive = Builder<GzEncoder<File>>;
 
-    /// Adds an entry with any name, also one that the crate's own methods refuse, as an attacker could.
+    /// Adds an entry with any name to an archive, also a name that the crate's own methods reject, as an attacker could.
     fn add(archive: &mut Archive, kind: EntryType, name: &str, content: &[u8], link: &str) {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
@@ -284,7 +296,7 @@ mod tests {
                 add(archive, EntryType::Regular, "a", b"1", "");
                 add(archive, EntryType::Regular, "a", b"2", "");
             },
-            "a is there twice",
+            "a is in the archive twice",
         );
         // Each stays inside by its own words.
         for (to, expected) in
@@ -298,11 +310,11 @@ mod tests {
                 expected,
             );
         }
-        check(file("a"), "it holds no bundle.json");
+        check(file("a"), "the archive holds no bundle.json");
         let bundle = |text: &'static str| {
             move |archive: &mut Archive| add(archive, EntryType::Regular, BUNDLE_FILE, text.as_bytes(), "")
         };
-        check(bundle("{\"format_version\": 7}"), "it has version 7, and this engine reads 1");
+        check(bundle("{\"format_version\": 7}"), "its format_version is 7, and this engine reads 1");
         check(bundle("{}"), "format_version");
         let listed = r#"{"format_version": 1, "run_id": "r", "engine_version": "0", "project": "p", "command": [], "layers": {},
             "redactions": [], "left_out": [], "files": [{"path": "a", "size_bytes": 1, "sha256": "00"}]}"#;
@@ -311,7 +323,7 @@ mod tests {
                 add(archive, EntryType::Regular, "a", b"x", "");
                 add(archive, EntryType::Regular, BUNDLE_FILE, listed.as_bytes(), "");
             },
-            "these files are not what its list says: a",
+            "the content of these files is not what bundle.json lists: a",
         );
     }
 
@@ -379,14 +391,14 @@ mod tests {
                 add(archive, EntryType::Regular, "p/\u{1b}[31m", b"x", "");
                 add(archive, EntryType::Regular, BUNDLE_FILE, EMPTY_LIST.as_bytes(), "");
             },
-            r#"it holds files that are not on its list: "p/\u{1b}[31m""#,
+            r#"the archive holds files that bundle.json does not list: "p/\u{1b}[31m""#,
         );
         check(
             |archive| {
                 add(archive, EntryType::Symlink, "p/a", b"", "b");
                 add(archive, EntryType::Regular, BUNDLE_FILE, EMPTY_LIST.as_bytes(), "");
             },
-            "not on its list: \"p/a\"",
+            "bundle.json does not list: \"p/a\"",
         );
     }
 
@@ -410,8 +422,8 @@ mod tests {
         let mut other_sum = whole.clone();
         *other_sum.iter_mut().rev().nth(5).unwrap() ^= 1;
         assert!(error(&other_sum).is_err());
-        assert!(error(&[&whole[..], b"x"].concat()).unwrap_err().contains("something follows its archive"));
-        assert!(error(&[&whole[..], &whole].concat()).unwrap_err().contains("something follows its archive"));
+        assert!(error(&[&whole[..], b"x"].concat()).unwrap_err().contains("data follows the end of the archive"));
+        assert!(error(&[&whole[..], &whole].concat()).unwrap_err().contains("data follows the end of the archive"));
     }
 
     #[test]

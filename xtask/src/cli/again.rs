@@ -1,4 +1,4 @@
-//! Repetition of an earlier run's cases with the faults they had: a run of this project, or one out of a bundle.
+//! Repetition of an earlier run's cases with the same faults; the run is one of this project, or comes out of a bundle.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +12,16 @@ use crate::plan::Plan;
 use crate::record::{PastRun, RUNS_FOLDER};
 use crate::run::Schedules;
 
-/// Folder below the folder of runs in which bundles are unpacked.
+/// Name of the folder for unpacked bundles, below the folder of runs.
 const BUNDLES_FOLDER: &str = "bundles";
 
-/// An earlier run, to be repeated.
+/// Earlier run that is to be repeated.
 #[derive(Debug)]
 pub struct Again {
     /// Folder of the project in which the run is repeated.
     pub root: PathBuf,
-    /// Record of the earlier run.
     pub run: PastRun,
-    /// Notes on the run's origin; empty for a run of this project.
+    /// Notes on the run's origin for the user; empty for a run of this project.
     notes: Vec<String>,
 }
 
@@ -30,7 +29,7 @@ impl Again {
     /// Reads an earlier run of this project.
     ///
     /// # Errors
-    /// When there is no such run, or it is still running.
+    /// If there is no such run, or it is still running.
     pub fn of_run(context: &Context, run: &str) -> anyhow::Result<Self> {
         let run = PastRun::find(&context.root, run)?;
         let name = &run.record.run_id;
@@ -41,10 +40,7 @@ impl Again {
         Ok(Self { root: context.root.clone(), run, notes: Vec::new() })
     }
 
-    /// Unpacks a bundle into a folder below this project's runs, and reads the run in it.
-    ///
-    /// # Errors
-    /// When the file is no valid bundle, or its run's record cannot be read.
+    /// Unpacks a bundle into a folder below this project's runs, and reads the bundled run.
     pub fn of_bundle(context: &Context, file: &Path) -> anyhow::Result<Self> {
         let into = context.root.join(RUNS_FOLDER).join(BUNDLES_FOLDER);
         let unpacked = bundle::unpack(file, &into, &Invoker::find())?;
@@ -64,8 +60,8 @@ impl Again {
         Ok(Self { root: unpacked.project, run, notes })
     }
 
-    /// Returns the words of a command line so that they mean the same later: the run is named by its ID, because `latest` will be
-    /// another one; and without filters, `--from-bundle` becomes `--root` with the folder in which the bundle was unpacked.
+    /// Returns a command line that will mean the same later. It names the run by its ID, because `latest` will be another run; and without
+    /// filters, `--from-bundle` becomes `--root` with the folder of the unpacked bundle.
     #[must_use]
     pub fn own_words(&self, words: Vec<String>, filters: &[String]) -> Vec<String> {
         let named = format!("--rerun-failed={}", self.run.record.run_id);
@@ -89,10 +85,10 @@ impl Again {
         own
     }
 
-    /// Puts the plan into the earlier run's order, and returns that run's schedules of faults.
+    /// Puts the cases of a plan into the earlier run's order, and returns that run's schedules of faults.
     ///
     /// # Errors
-    /// When a schedule of faults does not fit the project any more.
+    /// If a schedule does not fit the project any more.
     pub fn prepare(&self, project: &Project, plan: &mut Plan) -> anyhow::Result<Option<Schedules>> {
         if plan.shuffle_seed.is_none() {
             let order: Vec<&str> = self.run.record.cases.iter().map(|result| result.case.0.as_str()).collect();
@@ -101,11 +97,7 @@ impl Again {
         Schedules::of_run(project, plan, &self.run)
     }
 
-    /// Returns notes for the user before the repetition: where the run lies, and which templates have other layers now than they
-    /// had in that run.
-    ///
-    /// # Errors
-    /// When a file that goes into a layer cannot be read.
+    /// Returns notes for the user: where the earlier run lies, and which templates have another layer now than in that run.
     pub fn notes(&self, project: &Project, plan: &Plan, replacements: &[Replacement]) -> anyhow::Result<Vec<String>> {
         let mut notes = self.notes.clone();
         let name = &self.run.record.run_id;

@@ -46,10 +46,6 @@ enum Verb {
     },
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// A bad project, or a baseline that cannot be used.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let store = Store::of(&context.root, Invoker::find());
     match &args.verb {
@@ -104,7 +100,8 @@ fn eprintln_error(error: &anyhow::Error) {
 fn show(store: &Store, scenario: &str, context: &Context) -> anyhow::Result<u8> {
     let classes = store.classes_of(scenario);
     if classes.is_empty() {
-        let message = format!("there is no baseline of {scenario}: `cargo xtask baseline list` shows those there are");
+        let message =
+            format!("there is no baseline of {scenario}: `cargo xtask baseline list` lists the existing ones");
         return Err(Error::Usage(message).into());
     }
     let mut baselines = Vec::new();
@@ -169,7 +166,7 @@ fn compare(old: &Baseline, new: &Baseline) -> Vec<Comparison> {
     judged.collect()
 }
 
-/// Prints the verdict of each comparison with its reason, a line each.
+/// Prints a line for each comparison with its verdict and the reason.
 pub(super) fn print_comparisons(comparisons: &[Comparison]) {
     for line in comparisons.iter().map(crate::record::human::comparison) {
         println!("{line}");

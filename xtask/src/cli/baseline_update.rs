@@ -58,13 +58,9 @@ pub struct Args {
 }
 
 /// Share of time that a lab's programs waited for a processor, above which this machine counts as busy. On a quiet machine with two
-/// processors, the programs of all scenarios of the suite wait less.
+/// processors, no scenario of the suite reaches it.
 const BUSY_MACHINE: f64 = 0.25;
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Bad usage, a bad project, or a run that cannot begin or be recorded.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     debug_assert!(args.samples as usize >= COMMITTED_SAMPLES);
     let project = Project::read(&context.root)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bundle`: a run in one file, to be repeated elsewhere.
+//! `cargo xtask bundle`: packs a run into one file, to be repeated elsewhere.
 
 use std::path::PathBuf;
 
@@ -38,21 +38,19 @@ pub struct Args {
     output: Option<PathBuf>,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// When there is no such run, or when a file cannot be read or written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let run = PastRun::find(&context.root, &args.run)?;
     let invoker = Invoker::find();
     let output = match &args.output {
-        Some(output) => std::path::absolute(output).with_context(|| format!("finding {}", output.display()))?,
+        Some(output) => {
+            std::path::absolute(output).with_context(|| format!("resolving the path {}", output.display()))?
+        }
         None => {
             let folder = project.root.join(RUNS_FOLDER).join("bundles");
             invoker
                 .act(|| Ok(std::fs::create_dir_all(&folder)?))
-                .with_context(|| format!("making {}", folder.display()))?;
+                .with_context(|| format!("creating the folder {}", folder.display()))?;
             folder.join(format!("{}.tar.gz", run.record.run_id))
         }
     };

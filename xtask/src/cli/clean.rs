@@ -22,10 +22,7 @@ pub struct Args {
     slot: Option<String>,
 }
 
-/// Carries the verb out; skips a lab that a run is using.
-///
-/// # Errors
-/// When the slots cannot be read.
+/// Cleans the slots one by one; a lab that a run is using is skipped.
 pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -54,7 +51,7 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<u8> {
     Ok(if clean { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
 }
 
-/// Removes the log folders that labs made and no live lab uses.
+/// Removes the log folders of labs that no longer exist; returns their number.
 fn remove_logs() -> anyhow::Result<usize> {
     log_folder::remove_all(Path::new(LOG_PATH), Chosen::All, &up::live_names())
 }

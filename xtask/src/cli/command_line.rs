@@ -99,7 +99,8 @@ enum Verb {
 }
 
 impl Cli {
-    /// Parses the program's arguments. Bad arguments end the program with an error, `--help` and `--version` with their text.
+    /// Parses the program's arguments. Bad arguments print an error and end the program, and so do `--help` and `--version` with their
+    /// text.
     #[must_use]
     pub fn typed() -> Self {
         let matches = help::dressed(Self::command()).try_get_matches();
@@ -113,10 +114,10 @@ impl Cli {
         help::dressed(Self::command())
     }
 
-    /// Carries the command line out; the answer is the exit code.
+    /// Runs the verb; returns the exit code.
     ///
     /// # Errors
-    /// The verb's own error; [`crate::error::Error::exit_code`] returns its exit code.
+    /// The verb's own error, whose exit code [`crate::error::Error::exit_code`] returns.
     pub fn run(self) -> anyhow::Result<u8> {
         if !self.verb.needs_root() {
             Invoker::of_process().give_up_root()?;
@@ -159,7 +160,7 @@ impl Cli {
         }
     }
 
-    /// Returns the project's folder, and where it was set: a flag, a variable, or neither.
+    /// Returns the project's folder, and its origin: a flag, a variable, or neither.
     fn root(&self) -> anyhow::Result<(PathBuf, Origin)> {
         if let Some(root) = &self.global.root {
             return Ok((root.clone(), Origin::Flag("--root".into())));
@@ -214,8 +215,8 @@ impl Verb {
         }
     }
 
-    /// Tells whether this verb does something on the host that only root may do. Any other verb runs wholly as the user who called
-    /// sudo: no path that it is given, or finds in a project or a record, is followed with root's rights.
+    /// Tells whether this verb does something on the host that only root may do. Any other verb gives up root before it starts: no path
+    /// that the user, a project or a record names is followed with root's rights.
     fn needs_root(&self) -> bool {
         match self {
             Self::Baseline(_)
@@ -258,13 +259,13 @@ impl Verb {
         }
     }
 
-    /// Tells whether this verb reads a file of orders that the engine, as root, wrote for it.
+    /// Tells whether this verb, as root, reads a file in which the engine has written what to do.
     fn takes_orders(&self) -> bool {
         matches!(self, Self::BuildLayer(_) | Self::GuestOrder(_))
     }
 
-    /// Tells whether this verb runs a helper process of the engine. A helper ignores the user's settings, and does not ask whether
-    /// the project is trusted.
+    /// Tells whether this verb runs a helper process of the engine, which ignores the user's settings and does not check whether the
+    /// project is trusted.
     fn is_a_helper(&self) -> bool {
         matches!(
             self,
@@ -289,7 +290,7 @@ impl Verb {
     }
 }
 
-/// Adds a hint to the error about an unknown argument of `exec` or `shell`: a program and its arguments come after `--`.
+/// Adds a hint to the error about an unknown argument of `exec` or `shell`: `--` has to precede a program and its arguments.
 fn before_a_program(mut error: clap::Error, words: impl IntoIterator<Item = String>) -> clap::Error {
     let word = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument => word.clone(),
@@ -303,10 +304,10 @@ fn before_a_program(mut error: clap::Error, words: impl IntoIterator<Item = Stri
     error
 }
 
-/// Environment variable with the project's folder.
+/// Environment variable that names the project's folder.
 const ROOT_VARIABLE: &str = "E2E_ROOT";
 
-/// Refuses a state folder with a character that ends a word in LXC's configuration or in mount options, where its path is written.
+/// Rejects a state folder whose path contains characters that would end a word in LXC's configuration or in mount options.
 fn check_state_dir(folder: &Path) -> Result<(), Error> {
     let fits = |text: &str| {
         let ends_word = |c: char| c.is_whitespace() || c.is_control() || ":,\\\"'#=".contains(c);
@@ -320,7 +321,7 @@ fn check_state_dir(folder: &Path) -> Result<(), Error> {
     Err(Error::Usage(format!("the environment variable E2E_STATE_DIR: {} {problem}", folder.display())))
 }
 
-/// Returns the folder of the project that this folder lies in; the folder itself if it lies in no project.
+/// Returns the closest folder from this one upwards that is a project's; the folder itself if it lies in no project.
 fn project_above(folder: &Path) -> PathBuf {
     folder.ancestors().find(|folder| folder.join("e2e.toml").is_file()).unwrap_or(folder).to_owned()
 }

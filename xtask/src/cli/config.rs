@@ -12,7 +12,7 @@ use crate::manifest::{PatienceFactor, Timeout, nearest};
 use crate::record::RecordedPatience;
 use crate::report::terminal::println;
 
-/// Variables that begin with `E2E_` and have a meaning, but are no settings.
+/// Variables that begin with `E2E_`, mean something to the engine, and are no settings.
 const OTHER_VARIABLES: [&str; 7] =
     ["E2E_ROOT", "E2E_TRUST", "E2E_STATE_DIR", "E2E_SOCKET", "E2E_EXEC", "E2E_HOG", "E2E_WRITE_REFERENCE"];
 
@@ -40,10 +40,6 @@ Examples:
     Show(Box<RunFlags>),
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// None: bad settings were refused before this.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let Action::Show(flags) = &args.action;
     let settings = context.settings.with_run(flags);
@@ -83,7 +79,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Returns rows for the folders of the project and of the engine's state, which are set by variables and not in `e2e.toml`.
+/// Returns rows for the folders of the project and of the engine's state, which variables set and `e2e.toml` does not.
 fn places(context: &Context) -> Vec<Row> {
     let of_state = match named_state_dir() {
         Some(_) => Origin::Variable("E2E_STATE_DIR".into()),
@@ -106,7 +102,7 @@ fn as_json(row: &Row) -> Value {
     json!({ "name": row.key, "value": value, "origin": origin })
 }
 
-/// Returns the variables that begin with `E2E_` and mean nothing to the engine.
+/// Returns the variables that begin with `E2E_` and mean nothing to the engine, such as misspelt ones.
 fn strange_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     let known: Vec<String> = Settings::variables().chain(OTHER_VARIABLES.map(str::to_owned)).collect();
     let is_strange =

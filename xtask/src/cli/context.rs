@@ -1,4 +1,4 @@
-//! Context of every verb, and options that all of them have.
+//! Context that every verb is given, and options that all verbs have.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -42,19 +42,18 @@ pub(super) struct GlobalArgs {
     pub patience: Option<PatienceFactor>,
 }
 
-/// Context that every verb is given.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The project's folder, absolute.
+    /// Folder of the project, absolute.
     pub root: PathBuf,
-    /// Origin of `root`.
+    /// Place where `root` was set.
     pub(super) root_origin: Origin,
-    /// Settings without the verb's own flags.
+    /// Settings, without those that the verb's own flags change.
     pub(super) settings: Settings,
-    /// Format of results.
+    /// Format of the verb's results on stdout.
     pub format: Format,
     /// Terminal that shows progress.
     pub terminal: Arc<Terminal>,
-    /// Builds clap's description of all verbs, from which manual pages and completions are made.
+    /// Function that returns clap's description of all verbs, from which manual pages and completions are made.
     pub(super) command_line: fn() -> clap::Command,
 }

@@ -39,10 +39,6 @@ pub struct Args {
     lab: LabSelector,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Bad usage; a destination that exists already; a file that cannot be read or written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let sides = (inside(&args.from), inside(&args.to));
     if sides.0.is_some() == sides.1.is_some() {
@@ -84,7 +80,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Splits `NAME:/PATH` into the container's name and the path in it; `None` for a path on this host.
+/// Splits `NAME:/PATH` into a container's name and a path in the container; `None` for a path on this host.
 fn inside(text: &str) -> Option<(&str, &str)> {
     text.split_once(':').filter(|(name, _)| !name.is_empty() && !name.contains('/') && *name != "." && *name != "..")
 }

@@ -32,10 +32,6 @@ enum Built {
     Dev,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// When the engine does not build here, or a file cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let profile = match args.profile {
         Built::Release => Profile::Release,

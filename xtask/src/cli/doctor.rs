@@ -34,17 +34,17 @@ pub struct Args {
     as_root: bool,
 }
 
-/// The document that `--format json` prints; a change of meaning raises its version.
+/// JSON document that `--format json` prints; its version is raised whenever its meaning changes.
 #[derive(Serialize)]
 struct Document<'a> {
     format_version: u32,
     findings: &'a [Finding],
 }
 
-/// Prints a line for each check; the exit code is 3 when a check failed.
+/// Prints a line for each check; returns exit code 3 if a check failed.
 ///
 /// # Errors
-/// When stdout cannot be written to, or `--as-root` is given and sudo is missing or refuses.
+/// If `--as-root` is given and sudo is missing or refuses.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.as_root && !is_root() {
         return sudo::again();
@@ -59,7 +59,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(if has_failed { EXIT_INFRASTRUCTURE } else { EXIT_PASSED })
 }
 
-/// Runs all checks of this machine for the project in this folder; the last one makes a real lab.
+/// Runs all checks of this machine for the project in a folder; the last check creates a lab.
 pub(super) fn looked_at(root: &Path) -> Vec<Finding> {
     let subject = subject(root);
     let mut findings = examine(&subject);
@@ -68,7 +68,7 @@ pub(super) fn looked_at(root: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Returns a warning about damaged layers in the store; `None` if there are none.
+/// Checks the store for damaged layers; `None` if none is damaged.
 fn damaged_layers() -> Option<Finding> {
     let store = image::Store::of_this_machine();
     if !is_root() && store.damaged().is_err() {
@@ -81,7 +81,7 @@ fn damaged_layers() -> Option<Finding> {
     Some(Finding::warning(Group::Lab, "layers", seen, "cargo xtask image prune"))
 }
 
-/// Makes a small lab and takes it down; a warning where root or a tool for that is missing.
+/// Checks that a small lab can be created and used; a warning if root or a required tool is missing.
 fn lab(root: &Path, subject: &Subject) -> Finding {
     let (group, check) = (Group::Lab, "lab");
     if !is_root() {
@@ -112,14 +112,13 @@ fn lab(root: &Path, subject: &Subject) -> Finding {
     }
 }
 
-/// Network of the lab in a folder without a project; the addresses are not visible outside of the lab.
+/// Network of the test lab in a folder without a project; its addresses are not visible outside of the lab.
 const NETWORK: Network = Network { base: Ipv4Addr::new(10, 77, 0, 0) };
 
-/// A file that only the engine's own repository has: where it exists, the tools of its tests are checked too.
+/// File that only the engine's own repository has; if it exists, the tools that the engine's tests need are checked too.
 const TEST_PROJECT: &str = "xtask/tests/project/e2e.toml";
 
-/// Returns what the project in this folder needs of the machine; the defaults where there is no project, so that doctor
-/// works anywhere.
+/// Returns the requirements of the project in a folder; the defaults in a folder without a project, so that `doctor` works anywhere.
 pub(super) fn subject(root: &Path) -> Subject {
     let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
     let state_dir = state_dir();
@@ -157,7 +156,7 @@ pub(super) fn human(findings: &[Finding]) -> String {
     text
 }
 
-/// Formats a finding: status, check and observation, wrapped; then the help, never wrapped, so that it can be copied.
+/// Formats a finding: status, check and observation, wrapped; then the help, which is never wrapped so that it can be copied.
 fn line(finding: &Finding) -> String {
     let status = match finding.status {
         Status::Ok => "ok",
@@ -189,11 +188,11 @@ fn summary(findings: &[Finding]) -> String {
     }
 }
 
-/// Wraps a text between words into lines of at most `columns` characters; a longer word has a line of its own.
+/// Wraps a text between words into lines of at most `columns` characters; a longer word gets a line of its own.
 fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        let last = lines.last_mut().expect("there is always a line");
+        let last = lines.last_mut().expect("the vector has at least one line");
         if last.is_empty() {
             last.push_str(word);
         } else if last.chars().count() + 1 + word.chars().count() <= columns {

@@ -154,7 +154,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Tells whether this command line makes labs, or needs the layers for that: all but `--list` do.
+    /// Tells whether this command line creates labs or needs their layers, as all do except `--list`.
     #[must_use]
     pub fn makes_labs(&self) -> bool {
         !self.list
@@ -179,7 +179,7 @@ reports could not be written, 4 a measured operation regressed, 5 interrupted.
 
 Defaults of this project and machine: `cargo xtask config show`.";
 
-/// Settings that go into the recorded command line as flags where the environment has set them, so that the command means the same
+/// Settings that are recorded as flags of the command line if the environment has set them, so that the recorded command means the same
 /// elsewhere.
 const RECORDED: [&str; 9] = [
     "max_fail",
@@ -193,10 +193,6 @@ const RECORDED: [&str; 9] = [
     "slot",
 ];
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Bad usage, a bad project, or a run that cannot begin or be recorded.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let Some(mut request) = Request::read(args, context)? else { return Ok(EXIT_PASSED) };
     if args.list {
@@ -219,22 +215,22 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     request.execute(secrets, schedules, comparing)
 }
 
-/// Cases to run and the way to run them, from the command line, the environment and the project.
+/// Cases to run and the options of the run, from the command line, the environment and the project.
 struct Request<'a> {
     args: &'a Args,
     context: &'a Context,
-    /// Earlier run that is repeated.
+    /// Earlier run that is to be repeated.
     again: Option<Again>,
     project: Project,
     plan: Plan,
     replacements: Vec<Replacement>,
-    /// Names of the containers on the host, keyed by their names in the lab.
+    /// Names of the containers on the host, by their names in the lab.
     host_names: BTreeMap<String, String>,
     settings: Settings,
 }
 
 impl<'a> Request<'a> {
-    /// Reads the request; `None` where there is nothing to repeat because every case of the earlier run has passed.
+    /// Reads the request; `None` if there is nothing to repeat because every case of the earlier run has passed.
     fn read(args: &'a Args, context: &'a Context) -> anyhow::Result<Option<Self>> {
         let again = again(args, context)?;
         let project = Project::read(again.as_ref().map_or(&context.root, |again| &again.root))?;
@@ -256,7 +252,7 @@ impl<'a> Request<'a> {
         Ok(Some(Self { args, context, again, project, plan, replacements, host_names, settings }))
     }
 
-    /// Refuses a project without scenarios.
+    /// Rejects a project without scenarios.
     fn require_cases(&self) -> Result<(), Error> {
         if self.plan.cases.is_empty() {
             return Err(Error::Usage(format!("there is no scenario in {}", self.project.scenarios_dir.display())));
@@ -264,7 +260,7 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Refuses `--break-on-failure` without a terminal, where nobody could answer its prompt.
+    /// Rejects `--break-on-failure` without a terminal, on which the prompt could be answered.
     fn require_prompt(&self) -> Result<(), Error> {
         if self.args.break_on_failure && !std::io::stdin().is_terminal() {
             let message = "--break-on-failure opens a prompt, and stdin is not a terminal; --keep-containers keeps the \
@@ -274,7 +270,7 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Shows the plan with its layers and faults: `--dry-run`.
+    /// Shows the plan with its layers and faults, for `--dry-run`.
     fn show_plan(&mut self) -> anyhow::Result<u8> {
         let schedules = self.schedules()?;
         let layers = image::status(&self.project, &self.plan.templates(&self.project), &self.replacements)?;
@@ -291,7 +287,7 @@ impl<'a> Request<'a> {
         sudo::again_with_scenarios(&self.project, &self.plan, are_built, &self.args.secrets, terminal)
     }
 
-    /// Installs missing dependencies if `--setup` is given; fails if one that the templates need is missing.
+    /// Installs missing dependencies if `--setup` is given; an error if a tool that the templates need is missing.
     fn prepare_host(&self) -> anyhow::Result<()> {
         if self.args.setup {
             let say = |line: &str| self.context.terminal.say(line);
@@ -301,7 +297,8 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Returns the schedule of faults of each case: of the earlier run, of `--chaos-replay`, or drawn for `--chaos`.
+    /// Returns the schedules of faults of the cases: those of the earlier run, those of `--chaos-replay`, or newly drawn ones for
+    /// `--chaos`.
     fn schedules(&mut self) -> anyhow::Result<Option<Schedules>> {
         let Self { args, context, again, project, plan, .. } = self;
         if let Some(again) = again {
@@ -316,7 +313,7 @@ impl<'a> Request<'a> {
         Ok(Some(Schedules::draw(project, plan, profile, seed)?))
     }
 
-    /// Prints the origin of a repeated run, and the layers that have changed since.
+    /// Prints where the repeated run comes from, and which layers have changed since that run.
     fn tell_notes(&self) -> anyhow::Result<()> {
         let Some(again) = &self.again else { return Ok(()) };
         let notes = again.notes(&self.project, &self.plan, &self.replacements)?;
@@ -324,7 +321,7 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Returns the requested comparison. Fails, before anything runs, where a baseline or the other templates are missing.
+    /// Returns the requested comparison; an error, before anything runs, if a baseline or the other templates are missing.
     fn comparing(&self) -> anyhow::Result<Comparing> {
         let Self { args, project, settings, .. } = self;
         if settings.perf_gate.value == PerfGate::Off {
@@ -368,7 +365,7 @@ impl<'a> Request<'a> {
         Ok(self.show_result(&ended?, reports))
     }
 
-    /// Gives the live display the durations of the cases in earlier runs of this kind, from which it estimates the remaining time.
+    /// Sets the durations of the cases in earlier runs of the same kind, from which the live lines estimate the remaining time.
     fn expect_durations(&self) {
         let Self { args, project, .. } = self;
         let has_chaos = args.chaos.is_some() || args.chaos_replay.is_some();
@@ -424,8 +421,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Returns the command line to be recorded: without the words that the engine adds when it becomes root, with flags for
-    /// settings from the environment, and with words for a repeated run that will still name that run later.
+    /// Returns the command line to be recorded. It lacks the arguments that the engine adds when it becomes root, has flags for settings
+    /// from the environment, and names a repeated run in a way that stays valid.
     fn own_words(&self) -> Vec<String> {
         let own = sudo::after_verb(sudo::own_words(), self.settings.flags_for_variables(&RECORDED));
         match &self.again {
@@ -434,7 +431,6 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Shows the result of the run; returns the exit code.
     fn show_result(&self, record: &RunRecord, reports: Reports) -> u8 {
         let terminal = &self.context.terminal;
         if self.context.format == Format::Human {
@@ -449,7 +445,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Returns the earlier run that `--rerun-failed` or `--from-bundle` names; `None` without either.
+/// Returns the earlier run that `--rerun-failed` or `--from-bundle` names; `None` without these flags.
 fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
     Ok(match (&args.rerun_failed, &args.from_bundle) {
         (Some(run), _) => Some(Again::of_run(context, run)?),
@@ -458,7 +454,7 @@ fn again(args: &Args, context: &Context) -> anyhow::Result<Option<Again>> {
     })
 }
 
-/// Returns the chosen cases in the order in which they run; with `--shard`, only those of the shard.
+/// Returns the chosen cases in the order in which they run; with `--shard`, only the cases of the shard.
 fn plan(args: &Args, project: &Project, filters: &[String]) -> anyhow::Result<Plan> {
     let shuffle_seed = args.shuffle.map(|given| given.unwrap_or_else(random_seed));
     let mut plan = Plan::make(project, filters, Order { repeat: args.repeat, shuffle_seed })?;
@@ -472,12 +468,12 @@ fn random_seed() -> u64 {
     u64::from(rand::random::<u32>())
 }
 
-/// Tells whether the arguments ask for a comparison of two labs, pair by pair.
+/// Tells whether the flags ask for a duet: a comparison in two labs, pair by pair.
 fn has_pairs(args: &Args) -> bool {
     args.baseline_ref.is_some() || args.baseline_dir.is_some()
 }
 
-/// Refuses flags that would have no effect.
+/// Rejects flags that would have no effect together with the others.
 fn require_effects(args: &Args) -> Result<(), Error> {
     if args.seed.is_some() && args.chaos.is_none() && !has_pairs(args) {
         let message = "--seed has an effect only with --chaos, --baseline-ref or --baseline-dir";
@@ -505,7 +501,7 @@ fn settings(args: &Args, context: &Context) -> Result<Settings, Error> {
     Ok(if settings.keep_containers.value == KeepWhen::Never { settings.without_ttl() } else { settings })
 }
 
-/// Returns the origin's name and the folder of the templates to compare with; `None` without `--baseline-ref` and `--baseline-dir`.
+/// Returns the name and the folder of the templates to compare with; `None` without `--baseline-ref` and `--baseline-dir`.
 fn baseline_templates(args: &Args, project: &Project) -> anyhow::Result<Option<(String, PathBuf)>> {
     if let Some(revision) = &args.baseline_ref {
         let folder = project.containers_dir.strip_prefix(&project.root).unwrap_or(&project.containers_dir);
@@ -515,14 +511,14 @@ fn baseline_templates(args: &Args, project: &Project) -> anyhow::Result<Option<(
         return Ok(Some((format!("{revision} ({commit})"), exported.path)));
     }
     let Some(folder) = &args.baseline_dir else { return Ok(None) };
-    let folder = std::path::absolute(folder).context("finding the baseline's folder")?;
+    let folder = std::path::absolute(folder).context("resolving the path of --baseline-dir")?;
     if !input::is_folder(&folder) {
         return Err(Error::Usage(format!("--baseline-dir: there is no folder {}", folder.display())).into());
     }
     Ok(Some((folder.display().to_string(), folder)))
 }
 
-/// Returns the rate of sampling, and the number of samples: with committed baselines, that of the baselines.
+/// Returns the sampling rate, and the number of samples; a comparison with committed baselines takes as many as the baseline has.
 fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
     let asked_hz = settings.performance_monitoring.value.get();
     let rate_hz = asked_hz.unwrap_or(Monitoring::ALWAYS.rate_hz);

@@ -50,10 +50,6 @@ pub struct ExecArgs {
     command: Vec<String>,
 }
 
-/// Carries `shell` out; returns the shell's own exit status.
-///
-/// # Errors
-/// When no live lab has the container, or no program can be started in it.
 pub fn open_shell(args: &ShellArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -62,10 +58,6 @@ pub fn open_shell(args: &ShellArgs, context: &Context) -> anyhow::Result<u8> {
     if args.command.is_empty() { shell_in(&machine) } else { run_in(&machine, &args.command, None) }
 }
 
-/// Carries `exec` out; returns the program's own exit status.
-///
-/// # Errors
-/// When no live lab has the container, no program can be started in it, or it has no such user.
 pub fn exec(args: &ExecArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -74,10 +66,7 @@ pub fn exec(args: &ExecArgs, context: &Context) -> anyhow::Result<u8> {
     run_in(&machine, &args.command, args.user.as_deref())
 }
 
-/// Runs a shell in a container on the caller's terminal; returns its exit status.
-///
-/// # Errors
-/// When no program can be started in the container.
+/// Runs a shell in a container on the caller's terminal; returns the shell's exit status.
 pub fn shell_in(machine: &LiveMachine) -> anyhow::Result<u8> {
     run_in(
         machine,

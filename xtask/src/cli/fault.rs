@@ -1,5 +1,4 @@
-//! `cargo xtask fault`: lists the catalogue of faults, and tries faults on temporary labs; faults on kept labs are in
-//! `fault_live.rs`.
+//! `cargo xtask fault`: lists the catalogue of faults, and tries faults on temporary labs. Faults on kept labs are in `fault_live.rs`.
 
 use e2e_contract::Fault;
 use serde_json::{Value, json};
@@ -86,10 +85,6 @@ struct TryArgs {
     slot: SlotFlag,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Bad usage, or an infrastructure error.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     match &args.action {
         // The catalogue itself is for everybody; only root sees what this host can do.
@@ -108,7 +103,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
 }
 
-/// Prints the catalogue; with root's rights (`sees_host`) also the faults that this host does not support, and why.
+/// Prints the catalogue; if `sees_host` (as root), also which faults this host does not support, with the reasons.
 fn list(format: Format, sees_host: bool) {
     let entries = catalogue();
     if format == Format::Json {
@@ -163,10 +158,10 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
     ended.map(|()| summary.exit_code())
 }
 
-/// Carries the trials out one after another, and adds a row with the result of each.
+/// Runs the trials one after another, and adds a row with the result of each. Without an error, every trial has a row.
 ///
 /// # Errors
-/// When the trials cannot be prepared, were interrupted, or met a problem of this host that the remaining ones would meet too.
+/// If the trials cannot be prepared or were interrupted, or one met a problem of this host that the remaining ones would meet too.
 fn carry_out(
     project: &Project,
     trials: &[FaultTrial],
@@ -223,8 +218,8 @@ fn carry_out(
     ended
 }
 
-/// Returns trials of the chosen faults, and rows for faults that no template of the project can show. If only one fault is chosen,
-/// that is an error instead of a row.
+/// Returns trials of the chosen faults, and rows for the faults that no template of the project can show; if only one fault is chosen, such
+/// a fault is an error.
 fn planned(
     project: &Project,
     chosen: Vec<(Entry, Fault)>,
@@ -248,13 +243,13 @@ fn planned(
     Ok((trials, rows))
 }
 
-/// Returns the reason why a fault cannot be tried here: all of it for a single fault, else its first line.
+/// Formats the reason why a fault cannot be tried here: in full for a single fault, else its first line.
 fn reason(error: &anyhow::Error, is_alone: bool) -> String {
     let whole = format!("{error:#}");
     if is_alone { whole } else { whole.lines().next().unwrap_or_default().to_owned() }
 }
 
-/// Numbers of tried faults, by result.
+/// Numbers of tried faults by result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Summary {
     good: usize,
@@ -272,7 +267,7 @@ impl Summary {
         Self { good, failed: rows.len() - good - unsupported, unsupported }
     }
 
-    /// Returns the exit code: faults that are not applicable fail only if no fault is applicable.
+    /// Returns the exit code of the trials: faults that are not applicable count as a failure only if all of them are.
     fn exit_code(self) -> u8 {
         if self.failed > 0 || self.good == 0 { EXIT_INFRASTRUCTURE } else { EXIT_PASSED }
     }
@@ -285,7 +280,7 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Returns the faults that the arguments name, with their parameters.
+/// Returns the catalogue's entries that the arguments choose, each with the fault's parameters.
 fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
     let entries = catalogue();
     let Some(name) = &args.name else {
@@ -302,7 +297,7 @@ fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
     Ok(vec![(entry, fault)])
 }
 
-/// Returns the catalogue's entry of this name.
+/// Returns the catalogue's entry of a fault.
 fn entry_named(name: &str) -> Result<Entry, Error> {
     let entries = catalogue();
     if let Some(entry) = entries.iter().find(|entry| entry.example.name() == name) {
@@ -313,7 +308,7 @@ fn entry_named(name: &str) -> Result<Entry, Error> {
     Err(Error::Usage(format!("there is no fault {name:?}: {hint}")))
 }
 
-/// Result of one trial.
+/// Result of the trial of one fault.
 struct Row {
     fault: Fault,
     template: Option<String>,
@@ -322,7 +317,7 @@ struct Row {
     recovered: bool,
     inject_ms: Option<f64>,
     heal_ms: Option<f64>,
-    /// Part of `heal_ms` in which the proof of the effect was repeated.
+    /// Part of `heal_ms` that verifying the effect again took, before healing began.
     proof_ms: Option<f64>,
     lasted: Option<Lasted>,
     before: Option<String>,
@@ -436,7 +431,7 @@ impl Row {
     }
 }
 
-/// Indents all lines of a text but the first by so many columns.
+/// Indents all lines of a text except the first by a number of columns.
 fn indented(text: &str, columns: usize) -> String {
     text.replace('\n', &format!("\n{}", " ".repeat(columns)))
 }

@@ -1,5 +1,4 @@
-//! `fault inject`, `fault heal` and `fault list --live`: faults on a kept lab; and reading a fault's parameters from `NAME=VALUE`
-//! words.
+//! `fault inject`, `fault heal` and `fault list --live`: faults on a kept lab. Also reads a fault's parameters from `NAME=VALUE` arguments.
 
 use e2e_contract::Fault;
 use serde_json::{Map, Value, json};
@@ -41,10 +40,6 @@ pub struct HealArgs {
     lab: LabSelector,
 }
 
-/// Carries `fault inject` out.
-///
-/// # Errors
-/// Bad usage; a fault that this host does not support, or whose effect could not be verified.
 pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Result<u8> {
     let fault = alone(&entry.example, &args.parameters)?;
     let (lab, machine) = args.lab.machine(&args.on, context)?;
@@ -64,10 +59,7 @@ pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Re
     Ok(EXIT_PASSED)
 }
 
-/// Carries `fault heal` out.
-///
-/// # Errors
-/// Bad usage, or a slot whose faults cannot be reached. Faults that could not be healed are printed, with exit code 3.
+/// Runs `fault heal`. Faults that could not be healed are printed, with exit code 3.
 pub fn heal(args: &HealArgs, context: &Context) -> anyhow::Result<u8> {
     let slot = slot_with_faults(&args.lab)?;
     let on = LiveFaults::of(&slot).on;
@@ -106,7 +98,7 @@ pub fn heal(args: &HealArgs, context: &Context) -> anyhow::Result<u8> {
     Ok(if failures.is_empty() { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
 }
 
-/// Returns the slot that is named, or else the only one with active faults.
+/// Returns the slot that a flag names; without a flag, the only slot with active faults.
 fn slot_with_faults(lab: &LabSelector) -> Result<Slot, Error> {
     if let Some(slot) = &lab.slot {
         return Ok(Slot::named(&lab_in(slot)?.slot));
@@ -122,10 +114,6 @@ fn slot_with_faults(lab: &LabSelector) -> Result<Slot, Error> {
     }
 }
 
-/// Carries `fault list --live` out.
-///
-/// # Errors
-/// When the slot that is named has no lab.
 pub fn list(lab: &LabSelector, context: &Context) -> anyhow::Result<u8> {
     let found: Vec<(String, LiveFaults)> =
         lab.labs()?.into_iter().map(|lab| (lab.slot.clone(), LiveFaults::of(&Slot::named(&lab.slot)))).collect();
@@ -158,18 +146,18 @@ pub fn list(lab: &LabSelector, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Returns a fault with the given parameters; the others are those of its example.
+/// Returns a fault with the given parameters; the remaining parameters are those of `example`.
 ///
 /// # Errors
-/// [`Error::Usage`] for a word that is not `NAME=VALUE`, and for a parameter that the fault does not have.
+/// [`Error::Usage`] for an argument that is not `NAME=VALUE`, and for a parameter that the fault does not have.
 pub(super) fn over_example(example: &Fault, given: &[String]) -> Result<Fault, Error> {
     fault(example, fields(example), given)
 }
 
-/// Returns a fault with the given parameters only.
+/// Returns a fault with the given parameters only; `example` supplies the kind of fault.
 ///
 /// # Errors
-/// Those of [`over_example`], and [`Error::Usage`] for a missing parameter.
+/// [`Error::Usage`] for an argument that is not `NAME=VALUE`, and for an unknown or missing parameter.
 pub(super) fn alone(example: &Fault, given: &[String]) -> Result<Fault, Error> {
     fault(example, Map::from_iter([("name".to_owned(), json!(example.name()))]), given)
 }

@@ -15,7 +15,7 @@ use crate::host::network::forward::{Forward, Target};
 use crate::report::terminal::println;
 use crate::run::Interrupt;
 
-/// Interval of checks that the lab still exists.
+/// Interval at which the verb checks that the lab still exists.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
 /// Forward a port of this host's loopback to a container.
@@ -37,10 +37,6 @@ pub struct Args {
     lab: LabSelector,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Bad usage, or a port that another program listens on.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let (name, port) = parse(&args.target)?;
     if !is_root() {

@@ -1,5 +1,5 @@
-//! Text of the help around the options: examples first, verbs in groups, what every verb takes at the end. `-h` is
-//! short: the first paragraph of each text; `--help` has all of it.
+//! Layout of the help: examples first, verbs in groups, options of all verbs at the end. `-h` shows the first paragraph of each text, and
+//! `--help` all of it.
 
 use clap::builder::styling::Style;
 use clap::builder::{Resettable, StyledStr};
@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::program;
 
-/// Groups of verbs in the order in which a newcomer meets them. Help lists the verbs by group, so a test requires each in one.
+/// Groups of verbs, in the order in which a newcomer meets them; the help lists verbs by group, and a test requires each verb in one group.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run scenarios", &["e2e", "new", "init", "runs", "report", "merge", "bundle", "test"]),
     ("Look inside", &["up", "ps", "shell", "exec", "logs", "cp", "forward", "pcap", "ttl", "down"]),
@@ -17,15 +17,15 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("This machine", &["doctor", "setup", "config", "dist", "clean"]),
 ];
 
-/// Width of the list of verbs, on wider terminals too.
+/// Width in columns of the list of verbs, on wider terminals too.
 const COLUMNS: usize = 79;
 /// Column in which the description of a verb begins.
 const ABOUT_COLUMN: usize = 19;
 
-/// Clap's own template, with the examples before everything else.
+/// Clap's own template of a help text, with the examples moved to the top.
 const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}\n";
 
-/// Returns clap's description of the command line with the full text of its help: examples, groups of verbs, headings.
+/// Returns clap's description of the command line with the whole layout of its help: examples, groups of verbs, headings.
 pub fn dressed(command: Command) -> Command {
     let header = *command.get_styles().get_header();
     let verbs = verbs(&command, header);
@@ -43,7 +43,7 @@ pub fn dressed(command: Command) -> Command {
     named(with_template(command).help_template(top)).name(program::name()).bin_name(program::name())
 }
 
-/// Replaces `cargo xtask` by this program's own name in every text of the help.
+/// Replaces `cargo xtask` by the program's own name in every text of the help.
 fn named(command: Command) -> Command {
     let own = |text: Option<&StyledStr>| {
         Resettable::from(text.map(|text| StyledStr::from(program::named(&text.ansi().to_string()))))
@@ -68,7 +68,7 @@ fn with_template(command: Command) -> Command {
     command.help_template(TEMPLATE).mut_subcommands(with_template)
 }
 
-/// Returns the list of verbs by group; verbs of no group come last.
+/// Returns the list of verbs by group; verbs without a group come last.
 fn verbs(command: &Command, header: Style) -> String {
     let shown: Vec<&Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).collect();
     let of_no_group = shown.iter().map(|verb| verb.get_name()).filter(|name| group_of(name).is_none()).collect();
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Returns the words of each verb, those below other verbs included.
+    /// Returns the command line words of each verb, including verbs below other verbs.
     fn lines(command: &Command, above: &[String]) -> Vec<Vec<String>> {
         let mut found = Vec::new();
         for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {

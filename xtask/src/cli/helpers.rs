@@ -1,4 +1,4 @@
-//! Hidden verbs that run the engine's helper processes: the engine, or the first process of a test guest, starts them.
+//! Hidden verbs that run the engine's helper processes. The engine starts them, or the first process of a test guest does.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,10 +25,7 @@ pub struct GuardArgs {
     no_wait: bool,
 }
 
-/// Guards a lab or a build until the engine is gone or ends it.
-///
-/// # Errors
-/// When the slot cannot be taken, or what is in it cannot be removed.
+/// Runs the guard of a lab or a build, until the engine ends it or is gone.
 pub fn run_guard(args: &GuardArgs) -> anyhow::Result<u8> {
     serve(&args.slot, &args.purpose, if args.no_wait { Wait::Never } else { Wait::UntilFree })?;
     Ok(EXIT_PASSED)
@@ -37,14 +34,10 @@ pub fn run_guard(args: &GuardArgs) -> anyhow::Result<u8> {
 /// Arguments of the worker that builds one layer, under a guard.
 #[derive(Debug, clap::Args)]
 pub struct BuildLayerArgs {
-    /// File with the orders.
+    /// File in which the engine has written what to build.
     spec: PathBuf,
 }
 
-/// Builds the layer.
-///
-/// # Errors
-/// When a step of the build fails.
 pub fn run_build_layer(args: &BuildLayerArgs) -> anyhow::Result<u8> {
     build_layer(&orders(&args.spec)?)?;
     Ok(EXIT_PASSED)
@@ -86,10 +79,7 @@ enum PacketTreatment {
     },
 }
 
-/// Changes the queued packets as the faults demand, until SIGTERM.
-///
-/// # Errors
-/// When the lab's network namespace cannot be entered, or another program reads the queue.
+/// Runs the packet helper, which delays, limits, stalls or damages the packets of a queue until SIGTERM.
 pub fn run_netqueue(args: &NetqueueArgs) -> anyhow::Result<u8> {
     let milliseconds = |count: u32| Duration::from_millis(u64::from(count));
     let seed = u64::from(args.queue); // the same draws in every run
@@ -115,10 +105,7 @@ pub struct FaultHolderArgs {
     slot: String,
 }
 
-/// Runs the fault holder until the guard ends it.
-///
-/// # Errors
-/// When no lab is kept in the slot.
+/// Runs the fault holder of the lab in a slot, until the guard ends it.
 pub fn run_fault_holder(args: &FaultHolderArgs) -> anyhow::Result<u8> {
     serve_holder(&Slot::named(&args.slot))?;
     Ok(EXIT_PASSED)
@@ -131,16 +118,13 @@ pub struct GuestOrderArgs {
     order: PathBuf,
 }
 
-/// Carries the order out, and writes the results into the record that it names.
-///
-/// # Errors
-/// When the order cannot be read, or the record not be written.
+/// Runs the order in a guest, and writes the results into the record that the order names.
 pub fn run_guest_order(args: &GuestOrderArgs) -> anyhow::Result<u8> {
     carry_out(&orders(&args.order)?, &|line| println!("{line}"))?;
     Ok(EXIT_PASSED)
 }
 
-/// Reads the orders that the engine wrote into a file.
+/// Reads a file in which the engine, or the host that made a guest, has written what to do.
 fn orders<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("parsing {}", path.display()))

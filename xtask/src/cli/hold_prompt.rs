@@ -1,4 +1,4 @@
-//! Prompt of `e2e --break-on-failure` at the first failure of a case.
+//! Prompt of `e2e --break-on-failure`, which opens at the first failure of a case.
 
 #![expect(clippy::print_stderr, reason = "it talks to whoever sits at the terminal, beside the run's results")]
 
@@ -16,7 +16,7 @@ use crate::record::Onward;
 use crate::report::terminal::Terminal;
 use crate::run::{HeldCase, Interrupt, Watcher};
 
-/// Interval of checks for an interrupt of the run while nothing is typed.
+/// Interval at which the prompt checks for an interrupt of the run while it waits for input.
 const POLL: Duration = Duration::from_millis(100);
 
 const HELP: &str = "  shell NAME   a shell in a machine; `exit` comes back here
@@ -24,7 +24,7 @@ const HELP: &str = "  shell NAME   a shell in a machine; `exit` comes back here
   continue     let the case go on
   give up      end the case and the run";
 
-/// Prompt on a terminal.
+/// Prompt on the terminal for a case that is paused at its first failure.
 #[derive(Debug)]
 pub struct HoldPrompt {
     interrupt: Interrupt,
@@ -48,7 +48,7 @@ impl HoldPrompt {
         Self { interrupt, terminal }
     }
 
-    /// Reads a line from the terminal; `None` at its end, and when the run is interrupted.
+    /// Reads a line from the terminal; `None` at the end of the input, and when the run is interrupted.
     fn line(&self) -> Option<String> {
         let mut line = Vec::new();
         while !line.ends_with(b"\n") {
@@ -75,7 +75,7 @@ impl HoldPrompt {
 }
 
 impl Watcher for HoldPrompt {
-    /// Asks the user at the prompt. Other output to the terminal waits until the answer.
+    /// Lets the user type commands at the prompt until one ends the pause. Other output to the terminal waits until then.
     fn look(&self, held: &HeldCase<'_>) -> Onward {
         let mut onward = Onward::GiveUp;
         self.terminal.beside(|| onward = self.ask(held));
@@ -125,13 +125,13 @@ fn machines(held: &HeldCase<'_>) {
     eprintln!();
 }
 
-/// Opens a shell in the machine of this name; without a name, in the only machine.
+/// Opens a shell in the machine of this name; without a name, in the only machine of the lab.
 fn enter(held: &HeldCase<'_>, name: Option<&str>) -> anyhow::Result<()> {
     let names: Vec<&str> = held.containers().iter().map(|container| container.machine().name.as_str()).collect();
     let name = match (name, &names[..]) {
         (Some(name), _) if names.contains(&name) => name,
         (None, [only]) => only,
-        _ => anyhow::bail!("shell NAME, with one of {}", names.join(", ")),
+        _ => anyhow::bail!("type `shell NAME`, where NAME is one of the machines {}", names.join(", ")),
     };
     let lab = lab_in(held.slot())?;
     let status = held.enter(name, || lab.machine(name).map(shell_in))?;

@@ -1,4 +1,4 @@
-//! Options of `cargo xtask test host`, and the hidden verb that runs these tests as root.
+//! Options of `cargo xtask test host`, and the hidden verb that runs the engine's tests on another host as root.
 
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ enum KindName {
 }
 
 impl HostArgs {
-    /// Returns the chosen kind of host.
+    /// Returns the kind of host that `--kind` chose.
     pub fn kind(&self) -> Kind {
         match self.kind {
             KindName::Uml => Kind::Uml,
@@ -76,13 +76,16 @@ pub struct Args {
     programs: PathBuf,
 }
 
-/// Runs the tests; the exit code is 1 if one failed that this kind of host supports.
+/// Runs the engine's tests on another host; the exit code is 1 if a test failed that this kind of host supports.
 ///
 /// # Errors
-/// Without root, and when a guest cannot be made, was killed, or hangs.
+/// If this process is not root, or a guest cannot be made, was killed, or hangs.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
-        return Err(Error::Usage("a guest's disk needs root: `cargo xtask test host` asks for it".into()).into());
+        return Err(Error::Usage(
+            "tests on another host need root: run `cargo xtask test host`, which asks for it".into(),
+        )
+        .into());
     }
     let options = Options {
         root: context.root.clone(),

@@ -16,7 +16,7 @@ use crate::record::Recorder;
 use crate::report::terminal::{Terminal, println};
 use crate::run::{Interrupt, layer_event};
 
-/// Version of everything printed with `--format json`.
+/// Version of the JSON that the verb prints; raised whenever its meaning changes.
 const FORMAT_VERSION: u32 = 1;
 
 /// Build, list and remove the layers of templates.
@@ -61,10 +61,6 @@ struct BuildArgs {
     set: Vec<String>,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Errors of reading the project, and of building or removing its layers.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     if !Uid::effective().is_root() {
@@ -202,7 +198,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Formats an age in its largest unit: `3days`, `5h`, `12m`.
+/// Formats the age of a layer in its largest unit: `3days`, `5h`, `12m`.
 fn age(created_unix_s: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let age = Duration::from_secs(now.saturating_sub(created_unix_s));

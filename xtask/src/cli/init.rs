@@ -24,10 +24,6 @@ pub struct Args {
     name: Option<String>,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// When the folder is not empty or the name not valid, or a file cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let starter = Starter::plan(&args.dir, args.name.as_deref())?;
     let written = starter.make()?;

@@ -58,17 +58,13 @@ pub struct Args {
 }
 
 impl Args {
-    /// Tells whether this command line makes labs: only `--live` does.
+    /// Tells whether this command line creates labs, as only `--live` does.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
     }
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// A file that cannot be read or understood, or one with too few rounds for any comparison.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.live {
         return live(args, context);
@@ -96,7 +92,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Runs duets in labs on this machine, and prints the error rates.
+/// Measures duets in labs on this machine, and prints the error rates of the rules.
 fn live(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     if !is_root() {

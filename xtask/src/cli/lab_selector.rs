@@ -19,15 +19,15 @@ impl LabSelector {
     /// Returns the container of this name, with its lab.
     ///
     /// # Errors
-    /// [`Error::Usage`] when no lab has such a container, or several have one and none of these is in the usual slot.
+    /// [`Error::Usage`] if no lab has such a container, or several labs have one and neither is in the default slot.
     pub fn machine(&self, name: &str, context: &Context) -> Result<(LiveLab, LiveMachine), Error> {
         choose(&self.labs()?, name, self.slot.as_deref(), &context.settings.slot.value.to_string())
     }
 
-    /// Returns the lab of the given slot; all live labs if none is given.
+    /// Returns the lab of the given slot, or all live labs if no slot is given.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the given slot has no lab.
+    /// [`Error::Usage`] if the given slot has no lab.
     pub fn labs(&self) -> Result<Vec<LiveLab>, Error> {
         match &self.slot {
             Some(slot) => Ok(vec![lab_in(slot)?]),
@@ -39,7 +39,7 @@ impl LabSelector {
 /// Returns the lab of a slot.
 ///
 /// # Errors
-/// [`Error::Usage`] when the slot has no lab.
+/// [`Error::Usage`] if the slot has no lab.
 pub fn lab_in(slot: &str) -> Result<LiveLab, Error> {
     LiveLab::in_slot(&Slot::named(slot)).ok_or_else(|| {
         let labs = LiveLab::all();

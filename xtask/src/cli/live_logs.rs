@@ -1,4 +1,4 @@
-//! `cargo xtask logs --live`: the logs of labs that exist now.
+//! `cargo xtask logs --live`: shows the logs of labs that exist now.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use crate::manifest::Project;
 use crate::record::logs::{LiveLines, LogLevel, LogLine};
 use crate::report::terminal::{LogClock, Terminal};
 
-/// Choice of lines to show.
+/// Conditions that a log line must meet to be shown.
 #[derive(Debug)]
 pub(super) struct Filter<'a> {
     pub name: Option<&'a str>,
@@ -25,7 +25,7 @@ pub(super) struct Filter<'a> {
 }
 
 impl Filter<'_> {
-    /// Returns the lines that match the filter. A line without a time counts with the time of the line before it.
+    /// Returns the lines that match the filter. A line without a time is treated as having the time of the line before it.
     pub fn wanted<'l>(&self, lines: &'l [LogLine]) -> impl Iterator<Item = &'l LogLine> {
         let mut at_ms = f64::NEG_INFINITY;
         lines.iter().filter(move |line| {
@@ -38,19 +38,19 @@ impl Filter<'_> {
     }
 }
 
-/// Interval of reading logs that are followed.
+/// Interval at which followed logs are read.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Choice of what to do once all present lines are shown.
+/// Continuation after all present lines were shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
-    /// Shows later lines as they come.
+    /// Shows new lines as they are logged.
     Yes,
-    /// Stops.
+    /// Ends the verb once all present lines were shown.
     No,
 }
 
-/// Prints the logged lines of all machines of the chosen live labs, or of the machine that the filter names.
+/// Prints the log lines of all machines of the chosen live labs, or only of the machine that the filter names.
 pub(super) fn show(filter: &Filter<'_>, lab: &LabSelector, follow: Follow, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -92,7 +92,8 @@ fn is_live(host_name: &str) -> bool {
     LiveLab::all().iter().flat_map(|lab| &lab.machines).any(|machine| machine.host_name == host_name)
 }
 
-/// Returns the new lines of all logs. For a log that cannot be read, it prints a warning once, and the next call tries again.
+/// Returns the new lines of all logs. If a log cannot be read, a warning is printed once, and the next call tries again; `told` has the
+/// warnings so far.
 fn read(logs: &mut [LiveLogs], told: &mut BTreeMap<String, String>, terminal: &Terminal) -> Vec<LogLine> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut lines = LiveLines::new(now.as_secs_f64() * 1e3);

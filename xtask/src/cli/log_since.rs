@@ -1,4 +1,4 @@
-//! The value of `logs --since`: a duration, a date with time, or a time of day.
+//! Value of `logs --since`: a duration, a date with time, or a time of day.
 
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -9,14 +9,14 @@ use crate::record::logs::epoch_ms;
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// Start of the shown lines.
+/// Time before which log lines are not shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Since {
     /// Time since the run's begin; for live logs, time before now.
     Duration(Duration),
-    /// A date with time, in milliseconds since 1970.
+    /// Date with time, in milliseconds since 1970.
     Moment(f64),
-    /// A time of day (UTC), in milliseconds since midnight.
+    /// Time of day (UTC), in milliseconds since midnight.
     TimeOfDay(f64),
 }
 
@@ -43,9 +43,10 @@ impl FromStr for Since {
 }
 
 impl Since {
-    /// Returns the moment in milliseconds since the begin of a run.
+    /// Returns the moment in milliseconds since the begin of a run, which began at `started_at`.
     pub fn on_clock_of(self, started_at: &str) -> anyhow::Result<f64> {
-        let started = epoch_ms(started_at).with_context(|| format!("the run's begin {started_at:?} is no time"))?;
+        let started =
+            epoch_ms(started_at).with_context(|| format!("the run began at {started_at:?}, which is no valid time"))?;
         Ok(match self {
             Self::Duration(duration) => duration.as_secs_f64() * 1e3,
             Self::Moment(moment) => moment - started,
@@ -57,7 +58,7 @@ impl Since {
         })
     }
 
-    /// Returns the moment in milliseconds since 1970: a duration counts back from now, and a time of day is the latest such time.
+    /// Returns the moment in milliseconds since 1970: a duration counts back from now, and a time of day is its latest occurrence.
     pub fn before_now(self) -> f64 {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.before(since_1970.as_secs_f64() * 1e3)

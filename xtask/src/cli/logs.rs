@@ -1,4 +1,4 @@
-//! `cargo xtask logs`: the logs of a run or of live labs, merged by time over all machines.
+//! `cargo xtask logs`: shows the logs of a run or of live labs, merged by time over all machines.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -72,7 +72,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Tells whether the logs of labs that exist now are asked for.
+    /// Tells whether `--live` asks for the logs of labs that exist now.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
@@ -84,10 +84,6 @@ fn expression(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| format!("this is not a regular expression\n{error}"))
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// [`Error::Usage`] when there is no such run, case or machine; also for a record that cannot be read, and for `--live` without root.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let is_over = |error: &anyhow::Error| {
         let cause = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -134,7 +130,7 @@ fn filter<'a>(args: &'a Args, name: Option<&'a str>, since_ms: Option<f64>) -> F
     Filter { name, since_ms, grep: args.grep.as_ref(), level: args.level }
 }
 
-/// Returns the run, and the machine if one is named. A single word that names no run is a machine of the latest run.
+/// Returns the run, and the machine's name if one is given. If the only argument names no run, it is a machine of the latest run.
 fn find<'a>(
     run: Option<&'a str>,
     name: Option<&'a str>,
@@ -146,7 +142,7 @@ fn find<'a>(
     Ok((PastRun::find(&context.root, run.unwrap_or("latest"))?, machine.or(name)))
 }
 
-/// One attempt at a case.
+/// Attempt at a case whose logs are shown.
 #[derive(Debug, Clone, Copy)]
 struct Attempt<'a> {
     case: &'a str,
@@ -180,21 +176,21 @@ fn attempts<'a>(run: &'a PastRun, case: Option<&str>) -> Result<Vec<Attempt<'a>>
     }
 }
 
-/// Output: lines or a digest.
+/// Content to show of the logs: all lines, or only a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Lines,
     Digest,
 }
 
-/// Output of a run's logs. Only one attempt's lines are in memory at a time.
+/// Printer of a run's logs, which holds the lines of one attempt in memory at a time.
 struct Shown<'a> {
     run: &'a PastRun,
     attempts: Vec<Attempt<'a>>,
     filter: &'a Filter<'a>,
     what: What,
     context: &'a Context,
-    /// Digests of the attempts so far, for `--format json`, which prints all in one document.
+    /// Digests of the attempts so far; `--format json` prints all of them in one document.
     rows: Vec<serde_json::Value>,
 }
 

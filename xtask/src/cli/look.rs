@@ -1,4 +1,4 @@
-//! Display options of all verbs.
+//! Display options, which all verbs have.
 
 use clap::Args;
 
@@ -30,12 +30,12 @@ pub(super) struct LookArgs {
 }
 
 impl LookArgs {
-    /// Returns the settings with these options in place of lower ones.
+    /// Returns the settings, in which these options replace other values.
     pub fn above(&self, settings: &Settings) -> Settings {
         settings.with_look(self.color, self.progress)
     }
 
-    /// Returns the display that options and settings ask for together.
+    /// Returns the display that the options and settings ask for together.
     ///
     /// # Errors
     /// [`Error::Usage`] for two options that contradict each other.

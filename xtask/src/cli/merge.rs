@@ -25,10 +25,7 @@ pub struct Args {
     folders: Vec<PathBuf>,
 }
 
-/// Carries the verb out; returns the exit code of the whole suite.
-///
-/// # Errors
-/// When the records are not those of one suite's shards, are damaged, or cannot be written.
+/// Joins the shards' records; returns the exit code of the whole suite.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let shards = Shards::find(&args.folders)?;

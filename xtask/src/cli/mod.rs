@@ -1,5 +1,5 @@
-//! The command line: one file a verb, each with its `Args` and a `run` that returns the exit code.
-//! It parses arguments, calls other modules for the work, and prints their results.
+//! Command line: one file for each verb, with its `Args` and a `run` that returns the exit code. Parses arguments, calls other modules for
+//! the work, and prints their results.
 
 mod again;
 mod baseline;

@@ -64,16 +64,12 @@ pub struct Args {
 }
 
 impl Args {
-    /// Tells whether this command line makes labs.
+    /// Tells whether this command line creates labs, as all do except `--list`.
     pub fn makes_labs(&self) -> bool {
         !self.list
     }
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Bad usage, a bad project, or a run that cannot begin or be recorded.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let chosen = Mutant::choose(Mutant::read_all(&project)?, &args.mutants)?;
@@ -160,7 +156,7 @@ fn show(report: &MutantReport) {
     println!("{}", result_line(report));
 }
 
-/// Returns the last line: the counts, or the reason why no mutant was tried.
+/// Returns the last line of the output: the counts of verdicts, or the reason why no mutant was tried.
 fn result_line(report: &MutantReport) -> String {
     let Some(run) = &report.run else { return report.counts.to_string() };
     if report.unbroken_passed {
@@ -175,7 +171,7 @@ fn result_line(report: &MutantReport) -> String {
     format!("no mutant was tried: {why}: `{} runs show {run}`", program::name())
 }
 
-/// Returns a mutant's line of the table, with the beginning of the reason.
+/// Returns the table's line of a mutant, with the beginning of the reason.
 fn row(result: &MutantResult, width: usize) -> String {
     let time = result.duration_ms.map_or_else(String::new, |ms| format!("{:.0} s", ms / 1e3));
     let scenario = result.scenario.as_ref().map_or_else(String::new, |scenario| format!("{scenario}: "));
@@ -185,7 +181,7 @@ fn row(result: &MutantResult, width: usize) -> String {
     plain_text(&format!("{:<18}  {:width$}  {time:>5}  {scenario}{short}{cut}", result.verdict, result.name))
 }
 
-/// Watcher of the runs: shows their progress, and writes the reports of each.
+/// Observer of the runs on mutants: shows their progress, and writes the reports of each run.
 struct Watch<'a> {
     context: &'a Context,
     project: &'a Project,

@@ -1,4 +1,4 @@
-//! `cargo xtask new`: makes a scenario that passes as it is.
+//! `cargo xtask new`: creates a scenario that passes without changes.
 
 use std::path::Path;
 
@@ -35,10 +35,6 @@ enum Written {
     Python,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// When the name, a template or the place is not valid for a scenario, or a file cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let language = match args.language {

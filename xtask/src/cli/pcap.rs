@@ -18,10 +18,10 @@ use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::{CaptureTime, word_within};
 use crate::run::Interrupt;
 
-/// Longest wait for a packet between two checks for the capture's end.
+/// Maximum wait for a packet, after which the verb checks whether the capture has to end.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Interval of checks that the lab still exists while no packet comes.
+/// Interval at which the verb checks that the lab still exists while no packet arrives.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
 /// Capture the packets of a container's port into a file.
@@ -48,10 +48,6 @@ pub struct Args {
     lab: LabSelector,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Bad usage, or an output file that exists already or cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -101,7 +97,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Opens a capture of the new port that a container gets with its next start; `None` if the lab ends first.
+/// Waits until the container is started again, and opens a capture of its new port; `None` if the lab ends first or the verb is
+/// interrupted.
 fn again(lab: &LiveLab, machine: &LiveMachine, interrupt: &Interrupt) -> anyhow::Result<Option<Capture>> {
     while lab.is_there() && !interrupt.is_set() {
         if let Ok(capture) = Capture::open(&lab.network()?, &machine.machine().port()) {
@@ -112,7 +109,7 @@ fn again(lab: &LiveLab, machine: &LiveMachine, interrupt: &Interrupt) -> anyhow:
     Ok(None)
 }
 
-/// Note on packets that are not in the file.
+/// Returns a note on packets that the kernel dropped from the capture; empty if it dropped none.
 fn missing(dropped: u64, kernel_bytes: usize) -> String {
     match dropped {
         0 => String::new(),

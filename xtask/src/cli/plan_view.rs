@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::report::terminal::println;
 use crate::run::Schedules;
 
-/// Shows the scenarios of a plan with their cases, tags and known defects.
+/// Prints the scenarios of a plan with their cases, tags and known defects, for `e2e --list`.
 pub fn list(project: &Project, plan: &Plan, format: Format) {
     let scenarios = project.scenarios.iter().enumerate();
     let chosen = scenarios.filter(|(index, _)| plan.cases.iter().any(|case| case.scenario == *index));
@@ -52,7 +52,7 @@ pub fn list(project: &Project, plan: &Plan, format: Format) {
     println!("in all: scenarios: {}; known defects: {}", plan.scenarios(project).count(), defects.len());
 }
 
-/// Returns the names of a scenario's cases in a plan, each once.
+/// Returns the names of a scenario's cases in a plan, each name once.
 fn cases_of(plan: &Plan, scenario: usize) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for case in plan.cases.iter().filter(|case| case.scenario == scenario) {
@@ -63,16 +63,16 @@ fn cases_of(plan: &Plan, scenario: usize) -> Vec<&str> {
     names
 }
 
-/// Inputs of the run that `--dry-run` shows.
+/// Layers, faults and timeout of a run, as `e2e --dry-run` shows them.
 pub struct Shown<'a> {
     pub layers: &'a [LayerStatus],
-    /// Faults that would be injected.
+    /// Schedules of the faults that would be injected; `None` for a run without random faults.
     pub schedules: Option<&'a Schedules>,
-    /// Timeout that replaces each scenario's own, if set.
+    /// Timeout that replaces the timeouts of all scenarios; `None` if each scenario keeps its own.
     pub timeout: Option<Duration>,
 }
 
-/// Shows what a run would do.
+/// Prints what a run would do, for `e2e --dry-run`.
 pub fn dry_run(project: &Project, plan: &Plan, shown: &Shown<'_>, format: Format) {
     let Shown { layers, schedules, timeout } = *shown;
     let schedule_of = |id: &str| schedules.and_then(|schedules| schedules.of(id));

@@ -1,4 +1,4 @@
-//! `ps`: the labs and containers that exist now.
+//! `ps`: shows the labs and containers that exist now.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::host::invoker::is_root;
 use crate::lab::{LiveLab, LiveMachine, MachineState, Used};
 use crate::report::terminal::println;
 
-/// Time between the two readings of processor time from which the use of the processor is computed.
+/// Interval between the two readings of processor time from which the processor usage is computed.
 const SAMPLE: Duration = Duration::from_millis(200);
 
 /// List live labs and their containers.
@@ -32,10 +32,6 @@ struct Row {
     cpu_percent: Option<f64>,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Without root and sudo.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();

@@ -1,4 +1,4 @@
-//! `cargo xtask report`: writes the HTML page of a run again from its record, or a page that compares two runs.
+//! `cargo xtask report`: writes the HTML page of a run anew from the run's record, or a page that compares two runs.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::record::{PastRun, RunDir};
 use crate::report::html;
 use crate::report::terminal::{Terminal, println};
 
-/// Deadline for starting a browser.
+/// Deadline for the command that opens a browser.
 const OPEN_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// Write report.html, the page that explains a run.
@@ -40,10 +40,6 @@ pub struct Args {
     open: bool,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// When there is no such run, its record is damaged or from another version, or its folder cannot be written.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let owner = Invoker::find();
     let (path, size_bytes) = match args.compare.as_deref() {
@@ -61,7 +57,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Writes the page of a run; returns the page's path and its size in bytes.
+/// Writes the page of a run; returns the page's path and size in bytes.
 fn explain(root: &Path, run: &str, owner: &Invoker, terminal: &Terminal) -> anyhow::Result<(PathBuf, usize)> {
     let run = PastRun::find(root, run)?;
     let dir = RunDir::of(&run, owner.clone())?;
@@ -73,7 +69,7 @@ fn explain(root: &Path, run: &str, owner: &Invoker, terminal: &Terminal) -> anyh
     Ok((dir.path().join(html::FILE), text.len()))
 }
 
-/// Writes the page that compares two runs into the second one's folder; returns the page's path and its size in bytes.
+/// Writes the page that compares two runs into the second run's folder; returns the page's path and size in bytes.
 fn compare(root: &Path, first: &str, second: &str, owner: &Invoker) -> anyhow::Result<(PathBuf, usize)> {
     let (first, second) = (PastRun::find(root, first)?, PastRun::find(root, second)?);
     let dir = RunDir::of(&second, owner.clone())?;
@@ -84,7 +80,7 @@ fn compare(root: &Path, first: &str, second: &str, owner: &Invoker) -> anyhow::R
     Ok((dir.path().join(file), text.len()))
 }
 
-/// Opens a page as the user, in that user's browser; does nothing where there is no display.
+/// Opens a page in the browser of the user who called sudo; does nothing without a graphical display.
 fn open(path: &Path, owner: &Invoker) -> anyhow::Result<()> {
     if std::env::var_os("DISPLAY").is_none() && std::env::var_os("WAYLAND_DISPLAY").is_none() {
         return Ok(());

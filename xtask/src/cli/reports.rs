@@ -1,4 +1,4 @@
-//! Writing the reports of a run that has just ended: into its folder, and to GitHub where the run is a step of its workflow.
+//! Reports of a run that has just ended, written into the run's folder, and to GitHub if the run is a step of a GitHub workflow.
 
 #![expect(clippy::print_stderr, reason = "annotations are read from the output of a step")]
 
@@ -18,7 +18,7 @@ use crate::report::annotations::{self, Checkout};
 use crate::report::files;
 use crate::report::terminal::println;
 
-/// Name of the run, learnt from its events, so that the reports of a run that ends with an error can be written too.
+/// Name of a run, learnt from its events, so that the reports of a run that ends with an error can be written too.
 #[derive(Debug, Clone, Default)]
 pub struct RunName {
     name: Arc<OnceLock<String>>,
@@ -26,13 +26,13 @@ pub struct RunName {
 }
 
 impl RunName {
-    /// Returns an empty name; the reports written with it hold none of the masked values.
+    /// Returns an empty name; the reports that are written with it hide the masked values.
     #[must_use]
     pub fn masked_by(masks: Arc<Masks>) -> Self {
         Self { masks, ..Self::default() }
     }
 
-    /// Listener that a recorder calls with each event.
+    /// Returns a listener, for a recorder, that takes the name from the run's first event.
     pub fn listener(&self) -> Box<dyn FnMut(&Stamped) + Send> {
         let name = Arc::clone(&self.name);
         Box::new(move |stamped| {
@@ -42,8 +42,8 @@ impl RunName {
         })
     }
 
-    /// Writes the reports of the run from the record on the disk, and warns of those that cannot be written. Without a name no run
-    /// began: nothing is written.
+    /// Writes the reports of the run from the record on the disk, and warns of those that cannot be written. Without a name no run has
+    /// begun, and nothing is written.
     pub fn write_reports(&self, project: &Project, context: &Context) -> Reports {
         let Some(name) = self.name.get() else { return Reports::Written };
         match PastRun::read(project.root.join(RUNS_FOLDER).join(name)) {
@@ -56,17 +56,17 @@ impl RunName {
     }
 }
 
-/// State of a run's reports.
+/// Whether all reports of a run were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reports {
-    /// Every report is written.
     Written,
     /// At least one report could not be written; a warning with the reason was printed.
     Missing,
 }
 
 impl Reports {
-    /// Returns the exit code for a run that itself ended with `run`: a passed run whose reports are missing is an infrastructure error.
+    /// Returns the exit code, given that the run itself ended with code `run`: a passed run without its reports counts as an infrastructure
+    /// error.
     #[must_use]
     pub fn exit_code(self, run: u8) -> u8 {
         match self {
@@ -92,7 +92,7 @@ fn write_masked(run: &PastRun, project: &Project, masks: &Arc<Masks>, context: &
     if problems.is_empty() { Reports::Written } else { Reports::Missing }
 }
 
-/// Appends the summary to GitHub's file of the step's summary, and prints annotations that GitHub shows beside the code.
+/// Appends `summary.md` to the summary of the GitHub step, and prints annotations that GitHub shows beside the code.
 fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, context: &Context) -> anyhow::Result<()> {
     if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
@@ -115,7 +115,8 @@ fn tell_github(project: &Project, run: &PastRun, owner: &Invoker, context: &Cont
     Ok(())
 }
 
-/// Returns the folders for annotations: the repository is the folder that GitHub has checked out, else the one with `.git`.
+/// Returns the folders from which annotations compute paths; the repository is the folder that GitHub has checked out, else the one with
+/// `.git`.
 fn checkout(project: &Project) -> Checkout {
     let named = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
     let root = named.filter(|root| project.root.starts_with(root)).or_else(|| {

@@ -68,10 +68,6 @@ struct Prune {
     older: Option<Duration>,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// When there is no such run, or it may not be removed.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     match &args.verb {
         None | Some(Verb::List) => list(context),

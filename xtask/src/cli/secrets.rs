@@ -1,4 +1,5 @@
-//! Secrets of scenarios, from the caller's environment and from files: `--secret`, and `[secrets]` of e2e.toml.
+//! Secrets of scenarios, declared by `--secret` and `[secrets]` of e2e.toml; their values come from the caller's environment and from
+//! files.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +12,7 @@ use crate::manifest::{Project, secret_name};
 use crate::record::{Masks, plain_text};
 use crate::run::Secrets;
 
-/// Masks of this process, once it has secrets.
+/// Masks of this process's secrets; empty until the secrets are read.
 static MASKS: OnceLock<Arc<Masks>> = OnceLock::new();
 
 /// Flags of verbs that run scenarios.
@@ -29,29 +30,29 @@ impl SecretFlags {
     /// Returns the secrets of a project's runs. From now on, error texts of this process mask their values.
     ///
     /// # Errors
-    /// [`Error::Usage`] when a variable that a flag names is not set, or a value cannot be masked.
+    /// [`Error::Usage`] if a variable that a flag names is not set, or a value cannot be masked.
     pub fn given(&self, project: &Project) -> anyhow::Result<Secrets> {
         let secrets = gathered(project, &self.names)?;
         MASKS.get_or_init(|| Arc::clone(secrets.masks()));
         Ok(secrets)
     }
 
-    /// Returns the environment variables with secrets, which must survive when this program starts itself again under sudo.
+    /// Returns the names of environment variables with secrets, which sudo must keep when this program starts itself again.
     pub fn variables(&self, project: &Project) -> Vec<String> {
         self.names.iter().chain(&project.secrets.variables).cloned().collect()
     }
 }
 
-/// Returns masks for the secrets that a project declares, as far as their values are known here; they keep them out of a bundle.
+/// Returns masks for those secrets that a project declares and whose values are known here, to keep the values out of a bundle.
 ///
 /// # Errors
-/// As [`SecretFlags::given`].
+/// [`Error::Usage`] if a value cannot be masked.
 pub fn declared(project: &Project) -> anyhow::Result<Arc<Masks>> {
     Ok(Arc::clone(gathered(project, &[])?.masks()))
 }
 
-/// Returns an error's text for the terminal: secrets of this process are masked, and control characters, which output of programs
-/// under test can hold, are removed.
+/// Returns the text of an error for the terminal. Secrets of this process are masked, and control characters are removed, because an error
+/// can contain output of programs under test.
 #[must_use]
 pub fn error_text(error: &anyhow::Error) -> String {
     let text = without_secrets(&format!("error: {error:#}"));

@@ -1,5 +1,5 @@
-//! Settings from four places: a flag precedes an environment variable, which precedes `[defaults]` of `e2e.toml`, which
-//! precedes the built-in value. Each setting knows where its value came from.
+//! Settings from four places: a flag precedes an environment variable, which precedes `[defaults]` of `e2e.toml`, which precedes the
+//! built-in value. Each setting knows its place.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,16 +14,16 @@ use crate::manifest::{
     ProgressHow, Project, Retries, Setting, SlotNumber, TimeToLive, Timeout, settings,
 };
 
-/// Origin of a value.
+/// Place where the value of a setting was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// The built-in default.
+    /// Default value of the engine.
     BuiltIn,
-    /// This line of the project's `e2e.toml`.
+    /// Line of the project's `e2e.toml`.
     File { line: u32 },
-    /// The environment variable of this name.
+    /// Environment variable, by name.
     Variable(String),
-    /// The flag of this name.
+    /// Flag, by name.
     Flag(String),
 }
 
@@ -38,17 +38,15 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Value of a setting, and where it was set.
+/// Value of a setting, with the place where it was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen<T> {
-    /// The value in effect.
     pub value: T,
-    /// Origin of the value.
     pub origin: Origin,
 }
 
 impl<T: Setting> Chosen<T> {
-    /// Returns the value from the environment, else from `e2e.toml`, else `self`.
+    /// Returns the value of the environment, else of `e2e.toml`, else `self`.
     fn below_flags(self, key: &str, default: Option<Placed<T>>, variable: &Variables<'_>) -> Result<Self, Error> {
         let name = variable_of(key);
         let given = variable(&name).filter(|value| !value.is_empty());
@@ -62,13 +60,13 @@ impl<T: Setting> Chosen<T> {
         Ok(default.map_or(self, |it| Self { value: it.value, origin: Origin::File { line: it.line } }))
     }
 
-    /// Returns the flag's value if it is given, else `self`.
+    /// Returns the value of the flag if the flag is given, else `self`.
     fn with(&self, key: &str, flag: Option<&T>) -> Self {
         flag.map_or_else(|| self.clone(), |value| Self { value: value.clone(), origin: Origin::Flag(flag_of(key)) })
     }
 }
 
-/// Lookup of an environment variable.
+/// Function that returns the value of an environment variable.
 type Variables<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 
 fn variable_of(key: &str) -> String {
@@ -79,14 +77,13 @@ fn flag_of(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-/// Setting as `config show` prints it.
+/// Row of the output of `config show`: a setting with its value and origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Key in `e2e.toml`.
+    /// Key of the setting in `e2e.toml`.
     pub key: &'static str,
-    /// Value as it can be typed.
+    /// Value as a user can type it.
     pub value: String,
-    /// Origin of the value.
     pub origin: Origin,
 }
 
@@ -98,30 +95,28 @@ impl Row {
 
 macro_rules! of_all_places {
     ($($(#[$about:meta])* $key:ident: $value:ident $([$skip:ident])? = $built_in:expr;)+) => {
-        /// Values of all settings.
+        /// Values of all settings, each with its origin.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Settings { $($(#[$about])* pub $key: Chosen<$value>,)+ }
 
         impl Settings {
-            /// Keys of the settings in `e2e.toml`; flags and variables have the same names, written their way.
+            /// Keys of the settings in `e2e.toml`, from which the names of flags and variables derive.
             pub const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
 
-            /// Returns the built-in defaults.
             pub fn built_in() -> Self {
                 Self { $($key: Chosen { value: $built_in, origin: Origin::BuiltIn },)+ }
             }
 
-            /// Returns what a project and the environment set. All of it is looked at, whatever the verb needs: what is
-            /// wrong is found at once.
+            /// Returns the settings of a project and the environment. Every setting is checked, even if the verb does not use it, so that
+            /// mistakes show at once.
             ///
             /// # Errors
-            /// [`Error::Usage`] for an environment variable that cannot be used.
+            /// [`Error::Usage`] for an environment variable with an invalid value.
             pub fn below_flags(defaults: &Defaults, variable: &Variables<'_>) -> Result<Self, Error> {
                 let all = Self::built_in();
                 Ok(Self { $($key: all.$key.below_flags(stringify!($key), defaults.$key, variable)?,)+ })
             }
 
-            /// Returns a row for each setting, in a fixed order.
             pub fn rows(&self) -> Vec<Row> {
                 vec![$(Row::of(stringify!($key), &self.$key)),+]
             }
@@ -131,7 +126,7 @@ macro_rules! of_all_places {
 settings!(of_all_places);
 
 impl Settings {
-    /// Applies the display flags of all verbs.
+    /// Applies the display flags, which all verbs have.
     pub fn with_look(&self, color: Option<ColorWhen>, progress: Option<ProgressHow>) -> Self {
         Self {
             color: self.color.with("color", color.as_ref()),
@@ -140,12 +135,12 @@ impl Settings {
         }
     }
 
-    /// Applies the flag of all verbs for the factor of deadlines.
+    /// Applies the flag `--patience`, which all verbs have.
     pub fn with_patience(&self, flag: Option<PatienceFactor>) -> Self {
         Self { patience: self.patience.with("patience", flag.as_ref()), ..self.clone() }
     }
 
-    /// Applies the flags of a run.
+    /// Applies the flags of a verb that runs scenarios.
     pub fn with_run(&self, flags: &RunFlags) -> Self {
         Self {
             max_fail: self.max_fail.with("max_fail", flags.max_fail.as_ref()),
@@ -163,24 +158,24 @@ impl Settings {
         }
     }
 
-    /// Adapts the settings to a comparison pair by pair, which retries no case and keeps no lab: `retries` and `keep_containers` of
-    /// `e2e.toml` and the environment are ignored. (Their flags conflict with the comparison's, which clap refuses.)
+    /// Adapts the settings to a duet, which retries no case and keeps no lab: `retries` and `keep_containers` of `e2e.toml` and the
+    /// environment are ignored. (Clap rejects their flags together with a duet's.)
     pub fn for_pairs(self) -> Self {
         let Self { retries, keep_containers, .. } = Self::built_in();
         Self { retries, keep_containers, ..self }
     }
 
-    /// Resets the settings of committed baselines, for a run that compares with none.
+    /// Resets the settings that concern committed baselines, for a run that does not compare with them.
     pub fn without_baselines(self) -> Self {
         Self { baseline_missing: Self::built_in().baseline_missing, ..self }
     }
 
-    /// Resets the lifetime, for a run that keeps no lab.
+    /// Resets the lifetime of kept labs, for a run that keeps none.
     pub fn without_ttl(self) -> Self {
         Self { ttl: Self::built_in().ttl, ..self }
     }
 
-    /// The flags that say, of these settings, what the environment says here: with them a command line means the same
+    /// Returns flags for those of these settings that the environment has set, so that a command line with the flags means the same
     /// elsewhere.
     pub fn flags_for_variables(&self, keys: &[&str]) -> Vec<String> {
         let rows = self.rows().into_iter().filter(|row| keys.contains(&row.key));
@@ -249,16 +244,13 @@ pub struct SlotFlag {
 }
 
 impl SlotFlag {
-    /// Returns the number of the slot: the flag's, else that of the settings.
+    /// Returns the number of the slot: the flag's, else the one of the settings.
     pub fn number(&self, settings: &Settings) -> u32 {
         self.slot.unwrap_or(settings.slot.value).get()
     }
 }
 
-/// Reads the name of a lab's slot: of a run (`2`), of the other lab of a comparison (`2b`), or of doctor.
-///
-/// # Errors
-/// A text that says which names are valid.
+/// Parses the name of a lab's slot: of a run (`2`), of the second lab of a duet (`2b`), or of `doctor`.
 pub fn slot_word(text: &str) -> Result<String, String> {
     let number = text.strip_suffix('b').unwrap_or(text);
     if text == "doctor" || SlotNumber::from_str(number).is_ok_and(|slot| slot.get().to_string() == number) {
@@ -270,7 +262,7 @@ pub fn slot_word(text: &str) -> Result<String, String> {
     ))
 }
 
-/// Returns clap's parser for a setting that is one of a few words; `--help` lists these words.
+/// Returns clap's parser for a setting with a few valid words, which `--help` lists.
 pub fn one_of<T: OneOf>() -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(T::WORDS).try_map(|word| word.parse::<T>())
 }
@@ -289,7 +281,7 @@ mod tests {
         run: RunFlags,
     }
 
-    /// Settings from three places: lines of `e2e.toml`, variables, and flags.
+    /// Returns the settings from lines of `e2e.toml`, variables, and flags.
     fn settings(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Settings, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("e2e.toml"), file).unwrap();
@@ -318,7 +310,7 @@ mod tests {
         assert_eq!(of(file, &[("E2E_RETRIES", "")], &[]), "1, e2e.toml:3", "an empty variable sets nothing");
     }
 
-    /// A value of each that is not the one built in.
+    /// For each setting, a value that is not the built-in one.
     const OTHER: [(&str, &str); 12] = [
         ("color", "never"),
         ("progress", "plain"),

@@ -26,21 +26,21 @@ pub struct Args {
     optional: bool,
 }
 
-/// The document that `--format json` prints; a change of meaning raises its version.
+/// JSON document that `--format json` prints; its version is raised whenever its meaning changes.
 #[derive(Serialize)]
 struct Document {
     format_version: u32,
     /// Commands that were run, in order.
     commands: Vec<String>,
-    /// Remaining findings of doctor.
+    /// Findings of doctor that remain after the installation.
     findings: Vec<Finding>,
 }
 
-/// Shows the commands, asks, runs them and checks the machine again; packages are installed one by one where the package manager
-/// does not know all of them. The exit code is 3 when a required dependency is still missing.
+/// Shows the commands, asks, runs them, and checks the machine again. If the package manager does not know all packages, they are installed
+/// one by one. Returns exit code 3 if a required dependency is still missing.
 ///
 /// # Errors
-/// When stdin is no terminal to ask on, a command fails, or this machine has no package manager that the engine can use.
+/// If stdin is no terminal on which to ask, a command fails, or this machine has no package manager that the engine can use.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let subject = subject(&context.root);
     let before = examine(&subject);
@@ -75,7 +75,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if failures.is_empty() { Ok(EXIT_PASSED) } else { Err(still_failing(&failures).into()) }
 }
 
-/// Prints progress. The news that a command is still running is printed only if stderr is no terminal.
+/// Prints the progress of the installation. If stderr is a terminal, messages that a command is still running are left out.
 pub(super) fn tell(news: News<'_>, say: impl Fn(&str)) {
     match news {
         News::GoesOn(_) if io::stderr().is_terminal() => {}
@@ -96,7 +96,7 @@ fn show(plan: &Plan) -> io::Result<()> {
 /// Asks on the terminal whether to run the commands.
 ///
 /// # Errors
-/// [`Error::Usage`] when stdin is no terminal.
+/// [`Error::Usage`] if stdin is no terminal.
 fn ask() -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
         let message = "stdin is no terminal to ask on: run `cargo xtask setup --yes`, or the commands above";

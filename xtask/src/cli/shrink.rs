@@ -47,10 +47,6 @@ pub struct Args {
     programs: ProgramsArgs,
 }
 
-/// Carries the verb out.
-///
-/// # Errors
-/// Bad usage, a failure that cannot be reproduced, or a lab that cannot be made.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let failure = Failure::find(&project, &args.run, args.case.as_deref())?;

@@ -1,4 +1,4 @@
-//! Becoming root: the program runs itself again under sudo.
+//! Becoming root: the program starts itself again under sudo.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::program;
 use crate::report::terminal::Terminal;
 use crate::run::ScenarioBinaries;
 
-/// Environment variables that sudo must keep for the engine, its terminal display or its tests, besides those of the settings.
+/// Environment variables that sudo must keep for the engine, its terminal display or its tests, beside those of the settings.
 const KEPT: [&str; 11] = [
     "E2E_ROOT",
     "E2E_TRUST",
@@ -32,23 +32,20 @@ const KEPT: [&str; 11] = [
     "GITHUB_WORKSPACE",
 ];
 
-/// Folders that come first in root's PATH, so that no program in a folder of the user takes the place of a system program.
+/// Folders that come first in root's PATH, so that a program in a user's folder cannot replace a system program.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs this program again under sudo, with the same arguments. Returns only when that fails.
+/// Replaces this process by the same program under sudo, with the same arguments. Returns only on failure.
 ///
 /// # Errors
-/// When sudo is missing or refuses. That is checked first, because sudo's own exit status would be 1, as for a failed scenario.
+/// If sudo is missing or refuses. This is checked before the start, because sudo's own exit status would be 1, as for a failed scenario.
 pub fn again() -> anyhow::Result<u8> {
     again_with(Vec::new(), &[])
 }
 
-/// Runs this program again as [`again`] does, with further arguments for the verb, and further variables of the environment.
-///
-/// # Errors
-/// Those of [`again`].
+/// Starts this program again as [`again`] does, with additional arguments for the verb, and environment variables that sudo must keep.
 pub fn again_with(more: Vec<OsString>, variables: &[String]) -> anyhow::Result<u8> {
-    let program = program::file().context("finding this program")?;
+    let program = program::file().context("finding the engine's own program")?;
     let mut words: Vec<OsString> = vec![kept(variables).into(), "--".into(), "env".into()];
     words.push(path_setting(std::env::var_os("PATH").as_deref()));
     words.push(program.into());
@@ -57,10 +54,7 @@ pub fn again_with(more: Vec<OsString>, variables: &[String]) -> anyhow::Result<u
     Err(shell::replace_process("sudo".as_ref(), &words)).context("running this program again under sudo")
 }
 
-/// Builds a plan's scenarios as the user, then runs this program again as root, so that sudo asks for a password once.
-///
-/// # Errors
-/// When a scenario does not build, and those of [`again`].
+/// Builds a plan's scenarios as the user, then starts this program again as root, so that sudo asks for a password once.
 pub fn again_with_scenarios(
     project: &Project,
     plan: &Plan,
@@ -74,7 +68,7 @@ pub fn again_with_scenarios(
     let Some(scenario) = to_build.filter(|_| !are_built) else { return again_with(Vec::new(), &variables) };
     let builds = |progress: String| terminal.say(&format!("building the scenarios: {progress}"));
     let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &builds, &|| false)?;
-    let folder = program.parent().map(PathBuf::from).context("finding the scenarios' programs")?;
+    let folder = program.parent().map(PathBuf::from).context("finding the folder of the scenarios' programs")?;
     again_with(vec![BUILT.into(), folder.into()], &variables)
 }
 
@@ -85,7 +79,7 @@ fn kept(more: &[String]) -> String {
     format!("--preserve-env={}", names.join(","))
 }
 
-/// Returns the setting of PATH for root: the system's folders, then those of the user's PATH, where pip or uv may be.
+/// Returns the setting of PATH for root: the system's folders, then the folders of the user's PATH, where pip or uv may be.
 fn path_setting(of_user: Option<&OsStr>) -> OsString {
     let mut setting = OsString::from("PATH=");
     setting.push(SYSTEM_PATH);
@@ -96,7 +90,7 @@ fn path_setting(of_user: Option<&OsStr>) -> OsString {
     setting
 }
 
-/// Inserts arguments right after the verb: at the end, behind a `--`, they would be read as filters.
+/// Inserts arguments directly after the verb: at the end, after a `--`, they would be read as filters.
 pub(super) fn after_verb<S: AsRef<OsStr>>(mut args: Vec<S>, more: Vec<S>) -> Vec<S> {
     let options = GlobalArgs::augment_args(clap::Command::new(""));
     let with_value: Vec<String> = options
@@ -113,7 +107,7 @@ pub(super) fn after_verb<S: AsRef<OsStr>>(mut args: Vec<S>, more: Vec<S>) -> Vec
     args
 }
 
-/// Flag with which the engine, when it becomes root, passes the folder of the scenarios' programs that it has built as the user.
+/// Flag by which the engine, when it becomes root, passes the folder of the scenarios' programs that it built as the user.
 pub const BUILT: &str = "--built";
 
 /// Options with the folder of the scenarios' programs.
@@ -123,12 +117,12 @@ pub struct ProgramsArgs {
     /// into target/release. A scenario with a command needs none.
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
-    /// The same, from the engine itself when it becomes root: no word of the user's.
+    /// Folder as in `--binaries`, passed by the engine itself when it becomes root.
     #[arg(long, hide = true, value_name = "DIR", conflicts_with = "binaries")]
     built: Option<PathBuf>,
 }
 
-/// Returns this program's arguments without those that it adds itself when it becomes root.
+/// Returns this program's arguments without those that the engine adds itself when it becomes root.
 pub fn own_words() -> Vec<String> {
     let mut words = std::env::args().skip(1);
     let mut own = Vec::new();
@@ -143,7 +137,7 @@ pub fn own_words() -> Vec<String> {
 }
 
 impl ProgramsArgs {
-    /// Returns the folder of programs that are built already, if an option names one.
+    /// Returns the folder of programs that are already built, if an option names it.
     pub fn folder(&self) -> Option<&Path> {
         self.binaries.as_deref().or(self.built.as_deref())
     }

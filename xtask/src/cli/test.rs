@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs all tests of this repository, or a part of them.
+//! `cargo xtask test`: runs all tests of this repository, or some of their stages.
 
 use clap::builder::RangedU64ValueParser;
 
@@ -50,7 +50,7 @@ pub struct Args {
     host: HostArgs,
 }
 
-/// Parts of the tests that can be chosen by name, with their stages.
+/// Names of parts of the tests, each with the stages that the part consists of.
 const PARTS: [(&str, &[Stage]); 5] = [
     ("quick", &Stage::QUICK),
     ("unit", &[Stage::Unit, Stage::Rules, Stage::Examples]),
@@ -59,13 +59,10 @@ const PARTS: [(&str, &[Stage]); 5] = [
     ("scenarios", &[Stage::Scenarios]),
 ];
 
-/// Stages that run when only parts of test names are given.
+/// Stages that run if only parts of test names are given.
 const BY_NAME: [Stage; 3] = [Stage::Unit, Stage::Rules, Stage::Lxc];
 
-/// Carries the verb out; the exit code is 1 at the first stage that fails.
-///
-/// # Errors
-/// When a stage cannot even be started.
+/// Runs the chosen stages; the exit code is 1 if one fails, and later stages are not run then.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if args.setup {
         let say = |line: &str| context.terminal.say(line);
@@ -101,7 +98,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(summary.exit_code())
 }
 
-/// Returns the stages and the parts of test names that the words choose.
+/// Divides the arguments into stages and parts of test names.
 fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
     let Some(first) = words.first() else { return Ok((Stage::ALL.to_vec(), Vec::new())) };
     let Some((name, stages)) = PARTS.iter().find(|(name, _)| name == first) else {
@@ -116,7 +113,7 @@ fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
     Ok((stages.to_vec(), filters))
 }
 
-/// Adds a hint to the error that no test has the name: the part that was probably meant.
+/// Adds a hint to the error that no test has the name: the part of the tests that was probably meant.
 fn or_part(error: anyhow::Error, words: &[String]) -> anyhow::Error {
     let [word, ..] = words else { return error };
     match (nearest(word, PARTS.map(|(name, _)| name)), error.downcast::<Error>()) {
@@ -128,7 +125,7 @@ fn or_part(error: anyhow::Error, words: &[String]) -> anyhow::Error {
     }
 }
 
-/// Returns the settings' environment variables, which are unset for the tests: a user's values would change the runs in them.
+/// Returns the environment variables of the settings. They are unset for the tests, because a user's values would change the runs in them.
 fn unset() -> Vec<String> {
     Settings::variables().collect()
 }
@@ -140,7 +137,7 @@ fn lxc_verb(args: &Args) -> Vec<String> {
     words
 }
 
-/// The hidden verb that runs the tests on LXC, as root.
+/// Hidden verb that runs the tests on LXC as root.
 pub mod lxc {
     use std::path::PathBuf;
 
@@ -150,7 +147,7 @@ pub mod lxc {
     use crate::report::terminal::println;
     use crate::selftest::{LxcTests, Run, TestProgram};
 
-    /// Arguments that `test` passes to the hidden verb.
+    /// Arguments of the hidden verb, which `test` passes.
     #[derive(Debug, clap::Args)]
     pub struct Args {
         #[arg(long)]
@@ -164,13 +161,15 @@ pub mod lxc {
         filters: Vec<String>,
     }
 
-    /// Carries the verb out.
+    /// Runs or lists the tests on LXC.
     ///
     /// # Errors
-    /// Without root, or when the tests cannot be listed or started.
+    /// [`Error::Usage`] if this process is not root.
     pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         if !is_root() {
-            return Err(Error::Usage("labs need root: `cargo xtask test lxc` asks for it".into()).into());
+            return Err(
+                Error::Usage("tests on LXC need root: run `cargo xtask test lxc`, which asks for it".into()).into()
+            );
         }
         let program = TestProgram { path: args.program.clone(), package_dir: args.package_dir.clone() };
         let run =

@@ -1,4 +1,4 @@
-//! Trust in the project that is found from the working folder upwards: its author decides what the engine runs as root.
+//! Trust in the project that is found from the working folder upwards: the project's author decides what the engine runs as root.
 
 use std::ffi::OsStr;
 use std::fs::Metadata;
@@ -10,15 +10,15 @@ use nix::unistd::{geteuid, getuid};
 use crate::error::Error;
 use crate::host::invoker::user_name;
 
-/// Environment variable with the folders whose projects are trusted, whoever owns them.
+/// Environment variable that lists folders whose projects are trusted, whoever owns them.
 pub const TRUST_VARIABLE: &str = "E2E_TRUST";
 
-/// Folders that `E2E_TRUST` names.
+/// Folders whose projects are trusted, as `E2E_TRUST` lists them.
 #[derive(Debug, PartialEq, Eq)]
 enum Trust {
     /// The listed folders and all folders below them.
     Below(Vec<PathBuf>),
-    /// Every folder.
+    /// Every folder of this host.
     Everything,
 }
 
@@ -39,7 +39,7 @@ impl Trust {
         Ok(Self::Below(folders))
     }
 
-    /// Tells whether a folder is trusted: it is one of the listed folders or lies below one, compared with symbolic links resolved.
+    /// Tells whether a folder is listed or lies below a listed one, with symbolic links resolved.
     fn has(&self, folder: &Path) -> bool {
         match self {
             Self::Everything => true,
@@ -51,8 +51,8 @@ impl Trust {
     }
 }
 
-/// Fails when the project in a folder belongs to another user, or everybody may change it, unless `E2E_TRUST` or the user names the
-/// folder. A folder without a project passes.
+/// Checks that the project in a folder may be trusted: it belongs to the user and only its owner may change it, or `E2E_TRUST` or the user
+/// names the folder. A folder without a project passes.
 ///
 /// # Errors
 /// [`Error::Usage`] with the file, its owner, and what to do.
@@ -70,7 +70,7 @@ pub fn require(folder: &Path, is_named: bool, variable: Option<&OsStr>) -> Resul
     }
 }
 
-/// Returns the reason not to trust a project: its file or folder belongs to none of these users, or everybody may change it.
+/// Returns the reason not to trust a project: its file or folder belongs to none of these users, or every user may change it.
 fn problem(folder: &Path, users: &[u32]) -> Option<String> {
     let file = folder.join("e2e.toml");
     file.symlink_metadata().ok()?;
@@ -94,8 +94,8 @@ fn problem(folder: &Path, users: &[u32]) -> Option<String> {
     None
 }
 
-/// Tells whether every user may write to a file or folder. A folder's sticky bit does not count: it does not keep others from adding
-/// files.
+/// Tells whether every user may write to a file or folder. A folder's sticky bit is ignored, because it does not prevent other users from
+/// adding files.
 fn is_open(found: &Metadata) -> bool {
     !found.is_symlink() && found.mode() & 0o002 != 0
 }
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// A project whose folder is nobody else's.
+    /// Creates a project whose folder and file belong to the user of the test.
     fn project() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("e2e.toml"), "name = 'x'").unwrap();

@@ -1,4 +1,4 @@
-//! `up`, `ttl` and `down`: start a lab without a scenario, set its lifetime, and take it down.
+//! `up`, `ttl` and `down`: start a lab without a scenario, set the lab's lifetime, and take the lab down.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -80,10 +80,6 @@ fn parse_stay(text: &str) -> Result<Stay, String> {
     TimeToLive::from_str(text).map(|ttl| Stay::of(ttl.get()))
 }
 
-/// Carries `up` out.
-///
-/// # Errors
-/// Bad usage, or a lab that cannot be made.
 pub fn up(args: &UpArgs, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
     let plan = KeptLabSpec::plan(&project, &args.what, &args.names)?;
@@ -123,7 +119,7 @@ fn described(machine: &LiveMachine) -> serde_json::Value {
     })
 }
 
-/// Returns the conditions of the container's probes, all of which held when it became ready.
+/// Returns the conditions of a container's probes, all of which held when the container became ready.
 fn answers(machine: &LiveMachine) -> Vec<String> {
     machine.machine().template.probes.iter().map(|probe| probe.condition.to_string()).collect()
 }
@@ -153,10 +149,6 @@ fn show(lab: &LiveLab, ready_after: Duration, context: &Context) {
     }
 }
 
-/// Carries `ttl` out.
-///
-/// # Errors
-/// When no lab is kept in the slot.
 pub fn ttl(args: &TtlArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -172,10 +164,6 @@ pub fn ttl(args: &TtlArgs, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Carries `down` out.
-///
-/// # Errors
-/// When no lab is kept in the slot, or it cannot be taken down.
 pub fn down(args: &DownArgs, context: &Context) -> anyhow::Result<u8> {
     if !is_root() {
         return sudo::again();
@@ -196,24 +184,20 @@ pub fn down(args: &DownArgs, context: &Context) -> anyhow::Result<u8> {
     Ok(if clean { EXIT_PASSED } else { EXIT_INFRASTRUCTURE })
 }
 
-/// Result of taking a slot's lab down.
+/// Result of taking down the lab in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The slot was empty.
+    /// The slot had no lab.
     Nothing,
-    /// A run uses the slot: nothing was changed.
+    /// A run uses the slot, and nothing was changed.
     InUse(Holder),
-    /// The whole lab was removed.
     Wholly,
     /// Some of the lab could not be removed.
     Partly,
 }
 
-/// Takes down a slot's lab, with the logs of its containers, and prints the steps. A lab that a running engine uses stays; those that go
-/// are kept labs, labs whose guard is gone, and labs whose guard hangs and whose engine is gone.
-///
-/// # Errors
-/// When the slot's state cannot be read.
+/// Takes down a slot's lab, removes the logs of its containers, and prints the steps. A lab that a running engine uses stays. Kept labs are
+/// removed, and so are labs whose guard is gone, and labs whose guard hangs and whose engine is gone.
 pub fn end(slot: &Slot) -> anyhow::Result<Ended> {
     let name = slot.name();
     let logged = LiveLab::last_names(slot);
@@ -259,12 +243,12 @@ pub fn end(slot: &Slot) -> anyhow::Result<Ended> {
     Ok(ended)
 }
 
-/// Returns the names on the host of all containers of live labs.
+/// Returns the host's names of all containers of live labs.
 pub fn live_names() -> Vec<String> {
     LiveLab::all().into_iter().flat_map(|lab| lab.machines).map(|machine| machine.host_name).collect()
 }
 
-/// Returns the name of the given slot, else of the settings' slot.
+/// Returns the name of the given slot, else of the slot in the settings.
 fn kept_slot(named: Option<&str>, context: &Context) -> String {
     named.map_or_else(|| context.settings.slot.value.to_string(), str::to_owned)
 }
@@ -274,10 +258,10 @@ fn kept_owner(slot: &Slot) -> Option<Owner> {
     slot.holder().ok()??.owner.filter(|owner| owner.kept)
 }
 
-/// Fails where no lab is kept in a slot.
+/// Checks that a lab is kept in a slot.
 ///
 /// # Errors
-/// [`Error::Host`] for the lab of a run, else [`Error::Usage`].
+/// [`Error::Host`] if a run uses the slot, else [`Error::Usage`].
 pub fn require_kept(slot: &Slot) -> Result<(), Error> {
     if kept_owner(slot).is_some() {
         return Ok(());

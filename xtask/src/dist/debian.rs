@@ -1,4 +1,4 @@
-//! The Debian package: an `ar` archive of the format's version, the control data for dpkg, and the files to install.
+//! Debian package: an `ar` archive of the format's version, the control data for dpkg, and the files to install.
 
 use flate2::Compression;
 
@@ -7,7 +7,7 @@ use super::tree::{MADE_UNIX_S, Tree};
 use super::{DESCRIPTION, NAME};
 use crate::host::tools::packages::{ITEMS, Manager, Need, Order, Use};
 
-/// Debian's name of this machine's architecture.
+/// Returns Debian's name of this machine's architecture.
 #[must_use]
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -20,10 +20,10 @@ pub fn architecture() -> &'static str {
     }
 }
 
-/// Returns the bytes of the package.
+/// Returns the Debian package's bytes.
 ///
 /// # Errors
-/// For a path that tar cannot hold.
+/// If a path is too long for tar.
 pub fn package(version: &str, linkage: &Linkage, files: &Tree, compression: Compression) -> anyhow::Result<Vec<u8>> {
     let mut control = Tree::default();
     control.add("control", self::control(version, linkage, files.size_bytes()));
@@ -31,7 +31,7 @@ pub fn package(version: &str, linkage: &Linkage, files: &Tree, compression: Comp
     Ok(ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", &control), ("data.tar.gz", &data)]))
 }
 
-/// Strength of the relation to the package that an item, which the engine needs on its host, comes from.
+/// Relation of the engine's package to the package of an item that the engine needs on its host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relation {
     Depends,
@@ -40,8 +40,8 @@ enum Relation {
     None,
 }
 
-/// Returns the relation to an item's package. Whatever some template or fault needs is depended on; recommended is what only some
-/// kernels need, and what an ordinary user needs to become root; suggested are items without which just one ability is lost.
+/// Returns the relation to an item's package. The package depends on items that some template or fault needs, recommends items that only
+/// some kernels need or that let an ordinary user become root, and suggests items without which a single ability is lost.
 const fn relation(need: Need) -> Relation {
     match need {
         Need::Where(Use::AppArmor) | Need::Tests => Relation::Recommends,
@@ -84,8 +84,8 @@ fn control(version: &str, linkage: &Linkage, size_bytes: usize) -> String {
     )
 }
 
-/// Returns an archive as `ar` writes it: before each member its name, time, owner, group, mode and length as text, and every
-/// member begins at an even offset.
+/// Returns an archive in the format of `ar`: each member has a header with its name, time, owner, group, mode and length as text, and
+/// begins at an even offset.
 fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = b"!<arch>\n".to_vec();
     for (name, content) in members {

@@ -1,4 +1,4 @@
-//! The engine's program, built to be given away, and what it needs of the machine that it will run on.
+//! The engine's program, built for other machines, and the libraries that it needs there.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ use crate::host::doctor::is_static;
 use crate::host::exec::shell::Command;
 use crate::host::tools::cargo;
 
-/// Profile of the build.
+/// Cargo profile of the build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// Release for use: optimized, and static where this machine can build that.
+    /// Optimized, and static if this machine can build static programs.
     Release,
-    /// Development build: quick to make, for trying what is packed.
+    /// Quick to build, for inspecting the contents of a release.
     Dev,
 }
 
-/// Libraries that a program needs.
+/// Libraries that a program needs at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Linkage {
-    /// Static program: it runs wherever the kernel and the processor are right.
+    /// Static program, which runs on every machine with a suitable kernel and processor.
     Static,
-    /// Dynamic program: it needs the C library, at least of this version, and the compiler's own library.
+    /// Dynamic program, which needs the C library, at least of this version, and the compiler's own library.
     Dynamic {
-        /// Version, such as `2.34`.
+        /// Minimum version of the C library, such as `2.34`.
         glibc: String,
     },
 }
@@ -40,20 +40,18 @@ impl fmt::Display for Linkage {
     }
 }
 
-/// A program that was built.
+/// Program that was built for a release.
 #[derive(Debug)]
 pub struct Program {
-    /// Bytes of the program.
     pub content: Vec<u8>,
-    /// Needs of the program.
     pub linkage: Linkage,
 }
 
-/// Builds the engine of a checkout.
+/// Builds the engine from a checkout.
 ///
 /// # Errors
-/// [`Error::Usage`] where this folder is no checkout, it does not build, or it is another version than this program, whose
-/// manual it would get.
+/// [`Error::Usage`] if the folder is no checkout, the engine does not build, or its version differs from this program's, whose manual the
+/// release would get.
 pub fn build(root: &Path, profile: Profile) -> anyhow::Result<Program> {
     if !root.join("xtask/Cargo.toml").is_file() {
         let problem = format!("{} is no checkout of the engine: there is no xtask/Cargo.toml", root.display());
@@ -69,7 +67,7 @@ pub fn build(root: &Path, profile: Profile) -> anyhow::Result<Program> {
     }
     let built = cargo::build(root, &words).context("building the engine")?;
     let path = built.into_iter().find(|program| program.name == "xtask").map(|program| program.path);
-    let path: PathBuf = path.context("building the engine: Cargo names no program that it built")?;
+    let path: PathBuf = path.context("building the engine: Cargo did not name a built program")?;
     let says = Command::new(&path).arg("--version").run()?.text();
     let version = says.rsplit(' ').next().unwrap_or_default();
     if version != env!("CARGO_PKG_VERSION") {
@@ -95,13 +93,13 @@ pub fn build(root: &Path, profile: Profile) -> anyhow::Result<Program> {
     Ok(Program { content, linkage })
 }
 
-/// Returns Rust's target for static programs on this processor.
+/// Returns Rust's target triple for static programs on this processor.
 #[must_use]
 pub fn static_target() -> String {
     format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }
 
-/// Returns the latest glibc version that a program's strings ask for. Each stands between two zero bytes, as `GLIBC_2.34`.
+/// Returns the latest glibc version that a program requires, from strings such as `GLIBC_2.34` between two zero bytes.
 fn glibc_needed(program: &[u8]) -> Option<String> {
     let version = |word: &[u8]| {
         let text = std::str::from_utf8(word.strip_prefix(b"GLIBC_")?).ok()?;

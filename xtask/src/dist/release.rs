@@ -1,4 +1,4 @@
-//! Files of a release, written to a folder with their checksums.
+//! Files of a release, written into a folder with their checksums.
 
 use std::path::{Path, PathBuf};
 
@@ -15,30 +15,24 @@ use super::{NAME, debian};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Written release.
 #[derive(Debug)]
 pub struct Release {
-    /// Libraries that the program needs where it is installed.
+    /// Libraries that the program needs on the machine where it is installed.
     pub linkage: Linkage,
-    /// The files, `SHA256SUMS` last.
+    /// Files of the release; `SHA256SUMS` is the last one.
     pub files: Vec<ReleaseFile>,
 }
 
-/// A file of a release.
+/// File of a release, with its checksum.
 #[derive(Debug)]
 pub struct ReleaseFile {
-    /// Path of the file.
     pub path: PathBuf,
-    /// Size of the file.
     pub size_bytes: u64,
-    /// Checksum of the file, in hex.
+    /// SHA-256 checksum of the file, in hexadecimal digits.
     pub sha256: String,
 }
 
-/// Builds the engine of a checkout, and writes its release to a folder, in the place of an earlier one of this version.
-///
-/// # Errors
-/// When it does not build, or something cannot be read or written.
+/// Builds the engine from a checkout, and writes its release into a folder, replacing an earlier release of this version.
 pub fn release(root: &Path, profile: Profile, out: &Path, command: &clap::Command) -> anyhow::Result<Release> {
     let program = build(root, profile)?;
     let compression = match profile {
@@ -86,7 +80,7 @@ pub fn release(root: &Path, profile: Profile, out: &Path, command: &clap::Comman
     let sums: String = files.iter().map(|(name, content)| format!("{}  {name}\n", sha256(content))).collect();
     files.push(("SHA256SUMS".to_owned(), sums.into_bytes()));
 
-    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("creating the folder {}", out.display()))?;
     let write = |(name, content): (String, Vec<u8>)| {
         let path = out.join(name);
         std::fs::write(&path, &content).with_context(|| format!("writing {}", path.display()))?;
@@ -96,8 +90,8 @@ pub fn release(root: &Path, profile: Profile, out: &Path, command: &clap::Comman
     Ok(Release { linkage: program.linkage, files })
 }
 
-/// Returns the path at which a shell looks for the program's completions, below the prefix of the installation. `zsh` is that
-/// shell's folder in `share`: Debian has one of its own for packages.
+/// Returns the path, relative to the installation's prefix, at which a shell looks for the program's completions. `zsh` is the name of
+/// zsh's folder in `share`: Debian packages use another one.
 fn completion_path(shell: Shell, zsh: &str) -> String {
     match shell {
         Shell::Zsh => format!("share/{zsh}/_{NAME}"),
@@ -110,13 +104,10 @@ fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Name of the program in a checkout.
+/// Name by which the program is called in a checkout.
 const IN_A_CHECKOUT: &str = "cargo xtask";
 
-/// Returns the manual's pages, by file name: the program's own, and one for each verb that is shown.
-///
-/// # Errors
-/// Never: they are written to memory.
+/// Returns the pages of the manual with their file names: a page for the program, and one for each visible verb.
 fn pages(command: &Command) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut command = installed(command).disable_help_subcommand(true);
     let source = format!("{NAME} {}", command.get_version().unwrap_or_default());
@@ -134,7 +125,7 @@ fn pages(command: &Command) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     Ok(pages)
 }
 
-/// Returns the script that a shell sources to complete the program's words.
+/// Returns the script by which a shell completes the program's arguments.
 #[must_use]
 fn completion(command: &Command, shell: Shell) -> Vec<u8> {
     let mut content = Vec::new();
@@ -146,7 +137,7 @@ fn installed(command: &Command) -> Command {
     command.clone().name(NAME).bin_name(NAME).display_name(NAME)
 }
 
-/// Replaces the program's name in a checkout, which help is written with, by its installed name.
+/// Replaces the program's name in a checkout, which the help uses, by the installed name.
 fn with_own_name(text: &[u8]) -> Vec<u8> {
     String::from_utf8_lossy(text).replace(IN_A_CHECKOUT, NAME).into_bytes()
 }

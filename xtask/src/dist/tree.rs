@@ -1,4 +1,4 @@
-//! A tree of files in memory, packed to the same bytes whenever and by whomever: sorted, owned by root, with one fixed time.
+//! Tree of files in memory, which is always packed to the same bytes: sorted, owned by root, with one fixed time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -8,24 +8,23 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
-/// Time of every file in a release, in seconds since 1970: a constant, so that equal content is equal bytes.
+/// Modification time of every file in a release, in seconds since 1970; constant, so that equal content gives equal bytes.
 pub const MADE_UNIX_S: u64 = 1_700_000_000;
 
-/// A file of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct File {
     mode: u32,
     content: Vec<u8>,
 }
 
-/// Files by path, without a leading slash.
+/// Files by path; paths have no leading slash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     files: BTreeMap<String, File>,
 }
 
 impl Tree {
-    /// Adds a file of mode 644.
+    /// Adds a file with mode 644 (not executable).
     pub fn add(&mut self, path: impl Into<String>, content: impl Into<Vec<u8>>) {
         self.files.insert(path.into(), File { mode: 0o644, content: content.into() });
     }
@@ -35,7 +34,7 @@ impl Tree {
         self.files.insert(path.into(), File { mode: 0o755, content: content.into() });
     }
 
-    /// Returns the size of all its files, in bytes.
+    /// Returns the size of all files in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.files.values().map(|file| file.content.len()).sum()
@@ -44,7 +43,7 @@ impl Tree {
     /// Returns the tree as a tar archive, compressed by gzip, with every path below `folder`, which is `.` or a name.
     ///
     /// # Errors
-    /// For a path that tar cannot hold.
+    /// If a path is too long for tar.
     pub fn tar_gz(&self, folder: &str, compression: Compression) -> anyhow::Result<Vec<u8>> {
         let mut archive = Builder::new(GzEncoder::new(Vec::new(), compression));
         let mut paths: BTreeMap<String, Option<&File>> =
@@ -61,37 +60,34 @@ impl Tree {
             header
                 .set_username("root")
                 .and_then(|()| header.set_groupname("root"))
-                .context("setting root as the owner of an entry")?;
+                .context("setting root as the owner of an archive entry")?;
             let content = file.map_or(&[][..], |file| &file.content);
             header.set_size(content.len() as u64);
             // A folder's path ends with a slash, and `.` stays in front, as dpkg has both.
-            set_path(&mut header, &path).with_context(|| format!("naming {path} in an archive"))?;
+            set_path(&mut header, &path).with_context(|| format!("setting the path of {path} in an archive"))?;
             header.set_cksum();
             archive.append(&header, content).with_context(|| format!("packing {path}"))?;
         }
-        archive.into_inner().and_then(GzEncoder::finish).context("packing")
+        archive.into_inner().and_then(GzEncoder::finish).context("compressing the archive")
     }
 }
 
-/// Returns the folders above a path: `a/` and `a/b/` of `a/b/c`.
+/// Returns the folders above a path: `a/` and `a/b/` for `a/b/c`.
 fn folders_above(path: &str) -> Vec<String> {
     path.match_indices('/').map(|(at, _)| path[..=at].to_owned()).collect()
 }
 
-/// Sets an entry's path as it is; the library's own method would drop a leading `.`.
+/// Sets the path of an entry unchanged; the library's own method would drop a leading `.`.
 fn set_path(header: &mut Header, path: &str) -> anyhow::Result<()> {
     let place = &mut header.as_old_mut().name;
     let bytes = path.as_bytes();
-    anyhow::ensure!(bytes.len() < place.len(), "it is longer than {} characters", place.len() - 1);
+    anyhow::ensure!(bytes.len() < place.len(), "the path is longer than {} characters", place.len() - 1);
     place.fill(0);
     place[..bytes.len()].copy_from_slice(bytes);
     Ok(())
 }
 
-/// Returns bytes compressed by gzip, without a name or a time.
-///
-/// # Errors
-/// Never: it is written to memory.
+/// Compresses bytes by gzip, without a name or a time.
 pub fn gz(content: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(content)?;

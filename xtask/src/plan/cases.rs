@@ -1,4 +1,4 @@
-//! The cases of a run: what filters choose, in order.
+//! Cases of a run, which filters choose, in their order.
 
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
@@ -8,57 +8,55 @@ use super::shard::{Shard, split};
 use crate::error::Error;
 use crate::manifest::{Case, Durations, Project, Scenario, nearest};
 
-/// Cases to run, in order.
+/// Cases of a run, in the order in which they run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// The cases, repetitions included.
+    /// Cases in the order in which they run, repetitions included.
     pub cases: Vec<PlannedCase>,
-    /// The seed of the order, where it was shuffled.
+    /// Seed of the random order; `None` for the order by name.
     pub shuffle_seed: Option<u64>,
-    /// Part of the suite that the cases are, where the suite is split into shards.
+    /// Shard of the suite to which the cases belong; `None` if the suite is not split.
     pub part: Option<Part>,
 }
 
-/// Shard that a plan is, with the suite that it is part of.
+/// Shard, together with the suite of which it is a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The shard.
     pub shard: Shard,
     /// Every case of the suite, repetitions included, in the order of their names.
     pub suite: Vec<String>,
 }
 
-/// Single run of a case.
+/// Single repetition of a case in a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedCase {
-    /// `category/scenario:case`, and `#2` for the second repetition.
+    /// Name of the case, `category/scenario:case`, with `#2` for the second repetition.
     pub id: String,
-    /// Folder below the run's: `category/scenario`, and the case where there is more than one.
+    /// Folder of the case below the run's folder: `category/scenario`, and the case's name if the scenario has several cases.
     pub folder: String,
-    /// Index of the scenario in the project.
+    /// Index of the case's scenario among the project's scenarios.
     pub scenario: usize,
-    /// Case with its parameters.
     pub case: Case,
-    /// Memory its containers may use together, in bytes.
+    /// Maximum memory in bytes that all containers of the case use together.
     pub memory_bytes: u64,
 }
 
-/// Repetitions and order.
+/// Number of repetitions and order of a plan's cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
     /// Number of runs of each case.
     pub repeat: u32,
-    /// Seed of a random order, instead of the order by name.
+    /// Seed of a random order; `None` for the order by name.
     pub shuffle_seed: Option<u64>,
 }
 
 impl Order {
-    /// Single run of each case, by name.
+    /// One run of each case, in the order by name.
     pub const ONCE: Self = Self { repeat: 1, shuffle_seed: None };
 }
 
 impl Plan {
-    /// Plans the cases that match any of the filters; all of them without a filter.
+    /// Plans the cases that match any of the filters; all cases if there are no filters.
     ///
     /// # Errors
     /// [`Error::Usage`] for a filter that matches nothing, with the nearest name.
@@ -83,7 +81,7 @@ impl Plan {
         Ok(Self { cases, shuffle_seed: order.shuffle_seed, part: None })
     }
 
-    /// Puts the cases in the order of an earlier run, repetition by repetition; cases that the earlier run did not have come last.
+    /// Puts the cases into the order of an earlier run, repetition by repetition; cases that the earlier run did not have come last.
     pub fn order_as(&mut self, earlier: &[&str]) {
         let place = |id: &str| {
             let (case, repetition) = id.split_once('#').unwrap_or((id, "1"));
@@ -93,13 +91,13 @@ impl Plan {
         self.cases.sort_by_key(|case| place(&case.id));
     }
 
-    /// The scenarios of the plan's cases, each once, in the project's order.
+    /// Returns the scenarios of the plan's cases, each once, in the project's order.
     pub fn scenarios<'a>(&'a self, project: &'a Project) -> impl Iterator<Item = &'a Scenario> {
         let planned = |index: usize| self.cases.iter().any(|case| case.scenario == index);
         project.scenarios.iter().enumerate().filter(move |(index, _)| planned(*index)).map(|(_, scenario)| scenario)
     }
 
-    /// The templates that the plan's containers are made from, each once.
+    /// Returns the names of the templates of the plan's containers, each once.
     #[must_use]
     pub fn templates(&self, project: &Project) -> Vec<String> {
         let containers = self.cases.iter().flat_map(|case| &project.scenarios[case.scenario].containers);
@@ -109,12 +107,12 @@ impl Plan {
         names
     }
 
-    /// Keeps only the cases of one shard, in their order. The longest cases are dealt out first, each to the shard that has the
-    /// least to do, so shards take about as long as each other; a case without a recorded duration counts as one of middle length.
-    /// The order of the plan does not matter: a shard has the same cases however the plan is shuffled.
+    /// Keeps only the cases of one shard, in their order. The longest cases are assigned first, each to the shard with the least total
+    /// duration so far, so that shards take about equally long; a case without a recorded duration counts as one of medium length. The
+    /// order of the plan does not affect which cases a shard has.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there are more shards than cases: one that runs nothing would pass whatever it was meant to run.
+    /// [`Error::Usage`] if there are more shards than cases: an empty shard would pass without running anything.
     pub fn keep_shard(&mut self, shard: Shard, durations: &Durations) -> Result<(), Error> {
         let mut suite: Vec<String> = self.cases.iter().map(|case| case.id.clone()).collect();
         suite.sort();
@@ -147,7 +145,7 @@ fn planned(project: &Project, index: usize, scenario: &Scenario, case: &Case, re
     }
 }
 
-/// Filter of the command line.
+/// Filter of the command line, which chooses cases.
 #[derive(Debug, PartialEq, Eq)]
 enum Filter {
     Tag(String),

@@ -1,4 +1,4 @@
-//! Plan of a run: filters and manifests in, a plan out. Pure: reads and writes no file.
+//! Plan of a run, made from filters and manifests. Pure: reads and writes no file.
 
 mod cases;
 mod shard;

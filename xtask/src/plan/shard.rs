@@ -1,4 +1,4 @@
-//! A suite split into shards, which several machines run: each computes the same split from the same files.
+//! Shards of a suite, which several machines run: each machine computes the same split from the same files.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 
 use crate::manifest::Durations;
 
-/// The most shards that a suite is split into.
+/// Maximum number of shards that a suite is split into.
 const SHARDS_MAX: u32 = 1000;
 
-/// Shard of a suite.
+/// Shard of a suite, such as `2/4`: one of the parts that run on different machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Number, from 1.
+    /// Number of this shard, from 1.
     pub number: u32,
-    /// Number of shards.
+    /// Number of shards into which the suite is split.
     pub of: u32,
 }
 
@@ -36,7 +36,7 @@ impl FromStr for Shard {
     }
 }
 
-/// Returns the number of each case's shard, from 1.
+/// Returns the number of each case's shard, from 1; see [`Plan::keep_shard`](super::Plan::keep_shard).
 pub(super) fn split<'a>(suite: &'a [String], shards: u32, durations: &Durations) -> BTreeMap<&'a str, u32> {
     let mut cases: Vec<(f64, &str)> = suite.iter().map(|case| (durations.seconds(case), case.as_str())).collect();
     cases.sort_by(|(one, first), (other, second)| other.total_cmp(one).then_with(|| first.cmp(second)));

@@ -265,7 +265,7 @@ mod tests {
         std::fs::remove_file(at(RECORD_FILE)).unwrap();
         let large = std::fs::File::create(at(RECORD_FILE)).unwrap();
         large.set_len(input::RECORD_BYTES_MAX + 1).unwrap();
-        refused("it is larger than 512 MiB");
+        refused("the file is larger than 512 MiB");
         let run = PastRun { folder: folder.clone(), record: RunRecord::default() };
         nix::unistd::mkfifo(&at("case/performance.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::os::unix::fs::symlink(root.path(), at("case/out")).unwrap();
@@ -273,7 +273,7 @@ mod tests {
         for (attempt, expected) in [
             ("case", "it is a named pipe: a file is needed here"),
             ("case/out", "a symbolic link leads there, and the engine follows none in a record"),
-            ("../../..", "it leads out of the record's folder"),
+            ("../../..", "the path leads out of the record's folder"),
         ] {
             let error = format!("{:#}", run.performance(attempt).unwrap_err());
             assert!(error.starts_with("reading ") && error.ends_with(expected), "{error}");

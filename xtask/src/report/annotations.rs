@@ -1,4 +1,5 @@
-//! Lines that GitHub shows beside the code: an error for each problem of a failed case, at the place of its check.
+//! Annotations of GitHub Actions, which GitHub shows beside the code: an error for each problem of a failed case, at the place of its
+//! check.
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +7,17 @@ use super::problem::{Problem, ending, problems};
 use crate::input;
 use crate::record::{Outcome, PastRun, RunEvents, Verdict};
 
-/// Maximum problems shown of one case; GitHub shows at most ten annotations of a step.
+/// Maximum annotations of one case; GitHub shows at most ten of a CI step.
 const PROBLEMS_MAX: usize = 3;
 
-/// Checkout of the code in which places are shown.
+/// Folders of the checked-out repository, from which annotations compute the path of a source file.
 #[derive(Debug, Clone)]
 pub struct Checkout {
-    /// The folder of the whole repository, absolute.
+    /// Folder of the whole repository, absolute.
     pub root: PathBuf,
-    /// The folder of the project, absolute.
+    /// Folder of the project (the one with `e2e.toml`), absolute.
     pub project: PathBuf,
-    /// The folder of its scenarios, absolute.
+    /// Folder of the project's scenarios, absolute.
     pub scenarios: PathBuf,
 }
 
@@ -37,7 +38,7 @@ impl Checkout {
     }
 }
 
-/// Returns the lines, in the order of the cases: errors for failed cases, warnings for flaky ones.
+/// Returns the annotations in the order of the cases: errors for failed cases, warnings for flaky ones.
 #[must_use]
 pub fn make(run: &PastRun, events: &RunEvents, checkout: &Checkout) -> Vec<String> {
     let mut lines = Vec::new();
@@ -78,12 +79,12 @@ pub fn make(run: &PastRun, events: &RunEvents, checkout: &Checkout) -> Vec<Strin
     lines
 }
 
-/// Escapes the text behind the second `::` of a line.
+/// Escapes the text of an annotation, which stands behind its second `::`.
 fn message(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// Escapes a value before the second `::`, such as a file's name.
+/// Escapes a property of an annotation, such as the file's name: they stand before its second `::`.
 fn property(text: &str) -> String {
     message(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -4,25 +4,25 @@
 use super::problem::problem;
 use crate::record::{AttemptEvents, Event, Stamped, plain_text};
 
-/// Kinds of findings that tell of a program's end.
+/// Kinds of findings about the unexpected end of a program.
 const KINDS: [&str; 3] = ["crash", "oom_kill", "unit_failed"];
 
-/// Maximum lines in a report: those closest to the failure.
+/// Maximum program ends shown in a report: those closest to the failure.
 const SHOWN_MAX: usize = 3;
 
-/// Maximum ends kept of one attempt.
+/// Maximum program ends kept of one attempt.
 const KEPT_MAX: usize = 100;
 
-/// Ends of programs in one attempt, and the moment of its failure.
+/// Ends of programs in one attempt, and the moment of the attempt's failure.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Before {
     failed_at_ms: Option<f64>,
-    /// Time in milliseconds since the run's begin, and text, of each end.
+    /// For each end of a program, its time in milliseconds since the run's begin, and its text.
     ends: Vec<(f64, String)>,
 }
 
 impl Before {
-    /// Returns the ends of programs among an attempt's events.
+    /// Collects the ends of programs from an attempt's events.
     #[must_use]
     pub fn of(attempt: &AttemptEvents) -> Self {
         let mut before = Self::default();
@@ -30,7 +30,6 @@ impl Before {
         before
     }
 
-    /// Adds an event of the attempt.
     pub fn apply(&mut self, stamped: &Stamped) {
         if self.failed_at_ms.is_none() && problem(stamped).is_some() {
             self.failed_at_ms = Some(stamped.at_ms);
@@ -48,7 +47,8 @@ impl Before {
         }
     }
 
-    /// Returns a line for each end, in the order of time, such as `x.service on app died of SIGSEGV, 6 ms before`.
+    /// Returns a line for each end of a program before the failure, in the order of time, such as `x.service on app died of SIGSEGV, 6 ms
+    /// before`.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let Some(failed_at_ms) = self.failed_at_ms else { return Vec::new() };

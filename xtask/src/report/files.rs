@@ -5,14 +5,13 @@ use anyhow::Context as _;
 use super::{html, junit, summary, trace};
 use crate::record::{PastRun, RunDir, RunEvents};
 
-/// Makes the text of a report from a run and its events.
 type Make = fn(&PastRun, &RunEvents) -> anyhow::Result<String>;
 
-/// Reports with the names of their files.
+/// Reports of a run: the name of each one's file, and the function that makes its text.
 const REPORTS: [(&str, Make); 4] =
     [(html::FILE, html::page), ("junit.xml", junit::make), ("summary.md", summary::make), ("trace.json", trace::make)];
 
-/// Names of the reports' files.
+/// Returns the names of the reports' files.
 pub fn names() -> impl Iterator<Item = &'static str> {
     REPORTS.iter().map(|(name, _)| *name)
 }

@@ -20,10 +20,9 @@ use crate::record::{
     self, AttemptEvents, CaseResult, Cause, Event, Outcome, PastRun, RunEvents, RunRecord, Verdict, visible_text,
 };
 
-/// Maximum bytes shown of a scenario's log, from its end.
+/// Maximum bytes of a scenario's log in a test case; the end of a longer log is shown.
 const LOG_BYTES_MAX: u64 = 16 << 10;
 
-/// Returns the content of `junit.xml`.
 pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let mut report = Report::new(format!("e2e {}", run.record.run_id));
     report.set_time(duration(run.record.duration_ms));
@@ -51,9 +50,9 @@ pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
         }
         report.add_test_suite(suite);
     }
-    let text = report.to_string().context("writing XML")?;
+    let text = report.to_string().context("serializing the report as XML")?;
     // Jenkins' schema has the attribute for a suite, and none for all suites. In values '>' is written otherwise.
-    let skipped = Regex::new("(<testsuites [^>]*?) skipped=\"[0-9]+\"").context("an expression")?;
+    let skipped = Regex::new("(<testsuites [^>]*?) skipped=\"[0-9]+\"").context("compiling a regular expression")?;
     Ok(skipped.replace(&text, "$1").into_owned())
 }
 
@@ -129,7 +128,7 @@ fn test_case(run: &PastRun, case: &CaseResult, events: &RunEvents, (scenario, na
     test_case
 }
 
-/// Attempt at a case, with its events if the run has recorded any.
+/// Attempt at a case, with its events if the run recorded any.
 struct Try<'a> {
     result: &'a record::Attempt,
     told: Option<&'a AttemptEvents>,
@@ -172,7 +171,7 @@ impl Try<'_> {
         valid(text.lines().next().unwrap_or_default())
     }
 
-    /// Returns the details of the failure: outcome, earlier ends of programs, problems, last lines of the logs, folder.
+    /// Returns the details of the attempt's failure: outcome, earlier ends of programs, problems, last lines of the logs, folder.
     fn text(&self) -> String {
         let mut text = ending(&self.result.outcome).unwrap_or_default();
         for line in self.told.iter().flat_map(|told| Before::of(told).lines()) {
@@ -202,7 +201,7 @@ impl Try<'_> {
     }
 }
 
-/// Returns the last lines that a scenario printed; `None` if it printed nothing.
+/// Returns the last lines that the scenario of an attempt printed; `None` if it printed nothing.
 fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
     let path = Path::new(&attempt.folder).join("scenario.log");
     let (left_out, bytes) = input::read_end_below(&run.folder, path, LOG_BYTES_MAX).ok()?;
@@ -213,8 +212,8 @@ fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
     (!text.trim().is_empty()).then(|| format!("{cut}{text}"))
 }
 
-/// Returns a text of other programs with hidden characters made visible, and without the two characters that are not allowed in XML
-/// and that quick-junit does not remove.
+/// Makes a text of other programs fit for XML: hidden characters become visible, and the two that XML does not allow and quick-junit lets
+/// pass are removed.
 fn valid(text: &str) -> String {
     visible_text(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! Tests that all reports can be made of incomplete and damaged records, and that bound the work that it takes.
+//! Tests that all reports can be made of incomplete and damaged records, and that making them takes bounded time and memory.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::annotations::{self, Checkout};
 use super::{html, junit, summary, trace};
 use crate::record::{PastRun, Verdict, synthetic, work};
 
-/// Returns every report of the run in a folder, with the report's name.
+/// Returns the name and text of every report of the run that is recorded in a folder.
 fn reports(folder: &Path) -> Vec<(&'static str, String)> {
     let run = PastRun::read(folder.to_owned()).unwrap();
     let events = run.events().unwrap();

@@ -1,4 +1,4 @@
-//! Commands to type after an attempt that did not pass; the terminal and the page show the same ones.
+//! Commands to type after an attempt that did not pass; the terminal and the page show the same commands.
 
 use serde::Serialize;
 
@@ -6,12 +6,10 @@ use crate::program;
 use crate::record::command_line::{PLACE, RUN, carried, quoted};
 use crate::record::{Attempt, CaseId, Outcome, RunRecord, Verdict};
 
-/// A command and its purpose.
+/// Command to type next, with its purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Next {
-    /// Purpose.
     pub purpose: &'static str,
-    /// Command to type.
     pub command: String,
 }
 
@@ -50,7 +48,7 @@ pub fn next(record: &RunRecord, case: &CaseId, attempt: &Attempt, run: &str) -> 
     next
 }
 
-/// Returns the command that repeats a run, with the seeds that the run drew; `None` for records of old engines, which lack it.
+/// Returns the command that repeats a run with the seeds that the run drew; `None` for a record of an old engine, which lacks the command.
 pub fn repeat_command(record: &RunRecord) -> Option<String> {
     if record.command.is_empty() {
         return None;

@@ -4,27 +4,26 @@ use e2e_contract::{DefectOutcome, InvariantKind};
 
 use crate::record::{AttemptEvents, Event, Outcome, RunEvents, RunRecord, Stamped, plain_text, visible_text};
 
-/// Maximum characters of a problem's text; the record has the whole text.
+/// Maximum characters shown of a problem's text; the record has the whole text.
 const CHARS_MAX: usize = 8000;
 
-/// Maximum lines of a problem's text.
+/// Maximum lines shown of a problem's text.
 const LINES_MAX: usize = 200;
 
-/// Problem of an attempt.
+/// Reason for which an attempt failed: a failed check, a broken invariant, an error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     /// Time in milliseconds since the run's begin.
     pub at_ms: f64,
-    /// Title in one line.
+    /// Text of what failed, in one line, such as a check's condition.
     pub title: String,
-    /// Observed values, on one or more lines; empty if there are none.
+    /// Observed values, on one or more lines; empty if the problem has none.
     pub values: String,
-    /// The file and the line, as the scenario names them.
+    /// Source file and line, as the scenario names them.
     pub place: Option<(String, u32)>,
 }
 
 impl Problem {
-    /// Returns title, values and place as text.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = self.title.clone();
@@ -37,7 +36,7 @@ impl Problem {
         text
     }
 
-    /// Returns the place as `FILE:LINE`.
+    /// Returns the problem's place as `FILE:LINE`.
     #[must_use]
     pub fn place(&self) -> Option<String> {
         self.place.as_ref().map(|(file, line)| format!("{file}:{line}"))
@@ -99,7 +98,7 @@ pub fn remarks(record: &RunRecord, events: &RunEvents) -> Vec<String> {
     remarks
 }
 
-/// Returns the reason why an attempt did not pass, in words; `None` for a passed one.
+/// Returns the reason why an attempt did not pass, in words; `None` for a passed attempt.
 #[must_use]
 pub fn ending(outcome: &Outcome) -> Option<String> {
     match outcome {
@@ -110,12 +109,12 @@ pub fn ending(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// Returns a line of another program's text, with hidden characters made visible.
+/// Makes the hidden characters of a line of another program visible.
 fn shown(line: &str) -> String {
     plain_text(&visible_text(line))
 }
 
-/// Returns a text of several lines, cut to the maximum length, with control characters made visible.
+/// Cuts a text of several lines to the maximum characters and lines, and makes its control characters visible.
 #[must_use]
 pub fn lines(text: &str) -> String {
     let plain: Vec<String> = text.lines().take(LINES_MAX).map(shown).collect();

@@ -1,4 +1,4 @@
-//! Process of a trace (an attempt at a case, or the run itself): its lines with spans and marks, and its curves.
+//! Process of a trace in Chrome's format, which stands for an attempt at a case or the run itself: lines with spans and marks, and curves.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::record::plain_text;
 
-/// A line of a process: its number in the order of lines, and its name.
+/// Line of a process in the trace: its position among the lines, and its name.
 pub type Line = (u32, String);
 
-/// Builder of a process, which collects its lines and curves.
+/// Builder of a process of the trace.
 #[derive(Debug)]
 pub struct Process {
     number: u32,
@@ -36,14 +36,13 @@ struct Mark {
 }
 
 impl Process {
-    /// Returns a process without lines and curves.
     #[must_use]
     pub fn new(number: u32, name: &str) -> Self {
         let name = plain_text(name);
         Self { number, name, slices: BTreeMap::new(), marks: Vec::new(), counts: Vec::new() }
     }
 
-    /// Adds a span to a line, from one moment on the run's clock to another.
+    /// Adds a span to a line; its begin and end are milliseconds since the run's begin.
     pub fn lasted(
         &mut self,
         line: Line,
@@ -57,13 +56,14 @@ impl Process {
         self.slices.entry(line).or_default().push(Slice { stretch, name: plain_text(name), category, details });
     }
 
-    /// Adds a mark to a line, at a moment on the run's clock.
+    /// Adds a mark to a line, at milliseconds since the run's begin.
     pub fn happened(&mut self, line: Line, category: &'static str, name: &str, at_ms: f64, details: Value) {
         self.slices.entry(line.clone()).or_default();
         self.marks.push((line, Mark { at_us: microseconds(at_ms), name: plain_text(name), category, details }));
     }
 
-    /// Adds a point to each of several curves, which are drawn in one chart; `values` has the curves' names.
+    /// Adds a point to each of several curves that are drawn in one chart: `curves` names the chart, and `values` has the name and value of
+    /// each curve.
     pub fn counted(&mut self, curves: &str, at_ms: f64, values: &[(&str, f64)]) {
         let values: serde_json::Map<String, Value> =
             values.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
@@ -72,7 +72,8 @@ impl Process {
         self.counts.push((at_us, event));
     }
 
-    /// Returns the process as events of Chrome's trace format: names first, then the others in the order of time.
+    /// Returns the process as events of Chrome's trace format: first the names of process and lines, then spans, marks and points in the
+    /// order of time.
     #[must_use]
     pub fn events(self) -> Vec<Value> {
         let pid = self.number;
@@ -123,16 +124,13 @@ fn microseconds(milliseconds: f64) -> u64 {
     whole
 }
 
-/// A stretch of time, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stretch {
-    /// Begin.
     pub begin_us: u64,
-    /// End, not before the begin.
     pub end_us: u64,
 }
 
-/// Returns the number of the lane (from 0) for each stretch, with few lanes: two stretches in a lane do not overlap, or one
+/// Returns for each stretch the number (from 0) of the lane that shows it, using few lanes: two stretches in a lane do not overlap, or one
 /// contains the other.
 #[must_use]
 fn lanes(stretches: &[Stretch]) -> Vec<usize> {

@@ -13,13 +13,12 @@ use crate::record::{
     visible_text,
 };
 
-/// Maximum described cases that did not pass: GitHub accepts a summary of at most 1 MiB for each step.
+/// Maximum cases described among those that did not pass: GitHub accepts a summary of at most 1 MiB for each step of a CI job.
 const DESCRIBED_MAX: usize = 40;
 
 /// Maximum problems shown of one case.
 const PROBLEMS_MAX: usize = 5;
 
-/// Returns the content of `summary.md`.
 pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let record = &run.record;
     let mut text = format!("# {}\n\n", summary(&record.counts, record.duration_ms));
@@ -72,7 +71,7 @@ fn row(case: &CaseResult) -> String {
     format!("| {name} | {} | {} | {} |\n", word(case.verdict), case.attempts.len(), seconds(time))
 }
 
-/// Tells whether a fault of the case was so late that the case had another schedule of faults than the planned one.
+/// Tells whether some fault of the case was so late that its planned time was over: another schedule was played than was planned.
 fn is_displaced(case: &CaseResult) -> bool {
     case.attempts
         .iter()
@@ -84,7 +83,7 @@ fn list(lines: String) -> String {
     if lines.is_empty() { lines } else { format!("\n{lines}\n") }
 }
 
-/// Returns the delays of a case's faults, a line for each attempt.
+/// Returns a line for each attempt at a case with the delays of its faults against their schedule.
 fn lateness(case: &CaseResult) -> String {
     let late = case.attempts.iter().filter_map(|attempt| attempt.faults?.lateness);
     late.map(|lateness| format!("- {}: faults took effect {lateness}\n", code(&case.case.0))).collect()
@@ -101,7 +100,7 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Describes a case by the attempt that tells most: the first one that failed, else the last one.
+/// Describes a case by its first failed attempt, else by its last attempt.
 fn describe(case: &CaseResult, events: &RunEvents) -> String {
     let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. });
     let index = case.attempts.iter().position(|attempt| failed(&attempt.outcome));
@@ -160,8 +159,8 @@ fn faults_at(attempt: &AttemptEvents, problem: &Problem) -> String {
     if on.is_empty() { String::new() } else { format!("At that moment: {}.\n\n", on.join(", ")) }
 }
 
-/// Returns a line for each fault that was no longer active when it was to be healed: the attempt does not show how the product
-/// behaves under it.
+/// Returns a line for each fault whose effect was lost before it was to be healed: the attempt does not show how the product behaves under
+/// such a fault.
 fn lost_faults(attempt: &AttemptEvents) -> String {
     let lost = attempt.events().iter().filter_map(|stamped| match &stamped.event {
         Event::FaultHealed(healed) => {
@@ -201,7 +200,7 @@ fn ground(run: &PastRun, has_others: bool) -> String {
     if commands.is_empty() { text } else { format!("{text}{}", block(&commands.join("\n"))) }
 }
 
-/// Returns a line as inline code of Markdown, with enough backticks around it for those in the line.
+/// Returns a line as inline code of Markdown, between enough backticks for the backticks in the line.
 fn code(line: &str) -> String {
     let line = plain_text(&visible_text(line).replace('\n', " "));
     if line.is_empty() {
@@ -212,7 +211,7 @@ fn code(line: &str) -> String {
     format!("{ticks}{blank}{line}{blank}{ticks}")
 }
 
-/// Returns lines as a code block of Markdown, with a fence longer than any in the lines.
+/// Returns lines as a code block of Markdown, with a fence longer than any fence in the lines.
 fn block(lines: &str) -> String {
     let lines: Vec<String> = visible_text(lines).lines().map(plain_text).collect();
     let lines = lines.join("\n");

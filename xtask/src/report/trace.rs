@@ -9,14 +9,13 @@ use super::problem::{lines, remarks};
 use super::process::{Line, Process};
 use crate::record::{AttemptEvents, Event, FaultObserved, PastRun, RunEvents, Sampling, Stamped};
 
-/// Charts of rates, each with its curves: a curve's name, and the cumulative counter of a machine from which it is computed.
+/// Charts of rates, each with its curves: the name of a curve, and the cumulative counter of a machine whose growth is drawn.
 const RATES: [(&str, &[(&str, &str)]); 3] = [
     ("network bytes/s", &[("received", "received_bytes"), ("sent", "sent_bytes")]),
     ("disk bytes/s", &[("read", "read_bytes"), ("written", "written_bytes")]),
     ("packets dropped/s", &[("dropped", "dropped_packets")]),
 ];
 
-/// Returns the content of `trace.json`.
 pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let mut processes = vec![whole_run(run, events)];
     for (attempt, number) in events.attempts().iter().zip(2..) {
@@ -91,7 +90,7 @@ fn one_attempt(attempt: &AttemptEvents, number: u32) -> Process {
     process
 }
 
-/// Spans that have begun and not ended yet.
+/// Spans of a trace whose end has not been seen yet.
 #[derive(Default)]
 struct Open<'a> {
     steps: Vec<(&'a str, u32, f64)>,
@@ -165,7 +164,7 @@ fn lab<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped, beg
     }
 }
 
-/// Adds the scenario's actions and messages.
+/// Adds the scenario's steps, operations, checks, metrics, messages and files.
 fn scenario<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) {
     let at_ms = stamped.at_ms;
     let mut mark = |category: &'static str, name: &str, details: Value| {
@@ -219,7 +218,7 @@ fn scenario<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped
     }
 }
 
-/// Adds faults, from the request until their recovery was verified.
+/// Adds a span for each fault, from the request until its recovery was verified.
 fn faults<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) {
     let at_ms = stamped.at_ms;
     match &stamped.event {
@@ -258,7 +257,7 @@ fn faults<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped) 
     }
 }
 
-/// Adds the machines' resource usage; cumulative counters become rates per second. For a container that is down, the values are 0.
+/// Adds the machines' resource usage; cumulative counters become rates per second. While a container is down, its values are 0.
 fn curves(process: &mut Process, sampling: &Sampling) {
     let value = |column: Option<&Vec<Option<f64>>>, look: usize| column.and_then(|column| *column.get(look)?);
     for (container, columns) in &sampling.series {

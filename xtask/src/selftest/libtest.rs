@@ -1,4 +1,4 @@
-//! Program of Rust's own test harness: the tests in it, each run in a process of its own.
+//! Test program built with Rust's own harness: lists its tests, and runs each in a process of its own.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,46 +6,39 @@ use std::time::Duration;
 use crate::host::exec::shell::{Command, CommandError};
 use crate::host::patience::Deadline;
 
-/// The folder of tests that need the whole host: nothing runs beside them.
+/// Prefix of the tests that need the whole host: no other test runs beside them.
 const ALONE: &str = "alone::";
 
-/// Time that one test may take, the build of a template included.
+/// Deadline for one test, including builds of templates.
 const DEADLINE: Deadline = Deadline::from_secs(900);
 
-/// A test program that Cargo has built.
+/// Test program that Cargo has built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestProgram {
-    /// Path of the program.
     pub path: PathBuf,
-    /// Folder of its package, in which it runs.
+    /// Folder of the program's package, which is its working directory.
     pub package_dir: PathBuf,
 }
 
-/// Test of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Test {
-    /// Path of the test's function in its program, such as `runs::a_good_run_passes`.
+    /// Path of the test's function in the program, such as `runs::a_good_run_passes`.
     pub name: String,
-    /// Program that has it.
     pub program: TestProgram,
 }
 
-/// Result of one test.
+/// Result of one test's run.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Name of the test.
     pub name: String,
-    /// Time from the start of its process to the end.
+    /// Time from the start to the end of the test's process.
     pub duration: Duration,
-    /// Streams of a test that failed.
+    /// Output of a failed test; `None` for a passed one.
     pub failure: Option<String>,
 }
 
 impl TestProgram {
     /// Lists the tests of the program.
-    ///
-    /// # Errors
-    /// When the program does not start, or fails.
     pub fn tests(&self) -> anyhow::Result<Vec<Test>> {
         let output = Command::new(&self.path).args(["--list", "--format=terse"]).dir(&self.package_dir).run()?;
         let tests = names(&output.text()).map(|name| Test { name: name.to_owned(), program: self.clone() }).collect();
@@ -53,25 +46,25 @@ impl TestProgram {
     }
 }
 
-/// Names in the harness's terse list: `NAME: test` a line.
+/// Returns the names of tests in the harness's terse list, which has lines `NAME: test`.
 fn names(list: &str) -> impl Iterator<Item = &str> {
     list.lines().filter_map(|line| line.strip_suffix(": test"))
 }
 
 impl Test {
-    /// Tells whether the test's name contains one of the filters; true where there are none.
+    /// Tells whether the test's name contains one of the filters; true if there are no filters.
     #[must_use]
     pub fn is_chosen(&self, filters: &[String]) -> bool {
         filters.is_empty() || filters.iter().any(|filter| self.name.contains(filter))
     }
 
-    /// Tells whether nothing may run beside the test.
+    /// Tells whether no other test may run beside this one.
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.name.starts_with(ALONE)
     }
 
-    /// Runs the test in a process of its own, without the variables that `unset` names.
+    /// Runs the test in a process of its own, without the environment variables that `unset` names.
     #[must_use]
     pub fn run(&self, unset: &[String]) -> Finished {
         let command = Command::new(&self.program.path).args(["--exact", &self.name, "--nocapture"]);
@@ -90,7 +83,7 @@ impl Test {
     }
 }
 
-/// Tells whether the harness counted one test as passed: a name that it does not know runs none, with status 0.
+/// Tells whether the harness counted one test as passed; for an unknown name it runs no test and still ends with status 0.
 fn has_run_one(said: &str) -> bool {
     said.contains("test result: ok. 1 passed;")
 }

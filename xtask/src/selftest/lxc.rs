@@ -1,4 +1,5 @@
-//! The tests on real LXC: chosen by name, several at once, with the times of each and the host compared at the end.
+//! Tests on real LXC: chosen by name, several at once. The time of each test is compared with its recorded one, and the host at the end
+//! with the host before.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -12,57 +13,57 @@ use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
 use crate::host::inventory::{Inventory, Leftover};
 use crate::host::patience::Deadline;
 
-/// Slots that tests lease, one a process: a lab that a person keeps in the first ones is left alone.
+/// Slots that tests lease, one for each test process. Lower slots are left alone, because a person may keep a lab there.
 pub const TEST_SLOTS: RangeInclusive<u32> = 90..=97;
 
-/// Slots of engines that a test kills side by side.
+/// Slots of the engines that a test runs side by side and kills.
 pub const CRASH_SLOTS: RangeInclusive<u32> = 84..=89;
 
-/// Slots of a test's second lab: that of a test with the slot 90 has the slot 76.
+/// Slots of the second lab of a test, 14 below the slot of its first lab: the test with slot 90 uses slot 76 too.
 pub const PAIR_SLOTS: RangeInclusive<u32> = 76..=83;
 
-/// Deadline for things to disappear that are just being removed.
+/// Deadline for leftovers to disappear that are still being removed when the tests end.
 const GOING_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Interval between two looks at the host.
+/// Interval between two looks for leftovers on the host.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Number of the slowest tests that are named at the end.
+/// Number of slowest tests that are named at the end.
 const SLOWEST: usize = 10;
 
-/// Tests at once for each processor: they wait for labs more than they compute.
+/// Tests at once for each processor; more than one, because tests mostly wait for labs.
 const JOBS_PER_PROCESSOR: usize = 3;
 
-/// Options of the tests.
+/// Options for running the tests on LXC.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Parts of test names; all tests if there are none.
+    /// Substrings of test names that choose tests; all tests if empty.
     pub filters: Vec<String>,
-    /// Tests at once; by the number of processors if not given.
+    /// Number of tests at once; `None` derives it from the number of processors.
     pub jobs: Option<usize>,
-    /// Write the times that the tests take to the committed file, if all ran and passed.
+    /// True to write the times of the tests to the committed file, if all tests ran and passed.
     pub record_times: bool,
-    /// Environment variables that the tests must not see: those of the user's own settings.
+    /// Environment variables that the tests must not see, such as the user's own settings of the engine.
     pub unset: Vec<String>,
 }
 
-/// Receives lines for a person.
+/// Function that shows a line to a person.
 pub type Show<'a> = &'a (dyn Fn(&str) + Sync);
 
-/// Returns the holder of a slot now, if there is one.
+/// Function that returns the holder of a slot, if the slot is held.
 pub type HolderOf<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Leftovers of the tests on the host.
+/// New things on the host after the tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Leftovers, a line each.
+    /// Leftovers of the tests, a line each.
     pub own: Vec<String>,
-    /// Slots of other runs that go on, each with its holder.
+    /// Slots of other runs that are still going on, with the holder of each.
     pub others: BTreeMap<String, String>,
 }
 
 impl Leftovers {
-    /// Separates leftovers from what belongs to other runs that go on.
+    /// Divides new things on the host into leftovers of the tests and things of other runs that are still going on.
     #[must_use]
     pub fn of(new: Vec<Leftover>, holder: HolderOf<'_>) -> Self {
         let mut left = Self::default();
@@ -79,13 +80,13 @@ impl Leftovers {
     }
 }
 
-/// Tells whether a slot is reserved for tests: all things in it are theirs.
+/// Tells whether a slot is reserved for tests, so that everything in it is made by a test.
 fn is_own(slot: &str) -> bool {
     let numbers = [TEST_SLOTS, CRASH_SLOTS, PAIR_SLOTS];
     slot == "doctor" || slot.parse().is_ok_and(|slot: u32| numbers.iter().any(|numbers| numbers.contains(&slot)))
 }
 
-/// The chosen tests of one test program, all of which need LXC, with their recorded times.
+/// Chosen tests of the test program for LXC, with their recorded times.
 #[derive(Debug)]
 pub struct LxcTests {
     tests: Vec<Test>,
@@ -96,7 +97,7 @@ impl LxcTests {
     /// Lists the tests whose names contain one of the filters.
     ///
     /// # Errors
-    /// [`Error::Usage`] where no name does; when the program or the recorded times cannot be read.
+    /// [`Error::Usage`] if no test matches.
     pub fn find(root: &Path, program: &TestProgram, filters: &[String]) -> anyhow::Result<Self> {
         let mut tests = program.tests()?;
         tests.retain(|test| test.is_chosen(filters));
@@ -110,7 +111,7 @@ impl LxcTests {
         Ok(Self { tests, times: Times::read(root)? })
     }
 
-    /// Names and recorded times, a line each.
+    /// Returns a line for each test with its name and recorded time.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.tests.iter().map(|test| {
             let expected = self.times.expected(&test.name);
@@ -123,11 +124,8 @@ impl LxcTests {
         })
     }
 
-    /// Runs the tests as root and reports how each ended; returns an exit code. `holder` names the holder of a slot: what belongs to
-    /// another run is no leftover.
-    ///
-    /// # Errors
-    /// When the host cannot be looked at, or the times cannot be written.
+    /// Runs the tests as root, and shows how each ended; returns an exit code. `holder` names the holder of a slot, so that things of
+    /// another run do not count as leftovers.
     pub fn run(
         self,
         root: &Path,
@@ -200,7 +198,7 @@ fn slowest(finished: &[Finished]) -> Vec<String> {
     lines.map(|end| format!("    slow {:>7.1} s  {}", end.duration.as_secs_f64(), end.name)).collect()
 }
 
-/// Runs tests and reports each end as it comes; returns the results in the order of their ends.
+/// Runs the tests, at most `jobs` at once, and calls `tell` with each result as it comes; returns the results in the order of their ends.
 fn run_in_order(
     tests: Vec<Test>,
     jobs: usize,

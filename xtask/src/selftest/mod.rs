@@ -1,5 +1,4 @@
-//! The tests of this repository: their stages, how many run at once, and how long each takes.
-//! Does not know what a test does.
+//! Tests of this repository: their stages, how many run at once, and how long each takes. Does not know what a test does.
 
 pub mod guest;
 mod libtest;

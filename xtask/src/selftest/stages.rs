@@ -1,4 +1,4 @@
-//! The stages of the tests, what fails fastest first.
+//! Stages of the repository's tests, ordered so that the quickest to fail comes first.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,25 +16,25 @@ use crate::host::patience::Deadline;
 use crate::host::tools::cargo::{self, Program};
 use crate::host::tools::sudo;
 
-/// Target of the tests on real LXC.
+/// Cargo's name for the integration tests on real LXC.
 const ON_LXC: &str = "lxc";
 
-/// Deadline for building the templates of Mancer's machines, with packages that are downloaded.
+/// Deadline for building the templates of Mancer's machines, including downloads of packages.
 const TEMPLATES_DEADLINE: Deadline = Deadline::from_secs(1800);
 
-/// Deadline for one program of tests without containers.
+/// Deadline for one integration test program without containers.
 const RULES_DEADLINE: Deadline = Deadline::from_secs(600);
 
-/// Deadline for the guests of one kind, beside other stages.
+/// Deadline for the guests of one kind, which run beside other stages.
 const GUESTS_DEADLINE: Deadline = Deadline::from_secs(4 * 3600);
 
-/// The first of the stages that guests run beside: when it begins, formatting and lints have passed.
+/// Stage at whose begin the guests start, beside it and later ones: formatting and lints have passed by then.
 const BESIDE_GUESTS: Stage = Stage::Unit;
 
-/// A part of the tests that can be run on its own.
+/// Part of the repository's tests that can be run on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Format of the source text.
+    /// Check of the source text's formatting.
     Formatting,
     /// Clippy, with warnings as errors.
     Lints,
@@ -44,20 +44,20 @@ pub enum Stage {
     Unit,
     /// Integration tests without containers: rules of the house, formats of reports, the command line, verdicts.
     Rules,
-    /// Workflows for CI.
+    /// Checks of the workflows for CI.
     Workflows,
-    /// Examples in documentation, compiled.
+    /// Examples in documentation, compiled and run.
     Examples,
     /// Integration tests on real LXC.
     Lxc,
-    /// The engine on another host, such as a guest with another kernel.
+    /// Engine on another host, such as a guest with another kernel.
     Host,
     /// Scenarios of Mancer on the real templates.
     Scenarios,
 }
 
 impl Stage {
-    /// Stages in their order.
+    /// All stages in the order in which they run.
     pub const ALL: [Self; 10] = [
         Self::Formatting,
         Self::Lints,
@@ -74,7 +74,6 @@ impl Stage {
     /// Stages that need neither root nor containers and answer within minutes.
     pub const QUICK: [Self; 5] = [Self::Formatting, Self::Lints, Self::Unit, Self::Rules, Self::Workflows];
 
-    /// Name for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -92,7 +91,7 @@ impl Stage {
     }
 }
 
-/// A checkout whose tests are run.
+/// Checkout of the repository whose tests are run.
 #[derive(Debug)]
 pub struct Repository {
     root: PathBuf,
@@ -100,16 +99,16 @@ pub struct Repository {
     /// Environment variables that no test must see.
     unset: Vec<String>,
     verbs: Verbs,
-    /// Parts of test names.
+    /// Substrings of test names that choose tests; all tests if empty.
     filters: Vec<String>,
 }
 
-/// Arguments of this program for stages that need root.
+/// Arguments of the engine's own program for stages that run as root.
 #[derive(Debug)]
 pub struct Verbs {
     /// Verb that runs the tests on LXC.
     pub lxc: Vec<String>,
-    /// Verb that runs the engine in guests.
+    /// Verb that runs the engine's tests in guests.
     pub host: Vec<String>,
 }
 
@@ -117,22 +116,18 @@ pub struct Verbs {
 #[derive(Debug, Default)]
 pub struct Summary {
     times: Vec<(Stage, Duration)>,
-    /// The stage that failed, if one did.
+    /// Stage that failed; `None` if all passed.
     pub failed: Option<Stage>,
 }
 
 impl Repository {
-    /// The checkout at a path.
     #[must_use]
     pub fn at(root: &Path, unset: Vec<String>, verbs: Verbs, filters: Vec<String>) -> Self {
         Self { root: root.to_owned(), cargo: cargo::program(), unset, verbs, filters }
     }
 
-    /// Runs stages up to the first that fails. The templates that later stages need are built beside the earlier ones, and
-    /// guests run beside those that only compile, where that takes no password.
-    ///
-    /// # Errors
-    /// When a stage cannot even be started.
+    /// Runs stages until one fails. Templates that later stages need are built beside the earlier stages. Guests run beside other stages,
+    /// but only as root, because sudo could ask for a password.
     pub fn run(&self, stages: &[Stage], show: Show<'_>) -> anyhow::Result<Summary> {
         let mut summary = Summary::default();
         std::thread::scope(|scope| {
@@ -178,11 +173,11 @@ impl Repository {
         Ok(summary)
     }
 
-    /// Returns those stages that have a test whose name contains one of the filters; all where there is no filter. Examples in
-    /// documentation have no names to choose by.
+    /// Returns the stages that have a test whose name contains one of the filters; all stages if there are no filters. Examples in
+    /// documentation are left out, because they have no names to choose by.
     ///
     /// # Errors
-    /// [`Error::Usage`] where no test has such a name; when tests do not build.
+    /// [`Error::Usage`] if no test matches.
     pub fn with_matches(&self, stages: &[Stage]) -> anyhow::Result<Vec<Stage>> {
         if self.filters.is_empty() {
             return Ok(stages.to_vec());
@@ -248,7 +243,7 @@ impl Repository {
         self.cargo(&words)
     }
 
-    /// The Python client's own tests; they have no filter by name.
+    /// Runs the tests of the Python client; skipped if there are filters, because these tests cannot be chosen by name.
     fn python(&self) -> anyhow::Result<bool> {
         if !self.filters.is_empty() {
             return Ok(true);
@@ -257,7 +252,7 @@ impl Repository {
         self.interactive("python3", &words)
     }
 
-    /// Builds the integration tests without containers as the invoking user, and runs all programs at once, without root.
+    /// Builds the integration tests without containers, and runs all their programs at once, without root.
     fn rules(&self, show: Show<'_>) -> anyhow::Result<bool> {
         let mut programs = self.integration_tests()?;
         programs.retain(|program| program.name != ON_LXC);
@@ -279,10 +274,10 @@ impl Repository {
         })
     }
 
-    /// Returns the program of the tests on LXC, built with all that it starts.
+    /// Builds the test program for LXC and all programs that it starts; returns the test program.
     ///
     /// # Errors
-    /// When something does not build.
+    /// [`Error::Usage`] if the engine or the scenarios do not build.
     pub fn lxc_program(&self) -> anyhow::Result<TestProgram> {
         if !self.cargo(&["build", "--quiet", "--workspace", "--bins"])? {
             return Err(Error::Usage("the engine and the scenarios do not build".into()).into());
@@ -292,7 +287,7 @@ impl Repository {
         Ok(TestProgram { path: program.path, package_dir: program.package_dir })
     }
 
-    /// Builds the tests on LXC as the invoking user, and runs them as root: they make labs.
+    /// Builds the tests on LXC as the invoking user, and runs them as root, which they need for labs.
     fn lxc(&self) -> anyhow::Result<bool> {
         let program = self.lxc_program()?;
         let mut words = vec!["env".to_owned(), format!("CARGO={}", self.cargo.display())];
@@ -311,13 +306,13 @@ impl Repository {
         self.interactive(&words[0], &words[1..])
     }
 
-    /// Builds the engine for guests as the invoking user, and runs the tests there as root: the disks of guests belong to no user.
+    /// Builds the engine for guests as the invoking user, and runs the tests there as root, which owns the guests' disks.
     fn host(&self) -> anyhow::Result<bool> {
         let words = self.host_words()?;
         self.interactive(&words[0], &words[1..])
     }
 
-    /// Runs [`Self::host`] with its output kept; returns true if it passed, and the output.
+    /// Does the work of [`Self::host`] without showing the output; returns true if the tests passed, and the output.
     fn host_unseen(&self) -> anyhow::Result<(bool, String)> {
         let words = self.host_words()?;
         let command = Command::new(&words[0]).args(&words[1..]).dir(&self.root).deadline(GUESTS_DEADLINE.scaled());
@@ -368,8 +363,8 @@ fn joined<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<
     thread.join().unwrap_or_else(|_| Err(anyhow!("a thread beside the stages panicked")))
 }
 
-/// Puts sudo before the words of a command where this process is not root. Fails unless sudo allows the program at the end of the first
-/// `own` words.
+/// Puts sudo before a command if this process is not root. The first `own` words end with the program that sudo has to allow; an error says
+/// that sudo does not allow it.
 fn by_sudo(words: &mut Vec<String>, own: usize) -> anyhow::Result<()> {
     if is_root() {
         return Ok(());
@@ -381,21 +376,21 @@ fn by_sudo(words: &mut Vec<String>, own: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns this program, or the new one if Cargo has built it anew in the meantime.
+/// Returns the path of this program; if Cargo has rebuilt it in the meantime, the path leads to the new file.
 fn own_program() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe().context("finding this program")?.display().to_string();
     Ok(PathBuf::from(program.trim_end_matches(" (deleted)")))
 }
 
 impl Summary {
-    /// Exit code of all stages together.
+    /// Returns the exit code of all stages together.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.failed.is_none() { EXIT_PASSED } else { EXIT_FAILED }
     }
 
-    /// A line for each stage that was run, with its time in seconds, and the result. The times of stages that ran beside each other
-    /// overlap.
+    /// Returns a line for each stage that was run, with its time in seconds, and a line with the result. The times of stages that ran
+    /// beside each other overlap.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let line = |(stage, time): &(Stage, Duration)| {

@@ -1,4 +1,4 @@
-//! Recorded times of the tests: the longest begin first, and one that has become slow is shown.
+//! Recorded times of the tests. Tests that take longest begin first, and a test that has become slow is shown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,29 +10,29 @@ use anyhow::Context as _;
 use super::libtest::Finished;
 use crate::error::Error;
 
-/// Path of the committed file in the repository.
+/// Path of the committed file with the recorded times, relative to the repository.
 const FILE: &str = "xtask/tests/lxc/times.toml";
 
-/// Multiple of its recorded time from which a test is shown as slow.
+/// Factor by which a test must exceed its recorded time to be shown as slow.
 const SLOW_FACTOR: f64 = 2.0;
 
-/// A difference below this is taken for a busy moment of the machine.
+/// Seconds by which a test must exceed its recorded time to be shown as slow; less is blamed on a busy machine.
 const SLOW_DIFFERENCE_S: f64 = 2.0;
 
 const HEADER: &str = "# Seconds that each test on real LXC takes, six at once on two processors without other work.\n\
                       # Written by `cargo xtask test lxc --record-times`.\n";
 
-/// Recorded times by test name, in seconds.
+/// Recorded times in seconds by test name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Times {
     seconds: BTreeMap<String, f64>,
 }
 
 impl Times {
-    /// Reads the committed times of a repository; none where it has no such file.
+    /// Reads the recorded times of a repository; empty if the repository has no such file.
     ///
     /// # Errors
-    /// [`Error::Usage`] with file and line when the file is not such a table.
+    /// [`Error::Usage`] with file and line if the file is damaged.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         let path = path(root);
         match std::fs::read_to_string(&path) {
@@ -52,7 +52,7 @@ impl Times {
         toml::from_str(text).map(|seconds| Self { seconds }).map_err(|error| error.to_string())
     }
 
-    /// Returns the recorded time of a test; one that was never recorded counts as long, so that it begins early.
+    /// Returns the recorded time of a test; a test without one counts as long, so that it begins early.
     pub fn expected(&self, name: &str) -> Duration {
         self.seconds.get(name).map_or(Duration::MAX, |seconds| Duration::from_secs_f64(seconds.max(0.0)))
     }
@@ -67,10 +67,7 @@ impl Times {
         finished.into_iter().filter_map(slow).collect()
     }
 
-    /// Writes the times of these tests, and drops those of tests that are gone.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
+    /// Records the times of these tests, and drops the times of all others; returns the path of the file.
     pub fn record(root: &Path, finished: &[Finished]) -> anyhow::Result<PathBuf> {
         let path = path(root);
         let mut lines: Vec<String> =

@@ -23,56 +23,46 @@ use crate::record::{Attempt, AttemptEvents, CaseId, Outcome, PastRun, Performanc
 use crate::report::before::Before;
 use crate::report::next::next;
 
-/// An attempt.
+/// View of one attempt at a case: the data with which the page's template is filled.
 #[derive(Debug, Clone, Serialize)]
 pub struct AttemptView {
     /// HTML anchor of the attempt in the page.
     pub anchor: String,
-    /// Number among the case's attempts, from 1.
+    /// Number of the attempt in its case, from 1.
     pub number: usize,
-    /// Outcome.
     pub outcome: Word,
-    /// Duration.
     pub duration: String,
-    /// Folder of the attempt, relative to the run's.
+    /// Folder of the attempt, relative to the run's folder.
     pub folder: String,
-    /// Explanation of its failure; none where it passed.
+    /// Explanation of the attempt's failure; `None` for a passed attempt.
     pub failure: Option<Failure>,
-    /// Missing parts of its record, a sentence each.
+    /// Sentences about missing parts of the attempt's record.
     pub missing: Vec<String>,
-    /// Timeline on one axis; none without events.
+    /// Timeline of the attempt; `None` if no events of it were recorded.
     pub timeline: Option<Timeline>,
-    /// The machines, in the order of their colors.
+    /// Names of the machines; their order decides their colors.
     pub machines: Vec<String>,
-    /// Logs.
     pub log: Log,
-    /// Digest of the logs.
     pub digest: Digest,
-    /// Checks.
     pub checks: Table<CheckRow>,
-    /// Invariants: conditions that were checked repeatedly.
+    /// Conditions that the scenario checked repeatedly over a time.
     pub invariants: Vec<CheckRow>,
-    /// Known defects.
     pub defects: Vec<CheckRow>,
     /// Anomalies of the lab that the scenario did not expect.
     pub findings: Vec<CheckRow>,
-    /// Programs that ran in containers.
     pub commands: Table<CommandRow>,
-    /// The faults.
     pub chaos: Option<Chaos>,
-    /// Delays of its schedule's faults.
+    /// Sentence about the delays of faults against their schedule.
     pub lateness: Option<String>,
-    /// Reason why measurements are missing, if they are.
+    /// Reason why measurements are missing; `None` if none are missing.
     pub measured_problem: Option<String>,
-    /// Measured operations.
     pub operations: Vec<OperationView>,
-    /// Metrics that the scenario reported.
+    /// Values that the scenario measured by itself and reported.
     pub metrics: Vec<MetricRow>,
-    /// Pictures.
     pub pictures: Vec<PictureView>,
-    /// The last screen of each machine's console: machine and text.
+    /// Name of each machine, and the last screen of its console.
     pub screens: Vec<(String, String)>,
-    /// Notes of the scenario.
+    /// Messages that the scenario sent to the run's log.
     pub notes: Table<NoteRow>,
     /// Files that the scenario kept: path below the run's folder, name, and size.
     pub artifacts: Vec<(String, String, String)>,
@@ -81,121 +71,101 @@ pub struct AttemptView {
 /// Row of a check, an invariant, a known defect or a finding.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckRow {
-    /// Moment.
     pub at: Moment,
-    /// Result.
     pub word: Word,
-    /// Text of the check.
+    /// Condition that was checked, or name of the defect or finding.
     pub what: String,
-    /// The author's words for its meaning; of an invariant, its kind and number of evaluations.
+    /// The author's words for the meaning of the condition; for an invariant, its kind and number of evaluations.
     pub meaning: Option<String>,
-    /// Observed values.
+    /// Observed values that decided the check.
     pub values: String,
-    /// `file:line`.
+    /// Place in the scenario, as `FILE:LINE`.
     pub place: String,
 }
 
 /// Row of a program that ran in a container.
 #[derive(Debug, Clone, Serialize)]
 pub struct CommandRow {
-    /// Begin.
     pub at: Moment,
-    /// Container.
     pub container: String,
-    /// Command.
     pub text: String,
-    /// Exit status or deadline, and the place in the scenario that ran it.
+    /// Exit status or deadline, and the place in the scenario that started the program.
     pub end: String,
-    /// True for status 0.
+    /// True if the program ended with status 0.
     pub passed: bool,
-    /// Duration.
     pub duration: String,
 }
 
-/// Row of a value that the scenario itself has measured.
+/// Row of a value that the scenario itself measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct MetricRow {
-    /// Moment.
     pub at: Moment,
-    /// Name.
     pub name: String,
-    /// Value with its unit.
     pub value: String,
 }
 
-/// Row of a message of the scenario.
+/// Row of a message that the scenario sent to the run's log.
 #[derive(Debug, Clone, Serialize)]
 pub struct NoteRow {
-    /// Moment.
     pub at: Moment,
-    /// `debug`, `info`, `warning` or `error`.
+    /// Level of the message: `debug`, `info`, `warning` or `error`.
     pub level: String,
-    /// Text of one or more lines.
+    /// Text of the message, on one or more lines.
     pub text: String,
 }
 
-/// Digest of the logs.
+/// Summary of an attempt's logs: similar errors and warnings in groups, first errors, restarts, bottlenecks.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Digest {
-    /// Groups of equal errors and warnings, with their count, machines, first moment and an example.
+    /// Groups of similar errors and warnings, with their count, machines, first moment and an example.
     pub groups: Vec<GroupRow>,
-    /// Number of all groups, those that are not shown included.
+    /// Number of all groups, including those that are not shown.
     pub kinds: u64,
-    /// First errors, restarts and bottlenecks, a sentence each, with a moment where there is one.
+    /// Sentences about first errors, restarts and bottlenecks, each with its moment if it has one.
     pub sentences: Vec<(Option<Moment>, String)>,
 }
 
 /// Row of a group of log lines with the same message.
 #[derive(Debug, Clone, Serialize)]
 pub struct GroupRow {
-    /// `warning` or `error`.
+    /// Level of the group's lines: `warning` or `error`.
     pub level: String,
-    /// Number of lines in the group.
     pub count: u64,
-    /// Machines that logged such lines.
+    /// Names of the machines that logged lines of the group.
     pub machines: String,
-    /// Moment of the first such line.
     pub first: Option<Moment>,
-    /// Text of the first such line.
     pub example: String,
 }
 
-/// Maximum bytes of a log file that are read for the page, from the file's end.
+/// Maximum bytes read of a log file for the page, from the file's end.
 const LOG_FILE_BYTES_MAX: u64 = 8 << 20;
 
-/// Maximum characters shown of a screen.
+/// Maximum characters shown of a console's screen.
 const SCREEN_CHARACTERS_MAX: usize = 16_000;
 
-/// Maximum groups of log lines shown.
+/// Maximum groups of log lines shown in a digest.
 const GROUPS_MAX: usize = 25;
 
-/// Data from which an attempt's view is made.
+/// Data from which the view of an attempt is made.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// The run.
     pub run: &'a PastRun,
-    /// The case.
     pub case: &'a CaseId,
-    /// Number of the attempt in its case, and number of the case in the run, both from 1.
+    /// Number of the attempt in its case, and number of the case in the run; both count from 1.
     pub number: (usize, usize),
-    /// Attempt in the record.
     pub attempt: &'a Attempt,
-    /// Events of the attempt, if any.
+    /// Events of the attempt; `None` if none were recorded.
     pub told: Option<&'a AttemptEvents>,
 }
 
 impl Source<'_> {
-    /// Reads the log lines of the attempt.
     pub fn lines(&self) -> Vec<LogLine> {
         let events = self.told.map(AttemptEvents::events).unwrap_or_default();
         self.run.last_log_lines(&self.attempt.folder, events, LOG_FILE_BYTES_MAX)
     }
 
-    /// Returns the view, with these log lines in at most `log_bytes`, and pictures as far as there is room. If a file of the record is
-    /// damaged, the part made from it has a message instead.
-    ///
-    /// # Errors
-    /// When the plotting library cannot draw.
+    /// Returns the view of the attempt with these log lines, shown in at most `log_bytes`, and with pictures as far as `room` permits. If a
+    /// file of the record is damaged, the part made from it has a message instead.
     pub fn view(&self, lines: &[LogLine], log_bytes: usize, room: &mut Room) -> anyhow::Result<AttemptView> {
         let story = self.told.map(Story::of).unwrap_or_default();
         let (run, attempt) = (self.run, self.attempt);
@@ -299,7 +269,7 @@ impl Source<'_> {
     }
 }
 
-/// Returns all pictures, in the order in which they were taken.
+/// Returns all pictures of an attempt, in the order in which they were taken.
 fn pictures(run: &PastRun, story: &Story, room: &mut Room) -> Vec<PictureView> {
     let mut pictures: Vec<PictureView> =
         story.pictures.iter().map(|(at_ms, shot)| room.picture(&run.folder, *at_ms, shot)).collect();
@@ -309,7 +279,7 @@ fn pictures(run: &PastRun, story: &Story, room: &mut Room) -> Vec<PictureView> {
     pictures
 }
 
-/// Returns the last screen of each machine's console, if it is recorded: the machine's name and the text.
+/// Returns each machine's name and the last screen of its console; nothing for machines whose screen was not recorded.
 fn screens(run: &Path, attempt: &str) -> Vec<(String, String)> {
     let folder = Path::new(attempt).join("containers");
     let machines = input::names_below(run, &folder).into_iter();
@@ -326,7 +296,7 @@ fn screens(run: &Path, attempt: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Returns the names of all machines in the record, sorted; their colors follow this order.
+/// Returns the names of all machines in the attempt's record, sorted; their colors follow this order.
 fn machines(story: &Story, performance: Option<&Performance>) -> Vec<String> {
     let sampled = performance.and_then(|it| it.sampling.as_ref()).into_iter().flat_map(|it| it.series.keys());
     let asked = story.commands.iter().map(|command| &command.container);
@@ -334,7 +304,6 @@ fn machines(story: &Story, performance: Option<&Performance>) -> Vec<String> {
     sampled.chain(asked).chain(broken).collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
-/// Returns the word for an outcome.
 pub fn outcome(outcome: &Outcome) -> Word {
     match outcome {
         Outcome::Passed => Word { class: "passed", text: "passed" },
@@ -439,7 +408,7 @@ fn metrics(story: &Story) -> Vec<MetricRow> {
     story.metrics.iter().map(row).collect()
 }
 
-/// Returns the path, name and size of a kept file, as text for the page.
+/// Returns the path, name and size of a kept file as text for the page.
 fn artifact((path, bytes): &(String, u64)) -> (String, String, String) {
     let name = path.rsplit('/').next().unwrap_or(path);
     (path.clone(), name.to_owned(), size(*bytes as f64))
@@ -454,22 +423,22 @@ fn notes(story: &Story) -> Table<NoteRow> {
     Table::new(story.notes.iter().map(row).collect(), |row| row.level == "error" || row.level == "warning")
 }
 
-/// Maximum rows of a table.
+/// Maximum rows shown of a table.
 const ROWS_MAX: usize = 400;
 
-/// Rows of a table, with the number of those that are left out.
+/// Table of the page, with the number of rows that are not shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table<T> {
-    /// Rows in order.
     pub rows: Vec<T>,
-    /// Number of all rows.
+    /// Number of all rows, including those that are not shown.
     pub all: usize,
-    /// Number of omitted rows.
+    /// Number of rows that are not shown.
     pub left_out: usize,
 }
 
 impl<T> Table<T> {
-    /// Returns a table of at most `ROWS_MAX` of these rows: first those that matter, then the last ones of the others.
+    /// Returns a table of at most `ROWS_MAX` of these rows, in their order. Rows that matter are chosen first, then the last ones of the
+    /// others.
     pub fn new(rows: Vec<T>, matters: impl Fn(&T) -> bool) -> Self {
         let all = rows.len();
         let mut places: Vec<usize> = (0..all).collect();

@@ -1,4 +1,4 @@
-//! The faults of an attempt: the plan of each, its actual time, and the evidence of its effect and recovery.
+//! Faults of an attempt: the plan of each, its actual time, and the evidence of its effect and recovery.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,39 +10,38 @@ use super::words::{Moment, Word, duration, moment, plain};
 use crate::fault::{CHAOS_FILE, ChaosFile, Fate};
 use crate::input;
 
-/// The chaos of an attempt.
+/// View of the faults of an attempt.
 #[derive(Debug, Clone, Serialize)]
 pub struct Chaos {
-    /// Origin and length of the schedule; none where all faults were the scenario's own.
+    /// Sentence about the schedule's origin and length; `None` if the scenario injected all faults by itself.
     pub schedule: Option<String>,
-    /// Begin of the schedule.
+    /// Moment at which the schedule of faults began.
     pub began: Option<Moment>,
-    /// Rows of the faults, in the order of time.
     pub faults: Vec<FaultRow>,
-    /// Reason why the schedule cannot be shown, if it cannot be read.
+    /// Reason why the schedule cannot be read; `None` if it can.
     pub problem: Option<String>,
 }
 
-/// Row of one fault.
+/// Row of one fault, planned or injected.
 #[derive(Debug, Clone, Serialize)]
 pub struct FaultRow {
-    /// Number in the schedule; none for a fault of the scenario's own.
+    /// Number of the fault in the schedule; `None` for a fault that the scenario injected by itself.
     pub number: Option<u32>,
-    /// Container's name in the lab.
+    /// Name of the faulted container in the lab.
     pub container: String,
-    /// Fault with its parameters.
+    /// Name of the fault with its parameters.
     pub what: String,
-    /// Planned begin and duration.
+    /// Planned begin and duration of the fault.
     pub planned: Option<(Moment, String)>,
-    /// Moment of its effect, and its duration.
+    /// Moment at which the fault took effect, and its actual duration.
     pub played: Option<(Moment, String)>,
     /// Time from the planned begin until the effect was verified.
     pub late: Option<String>,
-    /// Result.
+    /// Fate of the fault in a word, such as took effect or not applicable.
     pub fate: Word,
-    /// Evidence of its effect, or the reason why it was not done.
+    /// Evidence of the fault's effect, or the reason why it was not injected.
     pub evidence: String,
-    /// Evidence of its recovery.
+    /// Evidence of the recovery from the fault.
     pub healed: String,
 }
 
@@ -53,7 +52,8 @@ const FAILED: Word = Word { class: "infrastructure", text: "failed" };
 const NOT_REACHED: Word = Word { class: "skipped", text: "not reached" };
 const PLANNED: Word = Word { class: "skipped", text: "planned" };
 
-/// Returns the chaos of an attempt, from the run's folder and the attempt's in it; `None` if there were no faults and no schedule.
+/// Returns the faults of an attempt, from the run's folder and the path of the attempt's folder in it; `None` if there were no faults and
+/// no schedule.
 pub fn chaos(run: &Path, attempt: &str, story: &Story) -> Option<Chaos> {
     let read = match input::read_below(run, Path::new(attempt).join(CHAOS_FILE), input::RECORD_BYTES_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -93,7 +93,7 @@ fn of(file: Option<&ChaosFile>, story: &Story) -> Option<Chaos> {
     Some(Chaos { schedule, began, faults: faults.into_iter().map(|(_, row)| row).collect(), problem: None })
 }
 
-/// Returns the rows of a schedule, each with its planned begin in milliseconds since the run's begin.
+/// Returns the rows of a schedule's faults, each with its planned begin in milliseconds since the run's begin.
 fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
     let begun = story.chaos_began_ms;
     let at = |since_ms: u64| begun.unwrap_or(story.begun_ms) + since_ms as f64;
@@ -134,8 +134,8 @@ fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
     file.schedule.faults.iter().map(row).collect()
 }
 
-/// Returns fate, actual begin and duration, evidence and recovery of a scheduled fault from the events, for an attempt that was cut
-/// short, in which the fault has no recorded result.
+/// Returns fate, actual begin and duration, evidence and recovery of a scheduled fault, taken from the events: the schedule of an attempt
+/// that was cut short has no results.
 fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, String) {
     match story.faults.iter().find(|broken| broken.scheduled == Some(number)) {
         Some(broken) => {
@@ -148,7 +148,7 @@ fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, 
     }
 }
 
-/// Returns rows of the faults that the scenario itself injected, and without a readable schedule also of the schedule's faults; each with
+/// Returns rows of the faults that the scenario injected by itself, and of all injected faults if there is no readable schedule; each with
 /// the time of its effect in milliseconds since the run's begin.
 fn own(story: &Story, has_schedule: bool) -> impl Iterator<Item = (f64, FaultRow)> {
     story.faults.iter().filter(move |broken| !has_schedule || broken.scheduled.is_none()).map(|broken| {

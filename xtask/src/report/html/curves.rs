@@ -11,47 +11,45 @@ use super::plot::{LINES, failed, with_words};
 use super::words::{significant, size};
 use crate::record::Sampling;
 
-/// Width and height of a drawing in pixels, which the page stretches: fine enough for a thousand samples, zoomed in.
+/// Width and height in pixels of a drawing, which the page stretches: fine enough for a thousand samples when zoomed in.
 const SIZE: (u32, u32) = (4000, 120);
 
-/// Values of a machine at the moments of the samples; `None` while the machine was down.
+/// Values of a machine at the times of the samples; `None` while the machine was down.
 type Values = Vec<Option<f64>>;
 
-/// Curves of one quantity for all machines.
+/// Drawing with the curves of one quantity for all machines.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Curves {
-    /// Name, such as `CPU`.
+    /// Name of the quantity, such as `CPU`.
     pub name: &'static str,
-    /// Value at the top of the drawing.
+    /// Text of the value at the top edge of the drawing.
     pub top: String,
-    /// The drawing.
     pub svg: String,
-    /// Line of each machine.
     pub values: Vec<Line>,
-    /// Format of a value in the script: `percent`, `bytes` or `bytes_per_second`.
+    /// Format in which the page's script shows a value: `percent`, `bytes` or `bytes_per_second`.
     pub unit: &'static str,
 }
 
-/// Line of one machine.
+/// Curve of one machine in the drawing of a quantity.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
-    /// Name in the lab.
+    /// Name of the machine in the lab.
     pub machine: String,
-    /// Values for the script, separated by commas; a value is empty while the machine was down.
+    /// Values for the page's script, separated by commas; a value is empty while the machine was down.
     pub values: String,
-    /// Highest value, for readers without a script.
+    /// Highest value as text, for readers whose browser runs no script.
     pub highest: String,
 }
 
-/// Quantity computed from the columns of a machine.
+/// Quantity that is drawn, computed from the columns of a machine's samples.
 struct Quantity {
     name: &'static str,
     unit: &'static str,
-    /// The columns of the samples whose sum is the quantity.
+    /// Columns of the samples whose sum is the quantity.
     columns: &'static [&'static str],
-    /// True for a cumulative counter, of which the growth between samples is drawn.
+    /// True for a cumulative counter, whose growth between samples is drawn.
     grows: bool,
-    /// Minimum value at the top of the drawing, in the quantity's unit.
+    /// Least value at the top edge of the drawing, in the quantity's unit, so that small values stay small.
     least: f64,
 }
 
@@ -74,10 +72,7 @@ const QUANTITIES: [Quantity; 4] = [
     },
 ];
 
-/// Returns the moments of the samples in milliseconds since the run's begin, as text for the script, and the curves of a case.
-///
-/// # Errors
-/// When the plotting library cannot draw.
+/// Returns the times of the samples, in milliseconds since the run's begin, as text for the page's script, and the curves of an attempt.
 pub fn curves(sampling: &Sampling, axis: Axis, machines: &[String]) -> anyhow::Result<(String, Vec<Curves>)> {
     let at_ms = &sampling.at_ms;
     let mut all = Vec::new();
@@ -97,7 +92,7 @@ pub fn curves(sampling: &Sampling, axis: Axis, machines: &[String]) -> anyhow::R
 }
 
 impl Quantity {
-    /// Returns the values to draw, from a machine's columns: their sum, or the rate at which it has grown since the sample before.
+    /// Returns the values to draw, from a machine's columns: their sum, or the growth of the sum since the previous sample as a rate.
     fn values(&self, at_ms: &[f64], columns: &BTreeMap<String, Values>) -> Values {
         let sum = |place: usize| -> Option<f64> {
             let known = self.columns.iter().filter_map(|name| columns.get(*name)?.get(place).copied().flatten());
@@ -155,7 +150,7 @@ impl Quantity {
     }
 }
 
-/// Splits a line at its gaps into the pieces to draw.
+/// Splits a curve at its gaps (where the machine was down) into the pieces to draw.
 fn pieces(at_ms: &[f64], values: &[Option<f64>]) -> Vec<Vec<(f64, f64)>> {
     let points: Vec<Option<(f64, f64)>> =
         at_ms.iter().zip(values).map(|(at, value)| value.map(|value| (*at, value))).collect();

@@ -1,5 +1,5 @@
-//! Drawings of samples in Criterion's manner: each sample a point, their density a curve, the interval of their median
-//! a bar; earlier samples in gray, new ones in color.
+//! Drawings of samples in Criterion's manner: each sample a point, their density a curve, the confidence interval of their median a bar;
+//! earlier samples are gray, new ones colored.
 
 use plotters::prelude::{AreaSeries, ChartBuilder, Circle, IntoDrawingArea as _, LineSeries, PathElement, SVGBackend};
 use plotters::style::{Color as _, RGBColor};
@@ -12,23 +12,19 @@ use e2e_stats::{density, median, quantile, resampled};
 /// Width and height of a drawing in pixels.
 const SIZE: (u32, u32) = (720, 220);
 
-/// Number of points at which a curve is computed.
+/// Number of points at which a density curve is computed.
 const PLACES: usize = 240;
 
-/// Maximum samples drawn as points, chosen evenly among more.
+/// Maximum samples drawn as points; of more samples, an even choice is drawn.
 const POINTS_MAX: usize = 600;
 
 /// Confidence level of the interval of a median.
 pub const CONFIDENCE: f64 = 0.9;
 
-/// Seed of the resampling; it is fixed, so that the same samples give the same interval.
+/// Seed of the resampling; fixed, so that the same samples always give the same interval.
 const SEED: u64 = 1;
 
-/// Returns the drawing (SVG) of new samples and of earlier ones, if there are any, all in milliseconds; `None` for fewer than five new
-/// samples.
-///
-/// # Errors
-/// When the plotting library cannot draw.
+/// Draws new samples and earlier ones, if there are any, as SVG; all are in milliseconds. Returns `None` for fewer than five new samples.
 pub fn densities(now: &[f64], before: &[f64]) -> anyhow::Result<Option<String>> {
     if now.len() < 5 || !now.iter().chain(before).all(|sample| sample.is_finite()) {
         return Ok(None);
@@ -82,7 +78,8 @@ pub fn interval(samples: &[f64]) -> Option<(f64, f64)> {
     if samples.len() < 5 { None } else { resampled(samples, CONFIDENCE, SEED, median) }
 }
 
-/// Returns the range of values to draw. It leaves out a few samples far above all others, which would compress the drawing.
+/// Returns the range of values to draw. A few samples far above all others are outside of the range, because they would compress the
+/// drawing.
 fn range(now: &[f64], before: &[f64]) -> Option<(f64, f64)> {
     let mut all = [now, before].concat();
     all.sort_by(f64::total_cmp);
@@ -93,13 +90,13 @@ fn range(now: &[f64], before: &[f64]) -> Option<(f64, f64)> {
     Some(((least - room).max(0.0), most + room))
 }
 
-/// Returns the number of samples beyond the drawn range.
+/// Returns the number of samples above the drawn range.
 fn beyond(now: &[f64], before: &[f64]) -> usize {
     let high = range(now, before).map_or(f64::INFINITY, |(_, high)| high);
     now.iter().chain(before).filter(|sample| **sample > high).count()
 }
 
-/// Returns a note on samples outside of the drawn range, and on samples that are not drawn as points; `None` if there are none.
+/// Returns a note on samples outside of the drawn range, and on samples that are not drawn as points; `None` if all are drawn.
 pub fn undrawn(now: &[f64], before: &[f64]) -> Option<String> {
     let (all, beyond) = (now.len() + before.len(), beyond(now, before));
     let drawn: usize = [now, before].iter().map(|samples| points(samples, 0.0).count()).sum();
@@ -109,14 +106,14 @@ pub fn undrawn(now: &[f64], before: &[f64]) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join(", "))
 }
 
-/// Returns the samples as points near a height `level`, each a little above or below so that neighbors can be distinguished.
+/// Returns the points that show samples near a height `level`, each a little higher or lower so that neighbors can be distinguished.
 fn points(samples: &[f64], level: f64) -> impl Iterator<Item = (f64, f64)> {
     let step = samples.len().div_ceil(POINTS_MAX).max(1);
     let lift = |place: usize| ((place * 7) % 11) as f64 / 110.0 - 0.045;
     samples.iter().step_by(step).enumerate().map(move |(place, sample)| (*sample, level + lift(place)))
 }
 
-/// Returns the lines for the interval of the median and, across it, the median.
+/// Returns the lines that show the interval of the median and, across it, the median.
 fn bar(samples: &[f64], level: f64, color: RGBColor) -> Vec<PathElement<(f64, f64)>> {
     let Some(((low, high), middle)) = interval(samples).zip(median(samples)) else { return Vec::new() };
     let below = level - 0.09;

@@ -6,37 +6,32 @@ use super::words::size;
 use crate::record::{LabIds, Machine, RunRecord};
 use crate::report::next::repeat_command;
 
-/// The environment of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
-    /// The command that repeats the run.
+    /// Command line that repeats the run with the same seeds.
     pub command: Option<String>,
-    /// Names and values: engine, user, seeds.
+    /// Names and values of facts about the run: engine, user, seeds.
     pub facts: Vec<(&'static str, String)>,
-    /// Names and values of the machine's properties: processor, memory, kernel.
+    /// Names and values of the host's properties: processor, memory, kernel.
     pub machine: Vec<(&'static str, String)>,
-    /// Templates by name.
     pub templates: Vec<Template>,
     /// Things that could not be removed from the host after the run, with the reasons.
     pub cleanup_failures: Vec<String>,
 }
 
-/// A template as it was in the run.
+/// Template as it was in the run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Template {
-    /// Name.
     pub name: String,
-    /// Hash of the template's layer.
+    /// Hash that names the template's layer.
     pub layer: String,
-    /// True if its containers run as root of the host.
+    /// True if root of the template's containers is root of the host.
     pub privileged: bool,
-    /// Features of the kernel that its containers may use, and containers of most templates may not.
+    /// Features of the kernel that the template allows its containers to use, beyond what all containers may use.
     pub allowed: Vec<String>,
-    /// Installed packages: name and version.
     pub packages: Vec<(String, String)>,
 }
 
-/// Returns the environment of a run.
 pub fn environment(record: &RunRecord) -> Environment {
     let mut facts = vec![
         ("run", record.run_id.clone()),
@@ -71,13 +66,13 @@ pub fn environment(record: &RunRecord) -> Environment {
     }
 }
 
-/// Splits `NAME=VERSION` (or `NAME==VERSION`) into a package's name and version.
+/// Splits `NAME=VERSION` or `NAME==VERSION` into a package's name and version.
 pub fn package(text: &str) -> (String, String) {
     let (name, version) = text.split_once('=').unwrap_or((text, ""));
     (name.to_owned(), version.trim_start_matches('=').to_owned())
 }
 
-/// Returns names and values of a machine's properties.
+/// Returns names and values of the properties of the host on which a run took place.
 pub fn machine(machine: &Machine) -> Vec<(&'static str, String)> {
     vec![
         ("processor", machine.cpu_model.clone()),

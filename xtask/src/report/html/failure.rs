@@ -1,5 +1,5 @@
-//! Explanation of an attempt that did not pass: what failed, when, on which machine, under which faults, what was
-//! logged, what to type next.
+//! Explanation of an attempt that did not pass: what failed, when, on which machine, under which faults, what was logged, and which
+//! commands to type next.
 
 use std::collections::BTreeSet;
 
@@ -13,73 +13,70 @@ use crate::record::logs::LogLine;
 use crate::record::{Cause, Outcome};
 use crate::report::next::Next;
 
-/// Maximum listed faults that were over before the failure.
+/// Maximum listed faults that had ended before the failure.
 const OVER_MAX: usize = 12;
 
-/// The first check, condition or step of the attempt that failed.
+/// First check, condition or step of an attempt that failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Broke {
     /// Time in milliseconds since the run's begin.
     pub at_ms: f64,
-    /// Kind of the failure, in words.
+    /// Kind of the failure in words, such as a failed check.
     pub kind: String,
-    /// Condition that did not hold, or error.
+    /// Condition that did not hold, or message of the error.
     pub what: String,
     /// The author's words for the meaning of the condition.
     pub meaning: Option<String>,
-    /// Observed values.
     pub values: String,
-    /// `file:line`.
+    /// Place in the scenario, as `FILE:LINE`.
     pub place: Option<String>,
 }
 
-/// Explanation of a failure, as the page shows it.
+/// Explanation of a failure: the data with which the page's template is filled.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
-    /// The failure itself.
     pub broke: Broke,
     /// Moment of the failure on the run's clock.
     pub at: Moment,
-    /// Moment of the failure on the wall clock (UTC).
+    /// Time of the failure on the wall clock (UTC).
     pub wall_clock: Option<String>,
     /// Time from the attempt's begin to the failure.
     pub into: String,
-    /// The scenario's innermost step at that moment.
+    /// Innermost step of the scenario at the moment of the failure.
     pub step: Option<String>,
     /// Number of other failed checks, invariants and marks of known defects.
     pub others: usize,
-    /// The machines, sorted by the strength of their relation to the failure.
+    /// Machines that are related to the failure; the strongest relation comes first.
     pub machines: Vec<MachineLine>,
-    /// Faults that were on at that moment.
+    /// Faults that were active at the moment of the failure.
     pub faults_on: Vec<FaultLine>,
-    /// Faults that were over by then, the last one first.
+    /// Faults that had ended before the failure, the last one first.
     pub faults_over: Vec<FaultLine>,
-    /// Number of further faults that were over.
+    /// Number of ended faults that are not in `faults_over`.
     pub faults_over_left_out: usize,
     /// Log lines around the moment of the failure.
     pub logged: Rows,
-    /// Earlier errors and warnings, logged while faults were on.
+    /// Errors and warnings that were logged while faults were active, earlier than the lines of `logged`.
     pub logged_before: Rows,
-    /// The last lines of each log, for failures without a log line at a known time near them.
+    /// Last lines of each log, for a failure without log lines around its moment.
     pub last_words: Vec<String>,
     /// Unexpected ends of programs before the failure, a line each.
     pub before: Vec<String>,
-    /// Commands to type next.
     pub next: Vec<Next>,
-    /// Commands that lead into a kept lab.
+    /// Commands that open a shell in the machines of a kept lab.
     pub enter: Vec<String>,
 }
 
 /// Relation of a machine to a failure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MachineLine {
-    /// Name in the lab.
+    /// Name of the machine in the lab.
     pub machine: String,
-    /// Reasons why the machine is listed.
+    /// Reasons why the machine is related to the failure.
     pub reasons: Vec<String>,
 }
 
-/// Returns the first failure of an attempt; `None` for a passed one.
+/// Returns the first failure of an attempt; `None` for a passed attempt.
 pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     let end = |kind: &str, what: String| {
         Some(Broke {
@@ -146,14 +143,14 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
     }
 }
 
-/// Returns the time at which the scenario's program ended, in milliseconds since the run's begin: the end of the lab's phase
-/// `scenario`, or without one that of the attempt.
+/// Returns the time at which the scenario's program ended, in milliseconds since the run's begin: the end of the lab's phase `scenario`, or
+/// of the attempt if that phase is missing.
 fn scenario_end(story: &Story) -> f64 {
     let scenario = story.phases.iter().find(|phase| phase.name == "scenario");
     scenario.map_or(story.ended_ms, |phase| phase.ended_ms)
 }
 
-/// Returns every failed check, invariant and mark of a known defect, in the order of time.
+/// Returns every failed check, invariant and mark of a known defect of an attempt, in the order of time.
 fn checks(story: &Story) -> Vec<Broke> {
     let checks = story.checks.iter().filter(|(_, check)| !check.passed).map(|(at_ms, check)| Broke {
         at_ms: *at_ms,
@@ -198,16 +195,14 @@ fn checks(story: &Story) -> Vec<Broke> {
     all
 }
 
-/// Further parts of a failure.
+/// Parts of a failure's explanation that are not made from the attempt's story and logs.
 #[derive(Default)]
 pub struct More {
     /// Unexpected ends of programs before the failure, a line each.
     pub before: Vec<String>,
-    /// Commands to type next.
     pub next: Vec<Next>,
 }
 
-/// Returns the explanation of a failure: its moment, machines, faults, log lines, and commands to type next.
 pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str, more: More) -> Failure {
     let More { before, next } = more;
     let at_ms = broke.at_ms;
@@ -243,7 +238,7 @@ pub fn failure(story: &Story, broke: Broke, lines: &[LogLine], started_at: &str,
     }
 }
 
-/// Returns the machines that are related to a moment, each with its reasons: an active fault, the last command, logged errors.
+/// Returns the machines that are related to a moment, with their reasons: an active fault, the last command, logged errors.
 fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
     let last = story.commands.iter().filter(|command| command.ended_ms <= at_ms + 1.0);
     let last = last.max_by(|one, two| one.ended_ms.total_cmp(&two.ended_ms));
@@ -280,18 +275,18 @@ fn machines(story: &Story, lines: &[LogLine], at_ms: f64) -> Vec<MachineLine> {
     found.into_iter().map(|(_, line)| line).collect()
 }
 
-/// A fault in relation to the moment of a failure.
+/// Fault and its relation in time to a failure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FaultLine {
-    /// Name in the lab.
+    /// Name of the faulted container in the lab.
     pub container: String,
-    /// Fault with its parameters.
+    /// Name of the fault with its parameters.
     pub what: String,
-    /// Moment at which its effect was verified.
+    /// Moment at which the fault's effect was verified.
     pub bit: Moment,
-    /// Relation to the moment, in words.
+    /// Relation in time to the failure, in words.
     pub relation: String,
-    /// Evidence of its effect.
+    /// Evidence that the fault took effect.
     pub evidence: String,
 }
 
@@ -301,7 +296,7 @@ fn on_at(story: &Story, at_ms: f64) -> Vec<FaultLine> {
     on.map(|broken| line(broken, format!("on since {}", duration(at_ms - broken.bit_ms)))).collect()
 }
 
-/// Returns at most `most` of the faults that were over at a moment, the last one first, and the number of the others.
+/// Returns at most `most` of the faults that had ended before a moment, the last one first, and the number of the others.
 fn over_by(story: &Story, at_ms: f64, most: usize) -> (Vec<FaultLine>, usize) {
     let mut over: Vec<(f64, &Broken)> =
         story.faults.iter().filter_map(|it| Some((it.healed_ms.filter(|healed| *healed < at_ms)?, it))).collect();

@@ -1,4 +1,4 @@
-//! Operations of a case's clients on the system under test: `history.jsonl`, as bars.
+//! Operations of a case's clients on the system under test, read from `history.jsonl` and drawn as bars.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, ErrorKind, Seek as _};
@@ -11,37 +11,35 @@ use serde_json::Value;
 use super::words::{self, plain, thousands};
 use crate::input;
 
-/// Maximum lines of a history that are read. Of a longer history, half of these are its first lines and half its last.
+/// Maximum lines read of a history. Of a longer history, half of the read lines are its first and half its last lines.
 const LINES_MAX: usize = 200_000;
 
-/// Operations of clients, and notes on those that are not shown.
+/// Clients of an attempt with their operations, and notes on operations that are not shown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Clients {
-    /// Clients by name.
     pub clients: Vec<Client>,
-    /// Sentences on lines that cannot be read, and on operations that are not shown.
+    /// Sentences about lines that cannot be read, and about operations that are not shown.
     pub notes: Vec<String>,
 }
 
 /// Client of the system under test, with at most one operation at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Client {
-    /// Name.
     pub name: String,
-    /// Operations, in order.
+    /// Operations in the order of their begins.
     pub calls: Vec<Call>,
 }
 
-/// Operation of a client.
+/// Operation of a client on the system under test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     /// Begin in milliseconds since the run's begin.
     pub begun_ms: f64,
     /// End in milliseconds since the run's begin; the attempt's end if no answer came.
     pub ended_ms: f64,
-    /// CSS class with the color of the bar: `call`, `refused` or `unknown`.
+    /// CSS class with the color of the operation's bar: `call`, `refused` or `unknown`.
     pub class: &'static str,
-    /// Operation and result.
+    /// Tooltip of the bar: operation and result.
     pub title: String,
 }
 
@@ -55,8 +53,8 @@ struct Line {
     value: Value,
 }
 
-/// Returns the clients of an attempt, from the run's folder and the attempt's in it; none if the scenario wrote no history. Notes tell
-/// which lines cannot be read, and how many are left out.
+/// Returns the clients of an attempt, from the run's folder and the path of the attempt's folder in it; no clients if the scenario wrote no
+/// history.
 pub fn clients(run: &Path, attempt: &str, ended_ms: f64) -> Clients {
     read(run, attempt, ended_ms, LINES_MAX).unwrap_or_else(|error| match error.kind() {
         ErrorKind::NotFound => Clients::default(),
@@ -67,7 +65,7 @@ pub fn clients(run: &Path, attempt: &str, ended_ms: f64) -> Clients {
 fn read(run: &Path, attempt: &str, ended_ms: f64, lines_max: usize) -> std::io::Result<Clients> {
     let file = input::open_below(run, Path::new(attempt).join("history.jsonl"))?;
     if file.metadata()?.len() > input::RECORD_BYTES_MAX {
-        return Err(std::io::Error::other(format!("it is larger than {} MiB", input::RECORD_BYTES_MAX >> 20)));
+        return Err(std::io::Error::other(format!("the file is larger than {} MiB", input::RECORD_BYTES_MAX >> 20)));
     }
     let mut reader = BufReader::new(file);
     let mut count = 0;
@@ -112,7 +110,7 @@ fn read(run: &Path, attempt: &str, ended_ms: f64, lines_max: usize) -> std::io::
     Ok(Clients { clients: writer.end(ended_ms), notes })
 }
 
-/// Pairs the begin of each operation with its result, line by line.
+/// Reader of a history that pairs the begin of each operation with its result, line by line.
 #[derive(Default)]
 struct Writer {
     clients: BTreeMap<String, (Vec<Call>, Option<Line>)>,

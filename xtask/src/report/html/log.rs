@@ -1,4 +1,4 @@
-//! The log lines of an attempt as one block of text: what a reader without a script reads, and what the script searches.
+//! Log lines of an attempt as one block of text: shown as it is without a script, and searched by the page's script.
 
 use std::collections::BTreeMap;
 
@@ -12,50 +12,47 @@ use crate::record::logs::{LogLevel, LogLine};
 /// Maximum bytes of log lines in one page.
 pub const BYTES_MAX: usize = 14 << 20;
 
-/// Maximum characters shown of a line.
+/// Maximum characters shown of a log line.
 const CHARACTERS_MAX: usize = 4000;
 
-/// Time before and after a failure, in milliseconds, within which log lines are shown beside the failure.
+/// Times before and after a failure, in milliseconds, within which log lines are shown beside the failure.
 const AROUND_MS: (f64, f64) = (10_000.0, 3_000.0);
 
-/// Maximum lines around a failure.
+/// Maximum log lines shown beside a failure.
 const AROUND_MAX: usize = 40;
 
-/// Maximum marks of a machine's errors and warnings on the timeline.
+/// Maximum marks for errors and warnings of a machine on the timeline.
 const ALARMS_MAX: usize = 2000;
 
-/// The log of one attempt.
+/// View of the log lines of one attempt.
 #[derive(Debug, Clone, Serialize)]
 pub struct Log {
-    /// Number of lines and machines, in words.
+    /// Numbers of lines and machines in words.
     pub summary: String,
-    /// Text with a row for each log line; its fields are separated by tabs: seconds, machine, level, file, text.
+    /// Rows of the log lines; the fields of a row are separated by tabs: seconds, machine, level, file, text.
     pub text: String,
-    /// Number of lines in `text`.
     pub lines: usize,
-    /// Reason why lines are missing, if some are.
+    /// Reason why log lines are missing; `None` if none are.
     pub left_out: Option<String>,
-    /// Every machine with its number of lines.
+    /// Name of each machine, and the number of its lines.
     pub machines: Vec<(String, usize)>,
 }
 
-/// A log line that is shown beside a failure.
+/// Log line that is shown beside a failure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Moment.
     pub at: Moment,
-    /// Name of the container, or `scenario` or `host`.
+    /// Name of the container, `scenario` or `host`.
     pub machine: String,
-    /// Name of the log file.
+    /// Name of the log file from which the line comes.
     pub source: String,
-    /// `debug`, `info`, `warning` or `error`.
+    /// Level of the line: `debug`, `info`, `warning` or `error`.
     pub level: &'static str,
-    /// Text of the line.
     pub text: String,
 }
 
-/// Returns, from the sizes of the attempts' logs, each attempt's share in bytes of the page's room `most`: smaller logs get their whole
-/// size, and larger ones share the rest.
+/// Divides `most` bytes of the page among the attempts, by the sizes of their logs: smaller logs get their whole size, and larger ones
+/// share the rest.
 pub fn shares(sizes: &[usize], most: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|place| sizes[*place]);
@@ -68,13 +65,13 @@ pub fn shares(sizes: &[usize], most: usize) -> Vec<usize> {
     shares
 }
 
-/// Returns the number of bytes that the lines take in a page.
+/// Returns the number of bytes that log lines take in a page.
 pub fn size(lines: &[LogLine]) -> usize {
     lines.iter().map(line_size).sum()
 }
 
-/// Returns the log in at most `bytes_max`. If not all lines fit, those close to the failure, errors and warnings come first, then the
-/// last ones.
+/// Returns the view of a log in at most `bytes_max`. If not all lines fit, the lines close to the failure are chosen first, then errors,
+/// then warnings, then the last lines.
 pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
     let is_close = |line: &LogLine| {
         let close = |failed: f64, at: f64| (failed - AROUND_MS.0..=failed + AROUND_MS.1).contains(&at);
@@ -120,17 +117,16 @@ pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
     Log { summary, text, lines: shown, left_out, machines }
 }
 
-/// Log lines that are shown beside a failure, with the number of omitted ones.
+/// Log lines that are shown beside a failure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rows {
-    /// Rows in order.
     pub rows: Vec<Row>,
-    /// Number of omitted rows.
+    /// Number of log lines that are not shown.
     pub left_out: usize,
 }
 
-/// Returns the lines close to a moment, in order. If there are too many, errors and warnings are preferred, then the closest lines.
-/// Lines of level `debug` are left out.
+/// Returns the log lines close to a moment, in order, without those of level `debug`. If there are too many, errors and warnings are
+/// preferred, then the lines closest to the moment.
 pub fn around(lines: &[LogLine], at_ms: f64) -> Rows {
     let close = |line: &&LogLine| {
         line.level > LogLevel::Debug
@@ -148,7 +144,8 @@ pub fn around(lines: &[LogLine], at_ms: f64) -> Rows {
     Rows { rows: found.into_iter().filter_map(|(_, line)| row(line)).collect(), left_out }
 }
 
-/// Returns the errors and warnings that were logged while a fault was on or just over, and too early before a moment for [`around`].
+/// Returns the errors and warnings that were logged while a fault was active or soon afterwards, and too early before a moment for
+/// [`around`].
 pub fn while_faults(lines: &[LogLine], story: &Story, at_ms: f64) -> Rows {
     let in_fault = |at: f64| {
         let near = |end: Option<f64>| end.is_none_or(|end| at <= end + 1000.0);
@@ -172,7 +169,7 @@ fn row(line: &LogLine) -> Option<Row> {
     })
 }
 
-/// Returns the errors and warnings of each machine, for the timeline.
+/// Returns the errors and warnings of each machine, as marks of the timeline.
 pub fn alarms(lines: &[LogLine]) -> Alarms {
     let mut alarms = Alarms::new();
     for line in lines.iter().filter(|line| line.level >= LogLevel::Warning) {
@@ -204,7 +201,7 @@ fn name(level: LogLevel) -> &'static str {
     }
 }
 
-/// Returns the maximum bytes that a line takes in a page, where characters such as `<` are escaped.
+/// Returns the maximum bytes that a log line takes in a page, in which characters such as `<` are escaped.
 fn line_size(line: &LogLine) -> usize {
     let marked = line.text.bytes().filter(|byte| matches!(byte, b'<' | b'>' | b'&' | b'"' | b'\'' | b'/')).count();
     line.text.len().min(4 * CHARACTERS_MAX)

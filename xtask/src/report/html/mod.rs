@@ -1,5 +1,5 @@
-//! `report.html`: a page that explains a run, and a page that compares two runs. Each is one file that loads nothing from a network,
-//! and can be read without its script. Both are made from the record alone.
+//! `report.html`: a page that explains a run, and a page that compares two runs. Each is one file that loads nothing from a network, and is
+//! readable without its script. Both are made from the record alone.
 
 mod attempt;
 mod chaos;

@@ -1,4 +1,4 @@
-//! The page of a run.
+//! Page of a run, `report.html`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ use crate::record::{
 };
 use crate::report::problem::remarks;
 
-/// Content of the page.
+/// Data with which the template of the page is filled.
 #[derive(Debug, Serialize)]
 struct Page {
     run_id: String,
@@ -30,7 +30,7 @@ struct Page {
     /// CSS class with the color of the headline.
     class: &'static str,
     summary: String,
-    /// Missing parts of the run, a sentence each.
+    /// Sentences about missing parts of the run's record.
     remarks: Vec<String>,
     /// True if a case had a schedule of faults.
     has_faults: bool,
@@ -43,33 +43,30 @@ struct Page {
     environment: Environment,
 }
 
-/// View of one case.
+/// View of one case: the data with which the page's template is filled.
 #[derive(Debug, Serialize)]
 struct CaseView {
     anchor: String,
     name: String,
     verdict: Word,
     duration: String,
-    /// Reason why the case did not pass, in a line; empty if there is none.
+    /// Reason why the case did not pass, in one line; empty for a passed case.
     why: String,
-    /// Number of faults that took effect, of those that were planned.
+    /// Numbers of the faults that were planned and that took effect, in words.
     faults: Option<String>,
     /// True if the case is unfolded when the page opens.
     open: bool,
     attempts: Vec<AttemptView>,
 }
 
-/// Maximum size of the log lines that are held in memory, in bytes that they take in a page.
+/// Maximum log lines held in memory, as the bytes that they take in a page.
 const LOGS_KEPT_BYTES_MAX: usize = 4 * log::BYTES_MAX;
 
-/// Name of the page of a run, in the run's folder.
+/// File name of the page, in the run's folder.
 pub const FILE: &str = "report.html";
 
-/// Returns the page of a run and its events as HTML, which links only to files of the run's folder. Where a part of the record cannot
-/// be read, the page says so.
-///
-/// # Errors
-/// When the plotting library cannot draw.
+/// Returns the page of a run as HTML; its links lead only to files of the run's folder. If a part of the record cannot be read, the page
+/// says so.
 pub fn page(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     let record = &run.record;
     let mut sources = Vec::new();
@@ -115,8 +112,8 @@ pub fn page(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
     )
 }
 
-/// Reads the logs of all attempts. Returns the lines of the first ones, as many as may be held in memory (`None` for the others, which
-/// are read again later), and the bytes that each attempt's lines take in a page.
+/// Reads the logs of all attempts. Returns for each attempt its lines as far as memory permits (`None` for later attempts, whose logs are
+/// read again), and the bytes that its lines take in a page.
 fn read_logs(sources: &[Source<'_>]) -> (Vec<Option<Vec<LogLine>>>, Vec<usize>) {
     let mut kept = 0;
     let read = |source: &Source<'_>| {
@@ -161,7 +158,7 @@ fn failed(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// Returns the result of a run in words, and the class that colors it.
+/// Returns the result of a run in words, and the CSS class with its color.
 pub fn headline(record: &RunRecord) -> (String, &'static str) {
     let counts = &record.counts;
     let all = [counts.passed, counts.failed, counts.flaky, counts.infrastructure, counts.interrupted, counts.skipped];
@@ -195,7 +192,7 @@ pub fn headline(record: &RunRecord) -> (String, &'static str) {
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Templates, with the names by which they include each other.
+/// Templates with the names by which they include each other.
 const TEMPLATES: [(&str, &str); 7] = [
     ("attempt.html", include_str!("attempt.html")),
     ("failure.html", include_str!("failure.html")),
@@ -206,8 +203,8 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("timeline.html", include_str!("timeline.html")),
 ];
 
-/// Fills a template with these values. All values are escaped except those that the template itself marks as safe: the drawings, the
-/// style sheet and the script, which contain no text of other programs.
+/// Fills a template with values. All values are escaped except those that the template marks as safe: the drawings, the style sheet and the
+/// script, which contain no text of other programs.
 ///
 /// # Errors
 /// When a template uses a value that is missing.
@@ -234,7 +231,7 @@ mod tests {
 
     const HOSTILE: &str = "</pre></code><script>alert(1)</script>{{ 7 * 7 }}\u{1b}[31m";
 
-    /// Returns a run in a folder: one case has failed under a fault, and its texts contain HTML that must be escaped.
+    /// Records a run in a folder: one case has failed under a fault, and its texts contain HTML that must be escaped.
     fn run(folder: &std::path::Path) -> PastRun {
         let event = |at_ms: u32, event: &str, more: serde_json::Value| {
             let mut line = serde_json::json!({ "at_ms": at_ms, "event": event, "case": "a/b:c" });
@@ -289,7 +286,7 @@ mod tests {
         page(run, &run.events().unwrap()).unwrap()
     }
 
-    /// Returns the visible text of a part of the page, without empty lines.
+    /// Returns the visible text of the page between two marks, without empty lines.
     fn text_of(page: &str, begin: &str, end: &str) -> String {
         let from = &page[page.find(begin).unwrap()..];
         let part = &from[..from.find(end).unwrap()];

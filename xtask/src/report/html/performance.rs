@@ -1,4 +1,4 @@
-//! Measured operations, and verdicts on them.
+//! Views of measured operations and of the verdicts on them.
 
 use serde::Serialize;
 
@@ -8,75 +8,64 @@ use crate::judge::Decision;
 use crate::record::{CaseResult, Comparison, Operation, PastRun, Performance, Sample, Way};
 use e2e_stats::median;
 
-/// View of a measured operation of one attempt.
+/// View of an operation that one attempt measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct OperationView {
-    /// Name.
     pub name: String,
-    /// Name of the operation that contains this one.
+    /// Name of the operation that contains this operation.
     pub parent: Option<String>,
-    /// Number of successful and of planned repetitions.
+    /// Numbers of successful and of planned repetitions, in words.
     pub samples: String,
-    /// Number of failed repetitions.
     pub failed: u32,
-    /// Median of the wall time.
+    /// Median of the wall time, with its unit.
     pub median: String,
-    /// 90 % interval of that median.
+    /// 90 % confidence interval of the median wall time.
     pub interval: Option<String>,
-    /// Median of the processor time.
+    /// Median of the processor time, with its unit.
     pub cpu: String,
-    /// Drawing of its samples.
     pub drawing: Option<String>,
     /// Note on samples that are not drawn.
     pub undrawn: Option<String>,
 }
 
-/// View of a comparison of one operation with a baseline.
+/// View of the comparison of one operation with a baseline.
 #[derive(Debug, Clone, Serialize)]
 pub struct ComparisonView {
-    /// The case.
     pub case: String,
-    /// The operation.
     pub operation: String,
-    /// Metric, in words.
+    /// Name of the compared metric, for people.
     pub metric: String,
-    /// Decision.
     pub decision: Word,
-    /// The decision as a sentence.
     pub sentence: String,
-    /// Reason for the decision.
+    /// Reason for the decision, as a sentence.
     pub because: String,
-    /// The effect and its interval, in percent.
+    /// Measured change and its confidence interval, in percent.
     pub effect: Option<String>,
-    /// The effect on a scale from -25 % to +25 %, for the drawing.
+    /// Measured change on a scale from -25 % to +25 %.
     pub scale: Option<Scale>,
-    /// Drawing of both sides' samples.
     pub drawing: Option<String>,
     /// Note on samples that are not drawn.
     pub undrawn: Option<String>,
-    /// Number of samples, kind of the comparison, and p-value.
+    /// Number of samples, kind of the comparison, and p-value, in words.
     pub facts: String,
     /// Reason why samples are missing in the drawing.
     pub problem: Option<String>,
 }
 
-/// Position of an effect and its interval, in percent of the width of a scale; no change is at 50.
+/// Positions of a measured change and its interval on a scale, in percent of the scale's width; no change is at 50.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scale {
-    /// Begin of the interval.
+    /// Left end of the interval, in percent of the scale's width.
     pub left: f64,
-    /// Width of the interval.
+    /// Width of the interval, in percent of the scale's width.
     pub width: f64,
-    /// Position of the effect.
+    /// Position of the measured change, in percent of the scale's width.
     pub middle: f64,
     /// Change at the ends of the scale, such as `25 %`.
     pub end: String,
 }
 
-/// Returns views of an attempt's measured operations.
-///
-/// # Errors
-/// When the plotting library cannot draw.
+/// Returns views of the operations that an attempt measured.
 pub fn operations(performance: &Performance) -> anyhow::Result<Vec<OperationView>> {
     performance.operations.iter().map(|(name, operation)| view(name, operation)).collect()
 }
@@ -98,10 +87,7 @@ fn view(name: &str, operation: &Operation) -> anyhow::Result<OperationView> {
     })
 }
 
-/// Returns all comparisons of a run, regressions first.
-///
-/// # Errors
-/// When the plotting library cannot draw.
+/// Returns views of all comparisons of a run, regressions first.
 pub fn comparisons(run: &PastRun) -> anyhow::Result<Vec<ComparisonView>> {
     let mut order: Vec<&Comparison> = run.record.comparisons.iter().collect();
     order.sort_by_key(|one| (one.verdict.decision, !one.gates));
@@ -155,7 +141,7 @@ fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<Comparison
     })
 }
 
-/// Returns the samples of a comparison's metric from all attempts at its case; `folder` turns an attempt's folder into that of the
+/// Returns the samples of a comparison's metric from all attempts at its case; `folder` maps an attempt's folder to the folder of its
 /// measurements.
 fn samples(
     run: &PastRun,
@@ -178,7 +164,7 @@ fn samples(
     Ok(all)
 }
 
-/// Returns the folder with the baseline's measurements in a duet, from the folder of the candidate's attempt.
+/// Returns the folder of the baseline's measurements in a duet, from the folder of the candidate's attempt.
 fn baseline_folder(folder: &str) -> String {
     match folder.rsplit_once("/attempt-") {
         Some((case, number)) => format!("{case}/baseline/attempt-{number}"),
@@ -186,7 +172,6 @@ fn baseline_folder(folder: &str) -> String {
     }
 }
 
-/// Returns the word for a decision.
 pub fn decision(decision: Decision) -> Word {
     match decision {
         Decision::Regressed => Word { class: "failed", text: "worse" },

@@ -11,40 +11,38 @@ use super::story::Shot;
 use super::words::{Moment, moment, size};
 use crate::input;
 
-/// Maximum bytes of an embedded picture; a larger one is a link to its file.
+/// Maximum bytes of an embedded picture; a larger picture is a link to its file.
 const BYTES_MAX: u64 = 600 << 10;
 
-/// Maximum bytes of all embedded pictures of a page.
+/// Maximum bytes of all pictures embedded into a page.
 const ROOM: u64 = 2 << 20;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// View of a picture.
+/// View of a picture that a scenario took, or of the comparison of such a picture with an expected one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PictureView {
-    /// Name.
     pub name: String,
     /// Address of the web page in the picture.
     pub url: String,
-    /// Moment at which the picture was taken.
     pub at: Moment,
-    /// The picture as a `data:` address, if it is embedded.
+    /// The picture as a `data:` address; `None` if it is not embedded.
     pub data: Option<String>,
-    /// File below the run's folder.
+    /// Path of the picture's file, relative to the run's folder.
     pub path: Option<String>,
-    /// Size, or the reason why there is no picture.
+    /// Size of the picture's file, or the reason why there is no picture.
     pub note: String,
 }
 
-/// Remaining bytes for embedded pictures in a page.
+/// Number of bytes that a page has left for embedded pictures.
 #[derive(Debug, Clone, Copy)]
 pub struct Room(u64);
 
 impl Room {
-    /// Room of an empty page.
+    /// Number of bytes for pictures in an empty page.
     pub const ALL: Self = Self(ROOM);
 
-    /// Returns the view of a picture that was taken at `at_ms`; its file lies below the run's folder.
+    /// Returns the view of a picture that was taken at `at_ms` on the run's clock; `folder` is the run's.
     pub fn picture(&mut self, folder: &Path, at_ms: f64, shot: &Shot) -> PictureView {
         let Shot { name, url, picture } = shot;
         match picture {
@@ -55,8 +53,8 @@ impl Room {
         }
     }
 
-    /// Returns the view of a comparison with an expected picture, in which the differences are red. The taken picture has a view of
-    /// its own.
+    /// Returns the view of a comparison with an expected picture, in which differing pixels are red. The taken picture has a view of its
+    /// own.
     pub fn likeness(&mut self, folder: &Path, at_ms: f64, name: &str, likeness: &Likeness) -> PictureView {
         let name = format!("{name}, compared");
         match likeness {
@@ -75,23 +73,22 @@ impl Room {
         }
     }
 
-    /// Embeds the picture of a file into a view; if that is not possible, the view's note has the reason.
+    /// Embeds the picture of a file into a view; if the picture cannot be embedded, the view's note tells the reason.
     fn fill(&mut self, folder: &Path, path: &Path, view: PictureView) -> PictureView {
         let found = match input::look_below(folder, path) {
-            Err(error) => Err(format!("its file cannot be read: {error}")),
+            Err(error) => Err(format!("the picture's file cannot be read: {error}")),
             Ok(metadata) if metadata.len() > BYTES_MAX => {
-                Err(format!("not here: it is larger than {}", size(BYTES_MAX as f64)))
+                Err(format!("not embedded: the picture is larger than {}", size(BYTES_MAX as f64)))
             }
             Ok(metadata) if metadata.len() > self.0 => {
-                Err(format!("not here: the page has room for {} of pictures, and it is used up", size(ROOM as f64)))
+                Err(format!("not embedded: the page has room for {} of pictures, which is used up", size(ROOM as f64)))
             }
-            Ok(_) => {
-                input::read_below(folder, path, BYTES_MAX).map_err(|error| format!("its file cannot be read: {error}"))
-            }
+            Ok(_) => input::read_below(folder, path, BYTES_MAX)
+                .map_err(|error| format!("the picture's file cannot be read: {error}")),
         };
         let found = found.and_then(|bytes| {
             let is_picture = bytes.starts_with(SIGNATURE);
-            if is_picture { Ok(bytes) } else { Err("not here: its file is no PNG".to_owned()) }
+            if is_picture { Ok(bytes) } else { Err("not embedded: the file is no PNG picture".to_owned()) }
         });
         let (data, note) = match found {
             Err(why) => (None, format!("{}; {why}", view.note)),
@@ -104,7 +101,7 @@ impl Room {
     }
 }
 
-/// Returns a view without a picture.
+/// Returns the view of a picture that is not embedded yet; `note` tells the size, or why there is no picture.
 fn view(at_ms: f64, name: &str, url: &str, note: String) -> PictureView {
     PictureView { name: name.to_owned(), url: url.to_owned(), at: moment(at_ms), data: None, path: None, note }
 }
@@ -139,7 +136,7 @@ mod tests {
         };
         let view = none.picture(folder.path(), 5.0, &shot);
         assert_eq!((view.data, view.path.as_deref()), (None, Some("good.png")));
-        assert_eq!(view.note, "12 B; not here: the page has room for 2.00 MiB of pictures, and it is used up");
+        assert_eq!(view.note, "12 B; not embedded: the page has room for 2.00 MiB of pictures, which is used up");
         let (path, difference) = ("good.png".into(), Some("good.png".into()));
         let likeness = Likeness::Compared { path, difference, pixels_off: 3, pixels: 9 };
         let view = { Room::ALL }.likeness(folder.path(), 5.0, "n", &likeness);

@@ -1,11 +1,11 @@
-//! Plots of the page: their time axis, and the colors that the style sheet replaces by its own for light and dark.
+//! Plots of the page: their time axis, and colors for which the style sheet substitutes its own, for light and dark screens.
 
 use std::fmt::Display;
 
 use plotters::style::RGBColor;
 use serde::Serialize;
 
-/// Colors of lines, in the order of the containers. The style sheet finds them by these values, and replaces them.
+/// Colors of curves, in the order of the containers. The style sheet finds them by these values, and substitutes its own.
 pub const LINES: [RGBColor; 6] = [
     RGBColor(0x1f, 0x6f, 0xeb),
     RGBColor(0xbc, 0x4c, 0x00),
@@ -15,21 +15,19 @@ pub const LINES: [RGBColor; 6] = [
     RGBColor(0x7a, 0x6a, 0x00),
 ];
 
-/// Color of earlier samples.
+/// Color of the samples of an earlier run or a baseline.
 pub const BEFORE: RGBColor = RGBColor(0x6e, 0x77, 0x81);
-/// Color of new samples.
+/// Color of the samples of the run that is shown.
 pub const NOW: RGBColor = LINES[0];
-/// Color of axes and their labels.
 pub const AXIS: RGBColor = RGBColor(0x57, 0x60, 0x6a);
-/// Color of grid lines.
 pub const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
 
-/// Turns an error of the plotting library into one of this crate.
+/// Turns an error of the plotting library into an [`anyhow::Error`].
 pub fn failed(error: impl Display) -> anyhow::Error {
     anyhow::anyhow!("drawing a plot: {error}")
 }
 
-/// Adds attributes, such as a class, to the first tag of a drawing.
+/// Adds attributes, such as a class, to the first tag of an SVG drawing.
 pub fn with_words(svg: &str, words: &str) -> String {
     svg.replacen("<svg ", &format!("<svg {words} "), 1)
 }
@@ -37,31 +35,30 @@ pub fn with_words(svg: &str, words: &str) -> String {
 /// Approximate number of labels of an axis.
 const LABELS: f64 = 8.0;
 
-/// Range of time on the run's clock.
+/// Time axis of the page's plots, in milliseconds since the run's begin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Axis {
-    /// Begin in milliseconds.
     pub from_ms: f64,
-    /// End in milliseconds, after the begin.
+    /// End in milliseconds, greater than the begin.
     pub to_ms: f64,
 }
 
-/// A label of the axis.
+/// Label of the time axis, with its position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tick {
     /// Position in percent of the axis.
     pub left: f64,
-    /// Seconds on the run's clock.
+    /// Time in seconds since the run's begin.
     pub text: String,
 }
 
 impl Axis {
-    /// Returns an axis, at least a millisecond long.
+    /// Returns an axis from `from_ms` to `to_ms`, at least a millisecond long.
     pub fn new(from_ms: f64, to_ms: f64) -> Self {
         Self { from_ms, to_ms: to_ms.max(from_ms + 1.0) }
     }
 
-    /// Returns the position of a moment in percent of the axis; 0 or 100 for a moment outside.
+    /// Returns the position of a moment in percent of the axis; 0 or 100 for a moment outside of the axis.
     pub fn percent(&self, at_ms: f64) -> f64 {
         let share = (at_ms - self.from_ms) / (self.to_ms - self.from_ms);
         (share.clamp(0.0, 1.0) * 1e5).round() / 1e3

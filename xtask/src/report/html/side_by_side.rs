@@ -14,23 +14,23 @@ use crate::judge::{Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, Th
 use crate::record::{CaseId, CaseResult, Operation, PastRun, Verdict};
 use e2e_stats::{median, moving_block_length, moving_block_ratio};
 
-/// Seed of the resampling; it is fixed, so that the same samples give the same interval.
+/// Seed of the resampling; fixed, so that the same samples always give the same interval.
 const SEED: u64 = 1;
 
-/// Content of the page.
+/// Data with which the template of the page is filled.
 #[derive(Debug, Serialize)]
 struct SideBySide {
     runs: [Head; 2],
     cases: Vec<CaseRow>,
     operations: Vec<OperationRow>,
-    /// Reasons why operations are missing, where files of the records cannot be read.
+    /// Reasons why operations are missing, such as a file of a record that cannot be read.
     problems: Vec<String>,
     machine: Vec<Difference>,
     layers: Vec<Difference>,
     packages: Vec<PackageRows>,
 }
 
-/// Head of one of the two runs.
+/// Facts about one of the two runs.
 #[derive(Debug, Serialize)]
 struct Head {
     letter: &'static str,
@@ -48,7 +48,7 @@ struct CaseRow {
     verdicts: [Option<Word>; 2],
     durations: [Option<String>; 2],
     ratio: Option<String>,
-    /// True if the two verdicts are not the same.
+    /// True if the two runs gave the case different verdicts.
     differs: bool,
 }
 
@@ -63,7 +63,7 @@ struct OperationRow {
     ratio: Option<String>,
     interval: Option<String>,
     word: Option<Word>,
-    /// Verdict, or the reason why there is none.
+    /// Verdict on the change, or the reason why there is no verdict.
     judged: String,
     drawing: Option<String>,
     undrawn: Option<String>,
@@ -83,10 +83,7 @@ struct PackageRows {
     differences: Vec<Difference>,
 }
 
-/// Returns the page that compares two runs as HTML; the first is the older one or the reference.
-///
-/// # Errors
-/// When the plotting library cannot draw.
+/// Returns the page that compares two runs as HTML; the first run is the older one or the reference.
 pub fn side_by_side(first: &PastRun, second: &PastRun) -> anyhow::Result<String> {
     let runs = [first, second];
     let records = runs.map(|run| &run.record);
@@ -148,7 +145,8 @@ fn ratio(first: Option<f64>, second: Option<f64>) -> Option<f64> {
     ratio.is_finite().then_some(ratio)
 }
 
-/// Returns rows for the operations of cases that passed in both runs, sorted by case and name, and the reasons why others are missing.
+/// Returns rows for the operations of cases that passed in both runs, sorted by case and name, and the reasons why other operations are
+/// missing.
 fn operations(runs: [&PastRun; 2]) -> anyhow::Result<(Vec<OperationRow>, Vec<String>)> {
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     let of_second: HashMap<&CaseId, &CaseResult> = runs[1].record.cases.iter().map(|case| (&case.case, case)).collect();
@@ -173,7 +171,7 @@ fn operations(runs: [&PastRun; 2]) -> anyhow::Result<(Vec<OperationRow>, Vec<Str
     Ok((rows, problems))
 }
 
-/// Returns the measurements of a case's last attempt by operation; `None` for a case that has not passed.
+/// Returns the measurements of a case's last attempt by operation; `None` for a case that did not pass.
 fn measured(run: &PastRun, case: &CaseResult) -> anyhow::Result<Option<BTreeMap<String, Operation>>> {
     let passed = matches!(case.verdict, Verdict::Passed | Verdict::Flaky);
     let Some(attempt) = case.attempts.last().filter(|_| passed) else { return Ok(None) };
@@ -213,7 +211,7 @@ fn values(operation: &Operation, kind: Kind) -> Vec<f64> {
     operation.samples.iter().map(value).collect()
 }
 
-/// Returns the confidence interval of the ratio of the medians; `None` if a run has fewer than five samples.
+/// Returns the confidence interval of the ratio of the two runs' medians; `None` if a run has fewer than five samples.
 fn interval([first, second]: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
     let fewest = first.len().min(second.len());
     if fewest < 5 {
@@ -224,8 +222,8 @@ fn interval([first, second]: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
     Some((low.exp(), high.exp()))
 }
 
-/// Returns the decision and its reason; without a decision, the reason is that there are too few samples, or too few runs of the fixed
-/// work that measures the machine's own speed.
+/// Returns the decision on an operation's change and its reason. There is no decision if there are too few samples, or too few runs of the
+/// fixed work that measures the machine's own speed.
 fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option<Word>, String) {
     let calibrations = both.map(|operation| {
         let known = operation.samples.iter().filter_map(|sample| sample.calibration);
@@ -258,7 +256,7 @@ fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option
     (Some(decision(verdict.decision)), verdict.because)
 }
 
-/// Returns the properties that differ, by name.
+/// Returns the properties whose values differ between the two runs, by name.
 fn differences(both: &[BTreeMap<String, String>; 2]) -> Vec<Difference> {
     let names: BTreeSet<&String> = both.iter().flat_map(BTreeMap::keys).collect();
     let differing = names.into_iter().filter(|name| both[0].get(*name) != both[1].get(*name));

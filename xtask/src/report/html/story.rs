@@ -1,155 +1,137 @@
-//! Events of one attempt at a case, sorted by kind.
+//! Events of one attempt at a case, sorted by kind. Names ending in `_ms` are milliseconds since the run's begin.
 
 use e2e_contract::{Check, Defect, Fault, Invariant, Level, Likeness, Metric, Picture};
 
 use crate::record::{AttemptEvents, Event, Outcome, Stamped};
 
-/// Story of one attempt.
+/// Events of one attempt, sorted by kind; each list is in the order of time.
 #[derive(Debug, Default)]
 pub struct Story {
-    /// Begin in milliseconds since the run's begin, as all moments here.
     pub begun_ms: f64,
-    /// End of the attempt.
     pub ended_ms: f64,
-    /// Outcome; none if the run was killed during the attempt.
+    /// Outcome of the attempt; `None` if the run was killed during the attempt.
     pub outcome: Option<Outcome>,
-    /// The last lines of the attempt's logs, if it failed.
+    /// Last lines of the attempt's logs, if it failed.
     pub last_words: Vec<String>,
     /// Phases of the lab: `lab starts`, `ready`, `scenario`, `lab goes`.
     pub phases: Vec<Span>,
-    /// The scenario's steps, in the order of their begins.
     pub steps: Vec<Span>,
-    /// Measured operations; each repetition is a span.
+    /// Repetitions of measured operations, each a span.
     pub operations: Vec<Span>,
-    /// Programs that ran in containers.
     pub commands: Vec<Command>,
-    /// Checks with their times.
+    /// Checks with their times in milliseconds since the run's begin.
     pub checks: Vec<(f64, Check)>,
-    /// Injected faults.
     pub faults: Vec<Broken>,
     /// Faults of the schedule that were not applicable.
     pub refused: Vec<Refused>,
-    /// Invariants with their times.
+    /// Invariants with their times in milliseconds since the run's begin.
     pub invariants: Vec<(f64, Invariant)>,
-    /// Findings with their times.
+    /// Findings with their times in milliseconds since the run's begin.
     pub findings: Vec<(f64, Finding)>,
-    /// Known defects with their times.
+    /// Known defects with their times in milliseconds since the run's begin.
     pub defects: Vec<(f64, Defect)>,
-    /// Messages of the scenario, with times and levels.
+    /// Messages of the scenario: time in milliseconds since the run's begin, level, text.
     pub notes: Vec<(f64, Level, String)>,
-    /// Pictures with their times.
+    /// Pictures with their times in milliseconds since the run's begin.
     pub pictures: Vec<(f64, Shot)>,
-    /// Comparisons of pictures with expected ones: time, name and result.
+    /// Comparisons of pictures with expected ones: time in milliseconds since the run's begin, name, result.
     pub likenesses: Vec<(f64, String, Likeness)>,
-    /// Metrics with their times.
+    /// Metrics with their times in milliseconds since the run's begin.
     pub metrics: Vec<(f64, Metric)>,
-    /// Kept files: path below the run's folder, and size in bytes.
+    /// Files that the scenario kept: path below the run's folder, and size in bytes.
     pub artifacts: Vec<(String, u64)>,
-    /// Moment, reason and place at which the scenario gave up.
+    /// Time in milliseconds since the run's begin, reason and place at which the scenario gave up.
     pub aborted: Option<(f64, String, Option<String>)>,
     /// Begin of the schedule of faults.
     pub chaos_began_ms: Option<f64>,
-    /// Begin and end of settling: the time after the schedule in which the system has to recover.
+    /// Begin and end, in milliseconds since the run's begin, of settling: the time after the schedule in which the system has to recover.
     pub settled: Option<(f64, f64)>,
-    /// Commands that lead into a kept lab.
+    /// Commands that open a shell in the machines of a kept lab.
     pub enter: Vec<String>,
 }
 
 /// Named interval of time: a phase, a step or an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
-    /// Name.
     pub name: String,
-    /// Begin on the run's clock.
     pub begun_ms: f64,
-    /// End on the run's clock.
     pub ended_ms: f64,
-    /// Depth of a step in others, or number of an operation's repetition.
+    /// Nesting depth of a step, or number of an operation's repetition.
     pub number: u32,
-    /// False if it failed, or did not end.
+    /// False for an interval that failed or did not end.
     pub passed: bool,
 }
 
-/// A program that ran in a container.
+/// Program that the scenario ran in a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
-    /// Begin on the run's clock.
     pub begun_ms: f64,
-    /// End on the run's clock.
     pub ended_ms: f64,
-    /// Name in the lab.
     pub container: String,
     /// Command line, shortened.
     pub text: String,
-    /// Exit status, or 128 + the signal's number.
+    /// Exit status of the program, or 128 + the number of the signal that killed it.
     pub status: i32,
-    /// True if it was killed at its deadline.
+    /// True if the program was killed at its deadline.
     pub timed_out: bool,
-    /// Place in the scenario that asked for it.
+    /// Place in the scenario that started the program.
     pub location: Option<String>,
 }
 
-/// A fault that took effect.
+/// Fault that took effect, with the times of its phases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broken {
     /// Number of the fault in the case.
     pub fault: u64,
-    /// Number in the schedule.
+    /// Number of the fault in the schedule; `None` for a fault that the scenario injected by itself.
     pub scheduled: Option<u32>,
-    /// Name in the lab.
+    /// Name of the faulted container in the lab.
     pub container: String,
-    /// Fault and its parameters.
     pub description: Fault,
-    /// Time of the request.
+    /// Time at which the fault was requested.
     pub asked_ms: f64,
-    /// Time at which its effect was verified.
+    /// Time at which the fault's effect was verified.
     pub bit_ms: f64,
-    /// Time at which its recovery was verified; none where it never was.
+    /// Time at which the recovery was verified; `None` if it never was.
     pub healed_ms: Option<f64>,
-    /// Evidence of its effect.
+    /// Evidence that the fault took effect.
     pub evidence: String,
-    /// Evidence that the fault was healed, with the result of the repeated proof of its effect.
+    /// Evidence of the recovery, with the result of verifying the effect again before healing.
     pub healed: Option<String>,
 }
 
-/// A fault that was not applicable.
+/// Fault of the schedule that was not applicable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
-    /// Moment on the run's clock.
     pub at_ms: f64,
-    /// Number in the schedule.
+    /// Number of the fault in the schedule.
     pub scheduled: u32,
-    /// Name in the lab.
+    /// Name in the lab of the container that the fault was planned for.
     pub container: String,
-    /// Fault and its parameters.
     pub description: Fault,
-    /// Reason.
     pub reason: String,
 }
 
-/// Unexpected anomaly of a lab at the end of a case.
+/// Anomaly of a lab at the end of a case, such as an OOM kill.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// Kind, such as `oom_kill`.
+    /// Kind of the anomaly, such as `oom_kill`.
     pub kind: String,
-    /// Container; none where the kernel does not name it.
+    /// Container of the anomaly; `None` if the kernel does not name it.
     pub container: Option<String>,
     /// Process or unit that the finding is about.
     pub about: String,
-    /// Details.
     pub detail: String,
     /// True if the scenario declared the finding as expected.
     pub expected: bool,
 }
 
-/// Picture that the scenario asked for.
+/// Picture of a web page that the scenario asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shot {
-    /// Name.
     pub name: String,
-    /// Address of the web page.
+    /// Address of the web page that the picture shows.
     pub url: String,
-    /// Result.
     pub picture: Picture,
 }
 
@@ -161,7 +143,7 @@ impl Broken {
 }
 
 impl Story {
-    /// Makes the story from the events of an attempt. If its end is missing, the attempt ends with its last event.
+    /// Sorts the events of an attempt. If its end was not recorded, the attempt ends with its last event.
     pub fn of(attempt: &AttemptEvents) -> Self {
         let mut writer = Writer::new(attempt.begun_ms);
         attempt.events().iter().for_each(|stamped| writer.write(stamped));
@@ -169,10 +151,10 @@ impl Story {
     }
 }
 
-/// Builder of a story, which takes the events one by one.
+/// Builder of a [`Story`], which takes the events one by one.
 struct Writer {
     story: Story,
-    /// Indices of the steps in `story.steps` that have not ended.
+    /// Indices in `story.steps` of the steps that have not ended.
     open_steps: Vec<usize>,
     phase: (&'static str, f64),
 }
@@ -271,7 +253,7 @@ impl Writer {
         }
     }
 
-    /// Ends one phase of the lab and begins the next.
+    /// Ends the current phase of the lab and begins another one, `name`.
     fn turn(&mut self, name: &'static str, at_ms: f64) {
         let (before, begun_ms) = std::mem::replace(&mut self.phase, (name, at_ms));
         if at_ms > begun_ms && before != "end" {

@@ -12,79 +12,73 @@ use super::plot::{Axis, Tick};
 use super::story::{Span, Story};
 use super::words::{duration, moment, plain, thousands};
 
-/// Maximum bars or marks of a lane: if there are more, neighbors are drawn as one.
+/// Maximum bars or marks of a lane; of more, neighbors are drawn as one.
 const ITEMS_MAX: usize = 400;
 
-/// Maximum lanes of steps, operations or clients each.
+/// Maximum lanes for each of steps, operations and clients.
 const LANES_MAX: usize = 12;
 
-/// Data of the whole drawing.
+/// View of the timeline: the data with which the page's template is filled.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timeline {
-    /// Axis.
     pub axis: Axis,
-    /// Labels of the axis.
     pub ticks: Vec<Tick>,
-    /// Shaded intervals behind all lanes in which a fault was on.
+    /// Intervals in which a fault was active, shaded behind all lanes.
     pub bands: Vec<Item>,
-    /// Lanes from the top.
+    /// Lanes from the top to the bottom.
     pub lanes: Vec<Lane>,
-    /// Times of the samples in milliseconds, separated by commas, for the script.
+    /// Times of the resource samples for the page's script: milliseconds since the run's begin, separated by commas.
     pub looks: String,
-    /// True if the timeline has operations of clients.
+    /// True if a lane has operations of clients.
     pub has_calls: bool,
-    /// Resource usage, below the lanes.
+    /// Resource usage, drawn below the lanes.
     pub curves: Vec<Curves>,
     /// Mark at the moment of the attempt's failure.
     pub failed: Option<Item>,
-    /// Parts of the attempt that are not drawn, with the reason, a sentence each.
+    /// Sentences about parts of the attempt that are not drawn, with the reasons.
     pub notes: Vec<String>,
 }
 
-/// Row of the timeline.
+/// Row of the timeline, such as the steps or the faults of a machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Lane {
-    /// Name.
     pub name: String,
-    /// `bars` or `marks`.
+    /// Shape of the items: `bars` or `marks`.
     pub shape: &'static str,
-    /// Bars and marks.
     pub items: Vec<Item>,
 }
 
-/// A bar, a band or a mark.
+/// Bar, band or mark of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Item {
     /// Begin in milliseconds since the run's begin.
     pub at_ms: f64,
-    /// Begin in percent of the axis.
+    /// Left edge of the item, in percent of the axis.
     pub left: f64,
-    /// Width in percent; 0 for a mark.
+    /// Width in percent of the axis; 0 for a mark.
     pub width: f64,
-    /// CSS class with the color.
+    /// CSS class with the color of the item.
     pub class: String,
-    /// Text on a bar; empty if there is no room, and for marks.
+    /// Text on a bar; empty for a mark, and for a bar without room for it.
     pub text: String,
-    /// Tooltip.
     pub title: String,
 }
 
-/// Width in percent of the axis above which bars have a label; bars of the lab, steps and faults always have one.
+/// Width in percent of the axis above which a bar has a label; bars of the lab, steps and faults always have one.
 const LABELED: f64 = 3.0;
 
-/// Logged warnings and errors, by machine.
+/// Logged warnings and errors by machine.
 pub type Alarms = BTreeMap<String, MachineAlarms>;
 
-/// Warnings and errors of one machine.
+/// Logged warnings and errors of one machine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MachineAlarms {
-    /// Moment in milliseconds since the run's begin, CSS class with the color, and text of the line.
+    /// Time in milliseconds since the run's begin, CSS class with the color, and text of each warning or error.
     pub marks: Vec<(f64, &'static str, String)>,
-    /// Number of omitted marks.
+    /// Number of warnings and errors that have no mark.
     pub left_out: usize,
 }
 
-/// Returns the timeline of an attempt.
 pub fn timeline(
     story: &Story,
     Clients { clients, notes }: &Clients,
@@ -134,7 +128,7 @@ pub fn timeline(
     Timeline { axis, ticks: axis.ticks(), bands, lanes, looks, has_calls: !clients.is_empty(), curves, failed, notes }
 }
 
-/// Returns notes on steps, operations, clients, errors and warnings that are not drawn, because there are too many.
+/// Returns sentences about steps, operations, clients, errors and warnings that are not drawn because there are too many.
 fn lanes_left_out(story: &Story, clients: &[Client], alarms: &Alarms) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |left_out: usize, what: &str, most: usize| {
@@ -154,7 +148,7 @@ fn lanes_left_out(story: &Story, clients: &[Client], alarms: &Alarms) -> Vec<Str
     notes
 }
 
-/// Returns a lane of these items. If they are too many, neighbors are drawn as one, and a note says so.
+/// Returns a lane with items. If there are too many, neighbors are drawn as one, and a sentence about this is added to `notes`.
 fn lane(name: &str, shape: &'static str, items: Vec<Item>, notes: &mut Vec<String>) -> Lane {
     let (all, name) = (items.len(), plain(name, 60));
     let (items, left_out) = thinned(items);
@@ -212,7 +206,7 @@ fn commands(axis: Axis, story: &Story) -> Vec<Item> {
     story.commands.iter().map(one).collect()
 }
 
-/// Returns an item for each fault, with the name of its container.
+/// Returns a bar for each fault that took effect and a mark for each that was not applicable, with the name of its container.
 fn fault_items(axis: Axis, story: &Story) -> Vec<(String, Item)> {
     let bit = story.faults.iter().map(|broken| {
         let end = broken.healed_ms.unwrap_or(story.ended_ms);
@@ -265,7 +259,7 @@ fn picture_items(axis: Axis, story: &Story) -> Vec<Item> {
     story.pictures.iter().map(|(at, shot)| mark(axis, *at, "picture", &format!("picture {}", shot.name))).collect()
 }
 
-/// Distributes items over rows, so that the items of a row do not overlap.
+/// Distributes items over as many rows as are needed for the items of a row not to overlap.
 fn side_by_side(mut items: Vec<Item>) -> Vec<Vec<Item>> {
     items.sort_by(|one, two| one.left.total_cmp(&two.left));
     let mut rows: Vec<Vec<Item>> = Vec::new();
@@ -279,8 +273,8 @@ fn side_by_side(mut items: Vec<Item>) -> Vec<Vec<Item>> {
     rows
 }
 
-/// Reduces items to at most [`ITEMS_MAX`]: neighbors of the same class become one. Returns them, and the number of those that are left
-/// out because that does not suffice.
+/// Reduces items to at most [`ITEMS_MAX`] by merging neighbors of the same class. If merging does not suffice, items are left out; returns
+/// the remaining items and the number of those left out.
 fn thinned(mut items: Vec<Item>) -> (Vec<Item>, usize) {
     let mut gap = 0.05;
     while items.len() > ITEMS_MAX && gap < 100.0 {
@@ -304,7 +298,7 @@ fn thinned(mut items: Vec<Item>) -> (Vec<Item>, usize) {
     (items, left_out)
 }
 
-/// Text at the end of the title of an item that stands for several.
+/// End of the tooltip of an item that stands for several merged ones.
 const MORE: &str = "\nand others close to it";
 
 #[cfg(test)]

@@ -6,37 +6,36 @@ use crate::record::human::stamp;
 use crate::record::seconds;
 use crate::record::{Verdict, visible_text};
 
-/// A moment of the run: for the script, and for people.
+/// Moment of the run, as a number for the page's script and as text for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Moment {
     /// Milliseconds since the run's begin.
     pub at_ms: f64,
-    /// Seconds since the run's begin, as in `e2e_test.log`.
+    /// Seconds since the run's begin, written as in `e2e_test.log`.
     pub text: String,
 }
 
-/// A word with the CSS class of its color.
+/// Word of the page with its color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Word {
-    /// CSS class.
+    /// CSS class with the word's color.
     pub class: &'static str,
-    /// Text.
     pub text: &'static str,
 }
 
-/// Returns a moment of the run from its milliseconds since the run's begin.
+/// Returns the [`Moment`] at a number of milliseconds since the run's begin.
 pub fn moment(at_ms: f64) -> Moment {
     Moment { at_ms: (at_ms * 1e3).round() / 1e3, text: stamp(at_ms).trim().to_owned() }
 }
 
-/// Returns the wall-clock time (UTC) at a moment of a run that began at `started_at`; `None` if that is not a valid time.
+/// Returns the wall-clock time (UTC) at `at_ms` of a run that began at `started_at`; `None` if `started_at` is not a valid time.
 pub fn wall_clock(started_at: &str, at_ms: f64) -> Option<String> {
     let begun = humantime::parse_rfc3339(started_at).ok()?;
     let at = begun.checked_add(std::time::Duration::try_from_secs_f64(at_ms / 1e3).ok()?)?;
     Some(humantime::format_rfc3339_millis(at).to_string())
 }
 
-/// Formats a duration, from microseconds to hours.
+/// Formats a duration in milliseconds, in units from microseconds to hours.
 pub fn duration(milliseconds: f64) -> String {
     if milliseconds.abs() < 1000.0 { format!("{} ms", significant(milliseconds)) } else { seconds(milliseconds) }
 }
@@ -55,12 +54,12 @@ pub fn significant(value: f64) -> String {
     }
 }
 
-/// Formats a ratio as a change in percent with a sign: 1.05 is `+5.0 %`.
+/// Formats a ratio as a signed change in percent: 1.05 is `+5.0 %`.
 pub fn change(ratio: f64) -> String {
     format!("{:+.1} %", (ratio - 1.0) * 100.0)
 }
 
-/// Formats a size, given in bytes, in a fitting unit.
+/// Formats a number of bytes in a unit that suits its size.
 pub fn size(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes;
@@ -72,7 +71,7 @@ pub fn size(bytes: f64) -> String {
     if unit == 0 { format!("{value:.0} B") } else { format!("{} {}", significant(value), UNITS[unit]) }
 }
 
-/// Formats a number with its noun, singular or plural.
+/// Formats a number with its noun, in the singular (`one`) or plural (`many`).
 pub fn count(number: usize, one: &str, many: &str) -> String {
     let thing = if number == 1 { one } else { many };
     format!("{} {thing}", thousands(number))
@@ -91,7 +90,6 @@ pub fn thousands(number: usize) -> String {
     text
 }
 
-/// Returns the word for a case's verdict.
 pub fn verdict(verdict: Verdict) -> Word {
     match verdict {
         Verdict::Passed => Word { class: "passed", text: "passed" },
@@ -103,7 +101,7 @@ pub fn verdict(verdict: Verdict) -> Word {
     }
 }
 
-/// Returns a text of another program for the page: hidden characters are made visible, and it is cut to `characters_max`.
+/// Cuts a text of another program to `characters_max` and makes its hidden characters visible, for the page.
 pub fn plain(text: &str, characters_max: usize) -> String {
     let cut = text.char_indices().nth(characters_max).map(|(at, _)| at);
     let mut plain = visible_text(&text[..cut.unwrap_or(text.len())]);

@@ -1,26 +1,26 @@
-//! The live lines, which show the present state of a run, for a given width. Pure; each line says in words what its color says.
+//! The live lines, which show the present state of a run, cut to a width. Pure; a word says whatever a color says.
 
 use super::screen::{Condition, Running, Screen, Stage};
 use super::style::{Line, Paint, Style};
 use super::times::{left, running};
 
-/// Minimum width at which a case is one line; on a narrower terminal its step, machines and faults have lines of their own.
+/// Width in columns from which a case is one line; on a narrower terminal its step, machines and faults have lines of their own.
 const WIDE_COLUMNS: usize = 150;
-/// Column of a case's name, which follows a word for its state and a time.
+/// Column of a case's name; the word for the case's state and its time stand before it.
 pub(super) const NAME_COLUMN: usize = 18;
-/// Column of the texts below a case.
+/// Column of the step, machines and faults on the lines below a case's name.
 const VALUE_COLUMN: usize = 28;
-/// Column of the step of a case that is one line; the two below are those of its machines and faults.
+/// Column of a case's step, where the case is one line; the next two constants are the columns of its machines and its faults.
 const STEP_COLUMN: usize = 75;
 const MACHINES_COLUMN: usize = 112;
 const FAULTS_COLUMN: usize = 136;
-/// Width of the bar for the progress of the run, without the text beside it.
+/// Width of the progress bar of the run, without the text beside it.
 const BAR_COLUMNS: usize = 24;
-/// Maximum templates shown at once.
+/// Maximum templates shown whose layers are being built.
 const LAYERS_MAX: usize = 6;
 
 impl Screen {
-    /// Returns the live lines at a moment, none longer than `columns`. There is always at least one, which the drawing needs.
+    /// Returns the live lines at a moment, none longer than `columns`. There is always at least one line, which indicatif needs.
     pub fn frame(&self, now_ms: f64, columns: usize, paint: Paint) -> Vec<String> {
         let mut lines = Vec::new();
         lines.extend(
@@ -94,7 +94,7 @@ impl Screen {
     }
 }
 
-/// Begins a line with a word and a time, filled with blanks up to the column of the name.
+/// Begins a line with a word and a time, filled with blanks up to [`NAME_COLUMN`].
 pub(super) fn head(word: &str, style: Style, time: &str) -> Line {
     let time_columns = NAME_COLUMN - 10;
     Line::of(style, &format!("{word:<8}")).with(Style::Faint, &format!("{time:>time_columns$}")).up_to(NAME_COLUMN)
@@ -104,7 +104,7 @@ fn first(word: &str, style: Style, since_ms: f64) -> Line {
     head(word, style, &short(&running(since_ms)))
 }
 
-/// Shortens a time so that it fits into its column: `3 min 07 s` becomes `3:07`.
+/// Shortens a formatted time so that it fits before [`NAME_COLUMN`]: `3 min 07 s` becomes `3:07`.
 pub(super) fn short(time: &str) -> String {
     time.replace(" min ", ":").replace(" h ", "h").trim_end_matches(|last: char| !last.is_ascii_digit()).to_owned()
         + if time.contains(" min") { "" } else { " s" }
@@ -125,7 +125,7 @@ fn name(line: Line, case: &Running) -> Line {
     if case.attempt > 1 { line.with(Style::Faint, &format!(" ({})", ordinal(case.attempt))) } else { line }
 }
 
-/// Returns `attempt` with the number of the attempt, or of the round of a duet.
+/// Returns the words for the number of an attempt; each round of a duet is an attempt of its own.
 fn ordinal(attempt: u32) -> String {
     format!("attempt {attempt}")
 }
@@ -188,7 +188,7 @@ fn step(line: Line, case: &Running, now_ms: f64) -> Line {
     }
 }
 
-/// Adds each machine with its condition.
+/// Appends each machine with its condition to a line.
 fn machines(line: Line, case: &Running) -> Line {
     if case.machines.is_empty() {
         return line.with(Style::Faint, "none");
@@ -200,7 +200,7 @@ fn machines(line: Line, case: &Running) -> Line {
     })
 }
 
-/// Adds the number of ready machines, and the names of the others.
+/// Appends the number of ready machines, and the names of the others, to a line.
 fn machines_together(line: Line, case: &Running) -> Line {
     if case.machines.is_empty() {
         return line.with(Style::Faint, "no machines");
@@ -229,7 +229,7 @@ fn condition(condition: Condition) -> (&'static str, Style) {
     }
 }
 
-/// Adds the active faults and the progress of the schedule.
+/// Appends the active faults and the schedule's progress to a line.
 fn faults(mut line: Line, case: &Running, now_ms: f64) -> Line {
     if case.faults.is_empty() {
         line = line.with(Style::Faint, "none now");

@@ -8,19 +8,18 @@ use std::time::Duration;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 
-/// Interval at which the lines are drawn anew, so that the times in them advance.
+/// Interval at which the live lines are redrawn, so that the times in them advance.
 const TICK: Duration = Duration::from_millis(200);
-/// Maximum draws of the terminal a second.
 const DRAWS_PER_SECOND_MAX: u8 = 10;
 
-/// Lines at the bottom of a terminal that are drawn again and again.
+/// Live lines at the bottom of a terminal, drawn until the value is dropped.
 #[derive(Debug)]
 pub(super) struct Live {
     bar: ProgressBar,
 }
 
 impl Live {
-    /// Starts to draw the lines that the function returns for a width in columns, until the returned value is dropped.
+    /// Starts to draw the lines that a function returns for a width in columns, until the returned value is dropped.
     pub fn start(lines: impl Fn(usize) -> Vec<String> + Send + Sync + 'static) -> Self {
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(Canvas::default()), DRAWS_PER_SECOND_MAX);
         let bar = ProgressBar::with_draw_target(None, target);
@@ -42,7 +41,7 @@ impl Live {
         self.bar.println(lines.join("\n"));
     }
 
-    /// Runs a function that writes to the terminal itself; the live lines are erased meanwhile.
+    /// Runs a function that writes to the terminal itself; the live lines are erased until the function returns.
     pub fn beside(&self, write: impl FnOnce()) {
         self.bar.suspend(write);
     }
@@ -54,8 +53,8 @@ impl Drop for Live {
     }
 }
 
-/// Terminal to which indicatif draws. indicatif fills lines with blanks up to the terminal's edge, and a resized terminal would wrap
-/// them; here a line ends with its text, and a frame is one write. The cursor rests below the last line, so that echoed keys, or
+/// Terminal to which indicatif draws. indicatif fills lines with blanks up to the terminal's edge, and a resized terminal would wrap such
+/// lines; the canvas ends a line with its text, and writes a frame at once. The cursor rests below the last line, so that echoed keys, or
 /// output at the engine's death, have a line of their own.
 #[derive(Debug, Default)]
 struct Canvas {
@@ -64,21 +63,20 @@ struct Canvas {
 
 #[derive(Debug, Default)]
 struct CanvasState {
-    /// Text to be written at the next flush.
     buffer: String,
-    /// The widths of the lines of the frame that is being made.
+    /// Widths in columns of the lines of the frame that is being made.
     widths: Vec<usize>,
-    /// True if the next text is indicatif's filling of the last line with blanks, which is left out.
+    /// True if the next text is the blanks with which indicatif fills the last line; they are not written.
     fills: bool,
-    /// The widths of the lines that were written last.
+    /// Widths in columns of the lines that are on the terminal.
     drawn: Vec<usize>,
     /// The terminal's width in columns when `drawn` was written.
     drawn_columns: usize,
 }
 
 impl CanvasState {
-    /// Moves the cursor up to the first line of the drawn frame. If the terminal has become narrower and has wrapped lines of the
-    /// frame, the additional lines are erased.
+    /// Moves the cursor up to the first line of the drawn frame. If the terminal has become narrower and has wrapped lines of the frame,
+    /// the additional lines are erased.
     fn back(&mut self, lines_up: usize, columns: usize) {
         let mut up = lines_up;
         if !self.drawn.is_empty() {
@@ -189,7 +187,7 @@ impl TermLike for Canvas {
 mod tests {
     use super::*;
 
-    /// Returns the text that indicatif writes to draw these lines over `standing` earlier ones.
+    /// Returns the text that the canvas writes when indicatif draws `lines` over `standing` earlier lines.
     fn draw(canvas: &mut CanvasState, standing: usize, lines: &[&str], columns: usize) -> String {
         canvas.back(standing.saturating_sub(1), columns);
         for line in lines {

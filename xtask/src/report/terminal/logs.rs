@@ -3,21 +3,21 @@
 use super::style::{Line, Style};
 use crate::record::logs::{LogDigest, LogGroup, LogLevel, LogLine};
 
-/// Zero point of the times of log lines.
+/// Zero point of the times shown of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogClock {
-    /// The run's begin: shown as seconds.
+    /// Times are seconds since the run's begin.
     Run,
-    /// 1970: shown as the time of day, UTC.
+    /// Times are times of day (UTC).
     Wall,
 }
 
-/// Maximum characters of an example in a digest.
+/// Maximum characters of the example of a group of log lines in a digest.
 const EXAMPLE_CHARS_MAX: usize = 200;
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// Formats a line: time, machine, file, the level's first letter (none for information), text.
+/// Formats a log line: time, machine, file, the level's first letter (none for information), text.
 pub(super) fn line(line: &LogLine, clock: LogClock) -> Line {
     let time = line.at_ms.map_or_else(String::new, |at_ms| time(at_ms, clock));
     let width = match clock {
@@ -54,7 +54,7 @@ fn time(at_ms: f64, clock: LogClock) -> String {
     }
 }
 
-/// Formats the digest of an attempt's logs, below a title.
+/// Formats the digest of an attempt's logs, with a title as the first line.
 pub(super) fn digest(title: &str, digest: &LogDigest) -> Vec<Line> {
     let mut lines = vec![Line::of(Style::Strong, title)];
     let mut section = |name: &str, found: Vec<Line>| {

@@ -22,30 +22,27 @@ use crate::record::human::stamp;
 use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{EventReader, PastRun, RunRecord, Stamped, plain_text};
 
-/// Width of lines without a terminal.
+/// Width in columns of the output where no terminal tells its own.
 const COLUMNS_WITHOUT_TERMINAL: usize = 120;
 
-/// Display of progress.
+/// Way in which the progress of a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Live lines on a terminal that can show them; plain lines elsewhere, and if `CI` is set.
     Auto,
-    /// A line for each event, with its time.
+    /// A line with a time stamp for each event.
     Plain,
-    /// Lines at the bottom of the terminal with the present state of the run, and above them lines for what has ended.
+    /// Live lines at the bottom of the terminal with the present state of the run; lines about ended cases and builds stay above them.
     Live,
     /// Live lines if the terminal can show them, even if `CI` is set; plain lines elsewhere.
     LiveIfPossible,
 }
 
-/// Display options.
+/// Options of the output for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// Use of colors.
     pub color: Color,
-    /// Display of progress.
     pub progress: Progress,
-    /// Amount of detail.
     pub detail: Detail,
 }
 
@@ -63,9 +60,9 @@ pub struct Terminal {
 struct State {
     screen: Screen,
     story: Story,
-    /// Time of the last event, by this process's clock.
+    /// Time at which this process received the last event.
     heard: Instant,
-    /// Time of the last plain line of an event.
+    /// Time at which this process last printed a plain line.
     said: Instant,
     stops: Option<Box<dyn Fn() -> bool + Send>>,
 }
@@ -90,7 +87,7 @@ impl Terminal {
             Progress::Plain => false,
             Progress::Auto => can_be_live && !in_ci && look.detail != Detail::Quiet,
             Progress::Live if !can_be_live => {
-                return Err("--progress live: stderr is no terminal that could show it; plain lines need none".into());
+                return Err("--progress live: stderr is no terminal that can show them; use `--progress plain`".into());
             }
             Progress::Live => true,
             Progress::LiveIfPossible => can_be_live && look.detail != Detail::Quiet,
@@ -112,20 +109,20 @@ impl Terminal {
         })
     }
 
-    /// Tells whether there is a live display.
+    /// Tells whether live lines show the progress.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.shows_live
     }
 
-    /// Returns a listener that shows events as they happen.
+    /// Returns a listener that shows a run's events as they happen.
     #[must_use]
     pub fn listener(self: &Arc<Self>) -> Box<dyn FnMut(&Stamped) + Send> {
         let terminal = Arc::clone(self);
         Box::new(move |stamped| terminal.show(stamped))
     }
 
-    /// Returns a listener that prints each event as a line of JSON on stdout, as docs/events.md describes it.
+    /// Returns a listener that prints each event as a line of JSON on stdout; docs/events.md describes the format.
     #[must_use]
     pub fn json_listener() -> Box<dyn FnMut(&Stamped) + Send> {
         Box::new(|stamped| {
@@ -136,13 +133,12 @@ impl Terminal {
         })
     }
 
-    /// Takes the earlier durations of planned cases in milliseconds, with which the live lines estimate the remaining
-    /// time.
+    /// Sets the earlier durations of planned cases in milliseconds, from which the live lines estimate the remaining time.
     pub fn expect(&self, cases: BTreeMap<String, f64>) {
         self.state().screen.expected_ms = Some(cases);
     }
 
-    /// Takes a condition under which the live lines show that the run is being stopped.
+    /// Sets a condition; while it is true, the live lines show that the run is being stopped.
     pub fn stops_when(&self, stops: impl Fn() -> bool + Send + 'static) {
         self.state().stops = Some(Box::new(stops));
     }
@@ -153,32 +149,32 @@ impl Terminal {
         self.begin_live();
     }
 
-    /// Prints a message that is no event of a run; nothing with `--quiet`.
+    /// Prints a message that is no event of a run, unless `--quiet` is given.
     pub fn say(&self, text: &str) {
         if self.detail != Detail::Quiet {
             self.write(&text.lines().map(plain_text).collect::<Vec<_>>());
         }
     }
 
-    /// Prints a warning, with `--quiet` too.
+    /// Prints a warning, even with `--quiet`.
     pub fn warn(&self, text: &str) {
         let line = Line::of(Style::Caution, &format!("warning: {text}"));
         self.write(&[line.text(self.progress_paint)]);
     }
 
-    /// Formats a line of a log for the results on stdout.
+    /// Formats a line of a log for stdout.
     #[must_use]
     pub fn log_line(&self, line: &LogLine, clock: LogClock) -> String {
         logs::line(line, clock).text(self.result_paint)
     }
 
-    /// Formats a digest of logs, below a title, for the results on stdout; returns its lines.
+    /// Formats a digest of logs for stdout, with a title as the first line; returns the lines.
     #[must_use]
     pub fn log_digest(&self, title: &str, digest: &LogDigest) -> Vec<String> {
         logs::digest(title, digest).iter().map(|line| line.text(self.result_paint)).collect()
     }
 
-    /// Runs a function that writes to the terminal itself; live lines are erased meanwhile.
+    /// Runs a function that writes to the terminal itself; live lines are erased until the function returns.
     pub fn beside(&self, write: impl FnOnce()) {
         match &*self.live.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(live) => live.beside(write),
@@ -192,16 +188,13 @@ impl Terminal {
         drop(self.live.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Prints the result of a run: failures with their causes, noteworthy facts, the place of the record, the counts.
+    /// Prints the result of a run: failures with their causes, noteworthy facts, the record's folder, the numbers of cases by outcome.
     pub fn show_result(&self, record: &RunRecord, folder: &Path) {
         self.end();
         self.print_result(record, folder, "latest");
     }
 
     /// Prints the result of an earlier run as it was printed at that run's end.
-    ///
-    /// # Errors
-    /// When the run's events cannot be read.
     pub fn show_past_run(&self, run: &PastRun) -> anyhow::Result<()> {
         let mut story = Story::default();
         let mut reader = EventReader::open(&run.folder)?;
@@ -220,7 +213,7 @@ impl Terminal {
         }
     }
 
-    /// Prints the cases that did not pass on stderr, for verbs whose result on stdout is another one.
+    /// Prints the cases that did not pass on stderr, for verbs that print something else than a run's result on stdout.
     pub fn show_problems(&self, record: &RunRecord, folder: &Path) {
         self.end();
         let lines = self.result(record, folder, "latest", Part::Problems);
@@ -288,7 +281,7 @@ impl Terminal {
         }));
     }
 
-    /// Starts to print a line for a long wait again and again, if there are no live lines to show it.
+    /// Starts a thread that prints the line of a long wait again and again, unless live lines show the wait.
     fn begin_pulse(&self) {
         let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shows_live || self.detail == Detail::Quiet || pulse.is_some() {
@@ -320,13 +313,13 @@ fn columns_of(terminal: &Term) -> usize {
     terminal.size_checked().map_or(COLUMNS_WITHOUT_TERMINAL, |(_, columns)| columns.into())
 }
 
-/// Returns a path relative to the working directory if it lies below that.
+/// Returns a path relative to the working directory if it lies in there, else unchanged.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
-/// Time between two checks for a wait to print.
+/// Interval at which a [`Pulse`] calls its function.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Time without a printed line after which the line of a wait is printed again.

@@ -10,30 +10,30 @@ use crate::record::human::{comparison, comparison_counts, summary};
 use crate::record::{Attempt, CaseResult, Cause, Outcome, RunRecord, Verdict};
 use crate::report::next::next;
 
-/// Column in which the text of an entry begins, after its name.
+/// Column in which the text of an entry begins, behind the entry's name.
 const TEXT_COLUMN: usize = 12;
 /// Maximum failures shown of one case.
 const FAILURES_SHOWN: usize = 3;
-/// Maximum last lines shown of a case's logs.
+/// Maximum lines shown from the end of a case's logs.
 const LAST_WORDS_SHOWN: usize = 8;
-/// Maximum listed cases and findings.
+/// Maximum entries in a list of cases or findings.
 const LISTED_MAX: usize = 5;
 
-/// Result of a run, for people.
+/// Data of the result of a run, as the terminal shows it.
 #[derive(Debug)]
 pub(super) struct RunResult<'a> {
     pub record: &'a RunRecord,
     pub story: &'a Story,
-    /// Name of the run in commands: its own, or `latest`.
+    /// Name of the run in the commands that are shown: its id, or `latest`.
     pub name: &'a str,
-    /// The run's folder, as it is shown.
+    /// The run's folder, as the terminal shows it.
     pub folder: &'a str,
-    /// The page that explains the run, where there is one.
+    /// Path of `report.html`; `None` if the run has no page.
     pub page: Option<&'a str>,
     pub columns: usize,
 }
 
-/// Wanted part of the result.
+/// Part of a run's result that is to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Whole,
@@ -42,7 +42,6 @@ pub(super) enum Part {
 }
 
 impl RunResult<'_> {
-    /// Returns the lines of a part of the result.
     pub fn lines(&self, part: Part) -> Vec<Line> {
         match part {
             Part::Whole => self.whole(),
@@ -123,7 +122,7 @@ impl RunResult<'_> {
         lines
     }
 
-    /// Returns the failures with values and places; if there are none, the attempt's outcome with the last lines of its logs.
+    /// Returns an attempt's failures with values and places; if it has none, its outcome with the last lines of its logs.
     fn causes(&self, outcome: &Outcome, story: &CaseStory) -> Vec<Line> {
         let mut lines = Vec::new();
         let failures = &story.attempt.failures;
@@ -201,7 +200,7 @@ impl RunResult<'_> {
         lines
     }
 
-    /// Returns the faults that took effect in each passed case, under chaos.
+    /// Returns, for each passed case with a schedule, the faults that took effect.
     fn faults(&self) -> Vec<Line> {
         let passed = self.record.cases.iter().filter(|case| case.verdict == Verdict::Passed);
         let with_faults = passed.filter(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()));
@@ -227,7 +226,7 @@ impl RunResult<'_> {
         }
     }
 
-    /// Returns the unexpected findings of labs.
+    /// Returns the unexpected findings of the run's labs.
     fn findings(&self) -> Vec<Line> {
         let all = self.story.cases().flat_map(|(case, story)| story.findings.iter().map(move |one| (case, one)));
         let all: Vec<String> = all.map(|(case, finding)| format!("{finding} ({case})")).collect();
@@ -252,7 +251,7 @@ impl RunResult<'_> {
         lines
     }
 
-    /// Returns the place of the record, and the counts.
+    /// Returns the record's folder, and the numbers of cases by outcome.
     fn ending(&self) -> Vec<Line> {
         let record = self.record;
         let mut lines = vec![Line::of(Style::Faint, "record: ").with(Style::Plain, self.folder)];

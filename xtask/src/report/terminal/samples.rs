@@ -1,4 +1,4 @@
-//! Events of a made-up run for tests, with fixed times.
+//! Events of a fictitious run for tests, with fixed times.
 
 use e2e_contract::{Check, Defect, DefectOutcome, Fault, Level};
 
@@ -71,7 +71,7 @@ pub fn ended(name: &str, outcome: Outcome, seconds: f64) -> Event {
 pub const GAUNTLET: &str = "error_handling/chaos_gauntlet:planted";
 pub const INGESTION: &str = "data_pipeline/data_ingestion:small";
 
-/// Returns events up to a moment when a case is under faults: two of its machines are ready, one is frozen.
+/// Returns the events up to a moment at which a case is under faults: two of its machines are ready, one is frozen.
 pub fn amid_faults() -> Vec<Stamped> {
     let container = |name: &str| (case(GAUNTLET), name.to_owned());
     let started = |name: &str| {
@@ -160,7 +160,7 @@ fn cause() -> Cause {
     Cause::Check { message: "done == accepted [done = 119]".into() }
 }
 
-/// Returns the record of the made-up run.
+/// Returns the record of the fictitious run.
 pub fn record() -> RunRecord {
     let attempt = |outcome: Outcome, seconds: f64, name: &str, faults: Option<FaultCounts>| Attempt {
         outcome,

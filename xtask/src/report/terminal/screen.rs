@@ -7,43 +7,40 @@ use e2e_contract::Fault;
 use crate::record::{Event, Stamped, Verdict};
 use crate::report::problem::problem;
 
-/// State behind the live lines.
+/// State of a run from which the live lines are made.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Screen {
-    /// Progress of work that is not a run of cases.
+    /// Progress of work that is not a run of cases, such as trying faults.
     pub amount: Option<Amount>,
-    /// Number of planned cases.
+    /// Number of planned cases; `None` before the plan is known.
     pub planned: Option<u32>,
-    /// Numbers of finished cases, by outcome.
     pub tally: Tally,
-    /// Cases that run, in the order of their begin.
+    /// Running cases, in the order of their begin.
     pub cases: Vec<Running>,
-    /// Templates whose layers are being built, in the order of their begin.
+    /// Builds of layers that are under way, in the order of their begin.
     pub layers: Vec<LayerWork>,
-    /// Progress of Cargo's build of the scenarios, while a case waits for it.
+    /// Cargo's build of the scenarios, while a case waits for it: its progress as text, and its begin.
     pub scenarios_build: Option<Since>,
-    /// Current waits.
+    /// Waits of the run, such as for a free slot: the reason and the begin of each.
     pub waits: Vec<Since>,
-    /// Earlier durations of the unfinished cases in milliseconds; `None` if that of a case is not known.
+    /// Earlier durations of the unfinished cases in milliseconds; `None` if the earlier duration of some case is not known.
     pub expected_ms: Option<BTreeMap<String, f64>>,
-    /// True once the run was asked to end.
+    /// True once the run was asked to stop.
     pub stops: bool,
-    /// The time of the last event, in milliseconds since the run's begin.
+    /// Time of the last event, in milliseconds since the run's begin.
     pub at_ms: f64,
 }
 
-/// Progress of work that is not a run.
+/// Progress of work that is counted in items and is not a run of cases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Amount {
-    /// Name of the work, such as `faults tried`.
+    /// Name of the counted items, such as `faults tried`.
     pub what: String,
-    /// Finished items.
     pub done: u32,
-    /// Number of all items.
     pub of: u32,
 }
 
-/// Numbers of cases by outcome.
+/// Numbers of finished cases by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub passed: u32,
@@ -72,14 +69,14 @@ impl Tally {
     }
 }
 
-/// Text with the time of its begin.
+/// Activity of the run with its begin, such as a step or a wait.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Since {
     pub what: String,
     pub since_ms: f64,
 }
 
-/// Build of a layer.
+/// Build of a layer that is under way.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LayerWork {
     pub template: String,
@@ -87,7 +84,6 @@ pub(super) struct LayerWork {
     pub since_ms: f64,
 }
 
-/// A running case.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Running {
     pub case: String,
@@ -96,7 +92,7 @@ pub(super) struct Running {
     pub stage: Stage,
     /// Steps of the scenario that have begun and not ended, the outermost first.
     pub steps: Vec<Since>,
-    /// The measured operation that ended last, with the number of its repetitions so far.
+    /// Measured operation that ended last, with the number of its repetitions so far.
     pub operation: Option<(String, u32)>,
     pub machines: Vec<(String, Condition)>,
     pub faults: Vec<FaultOn>,
@@ -107,7 +103,7 @@ pub(super) struct Running {
     pub problems: u32,
 }
 
-/// Progress of a case.
+/// Phase of a running case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     MachinesStart,
@@ -116,7 +112,7 @@ pub(super) enum Stage {
     MachinesGone,
 }
 
-/// Condition of a machine.
+/// Condition of a machine; of two, the worse one compares greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Condition {
     Ready,
@@ -125,7 +121,6 @@ pub(super) enum Condition {
     Down,
 }
 
-/// Active fault.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FaultOn {
     pub number: u64,
@@ -134,7 +129,7 @@ pub(super) struct FaultOn {
     pub since_ms: f64,
 }
 
-/// Begin and length of a played schedule.
+/// Begin and length of the schedule of faults that a case plays.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ChaosClock {
     pub since_ms: f64,
@@ -142,7 +137,7 @@ pub(super) struct ChaosClock {
 }
 
 impl Running {
-    /// Returns the condition of a machine, faults included.
+    /// Returns the worst of a machine's own condition `started` and those that its active faults put it in.
     pub fn condition(&self, container: &str, started: Condition) -> Condition {
         let on_it = self.faults.iter().filter(|fault| fault.container == container);
         on_it.map(|fault| condition_under(&fault.fault)).max().map_or(started, |worst| worst.max(started))
@@ -165,7 +160,8 @@ fn condition_under(fault: &Fault) -> Condition {
 }
 
 impl Screen {
-    /// Returns the estimated remaining time, if the earlier duration of each case is known.
+    /// Returns the estimated remaining time of the run in milliseconds; `None` if the earlier duration of some case is not known, and
+    /// during builds of layers and waits.
     pub fn left_ms(&self, now_ms: f64) -> Option<f64> {
         let expected = self.expected_ms.as_ref().filter(|_| self.layers.is_empty() && self.waits.is_empty())?;
         let one = |(case, took_ms): (&String, &f64)| {
@@ -175,13 +171,12 @@ impl Screen {
         Some(expected.iter().map(one).sum())
     }
 
-    /// Returns the current wait with the time since its begin; none while cases run, which have lines of their own.
+    /// Returns the text of the current wait with the time since its begin; `None` while cases run, which have lines of their own.
     pub fn wait(&self, now_ms: f64) -> Option<String> {
         let wait = self.waits.last().filter(|_| self.cases.is_empty())?;
         Some(format!("waiting: {}, {:.0} s", wait.what, (now_ms - wait.since_ms) / 1e3))
     }
 
-    /// Updates the state with an event.
     pub fn apply(&mut self, stamped: &Stamped) {
         let at_ms = stamped.at_ms;
         self.at_ms = at_ms;
@@ -246,7 +241,6 @@ impl Screen {
         self.layers.retain(|layer| layer.template != template);
     }
 
-    /// Applies an event of one case.
     fn apply_to_case(&mut self, stamped: &Stamped) {
         let Stamped { at_ms, event } = stamped;
         let at_ms = *at_ms;

@@ -1,4 +1,4 @@
-//! Lines about events that have happened, which stay on the terminal: above the live lines, or alone if there are none.
+//! Lines about past events, which stay on the terminal: above the live lines, or alone if there are no live lines.
 
 use super::frame::{NAME_COLUMN, head, short};
 use super::style::{Line, Style, bound_lines, wrapped};
@@ -6,23 +6,23 @@ use super::times::took;
 use crate::record::human::{self, Weight, stamp};
 use crate::record::{Cause, Event, Outcome, Stamped, Verdict};
 
-/// Maximum lines of one event; the record has all of them.
+/// Maximum lines printed of one event; the record has all of them.
 const LINES_MAX: usize = 200;
-/// Maximum lines of one event above live lines, so that lines above it stay in sight.
+/// Maximum lines printed of one event above live lines, so that earlier lines stay in sight.
 const LINES_BESIDE_LIVE_MAX: usize = 12;
 
-/// Amount of detail.
+/// Amount of detail in the progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Problems and the result.
+    /// Only problems and the result are shown.
     Quiet,
-    /// Events that a person wants to follow.
+    /// Events that a person wants to follow are shown.
     Normal,
-    /// Every event.
+    /// Every event is shown.
     Verbose,
 }
 
-/// Returns the lines of an event with time stamps, as in `e2e_test.log`; they suit the log of a program that calls this one, such
+/// Returns the lines of an event with time stamps, as `e2e_test.log` has them; they suit the log of a program that calls the engine, such
 /// as CI.
 pub(super) fn stamped(stamped: &Stamped, detail: Detail) -> Vec<Line> {
     let (weight, mut lines) = human::lines(&stamped.event);

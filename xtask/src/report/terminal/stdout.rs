@@ -25,10 +25,8 @@ pub fn write_line(line: fmt::Arguments<'_>) {
     }
 }
 
-/// Checks that all lines were written. A closed pipe passes: its reader has seen enough, as in `cargo xtask runs | head`.
-///
-/// # Errors
-/// The first error of writing.
+/// Checks that everything was written to standard output. A closed pipe passes: its reader has seen enough, as in `cargo xtask runs |
+/// head`.
 pub fn check_stdout() -> anyhow::Result<()> {
     if let Err(error) = io::stdout().flush() {
         let _ = FAILURE.set(error);

@@ -1,5 +1,5 @@
-//! Facts about each case that are in a run's events and not in its record: checks with their places, faults that took effect,
-//! findings, last lines of logs. Their number is limited, so that no scenario can fill the memory.
+//! Facts about each case that are in a run's events and not in its record: checks with their places, faults that took effect, findings,
+//! last lines of logs. The number of kept facts is limited, so that no scenario can fill the memory.
 
 use std::collections::BTreeMap;
 
@@ -11,42 +11,41 @@ use crate::report::problem::{Problem, problem};
 
 /// Maximum failures kept of one attempt; all are counted.
 const FAILURES_MAX: usize = 20;
-/// Maximum errors kept that the scenario of one attempt reported.
+/// Maximum error messages kept of the scenario of one attempt.
 const ERRORS_MAX: usize = 5;
 /// Maximum findings kept of one case; all are counted.
 const FINDINGS_MAX: usize = 20;
 
-/// Stories of a run's cases, by name; in a comparison, only of the candidate's cases and not of the baseline's.
+/// Stories of a run's cases, by the case's name; in a comparison, only those of the candidate's cases and not of the baseline's.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Story {
     cases: BTreeMap<String, CaseStory>,
 }
 
-/// Story of one case, over all its attempts.
+/// Facts about one case, over all its attempts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct CaseStory {
-    /// The last attempt that did not pass, or the running one.
+    /// Failures of the last attempt that did not pass, or of the running one.
     pub attempt: AttemptStory,
-    /// Unexpected findings: kind, place and details.
+    /// Unexpected findings, each with its kind, place and details.
     pub findings: Vec<String>,
-    /// Number of all findings.
+    /// Number of all findings, including those that are not kept.
     pub findings_count: usize,
-    /// Number of times that known defects were seen.
+    /// Number of marks of known defects whose defect showed.
     pub known_defects: u32,
-    /// Number of faults that took effect in the last attempt, by kind.
+    /// Number of faults that took effect in the last attempt, by the fault's kind.
     pub effects: BTreeMap<&'static str, u32>,
-    /// Commands that enter the kept lab, and the command that removes it; `None` if no lab was kept.
+    /// Commands that enter the kept lab, and the command that destroys it; `None` if no lab was kept.
     pub kept: Option<(Vec<String>, String)>,
 }
 
-/// Failures of an attempt.
+/// Failures and last lines of logs of an attempt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct AttemptStory {
-    /// Failures in order.
     pub failures: Vec<Problem>,
-    /// Number of all failures.
+    /// Number of all failures, including those that are not kept.
     pub failures_count: usize,
-    /// Errors that the scenario reported.
+    /// Messages of level `error` from the scenario.
     pub errors: Vec<String>,
     pub errors_count: usize,
     /// The last lines of the attempt's logs.
@@ -56,17 +55,14 @@ pub(super) struct AttemptStory {
 }
 
 impl Story {
-    /// Returns the story of a case.
     pub fn of(&self, case: &str) -> Option<&CaseStory> {
         self.cases.get(case)
     }
 
-    /// Returns all cases, by name.
     pub fn cases(&self) -> impl Iterator<Item = (&String, &CaseStory)> {
         self.cases.iter()
     }
 
-    /// Updates the stories with an event.
     pub fn apply(&mut self, stamped: &Stamped) {
         if let Event::CaseStarted { case, .. } = &stamped.event
             && !case.is_baseline_side()

@@ -9,22 +9,21 @@ use crate::record::plain_text;
 
 /// Maximum characters shown of a line; the record has the whole line.
 const LINE_CHARS_SHOWN: usize = 300;
-/// Maximum lines shown of one entry.
+/// Maximum lines shown of one entry of the result.
 const ENTRY_LINES_MAX: usize = 12;
 
-/// Use of colors.
+/// Choice of the user whether output has colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
     /// Colors on a terminal; `NO_COLOR` and `CLICOLOR_FORCE` are respected, in this order.
     Auto,
-    /// Colors always.
+    /// Colors on every output, also files and pipes.
     Always,
-    /// No colors.
     Never,
 }
 
 impl Color {
-    /// Returns the conversion for a stream, with colors or without: that depends on the stream and on environment variables.
+    /// Decides whether lines for a stream get colors, from the user's choice, the kind of the stream and environment variables.
     pub(super) fn paint(self, is_terminal: bool, variable: &dyn Fn(&str) -> Option<OsString>) -> Paint {
         let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
         let colors = match self {
@@ -38,16 +37,16 @@ impl Color {
     }
 }
 
-/// Conversion of lines to text.
+/// Rendering of styled lines as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
-    /// Escape codes for colors.
+    /// Lines are written with escape codes for colors.
     Colors,
-    /// No escape codes.
+    /// Lines are written without escape codes.
     Plain,
 }
 
-/// Meaning of a piece of a line.
+/// Meaning of a piece of a line, from which its color follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
@@ -72,7 +71,7 @@ impl Style {
     }
 }
 
-/// Line of colored pieces. Control characters in their texts are removed.
+/// Line of text in pieces, each with a style. Control characters in their texts are removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Line(Vec<(Style, String)>);
 
@@ -81,29 +80,25 @@ impl Line {
         Self::default()
     }
 
-    /// Returns a line of one piece.
     pub fn of(style: Style, text: &str) -> Self {
         Self::new().with(style, text)
     }
 
-    /// Appends a piece to the line.
     pub fn with(mut self, style: Style, text: &str) -> Self {
         self.0.push((style, plain_text(text)));
         self
     }
 
-    /// Appends blanks up to a column, at least one.
+    /// Appends blanks up to a column, but at least one blank.
     pub fn up_to(self, column: usize) -> Self {
         let blanks = column.saturating_sub(self.width()).max(1);
         self.with(Style::Plain, &" ".repeat(blanks))
     }
 
-    /// Returns the line's width in columns.
     pub fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| measure_text_width(text)).sum()
     }
 
-    /// Returns the whole line as text.
     pub fn text(&self, paint: Paint) -> String {
         let piece = |(style, text): &(Style, String)| match (paint, style) {
             (Paint::Plain, _) | (_, Style::Plain) => text.clone(),
@@ -112,7 +107,7 @@ impl Line {
         self.0.iter().map(piece).collect()
     }
 
-    /// Returns the line as text, cut to so many columns.
+    /// Returns the line as text, cut to a width in columns.
     pub fn cut(&self, columns: usize, paint: Paint) -> String {
         truncate_str(&self.text(paint), columns, "…").into_owned()
     }
@@ -128,7 +123,7 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines.flat_map(|line| textwrap::wrap(&line, &options).into_iter().map(String::from).collect::<Vec<_>>()).collect()
 }
 
-/// Cuts a line that would fill a screen to its begin, and adds the number of omitted characters.
+/// Cuts a line that would fill a screen, and appends the number of omitted characters.
 fn bounded(line: &str) -> String {
     match line.char_indices().nth(LINE_CHARS_SHOWN) {
         Some((end, _)) => format!("{} ... ({} more characters)", &line[..end], line[end..].chars().count()),
@@ -136,7 +131,7 @@ fn bounded(line: &str) -> String {
     }
 }
 
-/// Keeps at most `most` lines, the last of which has the number of omitted ones.
+/// Keeps the first `most` lines; if there are more, appends a line with the number of omitted lines.
 pub(super) fn bound_lines(lines: &mut Vec<String>, most: usize) {
     if lines.len() > most {
         let left_out = lines.len() - most;
@@ -145,7 +140,7 @@ pub(super) fn bound_lines(lines: &mut Vec<String>, most: usize) {
     }
 }
 
-/// Returns lines with a name, in the first line only, and beside it a wrapped text.
+/// Returns an entry: a name on the first line, and beside it, in a column of its own, a wrapped text.
 pub(super) fn entry(name: &str, style: Style, text: &str, indent: usize, columns: usize) -> Vec<Line> {
     let mut beside = wrapped(text, columns.saturating_sub(indent));
     bound_lines(&mut beside, ENTRY_LINES_MAX);
@@ -156,8 +151,7 @@ pub(super) fn entry(name: &str, style: Style, text: &str, indent: usize, columns
     beside.iter().enumerate().map(line).collect()
 }
 
-/// Returns lines with a name and beside it commands: each in one line if there is room, else in several lines that a shell reads as
-/// one command.
+/// Returns an entry whose text is commands: each in one line if there is room, else in several lines that a shell reads as one command.
 pub(super) fn commands(name: &str, commands: &[String], indent: usize, columns: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     for command in commands {

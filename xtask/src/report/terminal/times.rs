@@ -1,6 +1,6 @@
 //! Durations as the terminal shows them: short, and in coarser units the longer they are.
 
-/// Formats a duration: `0.004 s`, `0.25 s`, `2.3 s`, `45 s`, `3 min 07 s`.
+/// Formats a duration in milliseconds: `0.004 s`, `0.25 s`, `2.3 s`, `45 s`, `3 min 07 s`.
 pub(super) fn took(milliseconds: f64) -> String {
     let seconds = milliseconds.max(0.0) / 1e3;
     if seconds < 0.095 {
@@ -14,7 +14,8 @@ pub(super) fn took(milliseconds: f64) -> String {
     }
 }
 
-/// Formats the time since a begin in whole seconds, for lines that are drawn again and again: `45 s`, `3 min 07 s`, `2 h 05 min`.
+/// Formats the time since a begin, given in milliseconds, in whole seconds, for lines that are redrawn often: `45 s`, `3 min 07 s`, `2 h 05
+/// min`.
 pub(super) fn running(milliseconds: f64) -> String {
     let seconds = (milliseconds.max(0.0) / 1e3).floor() as u64;
     match seconds {
@@ -24,7 +25,7 @@ pub(super) fn running(milliseconds: f64) -> String {
     }
 }
 
-/// Formats a rough estimate of the remaining time: `a few seconds`, `35 s`, `12 min`, `2 h 05 min`.
+/// Formats a rough estimate of the remaining time, given in milliseconds: `a few seconds`, `35 s`, `12 min`, `2 h 05 min`.
 pub(super) fn left(milliseconds: f64) -> String {
     let seconds = (milliseconds.max(0.0) / 1e3).round() as u64;
     match seconds {

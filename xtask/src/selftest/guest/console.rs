@@ -1,10 +1,10 @@
-//! Console of a guest: all that is left of one that was killed or hangs.
+//! Console of a guest: the only evidence of a guest that was killed or hangs.
 
 use std::path::Path;
 
 const LINES: usize = 30;
 
-/// Returns the last lines of a console, or the statement that it is empty.
+/// Returns the last lines of a console, or a sentence that the console is empty.
 #[must_use]
 pub fn end_of(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
@@ -22,7 +22,7 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns a line without control characters: a kernel's console may hold any bytes.
+/// Removes control characters from a line: a kernel's console may contain any bytes.
 fn plain(line: &str) -> String {
     line.chars().filter(|character| !character.is_control()).collect()
 }

@@ -1,4 +1,4 @@
-//! Description of the machine that the tests run on.
+//! Description of the host that the tests run on.
 
 use std::path::Path;
 
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 use crate::host::cgroup;
 use crate::host::machine::hardware;
 
-/// Facts of a machine that let a reader compare it with another.
+/// Facts about a host that let a reader compare it with another host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
-    /// Kind of machine, such as `User-Mode Linux`.
+    /// Kind of the host, such as `User-Mode Linux`.
     pub machine: String,
     /// Distribution, as it calls itself.
     pub distribution: String,
-    /// Release of the kernel.
+    /// Release of the kernel, such as `6.1.0-37-amd64`.
     pub kernel: String,
     /// Layout of the control groups, with the controllers of version 2: `v2 (cpu io memory pids)`.
     pub cgroup: String,
-    /// Version of LXC.
+    /// Version of LXC on the host.
     pub lxc: String,
     /// State of AppArmor in the kernel: `on`, `off` or `none`.
     pub apparmor: String,
-    /// First process of the machine: `systemd`, `sh`, or `another one`.
+    /// First process (PID 1) of the host: `systemd`, `sh`, or `another one`.
     pub init: String,
-    /// Number of processors.
+    /// Number of processors of the host.
     pub processors: u32,
 }
 
 impl Host {
-    /// Description of this machine.
+    /// Describes the host that this process runs on; `machine` is its kind.
     #[must_use]
     pub fn of_this_machine(machine: &str) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -70,7 +70,7 @@ fn pretty_name(os_release: &str) -> String {
     value.map_or_else(|| hardware::UNKNOWN.to_owned(), |name| name.trim_matches('"').to_owned())
 }
 
-/// Kind of this machine as far as the machine tells it; used where no guest is made.
+/// Returns the kind of this host as far as it can be detected; used if the tests run without a guest.
 #[must_use]
 pub fn machine_itself() -> String {
     let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();

@@ -1,8 +1,6 @@
-//! Guests that are instances of Incus: the engine in a container, as users have it who share a machine.
-//!
-//! Incus runs in a Debian tree of its own, with its own mounts, network and processes and below one control group, so
-//! nothing is installed, an Incus of the machine is not touched, and all of it ends with one process. An instance has no
-//! network: its work is sent in as an archive, and its record is read back from it.
+//! Incus runs in a Debian tree of its own, with its own mounts, network and processes, and below one control group. So nothing is installed
+//! on the host, an Incus of the host is not touched, and everything ends with one process. An instance has no network: its work is sent in
+//! as an archive, and its record is copied back out.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,19 +19,19 @@ use crate::host::exec::shell::{Command, Output};
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 
-/// Debian release of the tree that Incus runs in: the oldest that has Incus.
+/// Debian release of the tree in which Incus runs: the oldest release that has Incus.
 const PROGRAM_SUITE: &str = "trixie";
 
-/// Packages of that tree. The package `incus` would bring virtual machines too.
+/// Packages of the tree in which Incus runs. The package `incus` would add virtual machines.
 const PROGRAM_PACKAGES: &[&str] = &["incus-base", "incus-client", "kmod", "mount"];
 
-/// Script that finishes that tree: ids for unprivileged instances.
+/// Shell script that finishes the tree in which Incus runs: it adds ids for unprivileged instances.
 const PROGRAM_FINISH: &str = "
 echo root:1000000:1000000000 > \"$TREE/etc/subuid\"
 cp \"$TREE/etc/subuid\" \"$TREE/etc/subgid\"
 ";
 
-/// Further packages of an instance: a small Debian with what `setup` installs for a project of busybox machines.
+/// Packages of an instance beside [`LAB_PACKAGES`]: a small Debian with what `setup` installs for a project of busybox machines.
 const PACKAGES: &[&str] = &[
     "systemd-sysv",
     "dbus",
@@ -45,16 +43,17 @@ const PACKAGES: &[&str] = &[
     "libfaketime",
 ];
 
-/// Script that finishes the tree of an instance: no timers or consoles that would work beside the tests, and no unit that waits half a
-/// minute for a network.
+/// Shell script that finishes the tree of an instance: it disables timers and consoles, which would run beside the tests, and units that
+/// wait half a minute for a network.
 const FINISH: &str = "
 chroot \"$TREE\" systemctl mask lxc.service lxc-net.service systemd-binfmt.service apt-daily.timer \\
     apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer console-getty.service
 echo guest > \"$TREE/etc/hostname\"
 ";
 
-/// Script that joins the control group in each hierarchy, then starts its arguments in namespaces. In a hierarchy of version 2 the process
-/// joins a leaf whose name LXC leaves out of its own paths: a group that hands out controllers holds no process.
+/// Shell script that joins the control group in each hierarchy, then starts its arguments in new namespaces. In a hierarchy of version 2
+/// the process joins a leaf (`init.scope`) that LXC omits from its own paths, because a group that delegates controllers cannot hold
+/// processes.
 const ENTER: &str = "
 set -e
 for top in $HIERARCHIES; do
@@ -77,8 +76,7 @@ done
 exec unshare --mount --propagation private --uts --ipc --net --pid --fork --kill-child --mount-proc -- sh -c \"$PIVOT\"
 ";
 
-/// Script that makes the tree the root of the new namespaces. It is read-only, so it stays as it was built. `/mnt` is the folder of this
-/// run.
+/// Shell script that makes the tree, read-only, the root of the new namespaces, and mounts the folder of this run at `/mnt`.
 const PIVOT: &str = "
 set -e
 hostname guest-host
@@ -104,7 +102,7 @@ umount -l /run/old
 exec sh -c \"$WORK\"
 ";
 
-/// Script that starts Incus and an instance, sends the work in, has the order carried out, and brings the record back.
+/// Shell script that starts Incus and an instance, sends the work in, runs the order, and copies the record back.
 const RUN: &str = "
 set -e
 export INCUS_DIR=/mnt/incus INCUS_CONF=/run/incus-client
@@ -144,26 +142,26 @@ within incus exec guest -- cat /e2e/record.json > record.json.new
 mv record.json.new record.json
 ";
 
-/// Folder of the work inside an instance.
+/// Folder of the payload inside an instance.
 pub const PAYLOAD: &str = "/e2e";
 
-/// Control group of all processes of a test, with whatever Incus and LXC make below.
+/// Control group of all processes of a test, including those of Incus and LXC.
 const GROUP: &str = "mancer-e2e-host-incus";
 
 const STEP_DEADLINE: Deadline = Deadline::from_secs(90);
 const END_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Rights of an instance.
+/// Kind of an Incus instance, by the rights of its root user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
-    /// Root inside is root outside.
+    /// Root of the instance is root of the host.
     Privileged,
-    /// Root inside is an ordinary user outside.
+    /// Root of the instance is an ordinary user of the host.
     Unprivileged,
 }
 
 impl Rights {
-    /// Word for the record's name.
+    /// Returns the word for these rights in the record's name.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -172,7 +170,8 @@ impl Rights {
         }
     }
 
-    /// Checks of doctor that are right to fail with these rights: no setting of an unprivileged instance lets it mount ext4.
+    /// Returns the checks of `doctor` that are expected to fail with these rights: an unprivileged instance cannot mount ext4, whatever its
+    /// settings.
     #[must_use]
     pub const fn lacks(self) -> &'static [&'static str] {
         match self {
@@ -181,7 +180,7 @@ impl Rights {
         }
     }
 
-    /// Lines that doctor's help names for the instance's LXC configuration.
+    /// Returns the lines of LXC configuration that the instance needs, as the help of `doctor` names them.
     fn raw_lxc(self, layout: &str) -> String {
         let cgroup = if layout == "v2" { "lxc.cgroup2" } else { "lxc.cgroup" };
         let mut lines: Vec<String> = match self {
@@ -199,17 +198,17 @@ impl Rights {
     }
 }
 
-/// Trees of Incus and of its instances.
+/// Debian trees of Incus and of its instances.
 #[derive(Debug)]
 pub struct Incus {
     world: World,
     image: PathBuf,
 }
 
-/// Fails where no instance of Incus can be made on this machine.
+/// Checks that instances of Incus can be made on this host.
 ///
 /// # Errors
-/// [`Error::Host`] on another processor.
+/// [`Error::Host`] if the processor is not x86_64.
 pub fn require() -> Result<(), Error> {
     require_x86_64("the instances of Incus")
 }
@@ -218,7 +217,7 @@ impl Incus {
     /// Builds both trees.
     ///
     /// # Errors
-    /// On another processor; when a tree cannot be built.
+    /// [`Error::Host`] if the processor is not x86_64.
     pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
         require()?;
         let program = Tree {
@@ -242,11 +241,10 @@ impl Incus {
         Ok(Self { world: World { tree, store: store.to_owned(), group: GROUP.to_owned() }, image })
     }
 
-    /// Has an order carried out in a new instance, on a payload, and reads its record.
+    /// Runs an order in a new instance with a payload, and returns the record.
     ///
     /// # Errors
-    /// When Incus or the instance fails or passes its deadline, with the end of what they said; when a part of them is left
-    /// on the machine.
+    /// If Incus or the instance fails or misses its deadline, with the end of the console; if something of them is left on the host.
     pub fn carry_out(
         &self,
         rights: Rights,
@@ -267,18 +265,17 @@ impl Incus {
     }
 }
 
-/// A tree with namespaces and a control group of its own.
+/// Debian tree that is run with namespaces and a control group of its own.
 #[derive(Debug)]
 struct World {
     tree: PathBuf,
     store: PathBuf,
-    /// Name of the control group.
     group: String,
 }
 
 impl World {
-    /// Runs a script as the first process of new namespaces whose root is the tree, and reads the record that it leaves in `/mnt`.
-    /// Afterwards no process and no control group of it is left, however it ended.
+    /// Runs a script as the first process of new namespaces whose root is the tree, and returns the record that the script writes to
+    /// `/mnt`. Afterwards no process and no control group is left, whether the script succeeded or not.
     fn carry_out(
         &self,
         script: &str,
@@ -288,11 +285,12 @@ impl World {
         invoker: &Invoker,
         deadline: Duration,
     ) -> anyhow::Result<HostRecord> {
-        let lock = File::create(self.store.join(format!(".{}.lock", self.group))).context("making a lock")?;
+        let lock = File::create(self.store.join(format!(".{}.lock", self.group)))
+            .context("creating the lock of tests in Incus")?;
         let Ok(_lock) = Flock::lock(lock, FlockArg::LockExclusiveNonblock) else {
             return Err(Error::Host {
-                problem: "another test in Incus runs on this machine".to_owned(),
-                help: "wait for its end".to_owned(),
+                problem: "another test in Incus is running on this machine".to_owned(),
+                help: "wait until it has ended".to_owned(),
             }
             .into());
         };
@@ -300,7 +298,7 @@ impl World {
         let console = invoker.create(&console_path)?;
         let scratch = Scratch::new(&self.store)?;
         // A test that was killed with SIGKILL may have left its group.
-        self.end().context("taking back what an earlier test has left")?;
+        self.end().context("removing the control group of an earlier test in Incus")?;
         let hierarchies = cgroup::hierarchies().iter().map(|top| top.display().to_string()).collect::<Vec<_>>();
         let ended = Command::new("sh")
             .args(["-c", ENTER])
@@ -316,7 +314,7 @@ impl World {
             .deadline(deadline)
             .output_to_files(console.try_clone()?, console);
         let guest = format!("guest {} of {}", order.guest, order.name);
-        let cleaned = self.end().with_context(|| format!("taking {guest} back"));
+        let cleaned = self.end().with_context(|| format!("ending the processes of {guest}"));
         let record = ended.map_err(anyhow::Error::from).and_then(|ended| {
             let record = scratch.path().join("record.json");
             read_record(&record, &ended, &guest, deadline, &console_path)
@@ -325,7 +323,7 @@ impl World {
         record.and_then(|record| cleaned.map(|()| record))
     }
 
-    /// Ends all processes of the control group, and removes the group.
+    /// Kills all processes of the control group, and removes the group.
     fn end(&self) -> anyhow::Result<()> {
         cgroup::Tree::named(&self.group).kill_and_remove(END_DEADLINE.scaled(), || {})
     }
@@ -343,9 +341,9 @@ fn read_record(
         bail!("{guest} did not end within {deadline}; {}", console::end_of(console));
     }
     match std::fs::read_to_string(path) {
-        Ok(text) => {
-            HostRecord::parse(&text).map_err(anyhow::Error::msg).with_context(|| format!("the record of {guest}"))
-        }
+        Ok(text) => HostRecord::parse(&text)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("reading the record of {guest}")),
         Err(_) => {
             bail!("{guest} left no record (ended with status {}); {}", ended.status, console::end_of(console))
         }
@@ -361,7 +359,7 @@ mod tests {
     use crate::host::exec::shell::which;
     use crate::host::invoker::is_root;
 
-    /// Returns the result of a script in the place of Incus, and the leftovers of the script on the machine.
+    /// Runs a script in place of Incus; returns its result, and the processes and groups that it left on the host.
     fn result_of(name: &str, script: &str, deadline: Duration) -> Option<(anyhow::Result<HostRecord>, Vec<String>)> {
         // Namespaces are root's to make, and only a static busybox runs in an empty tree; CI has both.
         let busybox = which("busybox").filter(|_| is_root())?;

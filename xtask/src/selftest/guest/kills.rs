@@ -1,4 +1,4 @@
-//! Kill sweep: engine and guard get SIGKILL at several moments of a run; nothing of the lab may be left.
+//! Kill sweep: engine and guard get SIGKILL at several moments of a run; afterwards nothing of the lab may be left on the host.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,36 +12,35 @@ use crate::host::exec::shell::{Command, CommandError, Output};
 use crate::host::inventory::Inventory;
 use crate::host::patience::Deadline;
 
-/// Scenario of the sweep: three machines.
+/// Scenario that is run for each kill; its labs have three machines.
 const SCENARIO: &str = "three_machines";
 
-/// Deadline for all of a lab to be gone after a kill; the guard needs it for its own end.
+/// Deadline for everything of a lab to be gone after a kill.
 const CLEAN_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Time of one run, or of taking its lab down.
+/// Deadline for one run, or for destroying its lab.
 const RUN_DEADLINE: Deadline = Deadline::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// Settings of a sweep.
+/// Settings of a kill sweep.
 #[derive(Debug)]
 pub struct Sweep<'a> {
-    /// Program of the engine.
     pub engine: &'a Path,
-    /// Project of the runs.
+    /// Project with the scenario that is run.
     pub project: &'a Project,
-    /// Slot of the runs.
+    /// Slot of the labs of all runs.
     pub slot: &'a str,
-    /// Folder of the layers.
+    /// Folder in which the engine keeps its layers.
     pub state_dir: &'a Path,
-    /// True if nobody else makes labs on the machine: then leftovers are looked for on all of it.
+    /// True if no one else makes labs on the host; then leftovers are looked for on the whole host.
     pub has_host: bool,
-    /// Kills per victim.
+    /// Number of times that each victim is killed.
     pub kills: u32,
 }
 
 impl Sweep<'_> {
-    /// Carries the sweep out. The moments of the kills lie at equal distances over the time that one run takes; the victims take turns.
+    /// Runs the sweep. The moments of the kills are spread evenly over the duration of one run, and the victims alternate.
     #[must_use]
     pub fn carry_out(&self, say: &dyn Fn(&str)) -> Kills {
         let begun = Instant::now();
@@ -98,7 +97,7 @@ impl Sweep<'_> {
         self.left_since(&before)
     }
 
-    /// Returns the leftovers of a run: what was not there before, and has not gone within the deadline.
+    /// Returns the leftovers of a run: things that were not on the host `before` and have not disappeared within the deadline.
     fn left_since(&self, before: &Inventory) -> Result<Vec<String>, String> {
         let begun = Instant::now();
         loop {

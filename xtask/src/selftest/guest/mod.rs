@@ -1,6 +1,6 @@
-//! The engine on other machines: a guest is made, does what an order says, and its record comes back.
+//! Tests of the engine on other hosts: makes a guest, lets it run an order, and reads its record.
 //!
-//! Knows machines and the engine's command line. Does not know labs, faults or scenarios: it runs the engine as a user does.
+//! Knows hosts and the engine's command line. Does not know labs, faults or scenarios: it runs the engine as a user does.
 
 mod console;
 mod host;

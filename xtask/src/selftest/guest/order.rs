@@ -1,42 +1,42 @@
-//! Order of work for one guest, written by the machine that makes it.
+//! Order: the work for one guest, written as JSON by the host that makes the guest.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Work of one guest.
+/// Work for one guest, which the guest runs with the engine's own command line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// Name of the record.
+    /// Name of the record that the guest writes.
     pub name: String,
-    /// Kind of machine that the guest is.
+    /// Kind of host that the guest is, for the record.
     pub machine: String,
-    /// Number of this guest among those of one record, from 1.
+    /// Number of the guest, from 1, among the guests whose records are joined.
     pub guest: usize,
-    /// Project that `doctor` looks at; absent for no doctor.
+    /// Project that `doctor` checks; absent to skip `doctor`.
     pub doctor: Option<PathBuf>,
-    /// Runs of scenarios, in order.
+    /// Calls of `e2e` that run scenarios, in order.
     pub runs: Vec<Run>,
-    /// Project whose templates the faults are tried on, and the share of this guest; absent for none.
+    /// Trials of faults; absent to try none.
     pub faults: Option<Faults>,
-    /// Kills per victim.
+    /// Number of kills of each victim in the kill sweep.
     pub kills: u32,
-    /// Project of the kill sweep.
+    /// Project with the scenario of the kill sweep.
     pub kills_in: Project,
-    /// True if nobody else makes labs on the machine.
+    /// True if no one else makes labs on the host.
     pub has_host: bool,
-    /// Folder of the layers.
+    /// Folder in which the guest's engine finds the layers.
     pub state_dir: PathBuf,
-    /// Slot of all labs.
+    /// Slot of all labs that the guest creates.
     pub slot: String,
-    /// Path of the record, written at the end.
+    /// Path at which the guest writes the record.
     pub record: PathBuf,
 }
 
 #[cfg(test)]
 impl Order {
-    /// An order without work.
+    /// Returns an order without work, for tests.
     pub fn example() -> Self {
         let project = Project { root: PathBuf::from("/project"), programs: PathBuf::from("/programs") };
         Self {
@@ -56,58 +56,58 @@ impl Order {
     }
 }
 
-/// A project, with the programs of its scenarios.
+/// Project with built scenarios.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Project {
-    /// Folder with `e2e.toml`.
+    /// Folder of the project, the one with `e2e.toml`.
     pub root: PathBuf,
-    /// Folder of the programs.
+    /// Folder with the built programs of the project's scenarios.
     pub programs: PathBuf,
 }
 
-/// Call of `e2e`.
+/// Call of the verb `e2e`, which runs scenarios of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// Project of the scenarios.
+    /// Project whose scenarios are run.
     pub project: Project,
-    /// Filters and flags.
+    /// Arguments of the call: filters and flags.
     pub words: Vec<String>,
-    /// True if its machines run systemd.
+    /// True if the machines of the scenarios run systemd.
     pub is_systemd: bool,
 }
 
-/// Faults to try.
+/// Faults to try with `fault try`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Faults {
-    /// Project whose templates they are tried on.
+    /// Project with the templates that the faults are tried on.
     pub project: PathBuf,
-    /// True if one of its templates runs systemd.
+    /// True if a template of the project runs systemd.
     pub has_systemd: bool,
-    /// Share of this guest.
+    /// Share of the catalogue that this guest tries.
     pub share: Share,
 }
 
-/// Share of one guest in the catalogue of faults.
+/// Share of one guest in the catalogue of faults; the catalogue is divided by families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
-    /// Number of the share, from 0.
+    /// Index of the share, from 0.
     pub part: usize,
-    /// Number of shares.
+    /// Number of shares into which the catalogue is divided.
     pub of: usize,
-    /// Number of faults that the first share has less than the others, for its other work.
+    /// Number of faults by which the first share is smaller, because the first guest has other work too.
     pub first_less: usize,
 }
 
 impl Share {
-    /// The whole catalogue.
+    /// Share of a guest that tries the whole catalogue.
     pub const ALL: Self = Self { part: 0, of: 1, first_less: 0 };
 
-    /// Deals families of faults out, the largest first, each to the share with the least so far. Every guest computes the
-    /// same, so every family lies in exactly one share.
+    /// Returns the families of faults in this share. Families are dealt out, the largest first, each to the share with the fewest faults so
+    /// far. Every guest computes the same division, so every family lies in exactly one share.
     #[must_use]
     pub fn of_families<'a>(self, families: &[(&'a str, usize)]) -> Vec<&'a str> {
         let mut sorted = families.to_vec();

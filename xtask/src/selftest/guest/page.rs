@@ -1,14 +1,14 @@
-//! `docs/hosts.md`: the records below `docs/hosts/` as tables, and the test that the page is what they say.
+//! `docs/hosts.md`: the records below `docs/hosts/` as tables, and a test that the committed page equals the generated one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::record::{Case, Fault, FaultResult, HostRecord};
 
-/// Command that makes the page anew.
+/// Command that writes `docs/hosts.md` anew from the records.
 const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib selftest::guest::page";
 
-/// Text of the page.
+/// Returns the text of `docs/hosts.md`.
 fn document(records: &[HostRecord]) -> String {
     let mut text = format!(
         "# Hosts\n\n\
@@ -83,7 +83,7 @@ fn cases(cases: &[Case], is_systemd: bool) -> String {
     format!("{} of {}", of_kind.iter().filter(|case| case.passed).count(), of_kind.len())
 }
 
-/// Adds the problems of all records, except those of faults, which have a table of their own.
+/// Adds the problems of all records except problems of faults, which have a table of their own.
 fn problems(text: &mut String, records: &[HostRecord]) {
     text.push_str("\n## Doctor's warnings, and cases that failed\n\n");
     let mut is_empty = true;
@@ -112,7 +112,7 @@ fn problems(text: &mut String, records: &[HostRecord]) {
     }
 }
 
-/// Adds the table of faults by hosts; a number leads to the reason below the table.
+/// Adds the table of faults by hosts; the numbers in it refer to reasons below the table.
 fn faults(text: &mut String, records: &[HostRecord]) {
     let mut names: Vec<&str> = Vec::new();
     for fault in records.iter().flat_map(|record| &record.faults) {
@@ -157,13 +157,13 @@ fn faults(text: &mut String, records: &[HostRecord]) {
     }
 }
 
-/// Returns the reason without the name of its fault in front, so that faults with one reason share a number.
+/// Returns the reason of a fault's result without the fault's own name in front, so that faults with the same reason share a number.
 fn without_own_name(fault: &Fault) -> String {
     let reason = fault.reason.clone().unwrap_or_default();
     reason.strip_prefix(&format!("{}: ", fault.fault)).map_or(reason.clone(), str::to_owned)
 }
 
-/// Returns a text of a program as one line of Markdown.
+/// Formats another program's text as one line of Markdown.
 fn inline(text: &str) -> String {
     let text: String = text.chars().filter(|character| !character.is_control()).collect();
     text.replace('|', "\\|").replace('<', "\\<").replace('*', "\\*").replace('_', "\\_")
@@ -189,7 +189,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
     }
 
-    /// The committed records, by the names of their files.
+    /// Reads the committed records, in the order of their file names.
     fn committed() -> Vec<HostRecord> {
         let mut paths: Vec<PathBuf> =
             std::fs::read_dir(docs().join("hosts")).unwrap().map(|entry| entry.unwrap().path()).collect();

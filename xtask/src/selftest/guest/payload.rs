@@ -1,4 +1,4 @@
-//! Files that go into a guest: the engine, projects, and the programs of their scenarios.
+//! Payload: the files that are copied into a guest (the engine, projects, and the programs of their scenarios).
 
 use std::path::{Path, PathBuf};
 
@@ -11,39 +11,35 @@ use crate::host::patience::Deadline;
 
 const COPY_DEADLINE: Deadline = Deadline::from_secs(120);
 
-/// Templates of the engine's own test project.
+/// Templates of the engine's own test project that run busybox.
 const SMALL_TEMPLATES: [&str; 2] = ["mini", "minidisk"];
 
-/// Path of the engine's own test project in a checkout.
+/// Path of the engine's own test project, relative to the checkout.
 const TEST_PROJECT: &str = "xtask/tests/project";
 
-/// Sources of the files.
+/// Sources from which a payload is copied.
 #[derive(Debug)]
 pub struct Payload<'a> {
-    /// The checkout.
+    /// Checkout of the repository, from which projects are copied.
     pub root: &'a Path,
-    /// Folder of the built programs.
+    /// Folder with the scenarios' built programs.
     pub programs: &'a Path,
-    /// Program of the engine.
     pub engine: &'a Path,
-    /// User who gets the files.
+    /// User who owns the copied files.
     pub invoker: &'a Invoker,
 }
 
-/// Extent of a payload.
+/// Choice of the projects that a payload contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// The engine's own test project, on the template of busybox.
+    /// The engine's own test project with its busybox templates.
     Small,
-    /// Whole: also the project of the checkout with all templates.
+    /// The test project, and the project of the checkout with all templates.
     Whole,
 }
 
 impl Payload<'_> {
-    /// Lays the files out in a new folder.
-    ///
-    /// # Errors
-    /// When something is missing, or cannot be copied.
+    /// Copies the payload into a new folder.
     pub fn lay_out(&self, folder: &Path, extent: Extent) -> anyhow::Result<()> {
         let make = |path: &Path| {
             self.invoker
@@ -80,20 +76,20 @@ impl Payload<'_> {
     }
 }
 
-/// A command with the rights of the user who started the engine.
+/// Makes a command run with the rights of the user who started the engine.
 #[must_use]
 pub fn as_user(command: Command, invoker: &Invoker) -> Command {
     command.as_user(invoker)
 }
 
-/// Returns the programs of the scenarios in a folder that Cargo builds.
+/// Returns the built programs of the scenarios whose sources lie in a folder.
 fn scenario_programs(scenarios: &Path, programs: &Path) -> Vec<PathBuf> {
     let entries = walkdir::WalkDir::new(scenarios).min_depth(2).max_depth(2).sort_by_file_name();
     let names = entries.into_iter().filter_map(Result::ok).map(|entry| entry.file_name().to_owned());
     names.map(|name| programs.join(name)).filter(|program| program.is_file()).collect()
 }
 
-/// The projects of a payload, as a guest sees them.
+/// Returns the test project and the checkout's project of a payload, as the guest sees them.
 #[must_use]
 pub fn projects(folder: &Path, programs: &Path) -> (Project, Project) {
     let project = |root: PathBuf| Project { root, programs: programs.to_owned() };

@@ -1,8 +1,5 @@
-//! Guests of QEMU: a real Debian kernel with AppArmor, and systemd as its first process.
-//!
-//! The processor is emulated, so no virtualisation is needed, and everything takes several times as long. A guest has no
-//! network: its work lies on a second disk, a unit carries it out and powers the machine off, and the record is read from
-//! that disk.
+//! The processor is emulated: no hardware virtualization is needed, and everything takes several times as long. A guest has no network: its
+//! work lies on a second disk, a systemd unit does the work and powers the guest off, and the record is read from that disk.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,10 +17,10 @@ use crate::host::patience::Deadline;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Packages of the tree that QEMU runs in, where it is not installed.
+/// Packages of the tree in which QEMU runs, if the host has no QEMU.
 const PROGRAM_PACKAGES: &[&str] = &["qemu-system-x86", "seabios", "ipxe-qemu"];
 
-/// Further packages of the guest: a small Debian with what `setup` installs.
+/// Packages of the guest beside [`LAB_PACKAGES`]: a small Debian with what `setup` installs.
 const PACKAGES: &[&str] = &[
     "systemd-sysv",
     "udev",
@@ -39,7 +36,8 @@ const PACKAGES: &[&str] = &[
     "ca-certificates",
 ];
 
-/// Script that finishes the guest's tree: the second disk, the unit, no timers or consoles that would work beside the tests.
+/// Shell script that finishes the guest's tree: it adds the second disk and the unit for the work, and disables timers and consoles, which
+/// would run beside the tests.
 const FINISH: &str = "
 mkdir -p \"$TREE/var/lib/mancer-e2e\"
 cat > \"$TREE/etc/fstab\" <<'END'
@@ -71,7 +69,7 @@ cp \"$TREE\"/boot/vmlinuz-* \"$OUT/vmlinuz\"
 cp \"$TREE\"/boot/initrd.img-* \"$OUT/initrd\"
 ";
 
-/// Script that makes the second disk: the layers that the order needs, and the folder with the engine and the projects.
+/// Shell script that makes the second disk from the layers that the order needs and the payload.
 const DATA: &str = "
 set -e
 mkdir -p \"$STAGE/payload\" \"$STAGE/layers\"
@@ -85,7 +83,7 @@ truncate --size=20G \"$DISK\"
 mke2fs -q -t ext4 -F -L e2e-guest -E root_owner=0:0 -d \"$STAGE\" \"$DISK\"
 ";
 
-/// Script that starts QEMU in its tree, with the folder of the disks as `/mnt`, or as it is installed.
+/// Shell script that starts QEMU: the one of the host, or the one in its tree with the folder of the disks at `/mnt`.
 const START: &str = "
 set -e
 if [ -z \"$TREE\" ]; then cd \"$STORE\"; exec \"$@\"; fi
@@ -93,7 +91,7 @@ mount --bind \"$STORE\" \"$TREE/mnt\"
 exec chroot \"$TREE\" sh -c 'cd /mnt; exec \"$@\"' start \"$@\"
 ";
 
-/// Folder of the work inside.
+/// Folder of the payload inside the guest.
 pub const PAYLOAD: &str = "/var/lib/mancer-e2e/payload";
 
 const DISK_DEADLINE: Deadline = Deadline::from_secs(300);
@@ -103,24 +101,24 @@ const QUERY_DEADLINE: Deadline = Deadline::from_secs(60);
 #[derive(Debug)]
 pub struct Qemu {
     store: PathBuf,
-    /// Folder of the disk and the kernel, below the store.
+    /// Folder of the guest's disk and kernel.
     guest: PathBuf,
     tree: Option<PathBuf>,
 }
 
-/// Fails where no guest of QEMU can be made on this machine.
+/// Checks that guests of QEMU can be made on this host.
 ///
 /// # Errors
-/// [`Error::Host`] on another processor.
+/// [`Error::Host`] if the processor is not x86_64.
 pub fn require() -> Result<(), Error> {
     require_x86_64("the guests of QEMU")
 }
 
 impl Qemu {
-    /// Makes the disk, and a tree for QEMU where it is not installed.
+    /// Builds the guest's disk, and a tree for QEMU if the host has no QEMU.
     ///
     /// # Errors
-    /// On another processor; when a tree cannot be built.
+    /// [`Error::Host`] if the processor is not x86_64.
     pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
         require()?;
         let program = Tree {
@@ -146,10 +144,10 @@ impl Qemu {
         Ok(Self { store: store.to_owned(), guest: guest.ensure(store, say)?, tree })
     }
 
-    /// Boots a guest on a payload, waits for its end, and reads its record.
+    /// Boots a guest on a payload, waits for its end, and returns its record.
     ///
     /// # Errors
-    /// When the guest was killed, panicked, or passed its deadline, with the end of its console.
+    /// If the guest was killed, panicked, or missed its deadline; the error includes the end of the guest's console.
     pub fn carry_out(
         &self,
         order: &Order,
@@ -202,11 +200,11 @@ impl Qemu {
             let status = ended.status;
             bail!("{guest} left no record (QEMU ended with status {status}); {}", console::end_of(&console_path));
         }
-        HostRecord::parse(&text).map_err(anyhow::Error::msg).with_context(|| format!("the record of {guest}"))
+        HostRecord::parse(&text).map_err(anyhow::Error::msg).with_context(|| format!("reading the record of {guest}"))
     }
 }
 
-/// Returns the command of a shell script with mounts and processes of its own, which go with it.
+/// Returns a command that runs a shell script with its own mounts and processes, which end with the script.
 fn in_own_namespaces(script: &str, args: &[String]) -> Command {
     Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
@@ -215,7 +213,7 @@ fn in_own_namespaces(script: &str, args: &[String]) -> Command {
         .dir("/")
 }
 
-/// Words that start QEMU in the store's folder.
+/// Returns the arguments of QEMU, which is started in the store's folder; `guest` and `data` are the two disks.
 fn arguments(guest: &str, data: &str) -> Vec<String> {
     // What is written to the first disk goes to a file that is gone when QEMU ends, so the disk stays as it is.
     let words = [

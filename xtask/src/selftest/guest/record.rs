@@ -1,4 +1,4 @@
-//! Record of the engine's tests on one host: what the host is, and what worked there.
+//! Record of the engine's tests on one host: facts about the host, and the result of each test.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::host::Host;
 
-/// Version of the format; a change of meaning raises it.
+/// Version of the format of host records; raised whenever the meaning changes.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// Results of the engine's tests on one host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostRecord {
-    /// [`FORMAT_VERSION`] of the engine that wrote it.
+    /// [`FORMAT_VERSION`] of the engine that wrote the record.
     pub format_version: u32,
     /// Name of the host, unique among the records, such as `uml-bookworm`.
     pub name: String,
-    /// Day of the tests, as `YYYY-MM-DD`.
+    /// Day on which the tests ran, as `YYYY-MM-DD`.
     pub date: String,
-    /// Version of the engine.
+    /// Version of the tested engine.
     pub engine: String,
-    /// Description of the host.
+    /// Description of the host on which the tests ran.
     pub host: Host,
-    /// Steps with their wall times, in order.
+    /// Steps of the tests in order, with their wall times.
     pub phases: Vec<Phase>,
     /// Result of `doctor`; absent if it was not run.
     pub doctor: Option<Doctor>,
-    /// Cases that were run.
+    /// Cases of scenarios that were run, with their results.
     pub cases: Vec<Case>,
     /// Faults of the catalogue, in its order.
     pub faults: Vec<Fault>,
@@ -35,33 +35,33 @@ pub struct HostRecord {
     pub kills: Option<Kills>,
 }
 
-/// Wall time of one step.
+/// Wall time of one step of the tests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// Name of the step.
+    /// Name of the step, such as `guest 1: doctor`.
     pub name: String,
-    /// Wall time, in seconds.
+    /// Wall time of the step in seconds.
     pub duration_s: f64,
 }
 
-/// Result of `doctor`.
+/// Result of `doctor` on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Doctor {
-    /// Number of checks that passed.
+    /// Number of `doctor` checks that passed.
     pub ok: usize,
-    /// Checks that warned.
+    /// Checks of `doctor` that gave a warning.
     pub warnings: Vec<Problem>,
-    /// Checks that failed.
+    /// Checks of `doctor` that failed.
     pub failures: Vec<Problem>,
 }
 
-/// A check of `doctor` that did not pass.
+/// Check of `doctor` that did not pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Problem {
-    /// Name of the check.
+    /// Name of the `doctor` check.
     pub check: String,
     /// Observation of the check, in one line.
     pub seen: String,
@@ -71,13 +71,13 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// Name, such as `smoke/programs:default`.
+    /// Name of the case, such as `smoke/programs:default`.
     pub case: String,
     /// True if the case ran on systemd machines.
     pub is_systemd: bool,
     /// True if the case passed at its first attempt.
     pub passed: bool,
-    /// Reason of a failure, in one line.
+    /// Reason of the case's failure, in one line.
     pub reason: Option<String>,
     /// Wall time of all attempts, in seconds.
     pub duration_s: f64,
@@ -87,15 +87,15 @@ pub struct Case {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Name, such as `net.delay`.
+    /// Name of the fault, such as `net.delay`.
     pub fault: String,
-    /// Result of its trial.
+    /// Result of the fault's trial.
     pub result: FaultResult,
-    /// Reason of any result but `works`, in one line.
+    /// Reason of the result in one line; absent if the result is `works`.
     pub reason: Option<String>,
-    /// Time until the effect was verified, in milliseconds.
+    /// Time from the request until the effect was verified, in milliseconds.
     pub inject_ms: Option<f64>,
-    /// Time until the recovery was verified, in milliseconds.
+    /// Time from healing until the recovery was verified, in milliseconds.
     pub heal_ms: Option<f64>,
 }
 
@@ -107,48 +107,48 @@ pub enum FaultResult {
     Works,
     /// The host lacks what the fault needs.
     NotApplicable,
-    /// The effect or the recovery was not seen.
+    /// The effect or the recovery could not be verified.
     Failed,
     /// The fault was not tried.
     NotTried,
 }
 
-/// Result of the kill sweep.
+/// Result of the kill sweep: whether a killed engine or guard left anything on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kills {
-    /// Kills, in order.
+    /// Kills of the sweep, in the order of time.
     pub rounds: Vec<Kill>,
     /// True if a run passed after the last kill.
     pub next_run_passed: bool,
 }
 
-/// Result of one kill.
+/// Result of one kill of the sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kill {
-    /// Process that got SIGKILL.
+    /// Process that was killed.
     pub victim: Victim,
-    /// Moment of the kill after the start of the run, in milliseconds.
+    /// Time of the kill since the start of the run, in milliseconds.
     pub after_ms: u64,
     /// Things of the lab that were left on the host.
     pub left: Vec<String>,
 }
 
-/// Processes of a run that can be killed.
+/// Process of a run that is killed with SIGKILL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Victim {
-    /// The engine.
+    /// The engine's process.
     Engine,
-    /// The guard of its lab.
+    /// The guard of the engine's lab.
     Guard,
-    /// The guard, then the engine at once.
+    /// The guard, and immediately afterwards the engine.
     Both,
 }
 
 impl HostRecord {
-    /// A record without results.
+    /// Returns a record without results, dated today.
     #[must_use]
     pub fn new(name: &str, host: Host) -> Self {
         Self {
@@ -165,10 +165,10 @@ impl HostRecord {
         }
     }
 
-    /// Reads a record.
+    /// Reads a record from JSON.
     ///
     /// # Errors
-    /// With what is wrong: another version, or no record at all.
+    /// The reason why the text is no record, or that its version is another one.
     pub fn parse(text: &str) -> Result<Self, String> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match value["format_version"].as_u64() {
@@ -179,15 +179,13 @@ impl HostRecord {
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
 
-    /// The record as JSON for a file.
-    ///
-    /// # Errors
-    /// For numbers that JSON does not have.
+    /// Returns the record as JSON for a file.
     pub fn json(&self) -> anyhow::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// Adds the results of another guest of the same host. A fault that one of them did not try has the other's result.
+    /// Joins the results of another guest of the same host into the record. A fault that one of the guests did not try gets the result of
+    /// the other.
     #[must_use]
     pub fn joined(mut self, other: Self) -> Self {
         self.phases.extend(other.phases);
@@ -207,8 +205,7 @@ impl HostRecord {
         self
     }
 
-    /// Returns everything that did not work and was expected to, a line each. `lacks` has the checks of doctor that
-    /// fail on the host by its nature.
+    /// Returns a line for each thing that did not work. `lacks` lists the checks of `doctor` whose failure is expected on the host.
     #[must_use]
     pub fn problems(&self, lacks: &[&str]) -> Vec<String> {
         let mut problems = Vec::new();
@@ -231,7 +228,7 @@ impl HostRecord {
         problems
     }
 
-    /// Counts of the faults: works, not applicable, failed, not tried.
+    /// Returns the numbers of faults by result: works, not applicable, failed, not tried.
     #[must_use]
     pub fn fault_counts(&self) -> [usize; 4] {
         use FaultResult::{Failed, NotApplicable, NotTried, Works};
@@ -239,7 +236,7 @@ impl HostRecord {
     }
 }
 
-/// Returns the first line of a text, without the command lines and streams that may follow.
+/// Returns the first line of a text; command lines and output of programs may follow it.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     const COLUMNS: usize = 300;

@@ -1,4 +1,4 @@
-//! Tests of the engine on another host: guests are made and given their orders, and their records become one.
+//! Tests of the engine on another host: guests are made and run their orders, and their records are joined into one per host.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,24 +18,24 @@ use crate::host::exec::shell::Command;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 
-/// Kinds of hosts.
+/// Kind of host on which the engine is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Guests of User-Mode Linux.
     Uml,
     /// A guest of QEMU, with an emulated processor.
     Qemu,
-    /// Instances of Incus, a privileged and an unprivileged one.
+    /// Instances of Incus: a privileged and an unprivileged one.
     Incus,
-    /// The machine itself.
+    /// This host itself, without a guest.
     Here,
 }
 
 impl Kind {
-    /// Fails where this machine cannot make a host of this kind, before anything is built for it.
+    /// Checks that this host can make guests of this kind, before anything is built.
     ///
     /// # Errors
-    /// [`Error::Host`], with the help.
+    /// [`Error::Host`] if it cannot.
     pub fn require(self) -> Result<(), Error> {
         match self {
             Self::Uml => uml::kernel().map(drop),
@@ -46,65 +46,64 @@ impl Kind {
     }
 }
 
-/// Settings of a test.
+/// Options of the tests on a host.
 #[derive(Debug)]
 pub struct Options {
-    /// The checkout.
+    /// Checkout of the repository whose engine is tested.
     pub root: PathBuf,
-    /// Folder of the built programs of scenarios.
+    /// Folder with the scenarios' built programs.
     pub programs: PathBuf,
-    /// Folder of layers and of guests' disks.
+    /// Folder of the layers and of the guests' disks.
     pub state_dir: PathBuf,
-    /// Kind of host.
     pub kind: Kind,
-    /// Release of Debian in the guest; the one that this machine's programs run on if absent.
+    /// Debian release in the guest; `None` for the release whose C library runs programs that are built here.
     pub suite: Option<String>,
-    /// Slot of the labs.
+    /// Slot of the labs that the tests create.
     pub slot: String,
-    /// Name of the record of this machine itself.
+    /// Name of the record, used only for [`Kind::Here`].
     pub name: String,
 }
 
-/// Deadlines for whole guests, by kind.
+/// Deadline for a whole guest of User-Mode Linux.
 const UML_DEADLINE: Deadline = Deadline::from_secs(900);
 const QEMU_DEADLINE: Deadline = Deadline::from_secs(3 * 3600);
 const INCUS_DEADLINE: Deadline = Deadline::from_secs(900);
 
 const LAYERS_DEADLINE: Deadline = Deadline::from_secs(1200);
 
-/// Folder of the layers inside a guest.
+/// Folder with the layers inside a guest.
 const STATE_DIR: &str = "/var/lib/mancer-e2e";
 
-/// Folder of guests' trees and disks below the state's.
+/// Name of the folder with guests' trees and disks, below the state folder.
 const DISKS: &str = "hosts";
 
-/// Seed of the run with faults: the same every night, so that records can be compared.
+/// Seed of the run with random faults; constant, so that the records of different nights can be compared.
 const CHAOS_SEED: &str = "7";
 
-/// Cases that need no systemd and no browser.
+/// Filters of the cases that need no systemd and no browser.
 const SMALL_CASES: [&str; 6] =
     ["who_am_i", "exec_round_trip", "three_machines", "smoke/programs", "smoke/python:default", "escape:held"];
 
-/// Number of faults that take as long as the other work of the first of two guests.
+/// Number of faults whose trials take as long as the other work of the first of two guests.
 const FIRST_LESS: usize = 28;
 
-/// Kills per victim.
+/// Number of kills of each victim in a guest of User-Mode Linux.
 const UML_KILLS: u32 = 1;
 const QEMU_KILLS: u32 = 2;
 const INCUS_KILLS: u32 = 2;
 const HERE_KILLS: u32 = 5;
 
-/// Results on one host, with the checks of doctor that fail there by its nature.
+/// Results on one host, and the checks of `doctor` whose failure is expected there.
 struct Tested {
     record: HostRecord,
     lacks: &'static [&'static str],
 }
 
-/// Runs the engine's tests on hosts of a kind and writes `target/e2e/hosts/NAME.json` for each: 0 if everything worked that the
-/// hosts can do.
+/// Runs the engine's tests on hosts of a kind, and writes `target/e2e/hosts/NAME.json` for each; returns the exit code for passed if
+/// everything worked that is expected to work there.
 ///
 /// # Errors
-/// When a guest cannot be made, was killed, or passed its deadline; the other guests' records are written first.
+/// If a guest cannot be made, was killed, or missed its deadline; the records of the other guests are written nevertheless.
 pub fn run(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<u8> {
     let invoker = Invoker::find();
     let tested = match options.kind {
@@ -132,7 +131,7 @@ fn whole(lacks: &'static [&'static str], work: impl FnOnce() -> anyhow::Result<H
     Ok(Tested { record, lacks })
 }
 
-/// Writes a record and reports its results; returns true if everything worked that the host can do.
+/// Writes a record and shows its results; returns true if everything worked that is expected to work on the host.
 fn keep(
     Tested { record, lacks }: &Tested,
     options: &Options,
@@ -141,7 +140,9 @@ fn keep(
 ) -> anyhow::Result<bool> {
     let hosts = hosts_folder(&options.root);
     let path = hosts.join(format!("{}.json", record.name));
-    invoker.act(|| Ok(std::fs::create_dir_all(&hosts)?)).with_context(|| format!("making {}", hosts.display()))?;
+    invoker
+        .act(|| Ok(std::fs::create_dir_all(&hosts)?))
+        .with_context(|| format!("creating the folder {}", hosts.display()))?;
     invoker.replace(&path, record.json()?.as_bytes())?;
     let [works, not_applicable, failed, not_tried] = record.fault_counts();
     say(&format!(
@@ -160,14 +161,14 @@ fn keep(
     Ok(problems.is_empty())
 }
 
-/// Options, record name and folder that all guests of one kind of host have in common.
+/// Data that all guests of one kind of host have in common.
 struct Guests<'a> {
     options: &'a Options,
-    /// Name of the record.
+    /// Name of the record into which the guests' records are joined.
     name: String,
-    /// Kind of machine, for the record.
+    /// Kind of host that the record names.
     machine: String,
-    /// Folder of the guests' files.
+    /// Folder that contains a folder for each guest's files.
     folder: PathBuf,
     engine: PathBuf,
     invoker: &'a Invoker,
@@ -175,12 +176,12 @@ struct Guests<'a> {
 
 impl<'a> Guests<'a> {
     fn new(options: &'a Options, name: String, machine: &str, invoker: &'a Invoker) -> anyhow::Result<Self> {
-        let engine = std::env::current_exe().context("finding this program")?;
+        let engine = std::env::current_exe().context("finding the engine's own program")?;
         let folder = hosts_folder(&options.root).join(&name);
         Ok(Self { options, name, machine: machine.to_owned(), folder, engine, invoker })
     }
 
-    /// New folder of a guest, with its files.
+    /// Copies the payload of a guest into a new folder; returns the folder.
     fn lay_out(&self, number: usize, extent: Extent) -> anyhow::Result<PathBuf> {
         let folder = self.folder.join(format!("guest-{number}"));
         let removed = self.invoker.act(|| match std::fs::remove_dir_all(&folder) {
@@ -198,7 +199,7 @@ impl<'a> Guests<'a> {
         Ok(folder)
     }
 
-    /// Order without work.
+    /// Returns an order without work for a guest.
     fn order(&self, number: usize, project: &Project, record: impl Into<PathBuf>) -> Order {
         Order {
             name: self.name.clone(),
@@ -319,7 +320,7 @@ fn in_incus(
         .into())
 }
 
-/// Builds the layers of a project's templates in this machine's store; the answer is their names.
+/// Builds the layers of a project's templates in this host's store, and returns their names.
 fn layers(engine: &Path, project: &Path) -> anyhow::Result<Vec<String>> {
     let image = |verb: &str| {
         Command::new(engine)
@@ -352,7 +353,7 @@ fn hosts_folder(root: &Path) -> PathBuf {
     root.join("target/e2e/hosts")
 }
 
-/// Carries the order out on this machine itself.
+/// Runs the tests on this host itself.
 fn here(options: &Options, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<HostRecord> {
     let (small, whole) = projects(&options.root, &options.programs);
     let folder = tempfile::tempdir()?;

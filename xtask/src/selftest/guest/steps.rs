@@ -1,4 +1,4 @@
-//! Steps of an order, carried out on the machine that this process runs on, by the engine's own command line.
+//! Steps of an order, run on the host of this process by the engine's own command line.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,10 +18,7 @@ const RUN_DEADLINE: Deadline = Deadline::from_secs(600);
 const LIST_DEADLINE: Deadline = Deadline::from_secs(30);
 const FAULT_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Carries an order out and writes its record. The record is written whatever the results are.
-///
-/// # Errors
-/// When the engine cannot be started at all, or the record not be written.
+/// Runs an order, and writes and returns its record. Results that are failures do not prevent the record.
 pub fn carry_out(order: &Order, say: &dyn Fn(&str)) -> anyhow::Result<HostRecord> {
     let engine = Engine::new(order)?;
     let mut record = HostRecord::new(&order.name, Host::of_this_machine(&order.machine));
@@ -61,7 +58,7 @@ pub fn carry_out(order: &Order, say: &dyn Fn(&str)) -> anyhow::Result<HostRecord
     Ok(record)
 }
 
-/// The engine, as a user starts it.
+/// The engine's program, started as a user starts it.
 struct Engine {
     program: PathBuf,
     slot: String,
@@ -69,7 +66,7 @@ struct Engine {
 
 impl Engine {
     fn new(order: &Order) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("finding this program")?;
+        let program = std::env::current_exe().context("finding the engine's own program")?;
         Ok(Self { program, slot: order.slot.clone() })
     }
 
@@ -192,7 +189,7 @@ impl Engine {
     }
 }
 
-/// Returns what a command printed on stdout, whatever its status was; where it printed nothing, the reason.
+/// Returns the standard output of a command, whatever its exit status; the error is the reason why it printed nothing.
 fn answer_of(command: &Command) -> Result<String, String> {
     let output = command.output().map_err(|error| error.to_string())?;
     let text = output.text();
@@ -203,7 +200,7 @@ fn answer_of(command: &Command) -> Result<String, String> {
     Ok(text)
 }
 
-/// Returns the first line of a stream that begins with `error: `, else the last one.
+/// Returns the first line of a stream that begins with `error: `, else the stream's last line.
 fn last_line(stream: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stream);
     let error = text.lines().find(|line| line.starts_with("error: "));
@@ -249,7 +246,7 @@ fn parse_cases(record: &str, is_systemd: bool) -> Option<Vec<Case>> {
     Some(value["cases"].as_array()?.iter().map(case).collect())
 }
 
-/// The outcome of an attempt in one line: its kind, with the message that it has.
+/// Returns the outcome of an attempt in one line: its kind, with its message if it has one.
 fn outcome(value: &Value) -> String {
     let kind = value["outcome"].as_str().unwrap_or("no outcome");
     let message = [&value["message"], &value["cause"]["message"]].into_iter().find_map(Value::as_str);
@@ -261,7 +258,7 @@ fn outcome(value: &Value) -> String {
     }
 }
 
-/// A row of `fault list`.
+/// Entry of the answer of `fault list`.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     name: String,

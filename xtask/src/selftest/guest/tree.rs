@@ -1,4 +1,4 @@
-//! Debian trees of guests, as disks or folders: built once and kept under the hash of all that goes in.
+//! Debian trees of guests, as disk images or folders. A tree is built once, and kept under the hash of everything that goes in.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -15,18 +15,18 @@ use crate::host::machine::load::Memory;
 use crate::host::patience::Deadline;
 use crate::host::tools::packages::{SYSTEM_KEYRINGS, debian_keyring};
 
-/// Version of the script below: a change of it makes all disks anew.
+/// Version of the build script, which is part of the hash: a change rebuilds all trees.
 const BUILDER_VERSION: u32 = 1;
 
 const DEADLINE: Deadline = Deadline::from_secs(900);
 
-/// Number of disks of one name that are kept: those of other checkouts are not thrown away at each switch.
+/// Number of trees kept of each kind and release, so that switching between checkouts does not rebuild them.
 const KEPT: usize = 3;
 
-/// Available memory above which the tree is built in memory: on a disk, dpkg waits for the disk after each file.
+/// Available memory in bytes above which a tree is built in memory: on a disk, dpkg syncs after each file.
 const MEMORY_BYTES: u64 = 4 << 30;
 
-/// Packages of a guest with labs of busybox machines, and Python for the scenarios that are written in it.
+/// Packages that a guest needs for labs of busybox machines and for scenarios in Python.
 pub const LAB_PACKAGES: &[&str] = &[
     "kmod",
     "lxc",
@@ -45,30 +45,28 @@ pub const LAB_PACKAGES: &[&str] = &[
 /// Form in which a tree is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// An ext4 image, `disk`.
+    /// An ext4 image, in the file `disk`.
     Disk,
-    /// The folder `tree`.
+    /// A folder, named `tree`.
     Folder,
 }
 
-/// Recipe of a tree.
+/// Recipe from which a Debian tree is built.
 #[derive(Debug)]
 pub struct Tree<'a> {
-    /// Form in which it is kept.
     pub form: Form,
     /// Kind of guest, such as `uml`.
     pub kind: &'a str,
-    /// Release of Debian.
+    /// Debian release that is installed in the tree.
     pub suite: &'a str,
-    /// Packages.
     pub packages: Vec<&'a str>,
-    /// Shell script that finishes the tree at `$TREE` and puts what is beside the disk into `$OUT`.
+    /// Shell script that finishes the tree at `$TREE`, and puts files that belong beside the disk into `$OUT`.
     pub finish: &'a str,
-    /// Variables of the script; they are part of the hash.
+    /// Environment variables of the script `finish`; they are part of the hash.
     pub variables: &'a [(&'a str, String)],
 }
 
-/// Script that builds the tree, in memory where there is enough, and the image without mounting it.
+/// Shell script that builds the tree, in memory if there is enough, and the image without mounting it.
 const SCRIPT: &str = "
 set -e
 if [ -n \"$IN_MEMORY\" ]; then mount -t tmpfs -o size=3G,mode=755 tree \"$WORK\"; fi
@@ -84,16 +82,16 @@ fi
 cp --archive --sparse=always \"$OUT\" \"$RESULT\"
 ";
 
-/// Fails on a machine with another processor than the one that these guests are made for.
+/// Checks that the processor is the one that guests are made for.
 ///
 /// # Errors
-/// [`Error::Host`] on another processor than x86_64.
+/// [`Error::Host`] if the processor is not x86_64.
 pub fn require_x86_64(guests: &str) -> Result<(), Error> {
     if std::env::consts::ARCH == "x86_64" {
         return Ok(());
     }
     Err(Error::Host {
-        problem: format!("{guests} are made for x86_64, and this machine is {}", std::env::consts::ARCH),
+        problem: format!("{guests} need an x86_64 processor, and this machine is {}", std::env::consts::ARCH),
         help: "use `cargo xtask test host --kind here`".to_owned(),
     })
 }
@@ -108,7 +106,7 @@ impl Form {
 }
 
 impl Tree<'_> {
-    /// Name of the folder: kind, release, and the hash of the recipe.
+    /// Returns the name of the tree's folder: kind, release, and hash of the recipe.
     #[must_use]
     pub fn name(&self) -> String {
         let mut hash = Sha256::new();
@@ -133,15 +131,12 @@ impl Tree<'_> {
         format!("{}-{}-{text}", self.kind, self.suite)
     }
 
-    /// Returns the folder with the `disk` or `tree`, and what the recipe puts beside it; builds them where there is none.
-    ///
-    /// # Errors
-    /// When the tree cannot be built.
+    /// Returns the folder that contains the `disk` or `tree` and the files beside it; builds them if the folder does not exist.
     pub fn ensure(&self, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(store);
-        made.with_context(|| format!("making {}", store.display()))?;
+        made.with_context(|| format!("creating the folder {}", store.display()))?;
         Scratch::remove_stale(store);
-        let lock = File::create(store.join(".lock")).context("making the lock of the guests' disks")?;
+        let lock = File::create(store.join(".lock")).context("creating the lock of the guests' disks")?;
         let _lock = Flock::lock(lock, FlockArg::LockExclusive)
             .map_err(|(_, error)| error)
             .context("waiting for another build of a guest's disk")?;
@@ -187,10 +182,10 @@ impl Tree<'_> {
             .dir("/")
             .deadline(DEADLINE.scaled())
             .run()?;
-        std::fs::rename(&result, folder).with_context(|| format!("naming {}", folder.display()))
+        std::fs::rename(&result, folder).with_context(|| format!("renaming the new tree to {}", folder.display()))
     }
 
-    /// Removes the oldest of this kind and release. A guest that runs on one holds it open.
+    /// Removes the oldest trees of this kind and release beyond [`KEPT`]. A guest that still runs on one has its files open.
     fn remove_old(&self, store: &Path) {
         let prefix = format!("{}-{}-", self.kind, self.suite);
         let entries = std::fs::read_dir(store).into_iter().flatten().filter_map(Result::ok);
@@ -205,12 +200,11 @@ impl Tree<'_> {
     }
 }
 
-/// Folder of one build or one guest, below the trees. It is removed when this is dropped, or, when the process was killed, at the next use
-/// of the store.
+/// Folder of one build or one guest, removed on drop, or, if the process was killed, when the store is next used.
 #[derive(Debug)]
 pub struct Scratch {
     dir: tempfile::TempDir,
-    /// Held as long as the folder is in use.
+    /// Lock that marks the folder as in use.
     _lock: Flock<File>,
 }
 
@@ -218,18 +212,15 @@ impl Scratch {
     const PREFIX: &'static str = ".scratch-";
     const LOCK: &'static str = "lock";
 
-    /// A new, empty folder.
-    ///
-    /// # Errors
-    /// When the folder cannot be made.
+    /// Creates an empty folder below `store`.
     pub fn new(store: &Path) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix(Self::PREFIX).tempdir_in(store).context("making a folder")?;
-        let file = File::create(dir.path().join(Self::LOCK)).context("making a lock")?;
+        let dir =
+            tempfile::Builder::new().prefix(Self::PREFIX).tempdir_in(store).context("creating a scratch folder")?;
+        let file = File::create(dir.path().join(Self::LOCK)).context("creating the lock of a scratch folder")?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
         Ok(Self { dir, _lock: lock })
     }
 
-    /// Path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.dir.path()

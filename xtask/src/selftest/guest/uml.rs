@@ -1,4 +1,4 @@
-//! Guests of User-Mode Linux: a kernel with version 2 of the control groups, as an ordinary process.
+//! Guests of User-Mode Linux: a kernel with control groups of version 2 that runs as an ordinary process.
 //!
 //! No hypervisor, no network, no systemd: the first process is a shell script that mounts what the engine needs.
 
@@ -16,7 +16,8 @@ use crate::host::exec::shell::{Command, quote};
 use crate::host::invoker::Invoker;
 use crate::host::tools::packages::{Item, Supply, WayToRoot};
 
-/// First process of the guest. All else comes with the folder that the host shares, so that the disk stays the same.
+/// Shell script that finishes the guest's tree: kernel modules, and a first process that runs [`INIT`] from the folder that the host
+/// shares, so that the disk never changes.
 const FIRST: &str = "
 mkdir -p \"$TREE/usr/lib/modules\"
 cp -a \"$MODULES\" \"$TREE/usr/lib/modules/\"
@@ -30,7 +31,7 @@ END
 chmod 755 \"$TREE/sbin/e2e-guest\"
 ";
 
-/// Second part of the first process: mounts, kernel modules, the order, the end.
+/// Second part of the guest's first process: mounts, kernel modules, the order, the end.
 const INIT: &str = "
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
 mount -t sysfs sysfs /sys
@@ -52,17 +53,17 @@ echo o > /proc/sysrq-trigger
 sleep 60
 ";
 
-/// Folder of the projects inside.
+/// Folder of the projects inside the guest.
 pub const REPOSITORY: &str = "/e2e/repo";
-/// Folder of the programs inside.
+/// Folder of the scenarios' programs inside the guest.
 pub const PROGRAMS: &str = "/mnt/programs";
-/// Path of the record inside.
+/// Path of the record inside the guest.
 pub const RECORD: &str = "/mnt/record.json";
 
-/// Name of the item of the kernel in the table of packages.
+/// Name of User-Mode Linux in the table of packages.
 const ITEM: &str = "linux.uml";
 
-/// Kernel and disk of the guests.
+/// Kernel and disk that all guests of User-Mode Linux share.
 #[derive(Debug)]
 pub struct Uml {
     kernel: PathBuf,
@@ -70,16 +71,16 @@ pub struct Uml {
 }
 
 impl Uml {
-    /// Finds the kernel of User-Mode Linux and makes the guest's disk.
+    /// Finds the kernel of User-Mode Linux and builds the guest's disk.
     ///
     /// # Errors
-    /// [`Error::Host`] without User-Mode Linux; when the disk cannot be built.
+    /// [`Error::Host`] if User-Mode Linux is not installed.
     pub fn prepare(suite: &str, store: &Path, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
         let kernel = kernel()?;
         let version = Command::new(&kernel).arg("--version").run()?.text();
         let modules = kernel.with_file_name("").join("../lib/uml/modules").join(&version);
         if !modules.is_dir() {
-            bail!("{} has no modules in {}", kernel.display(), modules.display());
+            bail!("the kernel modules of {} are missing in {}", kernel.display(), modules.display());
         }
         let tree = Tree {
             form: Form::Disk,
@@ -93,10 +94,10 @@ impl Uml {
         Ok(Self { kernel, disk })
     }
 
-    /// Boots a guest on a shared folder, with what it needs in it already, waits for its end, and reads its record.
+    /// Boots a guest whose work lies in a shared folder, waits for its end, and returns its record.
     ///
     /// # Errors
-    /// When the guest was killed, panicked, or passed its deadline, with the end of its console.
+    /// If the guest was killed, panicked, or missed its deadline; the error includes the end of the guest's console.
     pub fn carry_out(
         &self,
         order: &Order,
@@ -139,9 +140,9 @@ impl Uml {
         }
         let record = shared.join("record.json");
         match std::fs::read_to_string(&record) {
-            Ok(text) => {
-                HostRecord::parse(&text).map_err(anyhow::Error::msg).with_context(|| format!("the record of {guest}"))
-            }
+            Ok(text) => HostRecord::parse(&text)
+                .map_err(anyhow::Error::msg)
+                .with_context(|| format!("reading the record of {guest}")),
             Err(_) => bail!(
                 "{guest} left no record ({} ended with status {}); {}",
                 quote(&self.kernel.display().to_string()),
@@ -155,7 +156,7 @@ impl Uml {
 /// Returns the program that is the kernel of User-Mode Linux.
 ///
 /// # Errors
-/// [`Error::Host`] where it is not installed.
+/// [`Error::Host`] if it is not installed.
 pub fn kernel() -> Result<PathBuf, Error> {
     Item::named(ITEM).program().ok_or_else(|| Error::Host {
         problem: "User-Mode Linux is not installed".to_owned(),
@@ -163,7 +164,7 @@ pub fn kernel() -> Result<PathBuf, Error> {
     })
 }
 
-/// Release of Debian whose C library runs what this machine builds.
+/// Returns the Debian release whose C library runs programs that are built here.
 #[must_use]
 pub fn default_suite() -> &'static str {
     // SAFETY: it returns a string of the C library itself, which lives as long as the process.
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
     use crate::host::invoker::is_root;
 
-    /// Runs a guest whose kernel is a shell script.
+    /// Runs a guest whose kernel is replaced by a shell script.
     fn guest(kernel: &str, deadline: Duration) -> Option<anyhow::Result<HostRecord>> {
         if !is_root() {
             return None; // a process namespace of its own is root's to make; CI runs as root
