@@ -1,5 +1,4 @@
-//! Parts of a lab that stand still although no fault of the run holds them: a machine frozen from outside, its `lxc-start` or the
-//! guard stopped by a signal.
+//! Standstill without a fault of the run: a machine frozen from outside, or its `lxc-start` or the guard stopped by a signal.
 
 use std::fmt;
 
@@ -9,11 +8,11 @@ use crate::guard::Holder;
 use crate::host::cgroup::Tree;
 use crate::host::process;
 
-/// Part of a lab that somebody outside of the run has made stand still.
+/// Part of a lab that was stopped or frozen from outside the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standstill {
     what: String,
-    /// Command that lets it go on.
+    /// Command that lets the stopped part continue.
     help: String,
 }
 
@@ -27,7 +26,7 @@ impl fmt::Display for Standstill {
 }
 
 impl Container {
-    /// Returns the part of the container that stands still without a fault: its `lxc-start`, or all its processes.
+    /// Returns the part of the container that is stopped without a fault: its `lxc-start`, or all its processes.
     #[must_use]
     pub fn standstill(&self) -> Option<Standstill> {
         let name = &self.machine().name;
@@ -49,7 +48,7 @@ impl Container {
 }
 
 impl Lab {
-    /// Returns the first part of the lab that stands still without a fault: the guard, or a container.
+    /// Returns the first part of the lab that is stopped without a fault: the guard, or a container.
     #[must_use]
     pub fn standstill(&self) -> Option<Standstill> {
         let slot = self.guard().slot();
