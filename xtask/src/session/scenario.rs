@@ -1,4 +1,4 @@
-//! Runs one scenario process from start to end.
+//! Execution of one scenario process, from start to end.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,22 +24,22 @@ use crate::lab::Lab;
 use crate::perf::Sampler;
 use crate::record::{Event, Recorder};
 
-/// Interval at which the session looks for an interrupt while the scenario runs.
+/// Interval at which the session checks for an interrupt while the scenario runs.
 const INTERRUPT_POLL: Duration = Duration::from_millis(50);
 
-/// Longest time that the processes of a scenario may take to die.
+/// Deadline for the killed processes of a scenario to end.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Longest time that requests may take to end when the session is over: a fault that is being injected or healed is not left half done.
+/// Deadline for running requests to end after the session is over: injecting or healing a fault is not abandoned halfway.
 const END_DEADLINE: Deadline = Deadline::from_secs(120);
 
-/// Longest time that requests which were written before the scenario's end may take to be carried out.
+/// Deadline for executing the requests that the scenario wrote before its end.
 const DRAIN_DEADLINE: Deadline = Deadline::from_secs(1);
 
-/// Runs a scenario in a lab; returns how it ended.
+/// Runs a scenario in a lab; returns the outcome, the measurements, and the fates of scheduled faults.
 ///
 /// # Errors
-/// When the machine fails: the socket cannot be made, or the program not be started.
+/// When the infrastructure fails: the socket cannot be created, or the program cannot be started.
 pub fn run(
     spec: SessionSpec,
     lab: &Arc<Lab>,
