@@ -215,7 +215,6 @@ impl Guard {
         &self.slot
     }
 
-    /// Returns the pid of the guard's process.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         let started = lock(&self.process).as_ref().map(BoundProcess::pid);
@@ -365,7 +364,7 @@ impl Drop for Guard {
 fn undone(answer: Answer) -> anyhow::Result<()> {
     match answer {
         Answer::Undone { failures } if failures.is_empty() => Ok(()),
-        Answer::Undone { failures } => bail!("could not be taken back:\n{}", failures.join("\n")),
+        Answer::Undone { failures } => bail!("not everything could be removed:\n{}", failures.join("\n")),
         other => bail!("the guard answered {other:?} to a request to take everything back"),
     }
 }

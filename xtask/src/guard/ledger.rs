@@ -14,7 +14,7 @@ use crate::host::crash_point;
 use crate::host::marked::boot_id;
 use crate::host::undo::Undo;
 
-/// First line of a ledger.
+/// First line of a ledger, which names the boot of the host.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     boot_id: String,

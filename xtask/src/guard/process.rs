@@ -48,14 +48,11 @@ const LOCK_POLL: Duration = Duration::from_millis(20);
 const TRIES_WITHOUT_WAIT: u32 = 4;
 
 /// Runs the guard of a slot until it is told to end, or its engine is gone. Called only by the hidden verb.
-///
-/// # Errors
-/// When the guard cannot take the slot, or some undo steps failed.
 pub fn serve(slot_name: &str, purpose: &str, wait: Wait) -> anyhow::Result<()> {
     // SAFETY: the engine passes the socket at this number, and nothing else in this process has taken it.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) });
     // Handed over open; no process that the guard starts may hold the engine's line.
-    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("keeping the socket to this process")?;
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("setting close-on-exec on the engine's socket")?;
     let mut link = Link::new(socket, Side::Engine);
     match prepare(slot_name, purpose, wait, &mut link) {
         Ok(Some(prepared)) => prepared.serve(link),
@@ -80,7 +77,7 @@ struct Prepared {
 fn prepare(slot_name: &str, purpose: &str, wait: Wait, link: &mut Link) -> anyhow::Result<Option<Prepared>> {
     let engine_pid = getppid().as_raw();
     let _ = setsid(); // out of the terminal's reach; fails where it leads a session already
-    prctl::set_child_subreaper(true).context("becoming the reaper of orphans")?;
+    prctl::set_child_subreaper(true).context("becoming the subreaper of orphaned processes")?;
     let signals = Signals::listen()?;
     mount::leave_the_hosts_namespace()?;
     let slot = Slot::named(slot_name);
@@ -484,9 +481,9 @@ fn of_full_host(thing: &Make, error: anyhow::Error) -> anyhow::Error {
 }
 
 fn set_rights(path: &Path, mode: u32, owner: (u32, u32)) -> anyhow::Result<()> {
-    chown(path, Some(owner.0), Some(owner.1)).with_context(|| format!("giving {} its owner", path.display()))?;
+    chown(path, Some(owner.0), Some(owner.1)).with_context(|| format!("setting the owner of {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .with_context(|| format!("giving {} its mode", path.display()))
+        .with_context(|| format!("setting the permissions of {}", path.display()))
 }
 
 /// Reaps all children that have ended.

@@ -153,7 +153,7 @@ impl Stay {
     }
 }
 
-/// Request from the engine to the guard: one line.
+/// Request from an engine to a guard, sent as one line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub id: u64,
@@ -173,7 +173,7 @@ pub(super) enum Command {
     Down,
 }
 
-/// Message from the guard to an engine: one line.
+/// Message from a guard to an engine, sent as one line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Message {

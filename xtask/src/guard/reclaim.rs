@@ -72,7 +72,7 @@ pub fn take_down(slot: &Slot, holder: &Holder) -> anyhow::Result<Vec<String>> {
     send(pid, Signal::SIGTERM).context("sending SIGTERM to the guard")?;
     if is_stopped {
         send(pid, Signal::SIGCONT).context("sending SIGCONT to the guard")?;
-        done.push(format!("its guard {pid} stood still: it was let go on"));
+        done.push(format!("its guard {pid} was stopped: it was continued"));
     }
     if !is_free_within(slot, DOWN_DEADLINE.scaled())? {
         send(pid, Signal::SIGKILL).context("killing the guard")?;

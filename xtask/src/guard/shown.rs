@@ -12,7 +12,7 @@ use crate::host::idmap::{IdMap, IdMappedTree};
 use crate::host::undo::Undo;
 use crate::host::userns::UserNamespace;
 
-/// Mounted trees, by tree and mapping of ids.
+/// Trees that are mounted with mapped owner ids, so that machines share one mount of each tree and mapping.
 #[derive(Debug, Default)]
 pub(super) struct ShownTrees {
     places: BTreeMap<(PathBuf, IdMap), PathBuf>,

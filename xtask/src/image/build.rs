@@ -54,7 +54,7 @@ const DISK_BYTES: u64 = 2 << 30;
 /// Exit status that is taken for a worker killed because its build reached a limit.
 const KILLED: i32 = 137;
 
-/// Number of the log's lines that an error shows, from its end.
+/// Number of lines at the end of a build's log that an error shows.
 const TAIL_LINES: usize = 30;
 
 /// Progress of a layer's build, for a report to the user.
@@ -165,8 +165,8 @@ fn help(tail: &str) -> Option<&'static str> {
     known.into_iter().find(|(sign, _)| tail.contains(sign)).map(|(_, help)| help)
 }
 
-/// Builds a layer, unless another process built it during the wait for its slot: then false comes with it. `unchanged` tells whether the
-/// recipe's source files are still the same.
+/// Builds a layer, unless another process has built it during the wait for its slot; the returned bool tells which. `unchanged` tells
+/// whether the recipe's source files are still the same.
 ///
 /// # Errors
 /// [`BuildFailed`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].

@@ -172,7 +172,8 @@ fn image(project: &Project, name: &str, layers: &BTreeMap<&str, (StoredLayer, bo
     let (hash, layers_of) = (String::new(), Vec::new());
     let mut image = Image { template: name.to_owned(), layers: layers_of, first_ids: Vec::new(), hash, built: false };
     for template in chain(project, name)? {
-        let (layer, built) = layers.get(template.name.as_str()).context("a layer of the plan was not built")?;
+        let (layer, built) =
+            layers.get(template.name.as_str()).context("a layer that the template needs was not built")?;
         image.layers.push(layer.root());
         image.first_ids.push(layer.record.first_id);
         image.hash.clone_from(&layer.record.hash);

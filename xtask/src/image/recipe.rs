@@ -16,8 +16,8 @@ use crate::manifest::{FileEntry, FileSource, Origin, Project, RunStep, Template,
 /// Version of the builder, raised with every change after which the same recipe gives another tree.
 const BUILDER_VERSION: u32 = 3;
 
-/// Version of unpacking, raised with every change after which the same tar file gives another tree. Apart from [`BUILDER_VERSION`], so that
-/// layers without a tar file keep their hashes.
+/// Version of unpacking, raised with every change after which the same tar file gives another tree. Separate from [`BUILDER_VERSION`],
+/// so that layers without a tar file keep their hashes.
 const UNPACK_VERSION: u32 = 2;
 
 /// Inputs that determine a layer's tree; their hash names the layer.
@@ -108,7 +108,9 @@ impl Recipe {
         let (mut sources, invoker) = (Sources::default(), Invoker::of_process());
         let base = match (&template.from, parent_hash) {
             (Origin::Template(_), Some(hash)) => Base::Layer(hash.to_owned()),
-            (Origin::Template(parent), None) => anyhow::bail!("{} needs the layer of {parent} first", template.name),
+            (Origin::Template(parent), None) => {
+                anyhow::bail!("template {} needs the layer of template {parent} first", template.name)
+            }
             (Origin::Scratch, _) => Base::Nothing,
             (Origin::Debian(release), _) => Base::Debian(release.clone()),
             (Origin::Tar(path), _) => {
@@ -161,7 +163,7 @@ impl Recipe {
 fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
     let missing = |what: String| Error::Host {
         problem: format!("the template {} copies {what}, which this machine does not have", template.name),
-        help: "`cargo xtask doctor` says which package is missing, `cargo xtask setup` installs it".into(),
+        help: "`cargo xtask doctor` names the missing package, `cargo xtask setup` installs it".into(),
     };
     match &entry.source {
         FileSource::Path(path) => match input::look(path) {

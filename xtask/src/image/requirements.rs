@@ -23,7 +23,7 @@ pub fn without(text: &str, package: &str) -> String {
 /// Options of a requirements file that set the package index, each followed by a value.
 const OF_INDEX: [&str; 4] = ["--index-url", "--extra-index-url", "--trusted-host", "-i"];
 
-/// Options of a requirements file that change nothing about the installed packages here.
+/// Options of a requirements file without effect, because the installer is started with them anyway.
 const HARMLESS: [&str; 3] = ["--require-hashes", "--only-binary=:all:", "--no-deps"];
 
 /// Finds the first line that is neither a pinned package nor an index option, and says why it is refused. The installer runs as root: an

@@ -110,7 +110,7 @@ pub struct Store {
     shared_first_id: Option<u32>,
 }
 
-/// Returns the range of host ids that labs and layers of a project use on this host.
+/// Returns the ids that labs and layers of a project use on this host.
 #[must_use]
 pub fn ids_of(project: &Project) -> Ids {
     Ids::of_this_host(Region { first: project.first_id }, &Store::of_this_machine().layers())

@@ -91,9 +91,6 @@ impl HostTraits {
 }
 
 /// Composes the LXC configuration of a machine.
-///
-/// # Errors
-/// For a value that LXC would not read back unchanged, such as one with a line break.
 pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Result<LxcConfig, Unwritable> {
     let mut config = LxcConfig::default();
     let template = &machine.template;

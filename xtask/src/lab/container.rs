@@ -121,7 +121,7 @@ impl Container {
         self.life().claim = None;
     }
 
-    /// Tells whether a fault claims an end of the container at the moment.
+    /// Tells whether an end of the container would now count as a fault's outage, by [`Container::claim_end`].
     pub(super) fn is_claimed(&self) -> bool {
         self.life().claim.is_some()
     }
@@ -189,7 +189,7 @@ impl Container {
         &self.machine
     }
 
-    /// Returns the lab's clock, which deadlines in the container use.
+    /// Returns the lab's clock for deadlines in the container; it stands still while a case is paused.
     pub(super) fn clock(&self) -> &Arc<HeldClock> {
         &self.clock
     }
@@ -260,9 +260,6 @@ impl Container {
     }
 
     /// Kills the container's processes with this environment variable, and their children. A frozen process dies when it is thawed.
-    ///
-    /// # Errors
-    /// When one of the processes still runs after the deadline.
     pub fn kill_marked(&self, mark: &str, deadline: Duration) -> anyhow::Result<()> {
         kill_marked(&self.cgroup(), mark, deadline, &|| self.outage().is_some())
     }
@@ -338,7 +335,7 @@ impl Container {
 pub(super) fn init_pid(places: &Places) -> anyhow::Result<i32> {
     let path = places.init_pid();
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    text.trim().parse().with_context(|| format!("{} holds no process number", path.display()))
+    text.trim().parse().with_context(|| format!("{} does not contain a process id", path.display()))
 }
 
 /// Tells whether a process has another root folder than the host's.

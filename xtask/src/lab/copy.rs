@@ -198,7 +198,7 @@ fn target_on_host(to: &Path, name: &str, existing: Existing) -> anyhow::Result<P
     let target = if to.is_dir() { to.join(name) } else { to };
     let shown = target.display().to_string();
     if target.parent().is_none_or(|parent| !parent.is_dir()) {
-        return Err(Error::Usage(format!("there is no folder for {shown}: make it first")).into());
+        return Err(Error::Usage(format!("the folder of {shown} does not exist: make it first")).into());
     }
     match fs::symlink_metadata(&target) {
         Err(_) => Ok(target),

@@ -17,7 +17,7 @@ use crate::manifest::Init;
 /// Deadline for one program that examines a machine.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Maximum number of units in a diagnosis, and, below, of journal lines for each of them.
+/// Maximum number of failed units that the diagnosis of a machine shows.
 const UNITS_MAX: usize = 3;
 const JOURNAL_LINES: &str = "--lines=6";
 
@@ -38,7 +38,7 @@ pub enum Asked {
     Nothing,
 }
 
-/// Machine that was not ready before its deadline.
+/// Diagnosis of a machine that was not ready before its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotReady {
     pub container: String,

@@ -204,9 +204,6 @@ impl Container {
 
     /// Returns a command that runs a program as root in the container's user, PID and mount namespaces, and in the container's cgroup of
     /// `controller` only. Unlike an exec, it works without lxc-start.
-    ///
-    /// # Errors
-    /// When the container is not running.
     pub fn counted_command(&self, controller: &str, argv: &[&str]) -> anyhow::Result<Command> {
         let init = self.init_pid()?;
         let mut command = Command::new("nsenter").arg("--target").arg(init.to_string()).args(["--mount", "--pid"]);
@@ -226,9 +223,6 @@ impl Container {
     }
 
     /// Writes a file in the container atomically: a reader finds the old file or the new one, never a part.
-    ///
-    /// # Errors
-    /// When the container's shell cannot write the file; the message has the shell's output.
     pub fn put(
         &self,
         path: &str,

@@ -193,8 +193,8 @@ impl LiveMachine {
         Err(Error::Host {
             problem: format!("{} is {state}: no program can run in it", self.name),
             help: format!(
-                "`cargo xtask ps` shows the faults that are on it, \
-                 `cargo xtask fault heal --all --slot {}` takes them back",
+                "`cargo xtask ps` shows its active faults, \
+                 `cargo xtask fault heal --all --slot {}` heals them",
                 self.slot
             ),
         })

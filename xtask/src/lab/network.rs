@@ -107,9 +107,6 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
 }
 
 /// Composes the /etc/hosts of every container of a lab.
-///
-/// # Errors
-/// For a machine name that is not a valid host name.
 pub fn hosts_file(machines: &[Machine]) -> anyhow::Result<Text<Hosts>> {
     let own = compose!(Hosts, "127.0.0.1 localhost\n::1 localhost\n");
     let line = |machine: &Machine| {

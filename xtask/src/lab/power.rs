@@ -58,9 +58,6 @@ impl Lab {
 
     /// Starts a container again that was taken down, with its old disk; returns when the container runs programs. Does nothing to a running
     /// container.
-    ///
-    /// # Errors
-    /// When the container does not come up; the message has the last errors of its logs.
     pub fn start_again(&self, container: &Container) -> anyhow::Result<()> {
         if container.outage().is_none_or(|outage| outage.frozen) {
             return Ok(());
@@ -84,9 +81,6 @@ impl Lab {
     }
 
     /// Waits until the probes of a container pass, each within its own timeout, or all within `deadline`; returns the time that this took.
-    ///
-    /// # Errors
-    /// [`WaitError`], with the probe's last answers.
     pub fn wait_until_ready_again(
         &self,
         container: &Container,
@@ -134,9 +128,6 @@ impl Lab {
     }
 
     /// Waits until a container that was started runs programs.
-    ///
-    /// # Errors
-    /// When the container ends or takes too long; the message has the last errors of its logs.
     pub fn wait_until_it_runs(&self, container: &Container) -> anyhow::Result<()> {
         let (process, started) = (container.process(), Instant::now());
         let left = || START_DEADLINE.scaled().saturating_sub(started.elapsed()).min(TRY_DEADLINE.scaled());

@@ -19,7 +19,7 @@ pub enum ProbeAnswer {
     Hung(Duration),
     /// The container runs no programs, because it is starting or a fault keeps it down.
     NotRunning(String),
-    /// The test itself failed.
+    /// The condition could not be tested, because of this error.
     NotLooked(String),
     /// The condition is not met, and will not be without a change from outside.
     DeadEnd {

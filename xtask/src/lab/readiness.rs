@@ -159,9 +159,6 @@ const HOPELESS_LOOKS: u32 = 2;
 
 impl Container {
     /// Waits until a condition is met, and returns the time that this took.
-    ///
-    /// # Errors
-    /// [`WaitError`], with the probe's last answers.
     pub fn wait_for(
         &self,
         condition: &Condition,

@@ -21,7 +21,7 @@ impl std::error::Error for Standstill {}
 impl fmt::Display for Standstill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, help } = self;
-        write!(f, "{what}, and no fault of this run has done that (`{help}` lets it go on)")
+        write!(f, "{what}, but not by a fault of this run (`{help}` continues it)")
     }
 }
 
@@ -33,7 +33,7 @@ impl Container {
         let monitor = self.process();
         if monitor.exited().is_none() && process::is_stopped(monitor.pid()) {
             let pid = monitor.pid();
-            let what = format!("the lxc-start of {name} (process {pid}) stands still by a signal");
+            let what = format!("the lxc-start of {name} (process {pid}) was stopped by a signal");
             return Some(Standstill { what, help: format!("kill -CONT {pid}") });
         }
         // A fault notes its outage before it freezes, and takes that back after the thaw.
@@ -54,7 +54,7 @@ impl Lab {
         let slot = self.guard().slot();
         let holder = slot.holder().ok().flatten().filter(Holder::is_stopped);
         let guard = holder.and_then(|holder| holder.pid).map(|pid| Standstill {
-            what: format!("the guard of slot {} (process {pid}) stands still by a signal", slot.name()),
+            what: format!("the guard of slot {} (process {pid}) was stopped by a signal", slot.name()),
             help: format!("kill -CONT {pid}"),
         });
         guard.or_else(|| self.containers().iter().find_map(Container::standstill))

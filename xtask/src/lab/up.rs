@@ -67,9 +67,6 @@ pub struct Lab {
 
 impl Lab {
     /// Creates the network and the containers and starts them all. On failure, everything created is removed again.
-    ///
-    /// # Errors
-    /// For the first container that cannot be created.
     pub fn start(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
         Self::make(guard, machines, observe).map_err(|error| match guard.reset() {
             Ok(()) => error,
@@ -128,7 +125,7 @@ impl Lab {
         &self.network
     }
 
-    /// Returns the clock for deadlines in the lab.
+    /// Returns the clock for deadlines in the lab; it stands still while a case is paused.
     #[must_use]
     pub fn clock(&self) -> &Arc<HeldClock> {
         &self.clock
@@ -280,7 +277,9 @@ impl Lab {
             let errors =
                 threads.into_iter().filter_map(|(container, thread)| match thread.map(ScopedJoinHandle::join) {
                     Ok(Ok(error)) => error,
-                    Ok(Err(_)) => Some(not_looked(container, "the thread that looked at it panicked".to_owned())),
+                    Ok(Err(_)) => {
+                        Some(not_looked(container, "the thread that tested the condition panicked".to_owned()))
+                    }
                     Err(error) => Some(not_looked(container, format!("starting a thread: {error}"))),
                 });
             errors.collect()

@@ -105,9 +105,6 @@ impl HeldCase<'_> {
     }
 
     /// Calls `work` while a machine is thawed for it. A machine that a fault has frozen stays frozen.
-    ///
-    /// # Errors
-    /// When the machine cannot be thawed, or cannot be frozen again after `work`.
     pub fn enter<T>(&self, name: &str, work: impl FnOnce() -> T) -> anyhow::Result<T> {
         let frozen = self.frozen.iter().any(|frozen| frozen == name);
         let container = self.lab.container(name).filter(|_| frozen);

@@ -50,7 +50,7 @@ impl Schedules {
         schedules.notes = notes.into_iter().chain(host.notes()).collect();
         if schedules.by_case.is_empty() {
             let message =
-                format!("--chaos={profile}: no fault could be done in this run:\n  {}", schedules.notes.join("\n  "));
+                format!("--chaos={profile}: no fault is possible in this run:\n  {}", schedules.notes.join("\n  "));
             return Err(Error::Usage(message));
         }
         Ok(schedules)

@@ -102,9 +102,6 @@ pub(super) fn compare(
 
 /// Makes new baselines from a run: one for each scenario whose cases all passed at their first attempt. Also returns the reasons why other
 /// scenarios get none.
-///
-/// # Errors
-/// When the run's folder or an existing baseline cannot be read.
 pub fn updates(
     project: &Project,
     plan: &Plan,

@@ -133,7 +133,7 @@ pub(super) fn differences(baseline: &Project, candidate: &Project, plan: &Plan) 
         (before.hash != now.hash)
             .then(|| format!("{}: layer {} in the baseline, layer {} now", now.template, before.hash, now.hash))
     });
-    let side = |what: Option<String>| what.unwrap_or_else(|| "nothing of it".into());
+    let side = |what: Option<String>| what.unwrap_or_else(|| "not installed".into());
     let is_layer = |what: &Option<String>| what.as_ref().is_some_and(|what| what.starts_with("layer "));
     let changes = LockFile::of(&before).compare(&now).into_iter();
     let packages = changes.filter(|one| !is_layer(&one.locked) && !is_layer(&one.found));

@@ -367,7 +367,8 @@ impl Cases {
         let skipped = self.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();
         if skipped > 0 {
             let cases = if skipped == 1 { "1 case was".to_owned() } else { format!("{skipped} cases were") };
-            let message = format!("{cases} not tried, because every case would meet the same: {}", cause.problem());
+            let message =
+                format!("{cases} not tried, because every case would fail for the same cause: {}", cause.problem());
             recorder.record(Event::Warning { message });
         }
     }

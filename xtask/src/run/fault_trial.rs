@@ -190,7 +190,7 @@ impl<'a> FaultTrials<'a> {
 
     fn try_on(&self, lab: &Arc<Lab>, trial: &FaultTrial) -> anyhow::Result<TrialOutcome> {
         self.wait_until_ready(lab)?;
-        let target = lab.containers().first().context("a lab has a container")?;
+        let target = lab.containers().first().context("the lab has no container")?;
         if let Some(subject) = trial.entry.subject {
             start_subject(lab, target, subject)?;
         }

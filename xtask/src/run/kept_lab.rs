@@ -56,7 +56,7 @@ fn of_scenario(project: &Project, word: &str) -> Result<Vec<(String, String)>, E
             Ok(scenario.containers.iter().map(|used| (used.name.clone(), used.template.clone())).collect())
         }
         (Some(one), Some(other)) => {
-            Err(Error::Usage(format!("{word:?} is {} and {}: write which of them", one.id(), other.id())))
+            Err(Error::Usage(format!("{word:?} is ambiguous: write {} or {}", one.id(), other.id())))
         }
         (None, _) => Err(unknown(project, word)),
     }

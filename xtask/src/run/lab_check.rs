@@ -45,9 +45,6 @@ pub enum LabCheckError {
 
 /// Creates a lab of one machine with the host's busybox, runs a program in it, and takes it down; returns how long that took. Needs no
 /// layer and no network access.
-///
-/// # Errors
-/// [`LabCheckError`]; if the machine does not start, with LXC's error lines.
 pub fn check_lab(network: Network, ids: &Ids) -> Result<Duration, LabCheckError> {
     let Some(busybox) = static_busybox() else {
         return Err(LabCheckError::NotTried(anyhow!(
@@ -82,7 +79,7 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     guard.note(vec![Undo::RemoveMarked { path: machine.log_dir(), slot: SLOT.to_owned() }])?;
     let lab = Lab::start(guard, &[machine], &|_| ())?;
     lab.wait_until_ready(&|_| (), &|| false)?;
-    let container = lab.containers().first().context("the lab has a machine")?;
+    let container = lab.containers().first().context("the lab has no machine")?;
     let request = ExecRequest {
         argv: ["/bin/echo", WORD].map(str::to_owned).to_vec(),
         deadline: EXEC_DEADLINE.scaled(),

@@ -50,9 +50,6 @@ pub(super) struct Position<'a> {
 }
 
 /// Describes a machine from its template and its position in the lab.
-///
-/// # Errors
-/// When the template or its image is missing, or the slot cannot hold a lab.
 pub(super) fn machine(
     project: &Project,
     images: &BTreeMap<String, Image>,

@@ -31,9 +31,6 @@ pub(super) struct MutantEvidence {
 impl MutantEvidence {
     /// Collects the evidence of a run, without following links; `mark` is the name of the file with the marks among a machine's collected
     /// logs.
-    ///
-    /// # Errors
-    /// When the run's events or logs cannot be read.
     pub fn read(run: &PastRun, mark: &str) -> anyhow::Result<Self> {
         let mut seen = Self { leftovers: run.record.cleanup_failures.clone(), ..Self::default() };
         for case in &run.record.cases {

@@ -111,9 +111,6 @@ pub struct RunPart {
 
 impl Options {
     /// Returns the options of a run in this slot, with defaults for everything else.
-    ///
-    /// # Errors
-    /// When the process has no working directory.
     pub fn plain(slot: u32) -> anyhow::Result<Self> {
         Ok(Self {
             slot: slot.to_string(),

@@ -130,7 +130,7 @@ pub fn shrink(
         invoker: &invoker,
         recorder: &recorder,
         images: &images,
-        planned: plan.cases.first().context("the case is planned")?,
+        planned: plan.cases.first().context("the plan does not have the case")?,
         runs: 0,
     };
     let (before, mut candidates) = (failure.schedule.faults.len(), 0_u32);

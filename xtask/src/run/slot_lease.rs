@@ -17,7 +17,7 @@ pub(super) struct SlotLease<'a> {
     labs: Labs,
 }
 
-/// Evidence that this host can run labs.
+/// Knowledge in a run of whether this host can run labs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Labs {
     /// No lab has become ready in this run so far.
@@ -158,7 +158,7 @@ pub(super) fn take(
         if holder.is_stuck() {
             return Err(Error::Host {
                 problem: format!("slot {name} is held by {holder}, and its engine is gone"),
-                help: format!("`cargo xtask clean --slot {name}` ends it and takes back what it made"),
+                help: format!("`cargo xtask clean --slot {name}` ends it and removes its leftovers"),
             }
             .into());
         }

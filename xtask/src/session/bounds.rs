@@ -15,7 +15,7 @@ pub const ATTEMPT_FILES_MAX: u64 = 10_000;
 /// Maximum total bytes that requests may add to the record of one attempt: notes, steps, checks, metrics, operations of a history.
 pub const STATEMENT_BYTES_MAX: u64 = 256 << 20;
 
-/// Maximum bytes of one text in such a request; a longer text is cut and marked.
+/// Maximum bytes of one text in a scenario's request; a longer text is cut in the record and marked.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// Minimum bytes that any request counts for: its event has a time, a name and a case.
@@ -64,7 +64,7 @@ impl Used {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves room for a file.
+    /// Reserves room in the record for a file.
     pub fn take_file(&self, what: &str, bytes: u64) -> Result<(), OverBound> {
         let mut state = self.state();
         if state.files >= ATTEMPT_FILES_MAX || bytes > ATTEMPT_BYTES_MAX.saturating_sub(state.file_bytes) {
@@ -76,14 +76,14 @@ impl Used {
         Ok(())
     }
 
-    /// Releases the room of a file that could not be written.
+    /// Releases the room in the record that was reserved for a file which could not be written.
     pub fn give_back_file(&self, bytes: u64) {
         let mut state = self.state();
         state.files = state.files.saturating_sub(1);
         state.file_bytes = state.file_bytes.saturating_sub(bytes);
     }
 
-    /// Reserves room for a request and for the data that it states.
+    /// Reserves room in the record for a request and the data that it states.
     pub fn take_request(&self, stated: Option<&Value>) -> Result<(), OverBound> {
         let bytes = REQUEST_BYTES + stated.map_or(0, size_of_value);
         let mut state = self.state();

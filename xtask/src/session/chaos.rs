@@ -18,7 +18,7 @@ use crate::record::{Event, milliseconds};
 /// Interval at which the quiet period after the faults checks whether it has to end early.
 const QUIET_POLL: Duration = Duration::from_millis(50);
 
-/// Line of `history.jsonl`.
+/// Line of `history.jsonl`: beginning or end of an operation, with its time on the run's clock.
 #[derive(Serialize)]
 struct HistoryLine {
     at_ms: f64,
@@ -51,7 +51,7 @@ impl Chaos {
 }
 
 impl Session {
-    /// Answers `chaos.begin`.
+    /// Answers the request `chaos.begin`: starts to play the fault schedule.
     pub(super) fn chaos_begin(&self) -> Answer<ChaosPlaying> {
         let mut state = self.chaos.state();
         if std::mem::replace(&mut state.begun, true) {
@@ -75,7 +75,7 @@ impl Session {
         Ok(ChaosPlaying { playing: true, length_ms })
     }
 
-    /// Answers `settle`.
+    /// Answers the request `settle`: heals all scheduled faults and waits until the machines have recovered.
     pub(super) fn settle(&self) -> Answer<Settled> {
         let begun = Instant::now();
         self.end_nemesis();
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// Answers `invariant`.
+    /// Answers the request `invariant`: records a condition that must hold always or at the end, or come true sometimes.
     pub(super) fn invariant(&self, invariant: Invariant) -> Answer<e2e_contract::Done> {
         {
             let mut state = self.chaos.state();
@@ -161,7 +161,7 @@ impl Session {
         broken.map_or(Ok(e2e_contract::Done {}), |message| self.fail_check(&message))
     }
 
-    /// Answers `history`.
+    /// Answers the request `history`: records the beginning or end of an operation.
     pub(super) fn history(&self, history: &History) -> Answer<e2e_contract::Done> {
         let mut state = self.chaos.state();
         match (history.phase, state.open.get(&history.process)) {

@@ -9,7 +9,7 @@ use crate::perf::{Spent, calibrate};
 use crate::record::{Calibration, Event, Sample, milliseconds};
 
 impl Session {
-    /// Answers `measure.begin`. The counters are read last, so that no work of the engine is measured.
+    /// Answers the request `measure.begin`. The counters are read last, so that no work of the engine is measured.
     pub(super) fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
         let MeasureBegin { operation, repetitions } = begin;
         require_name("operation", &operation)?;
@@ -69,7 +69,7 @@ impl Session {
         })
     }
 
-    /// Answers `measure.end`. The counters are read first, so that no work of the engine is measured.
+    /// Answers the request `measure.end`. The counters are read first, so that no work of the engine is measured.
     pub(super) fn measure_end(&self, end: &MeasureEnd) -> Answer<Measured> {
         let spent = self.meters.end(end.measurement);
         let mut state = self.state();

@@ -34,7 +34,8 @@ enum Shot {
 }
 
 impl Session {
-    /// Answers `screenshot`. The engine first loads the page itself, so that a page with an error status fails even without a browser.
+    /// Answers the request `screenshot`. The engine first loads the page itself, so that a page with an error status fails even without a
+    /// browser.
     pub(super) fn screenshot(&self, request: &Screenshot) -> Answer<Picture> {
         require_plain_name(&request.name)?;
         let deadline = asked(request.deadline_ms);

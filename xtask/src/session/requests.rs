@@ -80,7 +80,7 @@ impl Session {
         }
         self.wait_while_held()?;
         if !self.state().seen.hello && method != Hello::NAME {
-            return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session is `hello`"));
+            return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session must be `hello`"));
         }
         let is_stated = STATEMENTS.contains(&method) || method == MeasureBegin::NAME;
         if is_stated {
@@ -331,8 +331,10 @@ impl Session {
             Some(_) => DefectOutcome::Different,
         };
         if outcome != defect.outcome {
-            let message =
-                format!("the outcome of {} is {outcome:?} by its failure, and the request says another", defect.defect);
+            let message = format!(
+                "the outcome of {} is {outcome:?} according to its failure, but the request states another outcome",
+                defect.defect
+            );
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
         }
         {
@@ -440,7 +442,7 @@ impl Session {
         RpcError::new(ErrorCode::Infrastructure, message)
     }
 
-    /// Answers `wait`.
+    /// Answers the request `wait`: waits until a condition is met in a container.
     pub(super) fn wait(&self, wait: &Wait) -> Answer<Waited> {
         let container = self.container(&wait.container)?;
         if let Some(problem) = is_no_condition(&wait.condition) {

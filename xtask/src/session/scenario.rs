@@ -39,7 +39,7 @@ const DRAIN_DEADLINE: Deadline = Deadline::from_secs(1);
 /// Runs a scenario in a lab; returns the outcome, the measurements, and the fates of scheduled faults.
 ///
 /// # Errors
-/// When the infrastructure fails: the socket cannot be created, or the program cannot be started.
+/// For infrastructure errors, such as a program that cannot be started. A failed scenario is no error.
 pub fn run(
     spec: SessionSpec,
     lab: &Arc<Lab>,
@@ -74,7 +74,7 @@ pub fn run(
         let left = timeout.saturating_sub(started.elapsed());
         match ended.recv_timeout(left.min(INTERRUPT_POLL)) {
             Ok(status) => break End::of(status.context("waiting for the scenario's end")?),
-            Err(RecvTimeoutError::Disconnected) => bail!("the thread that waits for the scenario is gone"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the thread that waits for the scenario's end is gone"),
             Err(RecvTimeoutError::Timeout) if interrupted() => break End::Interrupted,
             Err(RecvTimeoutError::Timeout) if session.is_given_up() => break End::GivenUp,
             Err(RecvTimeoutError::Timeout) if session.violation().is_some() => break End::BrokeProtocol,
@@ -101,7 +101,7 @@ pub fn run(
     let all_ended = matches!(served.recv_timeout(END_DEADLINE.scaled()), Err(RecvTimeoutError::Disconnected));
     lab.clock().begin_anew();
     if !all_ended {
-        bail!("requests of the scenario were still being carried out {END_DEADLINE} after its end");
+        bail!("requests of the scenario were still being executed {END_DEADLINE} after its end");
     }
     lab.wait_for_pictures(KILL_DEADLINE.scaled()); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);

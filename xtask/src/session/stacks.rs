@@ -33,7 +33,7 @@ const TICKS_TO_BEGIN: u64 = 2;
 /// Interval between two checks of the process's signal masks: the kernel does not report the end of a handler.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Maximum frames of the main thread in the summary, and, below, of other threads.
+/// Maximum number of frames of the main thread in the summary of a scenario's stacks.
 const FRAMES_MAX: usize = 3;
 const THREADS_MAX: usize = 2;
 

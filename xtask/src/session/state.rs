@@ -62,9 +62,9 @@ pub(super) struct State {
     pub(super) measurements_begun: u64,
     pub(super) repetition_plan: RepetitionPlan,
     pub(super) performance: Performance,
-    /// Total of finished engine-imposed waits and unrequested work, which do not count against the scenario's deadline.
+    /// Total time of finished waits that the engine imposed, which does not count against the scenario's deadline.
     pub(super) excused: Duration,
-    /// Start of the current engine-imposed wait or unrequested work, if any.
+    /// Start of the current wait that the engine imposes, if any.
     pub(super) waits_since: Option<Instant>,
     /// True once a warning has reported that calibration fails.
     pub(super) calibration_failed: bool,

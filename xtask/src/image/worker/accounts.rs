@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use crate::host::ids::IdRange;
 use crate::image::tree;
 
-/// User and group ids inside the container.
+/// Owner of a file: user and group id inside the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     pub uid: u32,
@@ -18,7 +18,7 @@ pub struct Owner {
 impl Owner {
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 
-    /// Returns the corresponding user and group ids on the host.
+    /// Returns the ids on the host of this user and group of the container.
     pub fn outside(self, ids: IdRange) -> anyhow::Result<(u32, u32)> {
         for id in [self.uid, self.gid] {
             if id >= ids.count {

@@ -21,7 +21,7 @@ use crate::host::syntax::compose;
 /// Name of the program that connects the network of a build to the host's.
 const PROGRAM: &str = "slirp4netns";
 
-/// Device by which [`PROGRAM`] exchanges packets with the build's network.
+/// Device by which slirp4netns exchanges packets with the build's network.
 pub const TUN: &str = "/dev/net/tun";
 
 /// Network device inside a build.
