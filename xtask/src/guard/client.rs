@@ -1,4 +1,4 @@
-//! The engine's side of a guard.
+//! Engine's side of a guard: starts or attaches to it, sends requests, and hears of the processes that it started.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
@@ -27,16 +27,16 @@ use crate::host::patience::Deadline;
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 
-/// Deadline for one request: making a volume is the slowest.
+/// Deadline for one request to a guard: making a volume takes longest.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Deadline for a guard to greet an engine that attaches later: the guard carries out one request at a time.
+/// Deadline for a guard to greet an engine that attaches later: the guard processes one request at a time.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(30);
 
-/// Deadline for noticing the guard's end after a failed request.
+/// Deadline for noticing, after a failed request, that the guard has ended.
 const GONE_DEADLINE: Deadline = Deadline::from_secs(1);
 
-/// A running guard. Dropped without [`Guard::down`], it takes everything down by itself.
+/// Connection to a running guard. Dropped without [`Guard::down`], it makes the guard take everything down.
 #[derive(Debug)]
 pub struct Guard {
     slot: Slot,
@@ -56,12 +56,11 @@ struct State {
     next_id: u64,
     pending: HashMap<u64, Sender<Result<Answer, Failure>>>,
     exits: HashMap<i32, ProcessEnd>,
-    /// Processes, by name, that ran already when this engine attached.
+    /// Processes that already ran when this engine attached, by name.
     found: HashMap<String, i32>,
     gone: bool,
 }
 
-/// A process that the guard started.
 #[derive(Debug, Clone)]
 pub struct Process {
     pid: i32,
@@ -69,20 +68,20 @@ pub struct Process {
 }
 
 impl Process {
-    /// Returns the number of the process on the host.
+    /// Returns the pid of the process on the host.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Returns the end of the process, if it has ended.
+    /// Returns how the process ended, or `None` while it runs.
     #[must_use]
     pub fn exited(&self) -> Option<ProcessEnd> {
         let state = lock(&self.shared.state);
         state.exits.get(&self.pid).copied().or(state.gone.then_some(ProcessEnd::GuardGone))
     }
 
-    /// Waits for the end of the process; `None` when the deadline passed first.
+    /// Waits until the process ends and returns how it ended; `None` if the deadline passed first.
     #[must_use]
     pub fn wait(&self, deadline: Duration) -> Option<ProcessEnd> {
         let until = Instant::now() + deadline;
@@ -99,10 +98,10 @@ impl Process {
 
 impl Guard {
     /// Starts the guard of a slot and waits until the guard holds the slot; `waiting` is called once if another process holds it.
-    /// `interrupted` is asked now and then during the wait, and ends it.
+    /// `interrupted` is polled during the wait; true ends the wait.
     ///
     /// # Errors
-    /// When another process keeps the slot, or what an earlier holder left cannot be taken back.
+    /// When another process keeps the slot, or leftovers of an earlier holder cannot be removed.
     pub fn start(
         slot: Slot,
         purpose: &str,
@@ -128,7 +127,7 @@ impl Guard {
                 Ok(Message::Held { failures }) if failures.is_empty() => return Ok(guard),
                 Ok(Message::Held { failures }) => {
                     bail!(
-                        "slot {} has leftovers that cannot be taken back:\n{}",
+                        "slot {} has leftovers of an earlier holder that cannot be removed:\n{}",
                         guard.slot.name(),
                         failures.join("\n")
                     );
@@ -140,7 +139,9 @@ impl Guard {
                     );
                     return Err(Error::Host { problem: reason, help }.into());
                 }
-                Ok(Message::Failed { reason }) => bail!("the guard of slot {}: {reason}", guard.slot.name()),
+                Ok(Message::Failed { reason }) => {
+                    bail!("the guard of slot {} could not start: {reason}", guard.slot.name())
+                }
                 Ok(Message::Waiting { holder }) => waiting(&holder)?,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) if interrupted() => return Err(Error::Interrupted.into()),
@@ -154,10 +155,10 @@ impl Guard {
         }
     }
 
-    /// Attaches to the guard of a lab that another engine has left. Dropping the answer leaves the lab as it is.
+    /// Attaches to the guard of a kept lab, whose engine has ended. The lab stays when the returned guard is dropped.
     ///
     /// # Errors
-    /// [`Error::Host`] when no lab is kept in the slot, or its guard is of another build of this engine.
+    /// [`Error::Host`] when no lab is kept in the slot, or its guard belongs to another build of this engine.
     pub fn attach(slot: Slot) -> anyhow::Result<Self> {
         let name = slot.name().to_owned();
         let ours = match UnixStream::connect(slot.guard_socket()) {
@@ -197,26 +198,23 @@ impl Guard {
         }
     }
 
-    /// Process that another engine had the guard start under this name; the last one if there were several.
+    /// Returns a process that an earlier engine started through the guard under this name; the last one if there were several.
     #[must_use]
     pub fn found(&self, name: &str) -> Option<Process> {
         let pid = lock(&self.shared.state).found.get(name).copied()?;
         Some(Process { pid, shared: Arc::clone(&self.shared) })
     }
 
-    /// Tells whether the guard's process has ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         lock(&self.shared.state).gone
     }
 
-    /// Slot that the guard holds.
     #[must_use]
     pub fn slot(&self) -> &Slot {
         &self.slot
     }
 
-    /// The guard's process number.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         let started = lock(&self.process).as_ref().map(BoundProcess::pid);
@@ -224,18 +222,15 @@ impl Guard {
         started.or_else(|| Some(getsockopt(&self.socket, PeerCredentials).ok()?.pid()).filter(|pid| *pid > 0))
     }
 
-    /// Makes things, in order, each with its undo step in the ledger first.
+    /// Creates files, mounts and other resources on the host in this order. The undo step of each is in the ledger before it is created.
     ///
     /// # Errors
-    /// For the first thing that cannot be made; those before it stay until the guard goes down.
+    /// For the first thing that cannot be made; the things made before it stay until the guard goes down.
     pub fn make(&self, things: Vec<Make>) -> anyhow::Result<()> {
         self.ask(Command::Make(things)).map(drop)
     }
 
-    /// Makes a network namespace, configured by lines for `ip -batch`; the answer is a path that leads to it.
-    ///
-    /// # Errors
-    /// When `ip` fails; the error has its message.
+    /// Creates a network namespace, configured by lines for `ip -batch`; returns a path that leads to it.
     pub fn make_network(&self, ip_batch: Text<IpBatch>) -> anyhow::Result<PathBuf> {
         match self.ask(Command::Network { ip_batch })? {
             Answer::Network { path } => Ok(path),
@@ -244,9 +239,6 @@ impl Guard {
     }
 
     /// Starts a process that dies with the guard.
-    ///
-    /// # Errors
-    /// When the process cannot be started.
     pub fn spawn(&self, spawn: Spawn) -> anyhow::Result<Process> {
         match self.ask(Command::Spawn(spawn))? {
             Answer::Spawned { pid } => Ok(Process { pid, shared: Arc::clone(&self.shared) }),
@@ -254,26 +246,26 @@ impl Guard {
         }
     }
 
-    /// Writes undo steps into the ledger for a change that the caller makes afterwards.
+    /// Writes undo steps into the ledger for a change that the caller makes next.
     ///
     /// # Errors
-    /// When the ledger cannot be written: then nothing may be changed.
+    /// When the ledger cannot be written: then the caller must not make the change.
     pub fn note(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
         self.ask(Command::Note(steps)).map(drop)
     }
 
-    /// Executes undo steps now, in order, in the guard's own mount namespace, and strikes them out.
+    /// Executes undo steps now, in order, in the guard's mount namespace, and removes them from the ledger.
     ///
     /// # Errors
-    /// For the first that fails; it stays in the ledger, and those after it too.
+    /// For the first step that fails; that step and all later ones stay in the ledger.
     pub fn undo(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
         self.ask(Command::Undo(steps)).map(drop)
     }
 
-    /// Takes back all that was made, and keeps the slot.
+    /// Undoes all steps of the ledger, and keeps the slot.
     ///
     /// # Errors
-    /// With everything that could not be taken back.
+    /// All failed undo steps, in one error.
     pub fn reset(&self) -> anyhow::Result<()> {
         match self.ask(Command::Reset) {
             Ok(answer) => undone(answer),
@@ -281,11 +273,8 @@ impl Guard {
         }
     }
 
-    /// Lets go of the guard: its lab stays until SIGTERM tells the guard to go down, or the lab's time is over. A further call starts the
-    /// time anew.
-    ///
-    /// # Errors
-    /// When the guard is gone.
+    /// Keeps the lab without this engine, until SIGTERM tells the guard to go down, or the lab's lifetime is over. A further call restarts
+    /// the lifetime.
     pub fn keep(&self, stay: Stay) -> anyhow::Result<()> {
         self.ask(Command::Keep(stay))?;
         if let Some(process) = lock(&self.process).take() {
@@ -294,10 +283,10 @@ impl Guard {
         Ok(())
     }
 
-    /// Takes everything down and ends the guard.
+    /// Undoes all steps of the ledger and ends the guard.
     ///
     /// # Errors
-    /// With everything that could not be taken back.
+    /// All failed undo steps, in one error.
     pub fn down(&self) -> anyhow::Result<()> {
         match self.ask(Command::Down) {
             Ok(answer) => {
@@ -320,14 +309,14 @@ impl Guard {
         }
     }
 
-    /// Waits for the guard's end to be noticed, which comes a moment after a request has failed; tells whether it has ended.
+    /// Tells whether the guard has ended; waits for that until the deadline, because it is noticed a moment after a request has failed.
     fn is_gone_within(&self, deadline: Duration) -> bool {
         let state = lock(&self.shared.state);
         let waited = self.shared.changed.wait_timeout_while(state, deadline, |state| !state.gone);
         waited.unwrap_or_else(PoisonError::into_inner).0.gone
     }
 
-    /// Waits for the end of the guard's process, which has been told to end or has ended. A stopped process is continued first.
+    /// Waits until the guard's process has ended, after it was told to end. A stopped process is continued first.
     fn reap(&self) -> Option<ExitStatus> {
         let child = lock(&self.process).as_ref().map(BoundProcess::pid);
         if let Some(pid) = child {
@@ -350,7 +339,7 @@ impl Guard {
             line.push(b'\n');
             (&self.socket).write_all(&line).map(|()| id) // under the lock: lines of two threads must not mix
         };
-        let id = request.with_context(|| format!("talking to the guard of slot {}", self.slot.name()))?;
+        let id = request.with_context(|| format!("sending a request to the guard of slot {}", self.slot.name()))?;
         match receiver.recv_timeout(ANSWER_DEADLINE.scaled()) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(failure.error()),
@@ -364,7 +353,8 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// Hangs up, so that the guard takes down its lab, and waits for the guard's end; a kept guard, or one that has ended, is left alone.
+    /// Closes the socket, so that the guard takes its lab down, and waits until the guard has ended. A guard that keeps its lab, or has
+    /// ended, is left alone.
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         self.reap();
@@ -374,7 +364,7 @@ impl Drop for Guard {
 fn undone(answer: Answer) -> anyhow::Result<()> {
     match answer {
         Answer::Undone { failures } if failures.is_empty() => Ok(()),
-        Answer::Undone { failures } => bail!("could not be taken back:\n{}", failures.join("\n")),
+        Answer::Undone { failures } => bail!("not everything could be removed:\n{}", failures.join("\n")),
         other => bail!("the guard answered {other:?} to a request to take everything back"),
     }
 }
@@ -408,7 +398,7 @@ fn read_messages(socket: UnixStream, shared: &Shared, opening: &Sender<Message>)
     shared.changed.notify_all();
 }
 
-/// Locks a table. A panic in another thread leaves no change half done, so the table is used all the same.
+/// Locks a mutex even if it is poisoned: a panic in another thread leaves no change half done.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The process that holds a slot, as the kernel tells it.
+//! Process that holds a slot's lock, found through the kernel's list of locks.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,27 +9,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::exec::process::{has_ended, is_ending, is_stopped};
 
-/// Most characters of a command line that are shown.
+/// Maximum characters of a command line in a message.
 const COMMAND_MAX: usize = 80;
 
-/// Owner of a slot, as it is written down: `owner.json` in the slot's folder.
+/// Owner of a slot, as recorded in `owner.json` in the slot's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// The guard.
+    /// Process id of the guard.
     pub guard_pid: i32,
-    /// The engine that started it.
+    /// Process id of the engine that started the guard.
     pub engine_pid: i32,
-    /// Purpose, such as the run's id.
+    /// Purpose of the slot for messages, such as the run's id.
     pub purpose: String,
-    /// True for a kept lab, which stays without its engine until it is told to go.
+    /// True for a kept lab, which stays without an engine until its guard is told to go down.
     pub kept: bool,
-    /// Time at which a kept lab goes by itself: milliseconds since the host's start, sleep included.
+    /// End of a kept lab's lifetime in milliseconds since the host's start, sleep included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goes_at_boot_ms: Option<u64>,
 }
 
 impl Owner {
-    /// Returns the remaining lifetime of a kept lab, where that is bounded.
+    /// Returns the remaining lifetime of a kept lab; `None` if it has no limit.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         self.goes_at_boot_ms.map(|at| Duration::from_millis(at).saturating_sub(since_boot()))
@@ -51,25 +51,24 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Returns the time since the host's start. Unlike the wall clock it is never set, and it goes on while the host
-/// sleeps.
+/// Returns the time since the host's start. Unlike the wall clock, it cannot be set; time while the host sleeps counts.
 pub(super) fn since_boot() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
-/// The holder of a slot's lock.
+/// Holder of a slot's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Process that took the lock; unknown where it is in a pid namespace that this process does not see.
+    /// Process that took the lock; `None` if it is in a pid namespace that this process does not see.
     pub pid: Option<i32>,
-    /// Command line of that process.
+    /// Command line of the process.
     pub command: String,
-    /// Recorded owner, where it is the guard that wrote it.
+    /// Recorded owner of the slot, if its guard is the holder.
     pub owner: Option<Owner>,
 }
 
 impl Holder {
-    /// Returns the holder of the lock on a file; `written` is the owner that was recorded last.
+    /// Finds the holder of the lock on a file; `written` is the last recorded owner.
     pub(super) fn of(lock: &Path, written: Option<Owner>) -> Self {
         let pid = pid_of(lock);
         let command = pid.map(command_of).unwrap_or_default();
@@ -77,30 +76,29 @@ impl Holder {
         Self { pid: pid.or(owner.as_ref().map(|owner| owner.guard_pid)), command, owner }
     }
 
-    /// Tells whether the holder keeps a lab without an engine.
+    /// Tells whether the holder is the guard of a kept lab, which needs no engine.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.owner.as_ref().is_some_and(|owner| owner.kept)
     }
 
-    /// Tells whether this holder would never end: its engine is gone, and it is stopped, so that it cannot notice that.
+    /// Tells whether the holder would never end: its engine has ended, but the holder is stopped and cannot notice that.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         self.is_stopped() && self.owner.as_ref().is_some_and(|owner| has_ended(owner.engine_pid))
     }
 
-    /// Tells whether a signal has stopped the holder.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.pid.is_some_and(is_stopped)
     }
 
-    /// Tells whether the holder has ended, or is about to: its lock stays until the kernel has taken the process down.
+    /// Tells whether the holder has ended or is ending: its lock stays until the kernel has released the process.
     pub(super) fn is_ending(&self) -> bool {
         self.pid.is_some_and(is_ending)
     }
 
-    /// Tells whether the holder is a guard of this slot, by its command line.
+    /// Tells whether the holder is a guard of this slot, judging by its command line.
     pub(super) fn is_guard_of(&self, slot: &str) -> bool {
         let Some(pid) = self.pid else { return false };
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -120,7 +118,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The process that took the exclusive lock on a file, by the kernel's list of locks.
+/// Returns the process that took the exclusive lock on a file, from the kernel's list of locks.
 fn pid_of(lock: &Path) -> Option<i32> {
     let metadata = std::fs::metadata(lock).ok()?;
     let (major, minor) = (nix::sys::stat::major(metadata.dev()), nix::sys::stat::minor(metadata.dev()));
@@ -138,7 +136,7 @@ fn listed(locks: &str, file: &str) -> Option<i32> {
     })
 }
 
-/// A process that has a file open.
+/// Finds a process that has a file open.
 fn with_file(path: &Path) -> Option<i32> {
     let numbers = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     let mut pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

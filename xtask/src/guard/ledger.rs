@@ -1,7 +1,6 @@
-//! The undo steps of a slot, on disk before the thing is made.
-//!
-//! The first line names the boot of the host in which they were written. Groups, mounts, loop devices, namespaces and processes of another
-//! boot are gone, and their names may have been taken since: no step of such a ledger is executed.
+//! Ledger of a slot: undo steps, each on disk before its thing is made.
+//! Its first line names the boot of the host. Cgroups, mounts, loop devices, namespaces and processes of another boot are gone, and their
+//! names may be in use again, so a ledger of another boot is not executed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -15,13 +14,13 @@ use crate::host::crash_point;
 use crate::host::disk::marked::boot_id;
 use crate::host::undo::Undo;
 
-/// The first line.
+/// First line of a ledger, which names the boot of the host.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     boot_id: String,
 }
 
-/// The steps, in the order they were written.
+/// Ledger of a slot: undo steps in the order in which they were written.
 #[derive(Debug)]
 pub(super) struct Ledger {
     slot: Slot,
@@ -30,7 +29,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the slot's ledger, with what an earlier holder may have left in it.
+    /// Opens the slot's ledger, with the steps that an earlier holder left in it.
     pub fn open(slot: &Slot) -> anyhow::Result<Self> {
         let path = slot.ledger_path();
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -46,8 +45,8 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Appends a step. The ledger has to outlive a killed process, not a reset of the host: what outlives a reset lies on disks and bears a
-    /// mark ([`crate::host::disk::marked`]).
+    /// Appends a step, without syncing the file: the ledger must survive a killed process, not a reset of the host. Folders on disks, which
+    /// survive a reset, have a mark ([`crate::host::disk::marked`]).
     pub fn write(&mut self, step: Undo) -> anyhow::Result<()> {
         // Written again, it is undone before everything made since: a cgroup is killed before its mounts go.
         self.steps.retain(|known| *known != step);
@@ -60,7 +59,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Executes steps now and strikes them out. One that fails stays, and those after it are not tried.
+    /// Executes steps now and removes them from the ledger. A step that fails stays, and the steps after it are not tried.
     pub fn undo(&mut self, steps: &[Undo], mut reap: impl FnMut()) -> anyhow::Result<()> {
         for step in steps {
             crash_point::reach("undoing", step.kind());
@@ -71,7 +70,7 @@ impl Ledger {
         self.rewrite()
     }
 
-    /// Executes all steps, last first, and goes on past each failure. What failed stays in the ledger.
+    /// Executes all steps, last first, past failures; returns the failures. Failed steps stay in the ledger.
     pub fn undo_all(&mut self, mut reap: impl FnMut()) -> Vec<String> {
         let mut left = Vec::new();
         let mut failures = Vec::new();
@@ -89,7 +88,7 @@ impl Ledger {
         failures
     }
 
-    /// Writes the remaining steps into the file, by one rename: a reader finds the old steps or the new ones.
+    /// Replaces the file by one with the remaining steps, in one rename: a reader finds the old steps or the new ones.
     fn rewrite(&mut self) -> anyhow::Result<()> {
         let path = self.slot.ledger_path();
         let header = serde_json::to_string(&Header { boot_id: boot_id() });
@@ -105,7 +104,7 @@ impl Ledger {
     }
 }
 
-/// Parses the steps of a ledger's text; none if they were written in another boot.
+/// Parses the steps of a ledger's text; returns none if they were written in another boot of the host.
 fn steps_of(text: &str, boot_id: &str) -> Vec<Undo> {
     let Some((first, rest)) = text.split_once('\n') else { return Vec::new() };
     match serde_json::from_str::<Header>(first) {

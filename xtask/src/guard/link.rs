@@ -6,16 +6,16 @@ use std::os::unix::net::UnixStream;
 
 use super::protocol::{Message, Request};
 
-/// Role of the engine at the other end.
+/// Role of the engine that a guard is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// Engine that started the guard: where it goes without keeping the lab, the guard takes the lab down.
+    /// Engine that started the guard: if it disconnects without keeping the lab, the guard takes the lab down.
     Engine,
-    /// Engine that has come later, and may go at any time.
+    /// Engine that attached to a kept lab later and may disconnect at any time.
     Visitor,
 }
 
-/// Connection, with the part of a message that has arrived.
+/// Connection to an engine, with the received part of an unfinished message.
 pub(super) struct Link {
     socket: UnixStream,
     side: Side,
@@ -32,7 +32,7 @@ impl Link {
         self.side
     }
 
-    /// Tells whether the other end is still there.
+    /// Tells whether the engine is still connected.
     pub fn is_alive(&self) -> bool {
         self.alive
     }
@@ -45,7 +45,7 @@ impl Link {
         }
     }
 
-    /// Reads what has arrived, and returns the requests of whole lines.
+    /// Reads the available bytes, and returns the requests that are complete.
     pub fn receive(&mut self) -> Vec<Request> {
         let mut buffer = [0; 65536];
         match self.socket.read(&mut buffer) {

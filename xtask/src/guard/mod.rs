@@ -1,6 +1,6 @@
-//! The guard: a small process that owns what one lab, or one build of a layer, makes on the host, and takes it back
-//! when it is told to, when the engine ends in whatever way, or, by the next holder of the slot, when it was itself killed.
-//! Knows mounts, processes, cgroups and undo steps; nothing of templates, containers or scenarios.
+//! Guard: a small process that owns everything that one lab, or one build of a layer, makes on the host, and removes it when told to, or
+//! when the engine ends for whatever reason. If the guard itself was killed, the next holder of the slot removes it. Knows mounts,
+//! processes, cgroups and undo steps; nothing of templates, containers or scenarios.
 
 mod client;
 mod holder;

@@ -1,7 +1,6 @@
-//! The guard's own process: one thread, one loop over the engine's socket and its children's ends.
-//!
-//! It is the parent of what it spawns (parent-death signals follow the thread), lives in a mount namespace of its own
-//! so that mounts go with it, and holds the slot's lock.
+//! Process of a guard: one thread with one loop over the engines' sockets and its children's ends.
+//! It is the parent of the processes that it starts (parent-death signals follow the thread), lives in a mount namespace of its own so that
+//! its mounts end with it, and holds the slot's lock.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -43,24 +42,21 @@ use super::shown::ShownTrees;
 use super::signals::{Signals, Termination};
 use super::slot::{LEDGER, Lock, Slot, remove_marked};
 
-/// The file descriptor on which the engine hands the guard its end of the socket pair.
+/// File descriptor at which the engine passes the guard its end of the socket pair.
 pub(super) const SOCKET_FD: i32 = 3;
 
-/// Interval at which a guard looks whether the slot has become free: flock has no wait that also watches a socket.
+/// Interval at which a guard tries to take the slot's lock: flock has no wait that also watches a socket.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// Number of attempts after which a guard that shall not wait reports that the slot is taken.
+/// Number of attempts after which a guard that must not wait reports that the slot is taken.
 const TRIES_WITHOUT_WAIT: u32 = 4;
 
-/// Runs the guard of a slot until it is told to end, or the engine is gone. Called by the hidden verb only.
-///
-/// # Errors
-/// When the guard cannot take the slot, or something could not be taken back.
+/// Runs the guard of a slot until it is told to end, or its engine is gone. Called only by the hidden verb.
 pub fn serve(slot_name: &str, purpose: &str, wait: Wait) -> anyhow::Result<()> {
     // SAFETY: the engine passes the socket at this number, and nothing else in this process has taken it.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) });
     // Handed over open; no process that the guard starts may hold the engine's line.
-    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("keeping the socket to this process")?;
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("setting close-on-exec on the engine's socket")?;
     let mut link = Link::new(socket, Side::Engine);
     match prepare(slot_name, purpose, wait, &mut link) {
         Ok(Some(prepared)) => prepared.serve(link),
@@ -72,7 +68,7 @@ pub fn serve(slot_name: &str, purpose: &str, wait: Wait) -> anyhow::Result<()> {
     }
 }
 
-/// A slot that is held, before the first request.
+/// Guard that holds its slot and has not served a request yet.
 struct Prepared {
     slot: Slot,
     owner: Owner,
@@ -85,7 +81,7 @@ struct Prepared {
 fn prepare(slot_name: &str, purpose: &str, wait: Wait, link: &mut Link) -> anyhow::Result<Option<Prepared>> {
     let engine_pid = getppid().as_raw();
     let _ = setsid(); // out of the terminal's reach; fails where it leads a session already
-    prctl::set_child_subreaper(true).context("becoming the reaper of orphans")?;
+    prctl::set_child_subreaper(true).context("becoming the subreaper of orphaned processes")?;
     let signals = Signals::listen()?;
     mount::leave_the_hosts_namespace()?;
     let slot = Slot::named(slot_name);
@@ -167,11 +163,10 @@ fn write_owner(slot: &Slot, owner: &Owner) -> anyhow::Result<()> {
     std::fs::rename(&new, &path).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Reason why the loop ends.
 enum Ending {
-    /// End requested by a link, by its place; the request waits for the answer.
+    /// Request to end, from the link at this index; it is answered when everything is taken down.
     Asked { link: usize, id: u64 },
-    /// The engine is gone, a signal came, or the time of the kept lab is over.
+    /// End without a request: the engine is gone, a signal came, or the lifetime of the kept lab is over.
     Alone,
 }
 
@@ -180,14 +175,14 @@ struct GuardProcess {
     owner: Owner,
     ledger: Ledger,
     links: Vec<Link>,
-    /// Socket of further engines, once the lab is kept.
+    /// Socket at which further engines attach, once the lab is kept.
     attach_socket: Option<AttachSocket>,
     signals: Signals,
     networks: Vec<NetworkNamespace>,
     shown: ShownTrees,
-    /// Started processes by name: the last of each.
+    /// Started processes by name; a later process replaces an earlier one of the same name.
     processes: BTreeMap<String, Started>,
-    /// Logs of processes, as long as somebody can write to them.
+    /// Logs of processes, until no process can write to them any more.
     logs: Vec<PipedLog>,
     shared: Vec<Flock<std::fs::File>>,
     ending: Option<Ending>,
@@ -237,7 +232,7 @@ impl GuardProcess {
         }
     }
 
-    /// Returns the time until a kept lab has to go, at most a minute: the clock of its lifetime runs on while the host sleeps.
+    /// Returns the time until a kept lab's lifetime is over, at most a minute: poll's own clock stands still while the host sleeps.
     fn timeout(&self) -> PollTimeout {
         const LONGEST: Duration = Duration::from_secs(60);
         let left = self.owner.time_left().map(|left| left.min(LONGEST) + Duration::from_millis(1));
@@ -268,7 +263,7 @@ impl GuardProcess {
         self.logs.retain_mut(PipedLog::take);
     }
 
-    /// Tells all engines which of the started processes have ended.
+    /// Tells all connected engines which started processes have ended.
     fn tell_of(&mut self, ended: Vec<(i32, ProcessEnd)>) {
         if !ended.is_empty() {
             self.take_logs();
@@ -478,8 +473,8 @@ fn make_network(ip_batch: &Text<IpBatch>) -> anyhow::Result<NetworkNamespace> {
     Ok(network)
 }
 
-/// Marks an error where a resource of the engine's own could not be made because the host has no room for it; a full container or volume is
-/// no problem of the host.
+/// Marks an error as a problem of the host if a resource of the engine could not be made because the host's disk is full. A full container
+/// or volume is not a problem of the host.
 fn of_full_host(thing: &Make, error: anyhow::Error) -> anyhow::Error {
     let is_full = |cause: &(dyn std::error::Error + 'static)| {
         let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -490,12 +485,12 @@ fn of_full_host(thing: &Make, error: anyhow::Error) -> anyhow::Error {
 }
 
 fn set_rights(path: &Path, mode: u32, owner: (u32, u32)) -> anyhow::Result<()> {
-    chown(path, Some(owner.0), Some(owner.1)).with_context(|| format!("giving {} its owner", path.display()))?;
+    chown(path, Some(owner.0), Some(owner.1)).with_context(|| format!("setting the owner of {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .with_context(|| format!("giving {} its mode", path.display()))
+        .with_context(|| format!("setting the permissions of {}", path.display()))
 }
 
-/// Collects every child that has ended.
+/// Reaps all children that have ended.
 fn reap() -> Vec<(i32, ProcessEnd)> {
     let mut ended = Vec::new();
     loop {
@@ -508,20 +503,15 @@ fn reap() -> Vec<(i32, ProcessEnd)> {
     }
 }
 
-/// Deadline for an attached engine to read a message: the guard does nothing else meanwhile.
+/// Deadline for an attached engine to read a message: the guard is blocked meanwhile.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(1);
 
-/// Socket by which engines come in to a lab that another one has left. It is in the slot's folder, for root alone, and goes
-/// with that folder.
+/// Socket at which engines attach to a kept lab. It is in the slot's folder, for root alone, and is removed with that folder.
 struct AttachSocket {
     listener: UnixListener,
 }
 
 impl AttachSocket {
-    /// Opens the socket.
-    ///
-    /// # Errors
-    /// When the socket cannot be made.
     pub fn open(slot: &Slot) -> anyhow::Result<Self> {
         let path = slot.guard_socket();
         let open = || -> anyhow::Result<UnixListener> {
@@ -533,7 +523,7 @@ impl AttachSocket {
         Ok(Self { listener: open().with_context(|| format!("making the guard's socket {}", path.display()))? })
     }
 
-    /// Accepts a waiting connection; `None` where there is none.
+    /// Accepts a waiting connection; `None` if none is waiting.
     pub fn accept(&self) -> Option<Link> {
         let (socket, _) = self.listener.accept().ok()?;
         socket.set_nonblocking(false).ok()?;

@@ -1,5 +1,5 @@
-//! Messages between the engine and a guard: one JSON object a line, on a socket pair, or, once a lab is kept, on the
-//! socket in its slot's folder.
+//! Messages between the engine and a guard: one JSON object per line, on a socket pair, or, for a kept lab, on the socket in its slot's
+//! folder.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,132 +16,91 @@ use crate::host::seccomp::Part;
 use crate::host::syntax::{IpBatch, Text};
 use crate::host::undo::Undo;
 
-/// Behavior when another process holds the slot.
+/// Behavior of a new guard when another process holds the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Wait until it is free.
+    /// Wait until the slot is free.
     UntilFree,
     /// Fail at once.
     Never,
 }
 
-/// A thing to make, each with its undo step written first.
+/// Resource to create on the host; its undo step is written first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Make {
-    /// A folder, with missing parents; undone with all it holds.
-    Dir {
-        /// Absolute.
-        path: PathBuf,
-        /// Permission bits.
-        mode: u32,
-        /// User and group on the host.
-        owner: (u32, u32),
-    },
-    /// A folder on one of the host's disks, with the slot's mark in it; what an earlier holder left in its place goes before.
-    Marked {
-        /// Absolute.
-        path: PathBuf,
-        /// Permission bits.
-        mode: u32,
-    },
-    /// A file; it goes with the folder it lies in.
-    File {
-        /// Absolute.
-        path: PathBuf,
-        /// Content.
-        content: String,
-        /// Permission bits.
-        mode: u32,
-        /// User and group on the host.
-        owner: (u32, u32),
-    },
-    /// A shared lock on a folder that others must not remove meanwhile.
-    Share {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A file below a container's root, where links never lead out; it goes with the root.
+    /// Folder, with missing parents; undone with all its content.
+    Dir { path: PathBuf, mode: u32, owner: (u32, u32) },
+    /// Folder on one of the host's disks, with the slot's mark in it; leftovers of an earlier holder at its path are removed first.
+    Marked { path: PathBuf, mode: u32 },
+    /// File; it is removed with its folder.
+    File { path: PathBuf, content: String, mode: u32, owner: (u32, u32) },
+    /// Shared lock on a folder, which keeps other processes from removing it.
+    Share { path: PathBuf },
+    /// File below a container's root, out of which links never lead; it is removed with the root.
     FileInRoot {
-        /// The root on the host.
+        /// Root filesystem of the container, on the host.
         root: PathBuf,
-        /// Absolute in the container; its folder exists, or the folder's parent does.
+        /// Absolute path in the container; its folder or the folder's parent exists.
         path: String,
-        /// Content.
         content: String,
-        /// Permission bits.
         mode: u32,
-        /// User and group on the host.
         owner: (u32, u32),
     },
-    /// A `/proc` that nothing covers, on an existing folder: without one the kernel gives no container one.
-    Proc {
-        /// Mount point.
-        path: PathBuf,
-    },
-    /// A tmpfs of bounded size on an existing folder.
+    /// `/proc` with nothing mounted over parts of it, on an existing folder: the kernel lets containers mount a `/proc` only if such a one
+    /// exists.
+    Proc { path: PathBuf },
+    /// Tmpfs of limited size, on an existing folder.
     Tmpfs {
-        /// Mount point.
         path: PathBuf,
-        /// Bound.
         size_bytes: u64,
-        /// Permission bits of its top.
+        /// Permission bits of the root folder of the tmpfs.
         mode: u32,
-        /// User and group of its top.
+        /// User and group on the host of the root folder of the tmpfs.
         owner: (u32, u32),
     },
-    /// An overlay on an existing folder.
+    /// Overlay, on an existing folder.
     Overlay {
-        /// Mount point.
         path: PathBuf,
-        /// Read-only, lowest first.
+        /// Read-only trees, lowest first.
         lowers: Vec<Lower>,
-        /// Takes the writes.
+        /// Folder that takes the writes.
         upper: PathBuf,
         /// Work folder beside `upper`, on the same file system.
         work: PathBuf,
     },
-    /// An ext4 file system on a loop image, on an existing folder.
+    /// Ext4 file system on a loop image, on an existing folder.
     Ext4 {
-        /// The image's file, made sparse.
+        /// Path of the image, which is created as a sparse file.
         image: PathBuf,
-        /// Size of the image.
         size_bytes: u64,
-        /// Mount point.
         path: PathBuf,
-        /// User and group of its top.
+        /// User and group on the host of the file system's root folder.
         owner: (u32, u32),
     },
-    /// The ext4 file system of an image that was made before, checked and mounted anew in place of what is mounted there.
-    Ext4Anew {
-        /// The image's file.
-        image: PathBuf,
-        /// Mount point.
-        path: PathBuf,
-    },
-    /// Content of a folder below a container's root, copied into another one with owners, modes and attributes, and synced.
-    /// Links on the way to the folder lead where they lead inside that root.
+    /// Ext4 file system of an existing image, checked and mounted anew in place of what is mounted at `path`.
+    Ext4Anew { image: PathBuf, path: PathBuf },
+    /// Content of a folder below a container's root, copied to an existing folder with owners, modes and attributes, and synced. Links on
+    /// the way to the folder are resolved inside that root.
     Copy {
-        /// The container's root, on the host.
         root: PathBuf,
-        /// Absolute path inside; nothing happens where there is no folder.
+        /// Absolute path inside `root`; nothing is copied if no folder is there.
         path: String,
-        /// An existing folder.
+        /// Existing folder on the host that gets the content.
         to: PathBuf,
     },
 }
 
-/// Tree that an overlay shows.
+/// Lower tree of an overlay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lower {
-    /// Folder of the tree.
     pub tree: PathBuf,
-    /// Owners that it is shown with; absent where they are those on the disk.
+    /// Mapping of the owners that the overlay shows; `None` shows the owners on disk.
     pub ids: Option<IdMap>,
 }
 
 impl Make {
-    /// Name of the variant, for the points at which tests kill a guard.
+    /// Returns the name of the variant, for the points at which tests kill a guard.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Dir { .. } => "dir",
@@ -159,42 +118,42 @@ impl Make {
     }
 }
 
-/// A process to start in the guard's mount namespace and in the slot's cgroup; it dies with the guard.
+/// Process to start in the guard's mount namespace and in the slot's cgroup; it dies with the guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spawn {
-    /// Name for messages, and of its cgroup below the slot's.
+    /// Name for messages and for the process's cgroup below the slot's.
     pub name: String,
-    /// Program by its absolute path, and arguments.
+    /// Absolute path of the program, and its arguments.
     pub argv: Vec<String>,
-    /// Environment, complete.
+    /// Complete environment; nothing is inherited.
     pub environment: Vec<(String, String)>,
-    /// Takes stdout and stderr, appended through a pipe; the newest bytes are kept.
+    /// Log file for stdout and stderr, appended through a pipe; when it is full, only the newest bytes are kept.
     pub log: PathBuf,
-    /// Seccomp filter for the `lxc-start` of a machine: the parts of the kernel that it allows beyond those of every machine. `None`:
-    /// the process gets no filter.
+    /// Seccomp filter for the `lxc-start` of a machine: parts of the kernel that are allowed in addition to those of every machine. `None`
+    /// sets no filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filtered: Option<Vec<Part>>,
 }
 
-/// Lifetime of a kept lab that is not told to go.
+/// Lifetime of a kept lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stay {
-    /// Unlimited.
+    /// Until the guard is told to go down.
     UntilTold,
     /// Time from now on.
     For(Duration),
 }
 
 impl Stay {
-    /// Returns the lifetime for a time on the command line; unlimited where none was given.
+    /// Returns the lifetime for a time on the command line; unlimited without one.
     #[must_use]
     pub fn of(time: Option<Duration>) -> Self {
         time.map_or(Self::UntilTold, Self::For)
     }
 }
 
-/// A line from the engine.
+/// Request from an engine to a guard, sent as one line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub id: u64,
@@ -214,27 +173,27 @@ pub(super) enum Command {
     Down,
 }
 
-/// A line from the guard.
+/// Message from a guard to an engine, sent as one line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Message {
-    /// Another process holds the slot.
+    /// Another process holds the slot, and the guard waits for it.
     Waiting { holder: Holder },
-    /// The slot is ours; what an earlier holder left was taken back, as far as the failures say.
+    /// The guard holds the slot now; `failures` are leftovers of an earlier holder that could not be removed.
     Held { failures: Vec<String> },
-    /// Another process keeps the slot.
+    /// Another process holds the slot, and the guard must not wait.
     Refused { reason: String },
-    /// The guard could not begin.
+    /// The guard could not start.
     Failed { reason: String },
-    /// The first message to an engine that has attached to a lab which another one has left: the processes that were started last, by name.
+    /// First message to an engine that attached to a kept lab: the last started process of each name.
     Attached { processes: BTreeMap<String, Started> },
-    /// The answer to a request.
+    /// Answer to the request with this id.
     Answer { id: u64, result: Result<Answer, Failure> },
-    /// A spawned process ended.
+    /// A process that the guard started has ended.
     Exited { pid: i32, end: ProcessEnd },
 }
 
-/// Reason why a guard has not carried a request out.
+/// Reason why a guard could not fulfill a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub message: String,
@@ -262,11 +221,11 @@ impl Failure {
     }
 }
 
-/// A process that a guard has started.
+/// Process that a guard has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Started {
     pub pid: i32,
-    /// End of the process, if it has ended.
+    /// End of the process; `None` while it runs.
     pub end: Option<ProcessEnd>,
 }
 
@@ -276,7 +235,7 @@ pub(super) struct Started {
 pub enum ProcessEnd {
     /// Exit with this status.
     Exited(i32),
-    /// Killed by this signal.
+    /// Death by this signal.
     Signaled(i32),
     /// The guard is gone, and the process with it.
     GuardGone,

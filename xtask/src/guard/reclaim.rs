@@ -1,4 +1,4 @@
-//! Taking back what a dead holder of a slot has left, and ending a holder that still runs.
+//! Reclaiming: removal of what a dead holder of a slot has left, and ending a holder that still runs.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,44 +14,38 @@ use super::ledger::Ledger;
 use super::slot::{Lock, Slot, remove_marked, slots};
 use crate::host::patience::Deadline;
 
-/// Time that a lock may outlive its holder: a child that the holder has just started keeps the lock for a moment.
+/// Time that a lock may outlive its holder: a child that the holder has just started may keep it for a moment.
 const HANDED_ON_DEADLINE: Deadline = Deadline::from_millis(500);
 
-/// Time that a killed holder may take to end: the kernel takes down its memory and its threads first.
+/// Time that a killed holder may take to end: the kernel first frees its memory and ends its threads.
 const DYING_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Deadline for a guard to go down.
 const DOWN_DEADLINE: Deadline = Deadline::from_secs(30);
 
-/// Interval between two looks at a lock that is held.
+/// Interval between two checks of a held lock.
 const POLL: Duration = Duration::from_millis(10);
 
-/// State that was found in a slot.
+/// Outcome of reclaiming a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reclaimed {
-    /// Some process holds it: nothing was touched.
+    /// The slot has a holder: nothing was touched.
     InUse,
-    /// Left behind, and removed now, except for these failures.
+    /// The slot had no holder, and its leftovers were removed, except for `failures`.
     Cleaned {
-        /// Folders on disk that bore its mark.
+        /// Removed folders on disk that had the slot's mark.
         folders: Vec<PathBuf>,
-        /// Things that could not be taken back, with the reason.
+        /// Undo steps that failed, with the reason.
         failures: Vec<String>,
     },
 }
 
-/// Takes back every chosen slot that has no holder any more.
-///
-/// # Errors
-/// When a slot's folder cannot be read.
+/// Reclaims every chosen slot that has no holder any more.
 pub fn reclaim_dead(chosen: impl Fn(&Slot) -> bool) -> anyhow::Result<Vec<(Slot, Reclaimed)>> {
     slots().into_iter().filter(chosen).map(|slot| reclaim(&slot).map(|outcome| (slot, outcome))).collect()
 }
 
-/// Returns the holder of a slot; waits for the end of one that is about to end.
-///
-/// # Errors
-/// When the slot cannot be looked at.
+/// Returns the holder of a slot; if the holder is ending, waits for its end.
 pub fn lasting_holder(slot: &Slot) -> anyhow::Result<Option<Holder>> {
     let begun = Instant::now();
     loop {
@@ -63,22 +57,22 @@ pub fn lasting_holder(slot: &Slot) -> anyhow::Result<Option<Holder>> {
     }
 }
 
-/// Tells the guard that holds a slot to go down, whatever build of the engine it is of, and waits until the slot is free. A stopped guard
-/// is continued; one that does not go down is killed, and what it could not take back stays in the slot's ledger. Returns a line for each
-/// of these two measures.
+/// Tells the guard that holds a slot to go down, whatever build of the engine it belongs to, and waits until the slot is free. A stopped
+/// guard is continued; a guard that does not go down is killed, and its remaining undo steps stay in the ledger. Returns a line for each of
+/// these two measures.
 ///
 /// # Errors
-/// When the holder is not the guard of this slot, or does not end when it is killed.
+/// When the holder is not the guard of this slot, or does not end after it was killed.
 pub fn take_down(slot: &Slot, holder: &Holder) -> anyhow::Result<Vec<String>> {
     let Some(pid) = holder.pid.filter(|_| holder.is_guard_of(slot.name())) else {
-        bail!("it is held by {holder}, which is not its guard: nothing was ended");
+        bail!("the slot is held by {holder}, which is not its guard: no process was ended");
     };
     let mut done = Vec::new();
     let is_stopped = holder.is_stopped();
-    send(pid, Signal::SIGTERM).context("telling the guard to go down")?;
+    send(pid, Signal::SIGTERM).context("sending SIGTERM to the guard")?;
     if is_stopped {
-        send(pid, Signal::SIGCONT).context("letting the guard go on")?;
-        done.push(format!("its guard {pid} stood still: it was let go on"));
+        send(pid, Signal::SIGCONT).context("sending SIGCONT to the guard")?;
+        done.push(format!("its guard {pid} was stopped: it was continued"));
     }
     if !is_free_within(slot, DOWN_DEADLINE.scaled())? {
         send(pid, Signal::SIGKILL).context("killing the guard")?;
@@ -108,7 +102,7 @@ fn is_free_within(slot: &Slot, deadline: Duration) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Takes one slot back if it has no holder.
+/// Reclaims one slot if it has no holder.
 pub(super) fn reclaim(slot: &Slot) -> anyhow::Result<Reclaimed> {
     let Some(lock) = lock_of(slot)? else { return Ok(Reclaimed::InUse) };
     let mut failures = Ledger::open(slot)?.undo_all(|| ());
@@ -120,7 +114,7 @@ pub(super) fn reclaim(slot: &Slot) -> anyhow::Result<Reclaimed> {
     Ok(Reclaimed::Cleaned { folders, failures })
 }
 
-/// Returns the lock if it is free, or becomes free within a moment because its holder is ending.
+/// Returns the slot's lock if it is free, or becomes free within a moment because its holder is ending.
 fn lock_of(slot: &Slot) -> anyhow::Result<Option<Lock>> {
     lasting_holder(slot)?;
     let begun = Instant::now();
@@ -140,7 +134,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
-    /// Takes the lock and much memory, which the kernel gives back before it closes the file.
+    /// Python program that takes the lock and much memory, which the kernel frees before it closes the file.
     const HOLDER: &str = "import fcntl, os, sys, time\nlock = open(sys.argv[1] + '/lock', 'w')\nfcntl.flock(lock, \
                           fcntl.LOCK_EX)\nmemory = b'x' * (256 << 20)\nopen(sys.argv[1] + '/new', \
                           'w').write(str(os.getpid()))\nos.rename(sys.argv[1] + '/new', sys.argv[1] + \

@@ -1,4 +1,4 @@
-//! Trees that a lab's machines see with owners of the lab's own range: one id-mapped mount of each, however many machines use it.
+//! Read-only trees, mounted with owners of the lab's own range of ids: one id-mapped mount of each, however many machines use it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use crate::host::container::userns::UserNamespace;
 use crate::host::crash_point;
 use crate::host::undo::Undo;
 
-/// Trees that are mounted, by what they show.
+/// Trees that are mounted with mapped owner ids, so that machines share one mount of each tree and mapping.
 #[derive(Debug, Default)]
 pub(super) struct ShownTrees {
     places: BTreeMap<(PathBuf, IdMap), PathBuf>,
-    /// Maps of this slot; they stay from one lab to the next.
+    /// User namespaces for the slot's mappings of ids; they stay from one lab to the next.
     namespaces: BTreeMap<IdMap, UserNamespace>,
 }
 
 impl ShownTrees {
-    /// Mounts a tree with its owners below `folder`, unless it is mounted already, and returns where. Its undo steps are in the ledger
-    /// first; the mount is read-only, so that a removal of the folder cannot reach the tree.
+    /// Mounts a tree with mapped owners below `folder`, unless it is mounted already, and returns the mount point. Its undo steps are in
+    /// the ledger first; the mount is read-only, so that removing the folder cannot damage the tree.
     pub(super) fn place_of(&mut self, lower: &Lower, folder: &Path, ledger: &mut Ledger) -> anyhow::Result<PathBuf> {
         let Some(map) = lower.ids else { return Ok(lower.tree.clone()) };
         let key = (lower.tree.clone(), map);
@@ -45,7 +45,7 @@ impl ShownTrees {
         Ok(place)
     }
 
-    /// Forgets the mounted trees, which the ledger has taken back.
+    /// Forgets the mounted trees, after the ledger's steps have unmounted them.
     pub(super) fn forget(&mut self) {
         self.places.clear();
     }

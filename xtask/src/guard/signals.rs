@@ -10,14 +10,14 @@ use anyhow::Context as _;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{flag, low_level};
 
-/// Signals as bytes on a socket. They are handled, not blocked: the library that starts short commands hears of their
-/// ends by SIGCHLD too.
+/// Signals of a guard, readable as bytes on a socket. They are handled, not blocked, because the library that starts short commands also
+/// needs SIGCHLD.
 pub(super) struct Signals {
     arrived: UnixStream,
     told_to_end: Arc<AtomicBool>,
 }
 
-/// Request that the signals until now make.
+/// Result of the signals received so far: whether the guard was told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Termination {
     Requested,
@@ -39,7 +39,7 @@ impl Signals {
         Ok(Self { arrived, told_to_end })
     }
 
-    /// Empties the socket, and returns the request of all signals until now.
+    /// Empties the socket; tells whether a signal received so far told the guard to end.
     pub fn drain(&mut self) -> Termination {
         let mut buffer = [0; 256];
         while matches!(self.arrived.read(&mut buffer), Ok(count) if count > 0) {}

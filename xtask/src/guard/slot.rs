@@ -1,5 +1,5 @@
-//! A slot: the name of a set of host resources, a folder, and a file lock that says who owns them; and folders on the host's
-//! disks that bear a slot's mark, also after a reset of the host.
+//! Slot: the name of a set of host resources, with a folder and a file lock whose holder owns them. Folders on the host's disks have a mark
+//! of their slot, which survives a reset of the host.
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -17,22 +17,22 @@ use crate::host::crash_point;
 use crate::host::disk::marked::{self, Found};
 use crate::host::undo::named_state_dir;
 
-/// The ledger's name in a slot's folder.
+/// File name of the ledger in a slot's folder.
 pub(super) const LEDGER: &str = "ledger.jsonl";
 
-/// A slot by its name: `1`, `2` ... for labs, `build-HASH` for builds.
+/// Slot, identified by its name: `1`, `2` ... for labs, `build-HASH` for builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     name: String,
 }
 
-/// The lock of a slot; let go of when it is dropped.
+/// Lock of a slot, released when dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: Flock<File>,
 }
 
-/// Folder of the slots' folders; that of the unit tests needs no root.
+/// Returns the parent of all slots' folders; unit tests get one that needs no root.
 fn run_dir() -> PathBuf {
     if cfg!(test) {
         return std::env::temp_dir().join(format!("mancer-e2e-{}", std::process::id()));
@@ -40,7 +40,7 @@ fn run_dir() -> PathBuf {
     PathBuf::from("/run/mancer-e2e")
 }
 
-/// Every slot that has a folder now, or that a folder on disk bears the mark of.
+/// Lists every slot that has a folder, or whose mark is on a folder on disk.
 #[must_use]
 pub fn slots() -> Vec<Slot> {
     let entries = std::fs::read_dir(run_dir()).into_iter().flatten().filter_map(Result::ok);
@@ -50,40 +50,35 @@ pub fn slots() -> Vec<Slot> {
 }
 
 impl Slot {
-    /// The slot of this name; nothing is made.
+    /// Returns the slot of this name, without creating anything.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned() }
     }
 
-    /// Returns the name of the slot.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the folder of the slot.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         run_dir().join(&self.name)
     }
 
-    /// Returns the slot's cgroup, relative to the top of each hierarchy.
+    /// Returns the slot's cgroup, relative to the top of each cgroup hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> String {
         format!("mancer-e2e-{}", self.name)
     }
 
-    /// Returns the slot's owner, if that was written down.
+    /// Returns the slot's recorded owner, if there is a record.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
         serde_json::from_str(&std::fs::read_to_string(self.dir().join("owner.json")).ok()?).ok()
     }
 
-    /// Tells whether some process holds the slot now.
-    ///
-    /// # Errors
-    /// When the lock file cannot be looked at.
+    /// Tells whether a process holds the slot now.
     pub fn is_held(&self) -> anyhow::Result<bool> {
         let path = self.lock_path();
         let file = match File::open(&path) {
@@ -98,23 +93,17 @@ impl Slot {
     }
 
     /// Returns the process that holds the slot now.
-    ///
-    /// # Errors
-    /// When the lock file cannot be looked at.
     pub fn holder(&self) -> anyhow::Result<Option<Holder>> {
         Ok(self.is_held()?.then(|| Holder::of(&self.lock_path(), self.owner())))
     }
 
-    /// Tells whether the slot has left traces: its folder, or a folder on disk that bears its mark.
+    /// Tells whether the slot has a folder, or a folder on disk has its mark.
     #[must_use]
     pub fn has_traces(&self) -> bool {
         self.dir().exists() || marked_slots().contains(&self.name)
     }
 
-    /// Writes a file into the slot's folder, for root alone: others may enter the folder. An existing file is replaced.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
+    /// Writes a file, readable by root alone, into the slot's folder, which others may enter. An existing file is replaced.
     pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<PathBuf> {
         let path = self.dir().join(name);
         let write = || {
@@ -132,7 +121,7 @@ impl Slot {
         self.dir().join(LEDGER)
     }
 
-    /// Returns the socket of a kept lab's guard, which only root may use.
+    /// Returns the path of the socket of a kept lab's guard, which only root may use.
     pub(super) fn guard_socket(&self) -> PathBuf {
         self.dir().join("guard.socket")
     }
@@ -141,8 +130,8 @@ impl Slot {
         self.dir().join("lock")
     }
 
-    /// Takes the lock if it is free. The folder is removed when its holder lets go, so the locked file may not be the one at the path any
-    /// more: then the lock is tried once more.
+    /// Takes the lock if it is free. A holder removes the folder when it releases the lock, so the locked file may no longer be the one at
+    /// the path: then the lock is tried once more.
     pub(super) fn try_lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.lock_path();
         loop {
@@ -168,8 +157,8 @@ impl Slot {
         }
     }
 
-    /// Removes what an earlier holder left in the folder, such as its socket, but for the lock and the files in `kept`. Nothing is mounted
-    /// below the folder any more.
+    /// Removes all leftovers of an earlier holder from the folder, such as its socket, except the lock and the files in `kept`. Nothing may
+    /// be mounted below the folder.
     pub(super) fn clear(&self, kept: &[&str]) -> anyhow::Result<()> {
         let dir = self.dir();
         for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
@@ -185,7 +174,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Removes the folder while the lock is held, the lock's file last: from then on another process may make a new one.
+    /// Removes the folder while the lock is held, the lock's file last, after which another process may create it again.
     pub(super) fn remove(&self, lock: Lock) -> anyhow::Result<()> {
         self.clear(&[])?;
         crash_point::reach("slot emptied", "");
@@ -199,14 +188,14 @@ impl Slot {
     }
 }
 
-/// Returns the folder of layers and logs of builds: `/var/lib/mancer-e2e`, or `E2E_STATE_DIR`.
+/// Returns the folder on disk for layers and logs of builds: `/var/lib/mancer-e2e`, or the value of `E2E_STATE_DIR`.
 #[must_use]
 pub fn state_dir() -> PathBuf {
     named_state_dir().unwrap_or_else(|| PathBuf::from("/var/lib/mancer-e2e"))
 }
 
-/// Removes marked folders of the slot, but for finished logs. The caller holds the slot, and has no lab. Returns the removed folders, and a
-/// line for each failure.
+/// Removes folders with the slot's mark, except finished logs. The caller holds the slot and has no lab in it. Returns the removed folders,
+/// and a line for each failure.
 pub(super) fn remove_marked(slot: &str) -> (Vec<PathBuf>, Vec<String>) {
     let (mut removed, mut failures) = (Vec::new(), Vec::new());
     for found in everywhere() {
@@ -223,7 +212,7 @@ pub(super) fn remove_marked(slot: &str) -> (Vec<PathBuf>, Vec<String>) {
     (removed, failures)
 }
 
-/// The slots that are named by the marks of folders.
+/// Lists the slots whose marks are on folders on disk.
 fn marked_slots() -> BTreeSet<String> {
     everywhere().into_iter().map(|found| found.slot).filter(|slot| !slot.is_empty()).collect()
 }

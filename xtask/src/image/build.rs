@@ -1,4 +1,4 @@
-//! Building one layer: the slot of its hash, a guard, the worker under it, and the rename that makes it a layer.
+//! Build of one layer: takes the slot of the layer's hash, starts a guard and the worker under it, and renames the result into the store.
 
 use std::fmt;
 use std::fs;
@@ -21,16 +21,16 @@ use crate::host::machine::load::Memory;
 use crate::host::patience::{self, Deadline};
 use crate::program::named;
 
-/// Interval of looking at the log for the next step while the worker runs.
+/// Interval at which a running build's log is read for the step that it has reached.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Interval at which a running step is reported again, so that the screen changes at least every 2 s.
+/// Interval at which a running step is reported again, so that the terminal shows a change at least every 2 s.
 const PULSE: Duration = Duration::from_millis(1500);
 
-/// Maximum characters of a log's line that a report shows.
+/// Maximum characters of a line of a build's log in a progress report.
 const LOG_LINE_MAX: usize = 72;
 
-/// Deadline for a worker: longer than any step may take.
+/// Deadline for the worker process that builds a layer: longer than any one step may take.
 const WORKER_DEADLINE: Deadline = Deadline::from_secs(3600);
 
 /// Memory that stays free for all other programs while a layer is built on a tmpfs.
@@ -39,48 +39,39 @@ const MEMORY_KEPT_BYTES: u64 = 3 << 30;
 /// Minimum and maximum size of the tmpfs of a build.
 const MEMORY_BYTES: (u64, u64) = (2 << 30, 6 << 30);
 
-/// Memory of a build's programs, beside its tmpfs: the minimum in bytes, and the number by which the available memory is divided.
+/// Memory of a build's programs, beside its tmpfs: the minimum in bytes, and the divisor of the available memory.
 const PROGRAMS_BYTES: (u64, u64) = (2 << 30, 4);
 
-/// Maximum processes and threads of a build.
+/// Maximum number of processes and threads of a build.
 const PROCESSES: u32 = 4096;
 
-/// Name of the worker, for messages and its cgroup.
+/// Name of the worker process that builds a layer, for messages and its cgroup.
 const WORKER: &str = "worker";
 
-/// Disk that a layer with packages may need, with what is downloaded on the way.
+/// Free disk space in bytes that a layer with packages may need, downloads included.
 const DISK_BYTES: u64 = 2 << 30;
 
-/// Exit status of a worker that was killed because its build has reached a limit.
+/// Exit status that is taken for a worker killed because its build reached a limit.
 const KILLED: i32 = 137;
 
-/// Number of the log's lines that an error shows, from its end.
+/// Number of lines at the end of a build's log that an error shows.
 const TAIL_LINES: usize = 30;
 
-/// Progress of a build.
+/// Progress of a layer's build, for a report to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// Another process is building the same layer.
+    /// Waits until another process has built the same layer.
     Waiting {
-        /// The template.
         template: String,
-        /// Reason of the wait.
+        /// Process that holds the layer's slot.
         what: String,
     },
-    /// A step began, or goes on.
-    Building {
-        /// The template.
-        template: String,
-        /// The step.
-        step: String,
-    },
-    /// A layer was built.
+    /// A build step began, or still runs.
+    Building { template: String, step: String },
     Built {
-        /// The template.
         template: String,
-        /// Duration.
         duration: Duration,
-        /// Size on disk.
+        /// Size of the layer on disk.
         bytes: u64,
     },
 }
@@ -94,30 +85,27 @@ pub struct Job<'a> {
     pub sources: &'a Sources,
     /// Trees of the layers that this one is built on, lowest first.
     pub lowers: Vec<PathBuf>,
-    /// Id on disk of the root user of each of these layers.
+    /// On-disk user ids of root's files in each of `lowers`.
     pub first_ids: Vec<u32>,
-    /// Ids that the layer is built and stored with.
+    /// Ids that own the layer's files on disk, while it is built and in the store.
     pub ids: IdRange,
-    /// Size of a tmpfs to build on; absent for a build on disk.
+    /// Size of a tmpfs to build on; `None` for a build on disk.
     pub memory_bytes: Option<u64>,
 }
 
-/// A template that does not build.
+/// Failure of a template's build.
 #[derive(Debug, thiserror::Error)]
 pub struct BuildFailed {
-    /// The template.
     pub template: String,
-    /// Step that failed.
     pub step: String,
-    /// The worker's exit status.
     pub status: i32,
-    /// The whole log.
+    /// Path of the whole log.
     pub log: PathBuf,
-    /// The end of the log.
+    /// Last lines of the log.
     pub tail: String,
-    /// True if the log's file system is full: what the worker had to say is lost.
+    /// True if the log's file system is full, so that the worker's last messages are lost.
     pub is_log_full: bool,
-    /// Limit that the build has reached, if any.
+    /// Description of the limit that the build has reached, if any.
     pub met: Option<String>,
 }
 
@@ -151,17 +139,17 @@ impl fmt::Display for BuildFailed {
     }
 }
 
-/// Sign of a full disk or tmpfs in a log, and help.
+/// Text in a log that tells of a full disk or tmpfs, and the help for it.
 const NO_SPACE: (&str, &str) =
     ("No space left on device", "free disk space or memory; `cargo xtask image prune` removes layers nothing uses");
 
 /// Help for a build that has reached a limit.
 const BOUNDED: &str = "have the step do less at once, for example with fewer jobs side by side";
 
-/// Room on the log's file system below which that counts as full, in bytes.
+/// Free bytes on the log's file system below which it counts as full.
 const LOG_ROOM_BYTES: u64 = 64 << 10;
 
-/// Returns help for a build whose log has a known problem.
+/// Returns help for a build whose log contains the text of a known problem.
 fn help(tail: &str) -> Option<&'static str> {
     let known = [
         NO_SPACE,
@@ -177,8 +165,8 @@ fn help(tail: &str) -> Option<&'static str> {
     known.into_iter().find(|(sign, _)| tail.contains(sign)).map(|(_, help)| help)
 }
 
-/// Builds a layer, unless another process did while its slot was waited for. `unchanged` says whether the recipe's
-/// files are still what they were.
+/// Builds a layer, unless another process has built it during the wait for its slot; the returned bool tells which. `unchanged` tells
+/// whether the recipe's source files are still the same.
 ///
 /// # Errors
 /// [`BuildFailed`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].
@@ -275,14 +263,14 @@ fn under_guard(
     }
     if store.remove_children(job.hash)? == Removal::InUse {
         anyhow::bail!(
-            "layers that were built on an earlier layer of {} are in use: end those labs first",
+            "layers built on the earlier layer of template {} are in use: end the labs that use them, then build again",
             job.template
         );
     }
     store.publish(job.hash)?;
-    let layer = store
-        .find(job.hash)?
-        .with_context(|| format!("the layer of {} vanished as soon as it was built", job.template))?;
+    let layer = store.find(job.hash)?.with_context(|| {
+        format!("the layer of template {} is missing from the store right after its build", job.template)
+    })?;
     observe(Progress::Built {
         template: job.template.to_owned(),
         duration: started.elapsed(),
@@ -291,7 +279,6 @@ fn under_guard(
     Ok(layer)
 }
 
-/// Composes the request that starts a build's worker.
 fn worker(
     job: &Job<'_>,
     staging: PathBuf,
@@ -328,7 +315,7 @@ fn worker(
     })
 }
 
-/// Returns the limits of a build's cgroup. Its tmpfs counts, being memory of the cgroup that writes there.
+/// Returns the limits of a build's cgroup. Memory of its tmpfs is added, since it counts for the cgroup that writes there.
 fn bounds(available_bytes: u64, tmpfs_bytes: Option<u64>) -> Bounds {
     let (least, part) = PROGRAMS_BYTES;
     Bounds { memory_bytes: (available_bytes / part).max(least) + tmpfs_bytes.unwrap_or(0), processes: PROCESSES }
@@ -337,11 +324,9 @@ fn bounds(available_bytes: u64, tmpfs_bytes: Option<u64>) -> Bounds {
 fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
     if downloads(job.recipe) && !Path::new(TUN).exists() {
         return Err(Error::Host {
-            problem: format!(
-                "{TUN} is missing, through which a build reaches the network; the layer of {} has packages",
-                job.template
-            ),
-            help: "`modprobe tun`; in a container, have it handed in; or bring the layer from another machine".into(),
+            problem: format!("{TUN} is missing: the build of template {} needs it to download packages", job.template),
+            help: "run `modprobe tun`; in a container, pass the device in; or copy the layer from another machine"
+                .into(),
         }
         .into());
     }
@@ -354,7 +339,7 @@ fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
     if free_bytes < DISK_BYTES {
         return Err(Error::Host {
             problem: format!(
-                "{} has {} MiB free; building {} may take {} MiB",
+                "{} has {} MiB free; the build of template {} may need {} MiB",
                 layers.display(),
                 free_bytes >> 20,
                 job.template,
@@ -367,7 +352,7 @@ fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Size in bytes of the tmpfs of each of several builds side by side; `None` where there is too little memory.
+/// Returns the tmpfs size in bytes of each of `builds` simultaneous builds; `None` where memory is too small.
 pub fn memory_for_each(builds: usize) -> Option<u64> {
     share_of_memory(Memory::now().available_bytes, builds)
 }
@@ -382,7 +367,7 @@ fn current_step(log: &Path) -> Option<String> {
     text.lines().rev().find_map(|line| line.strip_prefix(STEP_MARK)).map(str::to_owned)
 }
 
-/// Describes a running step: its duration, and the last line that it wrote.
+/// Describes a running step: its name, its duration so far, and the last line that it wrote.
 fn going_on(step: &str, since: Duration, log: &Path) -> String {
     let step = if step.is_empty() { "begins" } else { step };
     let text = fs::read(log).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Files and folders of the host that become part of a layer: read with the rights of the user who names them, and known by one
-//! hash of names, contents, link targets, and who may execute what.
+//! Files and folders of the host that become part of a layer: read with the rights of the user who names them, and identified by one hash
+//! of names, contents, link targets, and executable bits.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileType};
@@ -21,55 +21,49 @@ use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::input;
 
-/// Names of folders that tools leave in a working tree: they are no part of a source.
+/// Names of folders that tools leave in a working tree: skipped wherever a source is read.
 const IGNORED: [&str; 7] = [".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"];
 
 /// Maximum bytes of one source, so that a file that never ends is refused.
 const BYTES_MAX: u64 = 32 << 30;
 
-/// Maximum number of files, folders and links of one source.
+/// Maximum number of files, folders and links in one source.
 const ENTRIES_MAX: u64 = 2_000_000;
 
-/// Maximum depth of folders in a source: each is open while its content is read.
+/// Maximum depth of nested folders in a source: all folders above an entry are open while it is read.
 const DEPTH_MAX: usize = 200;
 
-/// Number of entries that are opened before the first of them is read.
+/// Number of entries that the walk opens ahead of the one being read.
 const ENTRIES_AHEAD: usize = 16;
 
 /// Flags that open a file or folder without blocking, and without making a terminal the controlling one.
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
-/// Part of a source.
+/// File, folder or link of a source, as handed to the reader's closure.
 pub enum Part<'a> {
-    /// A folder; what it holds comes after it.
+    /// Folder, handed out before its entries.
     Folder,
-    /// A symbolic link with its target.
     Link(&'a Path),
-    /// A file.
     File {
-        /// True if anybody may execute the file.
+        /// True if user, group or others may execute the file.
         is_executable: bool,
-        /// Content of the file; whatever is left unread is hashed all the same.
+        /// Content of the file; the part that the closure leaves unread is hashed as well.
         content: &'a mut dyn Read,
     },
 }
 
-/// Returns the hash of bytes, in hex.
 pub fn hash_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Returns the hash of a file, or of a folder with everything in it but the leftovers of tools.
-///
-/// # Errors
-/// As those of [`read`].
+/// Returns the hash of a file, or of a folder with everything in it except the leftovers of tools.
 pub fn hash_path(path: &Path, invoker: &Invoker) -> anyhow::Result<String> {
     read(path, invoker, &mut |_, _| Ok(()))
 }
 
-/// Hands out a file, or a folder with everything in it but the leftovers of tools, in a fixed order, each part with its path below
-/// the source, and returns the hash of what was handed out. Everything is opened with the rights of the user; `take` is called with
-/// those of the caller. A link given as the source stands for what it leads to.
+/// Passes a file, or a folder with all entries except the leftovers of tools, to `take`, in a fixed order and with paths relative to the
+/// source; returns the hash of all that was passed. Everything is opened with the rights of the user; `take` is called with those of the
+/// caller. If the source is a link, its target is read.
 ///
 /// # Errors
 /// When a part of the source cannot be read by the user, is no file, folder or link, lies in /proc, or is too large: the error has the
@@ -125,7 +119,7 @@ fn take_one(
     Ok(())
 }
 
-/// A part of a source, opened.
+/// Entry of a source, opened by the walk and not yet read.
 struct Opened {
     below: PathBuf,
     kind: Kind,
@@ -137,7 +131,7 @@ enum Kind {
     File { file: File, length: u64, is_executable: bool },
 }
 
-/// Reads through a hash.
+/// Reader that hashes all bytes read through it.
 struct Hashed<R> {
     content: R,
     hasher: Sha256,
@@ -151,8 +145,8 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Walk through a source, folder by folder, each opened below the one above it: a link that takes the place of a folder meanwhile cannot
-/// lead it elsewhere.
+/// Walk through a source. Each folder is opened relative to the open one above it, so that a link that replaces a folder meanwhile is not
+/// followed.
 struct Walk<'a> {
     source: &'a Path,
     sender: SyncSender<Opened>,
@@ -226,7 +220,7 @@ impl Walk<'_> {
             let problem = format!("it is too large: a source holds at most {ENTRIES_MAX} files");
             bail!(Error::Usage(format!("{}: {problem}", self.source.display())));
         }
-        self.sender.send(Opened { below, kind }).context("the thread that takes the parts has ended")
+        self.sender.send(Opened { below, kind }).context("the thread that reads the source has ended early")
     }
 }
 
@@ -245,7 +239,7 @@ fn names(folder: &File) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Refuses everything but files and folders.
+/// Refuses a source that is neither a file nor a folder.
 fn require_source(kind: FileType, path: &Path) -> Result<(), Error> {
     if kind.is_dir() {
         return Ok(());
@@ -300,7 +294,7 @@ mod tests {
         changed("an empty folder");
     }
 
-    /// Committed lock files have hashes of layers that were made from this.
+    /// Pins the hash of a known tree, because committed lock files contain hashes of layers made from such trees.
     #[test]
     fn the_hash_of_a_tree_stays_what_it_was() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Layers that templates need: finding those in the store, and building the missing ones.
+//! Layers that templates need: looking them up in the store, and building the missing ones.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,26 +16,25 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::manifest::{Origin, Project, Template};
 
-/// A template's tree, ready to be used read-only.
+/// Root filesystem of a template: its layers, ready to be used read-only.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The template.
     pub template: String,
-    /// Absolute folders, lowest (base) first.
+    /// Absolute paths of the layers' trees, lowest (base) first.
     pub layers: Vec<PathBuf>,
-    /// Id on disk of the root user of each of these layers.
+    /// On-disk user ids of root's files in each of `layers`.
     pub first_ids: Vec<u32>,
-    /// Hash of the highest layer, which stands for all of them.
+    /// Hash of the highest layer, which identifies the whole image.
     pub hash: String,
     /// True if this call built at least one of the layers.
     pub built: bool,
 }
 
 impl Image {
-    /// Keeps the layers from being removed until the answer is dropped.
+    /// Keeps the layers from being removed until the returned locks are dropped.
     ///
     /// # Errors
-    /// When one was removed in the meantime.
+    /// When a layer was removed in the meantime.
     pub fn lock_shared(&self) -> anyhow::Result<LayerLocks> {
         store::lock_shared(&self.layers)
     }
@@ -48,26 +47,24 @@ impl Image {
     }
 }
 
-/// Layer that templates need.
+/// State of a layer that templates need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerStatus {
-    /// The template that it belongs to.
     pub template: String,
-    /// Name of the layer.
     pub hash: String,
     /// True if nothing in the layer comes from outside the project, so that the hash is the same in every checkout.
     pub is_portable: bool,
-    /// Record in the store; `None` when it has to be built.
+    /// Record of the layer in the store; `None` when it has to be built.
     pub stored: Option<LayerRecord>,
-    /// Reason why the stored layer cannot be used, and is built again.
+    /// Reason why the stored layer is unusable and has to be built again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
-    /// True if the state is not known: only root may look into the store.
+    /// True if the layer's state is unknown, because only root may read the store.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
 }
 
-/// Layer of the plan.
+/// Layer that a wanted template needs, with its recipe and its distance from the base.
 #[derive(Debug)]
 struct Planned<'a> {
     template: &'a Template,
@@ -79,8 +76,8 @@ struct Planned<'a> {
     depth: usize,
 }
 
-/// Builds the missing layers of all wanted templates; those that do not depend on each other are built side by side. Where none is missing,
-/// only the templates' own files and one record a layer are read.
+/// Builds the missing layers of all wanted templates; layers that do not depend on each other are built side by side. If none is missing,
+/// reads only the templates' own files and one record for each layer.
 ///
 /// # Errors
 /// [`super::BuildFailed`] for the first template that does not build; or for a file of the project that cannot be read, or a missing tool
@@ -118,10 +115,7 @@ pub fn ensure(
     wanted.iter().map(|name| Ok((name.clone(), image(project, name, &layers)?))).collect()
 }
 
-/// Returns the layers that the wanted templates need, lowest first, and their states. Touches nothing.
-///
-/// # Errors
-/// When a file that goes into a layer is missing or unreadable.
+/// Returns the layers that the wanted templates need, lowest first, and their states. Changes nothing on disk.
 pub fn status(project: &Project, wanted: &[String], replacements: &[Replacement]) -> anyhow::Result<Vec<LayerStatus>> {
     let mut store = Store::of_this_machine();
     if is_root() {
@@ -178,7 +172,8 @@ fn image(project: &Project, name: &str, layers: &BTreeMap<&str, (StoredLayer, bo
     let (hash, layers_of) = (String::new(), Vec::new());
     let mut image = Image { template: name.to_owned(), layers: layers_of, first_ids: Vec::new(), hash, built: false };
     for template in chain(project, name)? {
-        let (layer, built) = layers.get(template.name.as_str()).context("a layer of the plan was not built")?;
+        let (layer, built) =
+            layers.get(template.name.as_str()).context("a layer that the template needs was not built")?;
         image.layers.push(layer.root());
         image.first_ids.push(layer.record.first_id);
         image.hash.clone_from(&layer.record.hash);
@@ -189,7 +184,7 @@ fn image(project: &Project, name: &str, layers: &BTreeMap<&str, (StoredLayer, bo
 
 type Built<'p, 'a> = Vec<(&'p Planned<'a>, (StoredLayer, bool))>;
 
-/// Builds layers of one depth side by side; returns the first failure, after all builds have ended.
+/// Builds layers that do not depend on each other side by side; returns the first failure, after all builds have ended.
 fn build_all<'p, 'a>(
     store: &Store,
     (project, ids): (&Project, IdRange),

@@ -1,4 +1,4 @@
-//! `containers/lock.json`: layer and packages of each template's last build, so that a change of a package is seen in review.
+//! `containers/lock.json`: layer and packages of each template's last build, so that a review shows each change of a package.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,10 +16,10 @@ use crate::host::invoker::Invoker;
 use crate::input;
 use crate::manifest::Project;
 
-/// Version of the file.
+/// Version of the lock file's format.
 const FORMAT_VERSION: u32 = 1;
 
-/// The lock file.
+/// Content of `containers/lock.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockFile {
@@ -27,28 +27,27 @@ pub struct LockFile {
     templates: BTreeMap<String, Locked>,
 }
 
-/// Template in the file.
+/// Entry of a template in the lock file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Locked {
-    /// The layer's hash; absent where a part of the layer comes from outside the project, such as a program of the host, and differs from
-    /// machine to machine.
+    /// Hash of the layer; absent if part of the layer comes from outside the project, such as a program of the host, so that machines get
+    /// different hashes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
-    /// Debian packages that it adds to its parent or changes, as `name=version`.
+    /// Debian packages that the layer adds to its parent or changes, as `name=version`.
     pub packages: Vec<String>,
-    /// Python packages, as `name=version`.
+    /// Python packages of the layer, as `name=version`.
     pub python_packages: Vec<String>,
 }
 
-/// Difference between the lock file and the store.
+/// One difference between the lock file and the store: a layer's hash, or a package's version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The template.
     pub template: String,
-    /// Entry of the lock file; `None` where it says nothing.
+    /// Entry of the lock file; `None` if the file has none.
     pub locked: Option<String>,
-    /// Entry of the store; `None` where there is nothing.
+    /// Entry of the store; `None` if the store has none.
     pub found: Option<String>,
 }
 
@@ -65,13 +64,12 @@ impl fmt::Display for Difference {
 }
 
 impl LockFile {
-    /// Returns the path of the lock file in a project.
     #[must_use]
     pub fn path(project: &Project) -> PathBuf {
         project.containers_dir.join("lock.json")
     }
 
-    /// Returns a lock file of these layers.
+    /// Creates a lock file from the states of layers.
     #[must_use]
     pub fn of(layers: &[LayerStatus]) -> Self {
         let locked = layers.iter().map(|status| (status.template.clone(), Locked::of(status)));
@@ -89,7 +87,11 @@ impl LockFile {
         let text = input::read_text(path)?;
         let bad = |line, column, message| Error::BadFile { path: path.to_owned(), line, column, message };
         let file: Self = serde_json::from_str(&text).map_err(|error| {
-            bad(error.line(), error.column(), format!("{error}: `cargo xtask image build` writes it"))
+            bad(
+                error.line(),
+                error.column(),
+                format!("{error}; remove the file: `cargo xtask image build` writes it anew"),
+            )
         })?;
         if file.format_version != FORMAT_VERSION {
             let message = format!("format version {}, this engine knows {FORMAT_VERSION}", file.format_version);
@@ -108,16 +110,14 @@ impl LockFile {
         self.templates.retain(|name, _| project.templates.contains_key(name));
     }
 
-    /// Returns the differences between layers and the lock file; layers that have not been built yet are compared by their hashes alone.
+    /// Returns the differences between layers and the lock file. Layers that have not been built yet are compared by hash only.
     #[must_use]
     pub fn compare(&self, layers: &[LayerStatus]) -> Vec<Difference> {
         layers.iter().flat_map(|status| self.compare_one(status)).collect()
     }
 
-    /// Writes the file by one rename, with the rights of the user who called sudo; a file that root itself writes gets the folder's owner.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
+    /// Writes the lock file by one rename, with the rights of the user who called sudo. If root itself writes it, the folder's owner gets
+    /// the file.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let failed = || format!("writing {}", path.display());
         let text = serde_json::to_string_pretty(self)? + "\n";

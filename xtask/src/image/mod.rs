@@ -1,6 +1,5 @@
-//! Templates become layers: directory trees, cached by the hash of everything that went into them, used read-only.
-//! Knows how a tree is built, kept, shared and removed, and what the lock file says of it.
-//! Knows nothing of labs, scenarios or runs.
+//! Templates become layers: directory trees, cached by the hash of everything that went into them, used read-only. Contains how a tree is
+//! built, stored, shared and removed, and the lock file. Knows nothing of labs, scenarios or runs.
 
 mod build;
 mod content;

@@ -1,13 +1,13 @@
-//! Tools of the host that templates need, by the features that they use.
+//! Tools of the host that templates need, derived from the features that the templates use.
 
 use super::recipe::{Base, Recipe};
 use crate::host::tools::packages::{Use, Uses};
 use crate::manifest::{FileSource, Origin, Project, Template, VolumeKind};
 
-/// Features that need tools of the host when a layer is built, and none when it is run.
+/// Template features that need tools of the host only while a layer is built, not when it is used.
 const TO_BUILD: [Use; 4] = [Use::Debian, Use::Tar, Use::Python, Use::Download];
 
-/// A template with those it is built on, lowest first.
+/// Returns a template with all templates below it, lowest first.
 pub(super) fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<&'a Template>> {
     let mut chain = vec![project.template(name)?];
     while let Some(Template { from: Origin::Template(parent), .. }) = chain.last() {
@@ -17,17 +17,14 @@ pub(super) fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<
     Ok(chain)
 }
 
-/// The features of all templates of a project.
+/// Returns the features of all templates of a project that need tools of the host.
 #[must_use]
 pub fn uses(project: &Project) -> Uses {
     project.templates.values().flat_map(of_template).collect()
 }
 
-/// Features of these templates that need tools of the host even where every layer is built. [`super::ensure`] checks the tools for
-/// building.
-///
-/// # Errors
-/// When there is no template of such a name.
+/// Returns the features of these templates that need tools of the host even when all layers are built already. [`super::ensure`] checks the
+/// tools for building.
 pub fn uses_to_run(project: &Project, names: &[String]) -> anyhow::Result<Uses> {
     let mut uses = Uses::new();
     for name in names {
@@ -37,7 +34,7 @@ pub fn uses_to_run(project: &Project, names: &[String]) -> anyhow::Result<Uses> 
     Ok(uses)
 }
 
-/// Features of this layer that need tools of the host when it is built.
+/// Returns the features that need tools of the host while this layer is built.
 pub(super) fn uses_to_build(recipe: &Recipe) -> Uses {
     let base = match recipe.base {
         Base::Debian(_) => Some(Use::Debian),
@@ -48,7 +45,7 @@ pub(super) fn uses_to_build(recipe: &Recipe) -> Uses {
     base.into_iter().chain(python).chain(downloads(recipe).then_some(Use::Download)).collect()
 }
 
-/// Tells whether building a layer downloads packages. Downloads by its `run` steps are not known in advance.
+/// Tells whether building a layer downloads packages. Downloads by the template's `run` steps are unknown in advance.
 pub(super) fn downloads(recipe: &Recipe) -> bool {
     matches!(recipe.base, Base::Debian(_)) || !recipe.packages.is_empty() || recipe.python.is_some()
 }
@@ -78,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// A project with one template of each text.
+    /// Creates a project with one template for each text.
     fn project(root: &Path, templates: &[(&str, &str)]) -> Project {
         fs::write(root.join("e2e.toml"), "name = 'x'\ncontainers = ['a']\n").unwrap();
         fs::create_dir_all(root.join("scenarios")).unwrap();

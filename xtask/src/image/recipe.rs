@@ -1,4 +1,4 @@
-//! Recipe of a layer: everything that decides its tree, and nothing else. Its hash names the layer.
+//! Recipe of a layer: all inputs that determine its tree. The recipe's hash names the layer.
 
 use std::path::PathBuf;
 
@@ -13,97 +13,93 @@ use crate::host::invoker::Invoker;
 use crate::input;
 use crate::manifest::{FileEntry, FileSource, Origin, Project, RunStep, Template, UserEntry};
 
-/// Version of the builder, raised with every change by which the same recipe gives another tree.
+/// Version of the builder, raised with every change after which the same recipe gives another tree.
 const BUILDER_VERSION: u32 = 3;
 
-/// Version of unpacking, raised with every change by which the same tar file gives another tree: layers without a tar file stay as they
-/// are.
+/// Version of unpacking, raised with every change after which the same tar file gives another tree. Separate from [`BUILDER_VERSION`],
+/// so that layers without a tar file keep their hashes.
 const UNPACK_VERSION: u32 = 2;
 
-/// Recipe: everything that decides a layer's tree.
+/// Inputs that determine a layer's tree; their hash names the layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
-    /// Version of the code that builds.
+    /// Version of the builder's code.
     pub builder_version: u32,
-    /// Base that it starts from.
+    /// Tree that the layer starts from.
     pub base: Base,
-    /// Debian packages.
+    /// Debian packages to install.
     pub packages: Vec<String>,
-    /// Python packages.
+    /// Python packages to install.
     pub python: Option<Python>,
-    /// Users made.
+    /// Users to add.
     pub users: Vec<UserEntry>,
-    /// Files copied.
+    /// Files and folders to copy from the host.
     pub files: Vec<CopiedFile>,
-    /// Commands run.
+    /// Commands to run in the tree, in this order.
     pub run: Vec<RunStep>,
-    /// systemd units enabled.
+    /// systemd units to enable.
     pub enable: Vec<String>,
-    /// systemd units masked.
+    /// systemd units to mask.
     pub mask: Vec<String>,
 }
 
-/// Base of a layer.
+/// Tree that a layer starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Base {
-    /// An empty tree.
     Nothing,
-    /// The layer of this hash.
+    /// Layer below, by its hash.
     Layer(String),
-    /// A tar file.
+    /// Root filesystem in a tar file.
     Tar {
-        /// Hash of its content.
+        /// Hash of the tar file's content.
         hash: String,
-        /// Version of the code that unpacks it.
+        /// Version of the code that unpacks the tar file.
         unpack_version: u32,
     },
-    /// A Debian release.
+    /// Debian release, bootstrapped from a mirror.
     Debian(String),
 }
 
 /// Python packages of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Python {
-    /// pip's requirements with hashes, without what is replaced.
+    /// Text of pip's requirements file with hashes, without the replaced packages.
     pub requirements: String,
-    /// Folder in the container.
+    /// Folder in the container that the packages are installed in.
     pub target: String,
-    /// Version of the container's Python.
+    /// Version of the container's Python that wheels must fit.
     pub version: String,
-    /// Hashes of the wheels and trees installed in place of pinned packages.
+    /// Hashes of local wheels and source trees that are installed in place of pinned packages.
     pub replacements: Vec<String>,
 }
 
-/// A file or folder of a layer that was copied from the host.
+/// File or folder that is copied from the host into a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopiedFile {
-    /// Hash of its content.
+    /// Hash of the file's or folder's content.
     pub hash: String,
     /// Absolute path in the container.
     pub target: String,
-    /// Permission bits of every file.
+    /// Permission bits of every copied file; `None` keeps them.
     pub mode: Option<u32>,
-    /// `user:group`.
+    /// Owner, as `user:group`.
     pub owner: Option<String>,
 }
 
-/// Paths of the files and folders whose hashes a recipe holds, in the recipe's order.
+/// Paths on the host of the files and folders whose hashes a recipe has, in the recipe's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
-    /// Tar of the base.
+    /// Tar file of the base.
     pub tar: Option<PathBuf>,
-    /// Paths of the files.
+    /// Files and folders to copy.
     pub files: Vec<PathBuf>,
-    /// Paths of the replacements.
+    /// Local wheels and source trees.
     pub replacements: Vec<PathBuf>,
 }
 
 impl Recipe {
     /// Returns the recipe of a template on a parent layer, and the paths of its sources. Reads every file that goes into the layer.
-    ///
-    /// # Errors
-    /// When a file or program of the host is missing or unreadable.
     pub fn of(
         template: &Template,
         parent_hash: Option<&str>,
@@ -112,7 +108,9 @@ impl Recipe {
         let (mut sources, invoker) = (Sources::default(), Invoker::of_process());
         let base = match (&template.from, parent_hash) {
             (Origin::Template(_), Some(hash)) => Base::Layer(hash.to_owned()),
-            (Origin::Template(parent), None) => anyhow::bail!("{} needs the layer of {parent} first", template.name),
+            (Origin::Template(parent), None) => {
+                anyhow::bail!("template {} needs the layer of template {parent} first", template.name)
+            }
             (Origin::Scratch, _) => Base::Nothing,
             (Origin::Debian(release), _) => Base::Debian(release.clone()),
             (Origin::Tar(path), _) => {
@@ -146,7 +144,7 @@ impl Recipe {
         Ok((recipe, sources))
     }
 
-    /// The layer's name: 16 hex digits.
+    /// Returns the layer's name: 16 hex digits.
     #[must_use]
     pub fn hash(&self) -> String {
         // A struct of strings and numbers in declaration order: it always serializes, and always the same way.
@@ -154,7 +152,7 @@ impl Recipe {
         content::hash_bytes(text.as_bytes())[..16].to_owned()
     }
 
-    /// Tells whether the hash is the same in every checkout: nothing in the layer comes from outside the project.
+    /// Tells whether the layer has the same hash in every checkout, because all its sources lie in the project.
     #[must_use]
     pub fn is_portable(project: &Project, sources: &Sources) -> bool {
         let inside = |path: &PathBuf| path.starts_with(&project.root);
@@ -165,7 +163,7 @@ impl Recipe {
 fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
     let missing = |what: String| Error::Host {
         problem: format!("the template {} copies {what}, which this machine does not have", template.name),
-        help: "`cargo xtask doctor` says which package is missing, `cargo xtask setup` installs it".into(),
+        help: "`cargo xtask doctor` names the missing package, `cargo xtask setup` installs it".into(),
     };
     match &entry.source {
         FileSource::Path(path) => match input::look(path) {
@@ -181,7 +179,7 @@ fn locate(template: &Template, entry: &FileEntry) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Error of a source that exists and cannot be used, at its place in the template's file.
+/// Returns the error for a source that exists and cannot be read, with the place in the template's file that names it.
 fn unreadable(template: &Template, entry: &FileEntry, invoker: &Invoker, error: &anyhow::Error) -> Error {
     let whose = if invoker.is_other() {
         format!("; a source is read with the rights of {}, who called sudo", invoker.name)

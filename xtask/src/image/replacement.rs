@@ -10,11 +10,10 @@ use crate::manifest::Project;
 /// A Python package of a template, replaced by a local wheel or source tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
-    /// The template that installs the package.
     pub template: String,
-    /// The package, as the template's requirements write it.
+    /// Package name, as written in the template's requirements.
     pub package: String,
-    /// A wheel, or a folder with a pyproject.toml or setup.py; absolute.
+    /// Absolute path of a wheel, or of a folder with a pyproject.toml or setup.py.
     pub path: PathBuf,
 }
 
@@ -22,7 +21,7 @@ impl Replacement {
     /// Reads `TEMPLATE.PACKAGE=PATH`; the path is relative to the working directory.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the text, the template, the package or the path does not fit, with what would.
+    /// [`Error::Usage`] when the text, the template, the package or the path is not valid; the text lists the valid ones.
     pub fn parse(text: &str, project: &Project) -> anyhow::Result<Self> {
         let Some(((template, package), path)) =
             text.split_once('=').and_then(|(left, path)| Some((left.split_once('.')?, path)))

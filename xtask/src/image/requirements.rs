@@ -1,11 +1,11 @@
-//! pip's requirements file with hashes: finding one package in it, taking one out, and refusing what is not pinned.
+//! pip's requirements file with hashes: finding a package in it, removing a package from it, and refusing unpinned lines.
 
-/// The names of the packages, as the file writes them.
+/// Returns the package names in a requirements file, as the file writes them.
 pub fn names(text: &str) -> Vec<&str> {
     text.lines().filter_map(name_of_line).collect()
 }
 
-/// Returns the text without one package and its hashes.
+/// Returns the text of a requirements file without one package and its hashes.
 pub fn without(text: &str, package: &str) -> String {
     let mut kept = String::new();
     let mut continues_dropped = false;
@@ -20,14 +20,14 @@ pub fn without(text: &str, package: &str) -> String {
     kept
 }
 
-/// Options of a requirements file that say where packages come from, each with a value.
+/// Options of a requirements file that set the package index, each followed by a value.
 const OF_INDEX: [&str; 4] = ["--index-url", "--extra-index-url", "--trusted-host", "-i"];
 
-/// Options of a requirements file that have no effect on what is installed.
+/// Options of a requirements file without effect, because the installer is started with them anyway.
 const HARMLESS: [&str; 3] = ["--require-hashes", "--only-binary=:all:", "--no-deps"];
 
-/// Finds the first line that is neither a pinned package nor an index, and says why. The installer runs as root: an option, a path or a
-/// URL in the file would have it read any file, or run the code of a source distribution.
+/// Finds the first line that is neither a pinned package nor an index option, and says why it is refused. The installer runs as root: an
+/// option, path or URL in the file would make it read any file, or run the code of a source distribution.
 pub fn problem(text: &str) -> Option<(usize, String)> {
     let lines = text.split('\n').enumerate();
     lines.filter_map(|(place, line)| Some((place + 1, problem_of_line(line)?))).next()
@@ -38,7 +38,7 @@ fn problem_of_line(line: &str) -> Option<String> {
     // Installers take some of these for the end of a line, and of a comment.
     let is_odd = |c: char| c != '\t' && c.is_control() || "\u{85}\u{2028}\u{2029}".contains(c);
     if line.contains(is_odd) {
-        return Some("it has a control character".into());
+        return Some("the line has a control character".into());
     }
     let mut words = line.split_whitespace().take_while(|word| !word.starts_with('#')).filter(|word| *word != "\\");
     let mut package = String::new();
@@ -68,7 +68,7 @@ fn problem_of_line(line: &str) -> Option<String> {
         .then(|| format!("{:?} is no pinned package: write NAME==VERSION", package.trim()))
 }
 
-/// Tells whether two names mean the same package: case, `-`, `_` and `.` make no difference (PEP 503).
+/// Tells whether two names mean the same Python package: case, `-`, `_` and `.` make no difference (PEP 503).
 pub fn same_package(one: &str, other: &str) -> bool {
     let normal = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-");
     normal(one) == normal(other)

@@ -1,7 +1,6 @@
-//! The store of layers: `/var/lib/mancer-e2e/layers/HASH/{root,layer.json}`, shared by all checkouts.
-//!
-//! A layer appears by one rename and is never changed. A user of the layer holds a shared lock on its folder; a removal holds an exclusive
-//! one, renames the folder out of sight, and then removes it.
+//! Store of layers: `/var/lib/mancer-e2e/layers/HASH/{root,layer.json}`, shared by all checkouts. A layer appears by one rename and is
+//! never changed. A user of the layer holds a shared lock on its folder; a removal takes an exclusive lock, renames the folder to a hidden
+//! name, and then deletes it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,75 +20,67 @@ use crate::host::container::ids::{Ids, Region};
 use crate::host::disk::marked::MARK;
 use crate::manifest::Project;
 
-/// Mode of a folder that only root may enter.
 const CLOSED: u32 = 0o700;
 
-/// Version of `layer.json`.
+/// Version of the format of `layer.json`.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Content of `layer.json`.
+/// Content of `layer.json`: description of a built layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerRecord {
-    /// Version of this file's form.
+    /// Version of the format of `layer.json`.
     pub format_version: u32,
-    /// The template that the layer was first built for.
     pub template: String,
-    /// Name of the layer.
     pub hash: String,
-    /// The layer below it.
+    /// Hash of the layer below.
     pub parent: Option<String>,
-    /// Size of its files on disk, without its parent's.
+    /// Size of the layer's files on disk, without those of its parent.
     pub size_bytes: u64,
-    /// Time at which the build was finished.
     pub created_unix_s: u64,
-    /// Duration of the build.
+    /// Duration of the build in milliseconds.
     pub duration_ms: u64,
-    /// Debian packages that it adds to its parent or changes, as `name=version`, sorted.
+    /// Debian packages that the layer adds to its parent or changes, as `name=version`, sorted.
     pub packages: Vec<String>,
     /// Python packages installed by the template, as `name=version`, sorted.
     pub python_packages: Vec<String>,
-    /// Id on disk of the layer's root user.
+    /// On-disk user id of root's files in the layer.
     #[serde(default = "first_id_of_old")]
     pub first_id: u32,
 }
 
-/// Id on disk of the root user in layers whose record does not have it.
+/// On-disk user id of root's files in old layers, whose record does not have it.
 fn first_id_of_old() -> u32 {
     100_000
 }
 
-/// A layer as it lies in the store.
 #[derive(Debug, Clone)]
 pub struct StoredLayer {
-    /// Folder of the layer.
     pub dir: PathBuf,
-    /// Record of the layer.
     pub record: LayerRecord,
 }
 
 impl StoredLayer {
-    /// The folder of the layer's tree.
+    /// Returns the folder of the layer's root filesystem.
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.dir.join("root")
     }
 }
 
-/// State of a layer's place.
+/// State of the folder that a layer's hash names in the store.
 #[derive(Debug, Clone)]
 pub enum LayerPlace {
-    /// No layer.
     Empty,
-    /// A layer that can be used.
+    /// Usable layer.
     Sound(StoredLayer),
-    /// A layer that cannot be used, with the reason: a build replaces it.
+    /// Unusable layer, with the reason; the next build replaces it.
     Damaged(String),
-    /// Folder that only root may look into, or none.
+    /// Unknown, because only root may read the store.
     Hidden,
 }
 
 impl LayerPlace {
-    /// Returns the layer that can be used.
+    /// Returns the layer if it is usable.
     #[must_use]
     pub fn sound(self) -> Option<StoredLayer> {
         match self {
@@ -105,53 +96,46 @@ pub struct LayerLocks {
     _folders: Vec<Flock<File>>,
 }
 
-/// The outcome of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// The layer is gone.
     Removed,
-    /// A lab or a build uses it.
     InUse,
 }
 
-/// A folder of layers and logs.
+/// Folder with layers and logs of builds.
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
-    /// First id of the only layers that can be used, where labs share one range of ids.
+    /// First on-disk id that a layer must have to be usable; set if all labs share one range of ids.
     shared_first_id: Option<u32>,
 }
 
-/// Ids of a project's labs and layers on this host.
+/// Returns the ids that labs and layers of a project use on this host.
 #[must_use]
 pub fn ids_of(project: &Project) -> Ids {
     Ids::of_this_host(Region { first: project.first_id }, &Store::of_this_machine().layers())
 }
 
 impl Store {
-    /// The machine's store, or the one that `E2E_STATE_DIR` names.
+    /// Returns the store of this machine, or the store in the folder that `E2E_STATE_DIR` names.
     #[must_use]
     pub fn of_this_machine() -> Self {
         Self::at(&guard::state_dir())
     }
 
-    /// The store in this folder; nothing is made.
+    /// Returns the store in this folder, without creating folders.
     #[must_use]
     pub fn at(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), shared_first_id: None }
     }
 
-    /// The same store, limited to the layers that labs with these ids can use.
+    /// Limits the store to layers that labs with these ids can use.
     #[must_use]
     pub fn with_ids(mut self, ids: &Ids) -> Self {
         self.shared_first_id = ids.are_shared().then_some(ids.of_store().first);
         self
     }
 
-    /// Makes the store's folders.
-    ///
-    /// # Errors
-    /// When a folder cannot be made.
     pub fn create(&self) -> anyhow::Result<()> {
         for (folder, mode) in [(self.dir.clone(), 0o711), (self.layers(), CLOSED), (self.logs(), CLOSED)] {
             fs::DirBuilder::new()
@@ -163,58 +147,47 @@ impl Store {
         self.close()
     }
 
-    /// Makes the existing folders of the store accessible to root alone: a layer has set-id programs, whose rights are those of the
+    /// Makes the existing folders of the store accessible to root alone: layers contain set-id programs, which give the rights of the
     /// containers' users. Earlier engines left the folders open.
-    ///
-    /// # Errors
-    /// When a folder cannot be closed.
     pub fn close(&self) -> anyhow::Result<()> {
         for folder in [self.layers(), self.logs()] {
             let Ok(metadata) = fs::symlink_metadata(&folder) else { continue };
             if metadata.is_dir() && metadata.permissions().mode() & 0o7777 != CLOSED {
                 fs::set_permissions(&folder, fs::Permissions::from_mode(CLOSED))
-                    .with_context(|| format!("closing {} to others", folder.display()))?;
+                    .with_context(|| format!("removing the access of other users to {}", folder.display()))?;
             }
         }
         Ok(())
     }
 
-    /// The folder on whose file system layers lie.
+    /// Returns the folder of all layers.
     #[must_use]
     pub fn layers(&self) -> PathBuf {
         self.dir.join("layers")
     }
 
-    /// The log of a template's last build.
+    /// Returns the path of the log of a template's last build.
     #[must_use]
     pub fn log(&self, template: &str) -> PathBuf {
         self.logs().join(format!("{template}.log"))
     }
 
-    /// Returns the folder of a built layer.
     #[must_use]
     pub fn layer_dir(&self, hash: &str) -> PathBuf {
         self.layers().join(hash)
     }
 
-    /// Returns the folder of a layer that is being built.
     #[must_use]
     pub fn staging_dir(&self, hash: &str) -> PathBuf {
         self.layers().join(format!(".building-{hash}"))
     }
 
-    /// Finds a layer that can be used.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
+    /// Finds a usable layer.
     pub fn find(&self, hash: &str) -> anyhow::Result<Option<StoredLayer>> {
         Ok(self.look(hash)?.sound())
     }
 
-    /// Returns the state of a layer's place.
-    ///
-    /// # Errors
-    /// When the place cannot be read, so that its state is unknown.
+    /// Looks up the state of a layer.
     pub fn look(&self, hash: &str) -> anyhow::Result<LayerPlace> {
         let dir = self.layer_dir(hash);
         match fs::exists(&dir) {
@@ -245,10 +218,7 @@ impl Store {
         })
     }
 
-    /// Every layer in the store that can be used, newest first.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
+    /// Lists the usable layers of the store, newest first.
     pub fn list(&self) -> anyhow::Result<Vec<StoredLayer>> {
         let mut found = Vec::new();
         for name in self.names()? {
@@ -258,10 +228,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Every layer in the store that cannot be used, by its name, with the reason.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
+    /// Lists the unusable layers of the store: name, and reason why it is unusable.
     pub fn damaged(&self) -> anyhow::Result<Vec<(String, String)>> {
         let mut found = Vec::new();
         for name in self.names()? {
@@ -290,10 +257,10 @@ impl Store {
         Ok(names)
     }
 
-    /// Removes a layer that cannot be used from the place of one that is about to be built. The caller holds the slot of the layer's hash.
+    /// Removes an unusable layer from the place where a new one is to be built. The caller holds the slot of the layer's hash.
     ///
     /// # Errors
-    /// [`Error::Host`] when a lab uses the layer; or when it cannot be removed.
+    /// [`Error::Host`] when a lab uses the layer.
     pub fn clear_place(&self, hash: &str, template: &str) -> anyhow::Result<()> {
         let LayerPlace::Damaged(why) = self.look(hash)? else { return Ok(()) };
         if self.remove(hash)? == Removal::InUse {
@@ -305,10 +272,7 @@ impl Store {
         Ok(())
     }
 
-    /// Renames a finished staging folder to the layer's place, which is empty. The caller holds the slot of the layer's hash.
-    ///
-    /// # Errors
-    /// When the folder cannot be renamed.
+    /// Renames a finished staging folder to the layer's folder, which must not exist yet. The caller holds the slot of the layer's hash.
     pub fn publish(&self, hash: &str) -> anyhow::Result<()> {
         let (from, to) = (self.staging_dir(hash), self.layer_dir(hash));
         fs::rename(&from, &to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))?;
@@ -318,9 +282,6 @@ impl Store {
     }
 
     /// Removes a layer and all layers built on it, unless one of them is in use. A missing layer counts as removed.
-    ///
-    /// # Errors
-    /// When a layer cannot be removed.
     pub fn remove(&self, hash: &str) -> anyhow::Result<Removal> {
         if self.remove_children(hash)? == Removal::InUse {
             return Ok(Removal::InUse);
@@ -340,11 +301,7 @@ impl Store {
         }
     }
 
-    /// Removes the layers built on a layer: they fit the tree that they were built on and no other, not even the next tree of the same
-    /// recipe.
-    ///
-    /// # Errors
-    /// When one of them cannot be removed.
+    /// Removes the layers built on a layer. They fit only the tree that they were built on, not even a rebuilt tree of the same recipe.
     pub fn remove_children(&self, hash: &str) -> anyhow::Result<Removal> {
         for layer in self.list()? {
             if layer.record.parent.as_deref() == Some(hash) && self.remove(&layer.record.hash)? == Removal::InUse {
@@ -354,10 +311,7 @@ impl Store {
         Ok(Removal::Removed)
     }
 
-    /// Finishes the removals of layers that a killed engine has begun.
-    ///
-    /// # Errors
-    /// When one of them cannot be removed.
+    /// Deletes the layers whose removal a killed engine has left unfinished.
     pub fn finish_removals(&self) -> anyhow::Result<()> {
         for entry in fs::read_dir(self.layers()).into_iter().flatten().filter_map(Result::ok) {
             if entry.file_name().to_string_lossy().starts_with(".removing-") {
@@ -372,7 +326,7 @@ impl Store {
     }
 }
 
-/// Returns the packages of layers, given by their trees, lowest first. A record that cannot be read adds none.
+/// Returns the packages of an image, from its layers' trees, lowest first. Unreadable layer records are skipped.
 pub(super) fn packages(roots: &[PathBuf]) -> Vec<String> {
     let mut versions = std::collections::BTreeMap::new();
     for dir in roots.iter().filter_map(|root| root.parent()) {
@@ -386,14 +340,14 @@ pub(super) fn packages(roots: &[PathBuf]) -> Vec<String> {
     versions.into_iter().map(|(name, version)| format!("{name}={version}")).collect()
 }
 
-/// Locks layers against removal, by their trees.
+/// Takes shared locks on the layers of these trees, which keep them from being removed.
 ///
 /// # Errors
-/// When one was removed in the meantime.
+/// When a layer was removed in the meantime.
 pub fn lock_shared(roots: &[PathBuf]) -> anyhow::Result<LayerLocks> {
     let mut folders = Vec::new();
     for dir in roots.iter().filter_map(|root| root.parent()) {
-        let gone = || format!("the layer {} was removed in the meantime: start again", dir.display());
+        let gone = || format!("the layer {} was removed in the meantime: run the command again", dir.display());
         let folder = open_folder(dir)?.with_context(gone)?;
         let locked = Flock::lock(folder, FlockArg::LockShared)
             .map_err(|(_, error)| error)
@@ -421,7 +375,7 @@ fn unwritable(folder: &Path, error: &std::io::Error) -> Error {
         ErrorKind::StorageFull => "free space there: `cargo xtask image prune` removes layers that nothing uses",
         _ => "name another folder with E2E_STATE_DIR",
     };
-    Error::Host { problem: format!("{} cannot be made: {error}", folder.display()), help: help.into() }
+    Error::Host { problem: format!("the folder {} cannot be made: {error}", folder.display()), help: help.into() }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Paths inside a tree that is not this machine's: links lead where they lead inside it, never out of it.
+//! Paths inside the root filesystem of a container: links are resolved inside the tree and never lead out of it.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -6,14 +6,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Component, Path, PathBuf};
 
-/// Maximum links in one path: more than any real tree has are a loop.
+/// Maximum links in one path; a path with more counts as a loop.
 const LINKS_MAX: usize = 40;
 
-/// Resolves a path inside the tree to one on the host, links followed as a program inside would, the last one too. What
-/// does not exist yet is taken as written.
-///
-/// # Errors
-/// When links form a loop, or a folder cannot be read.
+/// Resolves a path inside the tree to a path on the host. All links, the last one too, are followed as a program inside the tree would
+/// follow them. Parts that do not exist yet are taken as written.
 pub fn resolve(root: &Path, inside: &Path) -> io::Result<PathBuf> {
     let mut resolved = PathBuf::new();
     let mut rest: VecDeque<PathBuf> = parts(inside).collect();
@@ -28,7 +25,10 @@ pub fn resolve(root: &Path, inside: &Path) -> io::Result<PathBuf> {
             Ok(metadata) if metadata.is_symlink() => {
                 links += 1;
                 if links > LINKS_MAX {
-                    return Err(io::Error::other(format!("{} leads in a circle", candidate.display())));
+                    return Err(io::Error::other(format!(
+                        "too many links in a row at {}: they may form a loop",
+                        candidate.display()
+                    )));
                 }
                 let target = fs::read_link(&candidate)?;
                 if target.is_absolute() {
@@ -46,19 +46,13 @@ pub fn resolve(root: &Path, inside: &Path) -> io::Result<PathBuf> {
     Ok(root.join(resolved))
 }
 
-/// Like [`resolve`], but the last part is not followed: for replacing or removing it.
-///
-/// # Errors
-/// As [`resolve`].
+/// Resolves a path like [`resolve`], but does not follow a link in its last part: for replacing or removing that link.
 pub fn resolve_parent(root: &Path, inside: &Path) -> io::Result<PathBuf> {
     let parent = resolve(root, inside.parent().unwrap_or(Path::new("/")))?;
     Ok(inside.file_name().map_or(parent.clone(), |name| parent.join(name)))
 }
 
-/// Makes a folder and its missing parents in a tree, each with mode 0755 and the host's user `owner`.
-///
-/// # Errors
-/// When a folder cannot be made.
+/// Makes a folder and its missing parents in a tree, each with mode 0755 and owned by the host's user `owner`.
 pub fn make_dirs(root: &Path, folder: &Path, owner: u32) -> io::Result<()> {
     if folder == root || folder.is_dir() {
         return Ok(());
@@ -71,10 +65,7 @@ pub fn make_dirs(root: &Path, folder: &Path, owner: u32) -> io::Result<()> {
     chown(folder, Some(owner), Some(owner))
 }
 
-/// Removes a file, link or whole folder; does nothing where there is none.
-///
-/// # Errors
-/// When a part of it cannot be removed.
+/// Removes a file, link or folder with its content, if it exists.
 pub fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
@@ -115,7 +106,7 @@ mod tests {
         check("/up/x", "x");
         check("/../../x", "x");
         check("/new/deep", "new/deep");
-        assert!(resolve(root, Path::new("/loop/x")).unwrap_err().to_string().contains("circle"));
+        assert!(resolve(root, Path::new("/loop/x")).unwrap_err().to_string().contains("loop"));
         assert_eq!(resolve_parent(root, Path::new("/bin")).unwrap(), root.join("bin"));
     }
 }

@@ -1,23 +1,23 @@
-//! Lock that one thread has at a time, waited for with a deadline.
+//! Lock for screenshots: one thread holds it at a time, and waiting for it has a deadline.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Interval at which a waiting thread checks whether it is to stop.
+/// Interval at which a thread that waits for the lock checks whether it has to stop.
 pub const STOP_POLL: Duration = Duration::from_millis(50);
 
-/// Lock that one thread has at a time.
+/// Lock that one thread holds at a time while it takes a screenshot.
 #[derive(Debug, Default)]
 pub struct CaptureLock {
     taken: Mutex<bool>,
     given_back: Condvar,
 }
 
-/// Held [`CaptureLock`]; dropping it wakes the next thread.
+/// Guard of a held [`CaptureLock`]; dropping it wakes the next thread.
 pub struct CaptureGuard<'a>(&'a CaptureLock);
 
 impl CaptureLock {
-    /// Waits for the lock; `None` when the time is over, or `stop` returns true.
+    /// Waits for the lock and takes it; `None` when `left` returns zero or `stop` returns true.
     pub fn take(&self, left: &dyn Fn() -> Duration, stop: &dyn Fn() -> bool) -> Option<CaptureGuard<'_>> {
         let mut taken = self.lock();
         while *taken {

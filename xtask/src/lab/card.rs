@@ -1,4 +1,4 @@
-//! Network card as a machine itself sees it: a change that the product has made there can be why the machine is not reached any more.
+//! Network card as the machine itself sees it. A change that the product has made to it can explain why the machine cannot be reached.
 
 use std::path::PathBuf;
 
@@ -10,17 +10,16 @@ use super::machine::Machine;
 use crate::host::network::netns::NetworkNamespace;
 use crate::manifest::Network;
 
-/// Name that a card has from its start.
+/// Name that a machine's network card has from the start.
 const CARD: &str = "eth0";
 
-/// Device in the answer of `ip -json address`.
+/// Network device in the output of `ip -json address`.
 #[derive(Debug, Deserialize)]
 struct Device {
     #[serde(rename = "ifname")]
     name: String,
     #[serde(default)]
     flags: Vec<String>,
-    /// Hardware address.
     #[serde(default, rename = "address")]
     hardware: String,
     #[serde(default, rename = "addr_info")]
@@ -42,8 +41,8 @@ impl Device {
 }
 
 impl Container {
-    /// Problem of the network card through which a condition is tested, seen from inside the machine; none for a condition that needs no
-    /// network. The lab sets the card up before init runs: any change since then is the machine's own.
+    /// Returns the problem of the network card as seen from inside the machine; `None` if the card is as it was set up, or if testing the
+    /// condition needs no network. The lab sets up the card before init runs, so every later change was made in the machine.
     pub(super) fn card_problem(&self, condition: &Condition) -> Option<String> {
         if !matches!(condition, Condition::Tcp(_) | Condition::Http(_)) {
             return None;
@@ -57,7 +56,7 @@ impl Container {
     }
 }
 
-/// Difference between the devices of a machine and the card that it was given.
+/// Returns the first difference between a machine's devices and the network card that the lab gave it.
 fn problem(devices: &[Device], machine: &Machine) -> Option<String> {
     let given = machine.mac().to_string();
     let card = devices.iter().find(|device| device.hardware == given);

@@ -1,4 +1,4 @@
-//! A container's LXC configuration, as text.
+//! LXC configuration of a container, as text.
 
 use super::confinement;
 use super::machine::Machine;
@@ -9,24 +9,22 @@ use crate::host::container::lxc;
 use crate::host::syntax::{LxcConfig, ShellWord, Unwritable, compose};
 use crate::manifest::Init;
 
-/// Name of the log of a container's console.
+/// File name of the log of a container's console.
 pub(super) const CONSOLE: &str = "console.log";
 
-/// Maximum bytes of a console's log on the host. A full log is renamed to `console.log.1`, in place of the one before, and a new one
-/// begins.
+/// Maximum bytes of a console's log on the host. A full log is renamed to `console.log.1`, replacing an older one of that name, and a new
+/// log begins.
 pub const CONSOLE_BYTES_MAX: u64 = 8 << 20;
 
-/// Paths of the parts of one container on the host, below the slot's folder.
+/// Paths on the host of one container's files and folders, below the slot's folder.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// The container's folder.
     pub dir: std::path::PathBuf,
-    /// The slot's cgroup.
+    /// Cgroup of the slot, relative to the top of each cgroup hierarchy.
     pub slot_cgroup: String,
 }
 
 impl Places {
-    /// Returns the paths of a machine in a slot.
     pub fn of(slot: &Slot, machine: &Machine) -> Self {
         Self { dir: slot.dir().join("containers").join(&machine.name), slot_cgroup: slot.cgroup() }
     }
@@ -43,12 +41,12 @@ impl Places {
         self.dir.join("init.pid")
     }
 
-    /// File with a line for each start of the container, whoever asked for the start.
+    /// Path of a file that gets one line for each start of the container, also for reboots from inside.
     pub fn starts(&self) -> std::path::PathBuf {
         self.dir.join("starts")
     }
 
-    /// LXC's seccomp policy for a machine, a file beside its configuration.
+    /// Path of LXC's seccomp policy for a machine, beside its configuration.
     pub fn policy(machine: &Machine) -> std::path::PathBuf {
         lxc::container_dir(&machine.host_name).join("seccomp")
     }
@@ -78,7 +76,7 @@ impl Places {
 #[derive(Debug, Clone)]
 pub struct HostTraits {
     pub cgroup: cgroup::Version,
-    /// Processors that this host grants at most; 1.5 is one and a half.
+    /// Maximum processor time per second that this host grants, in processors: 1.5 is one and a half.
     pub cpus: f64,
     pub confinement: Confinement,
 }
@@ -87,16 +85,13 @@ impl HostTraits {
     /// Detects the features of this host, and loads the AppArmor profile that confines containers.
     ///
     /// # Errors
-    /// When the kernel demands a profile, and it cannot be loaded.
+    /// When the kernel requires an AppArmor profile, but loading the profile fails.
     pub fn of_this_host() -> anyhow::Result<Self> {
         Ok(Self { cgroup: cgroup::version(), cpus: cgroup::cpus_at_most(), confinement: apparmor::confinement()? })
     }
 }
 
-/// Composes the configuration of a machine's container.
-///
-/// # Errors
-/// For a value that LXC would not read back unchanged.
+/// Composes the LXC configuration of a machine.
 pub fn lxc_config(machine: &Machine, places: &Places, host: &HostTraits) -> Result<LxcConfig, Unwritable> {
     let mut config = LxcConfig::default();
     let template = &machine.template;
@@ -168,7 +163,7 @@ mod tests {
     use crate::host::container::ids::IdRange;
     use crate::manifest::{Network, Template};
 
-    /// Reads a template with this init, value of a variable and path of a volume; the error is the message of the template's reader.
+    /// Parses a template with this init, environment variable and volume path; an error has the message of the template's parser.
     fn template(init: &[String], environment: &str, volume: &str) -> Result<Template, String> {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("a")).unwrap();

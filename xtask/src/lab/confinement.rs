@@ -1,5 +1,5 @@
-//! Confinement of a machine's programs: filters on their system calls, capabilities that they never get, and files of the kernel that
-//! are hidden from them. A privileged machine has none of these.
+//! Confinement of a machine's programs: system call filters, capabilities that they never get, and files of the kernel that are hidden from
+//! them. A privileged machine is only denied a few capabilities.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use super::machine::Machine;
 use crate::host::network::port_lock;
 use crate::host::seccomp::{self, Filter, Occasion, Part};
 
-/// Capabilities that no machine has, by LXC's names.
+/// Capabilities that no machine has, not even a privileged one, by LXC's names.
 const DROPPED_BY_ALL: &str = "sys_module mac_admin mac_override sys_time";
 
-/// Capabilities that only privileged machines have. Most of them have no effect in a user namespace; without them, programs that test for
-/// them, such as conditions in systemd's units, leave out what would fail.
+/// Capabilities that only privileged machines have. Most have no effect in a user namespace, but programs test for them: without them, for
+/// example, systemd skips units that would fail.
 const DROPPED: &str = "sys_rawio sys_pacct syslog wake_alarm block_suspend audit_control audit_read linux_immutable";
 
-/// Files of the kernel that show facts of the host and of its other labs.
+/// Files of the kernel, hidden because they show facts of the host and of its other labs.
 const HIDDEN_FILES: [&str; 8] = [
     "proc/config.gz",
     "proc/kallsyms",
@@ -26,7 +26,7 @@ const HIDDEN_FILES: [&str; 8] = [
     "proc/timer_list",
 ];
 
-/// Folders of the kernel that show facts of the host.
+/// Folders of the kernel, hidden because they show facts of the host.
 const HIDDEN_FOLDERS: [&str; 9] = [
     "proc/acpi",
     "proc/scsi",
@@ -39,7 +39,7 @@ const HIDDEN_FOLDERS: [&str; 9] = [
     "sys/kernel/tracing",
 ];
 
-/// Lines that say what this host lacks for the isolation of machines, which run without it then.
+/// Returns a line for each isolation feature that this host lacks; machines run without it.
 #[must_use]
 pub fn isolation_problems() -> Vec<String> {
     let seccomp = (!seccomp::is_supported())
@@ -49,18 +49,19 @@ pub fn isolation_problems() -> Vec<String> {
     seccomp.into_iter().chain(ports).collect()
 }
 
-/// Parts of the kernel that a machine's system call filter allows beyond those of every machine; `None` for a machine without a filter.
+/// Returns the parts of the kernel that a machine's system call filter allows in addition to those of every machine; `None` for a machine
+/// without a filter.
 pub fn parts(machine: &Machine) -> Option<Vec<Part>> {
     let template = &machine.template;
     (!template.privileged && seccomp::is_supported()).then(|| template.allow.clone())
 }
 
-/// System call filter for a program that enters a machine, one of LXC or another; `None` for a machine without a filter.
+/// Returns the system call filter for a program that enters a machine; `None` for a machine without a filter.
 pub fn entry_filter(machine: &Machine, occasion: Occasion) -> Option<Filter> {
     Filter::of(&parts(machine)?, occasion)
 }
 
-/// Keys and values of the LXC configuration that confine a machine, without the path of the seccomp policy.
+/// Returns the LXC configuration keys and values that confine a machine, except the path of the seccomp policy.
 pub fn lines(machine: &Machine) -> Vec<(&'static str, String)> {
     let mut lines = vec![("lxc.cap.drop", DROPPED_BY_ALL.to_owned())];
     if machine.template.privileged {
@@ -76,8 +77,8 @@ pub fn lines(machine: &Machine) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Names in one line the filters that the system calls of a machine's process 1 lack; `None` where all are installed, or none is wanted.
-/// `init_pid` is the process on the host.
+/// Names the system call filters that process 1 of a machine lacks; `None` if all are installed, or the machine needs none. `init_pid` is
+/// its pid on the host.
 pub(super) fn missing_filters(machine: &Machine, init_pid: i32) -> Option<String> {
     parts(machine)?;
     let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).ok();
@@ -86,12 +87,13 @@ pub(super) fn missing_filters(machine: &Machine, init_pid: i32) -> Option<String
     missing(&status, surrounding)
 }
 
-/// Number of filters on a process, as its status says; `None` before Linux 5.9.
+/// Returns the number of seccomp filters on a process, from its status file; `None` before Linux 5.9.
 fn filters(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"))?.trim().parse().ok()
 }
 
-/// Names the filters that a process lacks, by its status file. `surrounding` filters lie on this process too, and do not count.
+/// Names the filters that a process lacks, from its status file. The engine's own `surrounding` filters apply to every process and are not
+/// counted.
 fn missing(status: &str, surrounding: u32) -> Option<String> {
     let is_filtered = status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
     match filters(status).map(|count| count.saturating_sub(surrounding)) {

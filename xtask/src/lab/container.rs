@@ -1,4 +1,4 @@
-//! A container of a lab: running, or taken down or frozen by a fault.
+//! Container of a lab: running, or taken down or frozen by a fault.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -16,10 +16,10 @@ use crate::host::container::lxc;
 use crate::host::exec::held_clock::HeldClock;
 use crate::host::exec::process::{Running, kill_marked};
 
-/// Maximum bytes of a log, from its end, that are searched for errors. LXC writes about 5 KiB at each start.
+/// Maximum bytes at the end of a log that are searched for errors. LXC writes about 5 KiB at each start.
 const LOG_BYTES_MAX: u64 = 32 << 10;
 
-/// A container of a lab that was started.
+/// Container of a lab, from its first start on.
 #[derive(Debug, Clone)]
 pub struct Container {
     machine: Machine,
@@ -28,23 +28,23 @@ pub struct Container {
     life: Arc<(Mutex<Life>, Condvar)>,
 }
 
-/// Changing state of a container.
+/// Changing state of a container, shared by all handles of it.
 #[derive(Debug)]
 struct Life {
-    /// The `lxc-start` of the container's last start.
+    /// `lxc-start` process of the container's last start.
     process: Process,
-    /// Outage because of which the container runs no programs.
+    /// Outage that keeps the container from running programs.
     outage: Option<Outage>,
     outage_since: Option<Instant>,
-    /// Fault that may end process 1 at the moment: an end of the container is then that fault's outage.
+    /// Fault that may end process 1 now: if the container ends, that counts as an outage by this fault.
     claim: Option<String>,
-    /// Number of programs that are being run in the container.
+    /// Number of programs that the engine runs in the container now.
     entered: usize,
-    /// Number of starts that this engine has asked for.
+    /// Number of starts that this engine has requested.
     starts: u64,
 }
 
-/// Counts a program as running in a container until this is dropped.
+/// Counts one program as running in a container until it is dropped.
 #[derive(Debug)]
 pub(super) struct Entered<'a>(&'a Container);
 
@@ -55,26 +55,23 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Intended state of a container in which it runs no programs: a fault has taken it down or frozen it.
+/// Intended state of a container that cannot run programs, because a fault has taken it down or frozen it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{container} is {}: {cause}", if *.frozen { "frozen" } else { "down" })]
 pub struct Outage {
-    /// Name in the lab.
     pub container: String,
-    /// Fault that has caused the outage.
     pub cause: String,
-    /// True if its processes are frozen; false if it is down and has none.
+    /// True if the container is frozen; false if it is down and has no processes.
     pub frozen: bool,
 }
 
 impl Container {
-    /// A container that was just started.
     pub(super) fn new(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
         let life = Life { process, outage: None, outage_since: None, claim: None, entered: 0, starts: 1 };
         Self { machine, places, clock, life: Arc::new((Mutex::new(life), Condvar::new())) }
     }
 
-    /// A container that another engine has left; its reboots until now are not counted.
+    /// Creates the handle of a container that another engine has started; its reboots so far are not counted.
     pub(super) fn found(machine: Machine, places: Places, process: Process, clock: Arc<HeldClock>) -> Self {
         let container = Self::new(machine, places, process, clock);
         let starts = container.starts();
@@ -82,25 +79,26 @@ impl Container {
         container
     }
 
-    /// Number of starts of the container until now, whoever asked for them.
+    /// Returns the number of the container's starts so far, including reboots from inside.
     #[must_use]
     pub fn starts(&self) -> u64 {
         std::fs::metadata(self.places.starts()).map_or(0, |metadata| metadata.len()) // a line end each
     }
 
-    /// Number of reboots that this engine has not asked for.
+    /// Returns the number of starts that this engine has not requested.
     #[must_use]
     pub fn reboots(&self) -> u64 {
         let asked = self.life().starts;
         self.starts().saturating_sub(asked)
     }
 
-    /// Counts a start that the engine is about to ask for.
+    /// Counts a start that the engine is about to request.
     pub(super) fn count_start(&self) {
         self.life().starts += 1;
     }
 
-    /// Locks the state. An end that a fault has claimed is turned into that fault's outage first, so that it is never taken for a crash.
+    /// Locks the state. If the container has ended while a fault claimed its end, first records the fault's outage, so that the end is not
+    /// taken for a crash.
     fn life(&self) -> MutexGuard<'_, Life> {
         let mut life = self.life.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(cause), None) = (&life.claim, &life.outage)
@@ -113,35 +111,35 @@ impl Container {
         life
     }
 
-    /// Makes an end of the container from now on an outage of this fault, which may kill process 1.
+    /// Attributes an end of the container, from now on, to this fault, which may kill process 1.
     pub fn claim_end(&self, cause: &str) {
         self.life().claim = Some(cause.to_owned());
     }
 
-    /// Takes [`Container::claim_end`] back: an end of the container is no fault's from now on.
+    /// Undoes [`Container::claim_end`]: a later end of the container is a crash again.
     pub fn release_end(&self) {
         self.life().claim = None;
     }
 
-    /// Tells whether a fault has claimed an end of the container.
+    /// Tells whether an end of the container would now count as a fault's outage, by [`Container::claim_end`].
     pub(super) fn is_claimed(&self) -> bool {
         self.life().claim.is_some()
     }
 
-    /// Returns the outage because of which the container runs no programs.
+    /// Returns the outage that keeps the container from running programs.
     #[must_use]
     pub fn outage(&self) -> Option<Outage> {
         self.life().outage.clone()
     }
 
-    /// Returns the container's outage, and the time that it has lasted.
+    /// Returns the container's outage, and how long it has lasted.
     #[must_use]
     pub fn outage_with_time(&self) -> Option<(Outage, Duration)> {
         let life = self.life();
         Some((life.outage.clone()?, life.outage_since?.elapsed()))
     }
 
-    /// Begins an outage; fails with the present one where there is one already.
+    /// Begins an outage; fails with the current outage if there is one.
     pub(super) fn begin_outage(&self, outage: Outage) -> Result<(), Outage> {
         let mut life = self.life();
         match &life.outage {
@@ -154,7 +152,7 @@ impl Container {
         }
     }
 
-    /// Counts a program as running in the container until the answer is dropped; fails during an outage.
+    /// Counts a program as running in the container until the returned value is dropped; fails during an outage.
     pub(super) fn enter(&self) -> Result<Entered<'_>, Outage> {
         let mut life = self.life();
         match &life.outage {
@@ -166,7 +164,7 @@ impl Container {
         }
     }
 
-    /// Waits until all programs that [`Container::enter`] counts have ended; false if the deadline passed first.
+    /// Waits until all programs counted by [`Container::enter`] have ended; returns false if the deadline passed first.
     pub(super) fn wait_until_all_have_left(&self, deadline: Duration) -> bool {
         let anybody = |life: &mut Life| life.entered > 0;
         let waited = self.life.1.wait_timeout_while(self.life(), deadline, anybody);
@@ -177,112 +175,95 @@ impl Container {
         self.life().outage = None;
     }
 
-    /// The `lxc-start` of the container's last start.
     pub(super) fn process(&self) -> Process {
         self.life().process.clone()
     }
 
-    /// Sets the `lxc-start` of a new start. An outage goes on until the container runs programs.
+    /// Sets the `lxc-start` process of a new start. An outage continues until the container runs programs.
     pub(super) fn started_again(&self, process: Process) {
         self.life().process = process;
     }
 
-    /// Returns the description that the container was made from.
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// Clock of the lab, by which deadlines in the container go.
+    /// Returns the lab's clock for deadlines in the container; it stands still while a case is paused.
     pub(super) fn clock(&self) -> &Arc<HeldClock> {
         &self.clock
     }
 
-    /// Tells whether the container has ended without a fault.
+    /// Tells whether the container has ended although no fault has ended it.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.death().is_some()
     }
 
-    /// End of the container's `lxc-start`, if it ended without a fault.
+    /// Returns the end of the container's `lxc-start`, unless a fault caused it.
     pub(super) fn death(&self) -> Option<ProcessEnd> {
         let life = self.life();
         life.process.exited().filter(|_| life.outage.is_none())
     }
 
-    /// Fails with LXC's own error lines and the end of the console when the container has ended by itself.
-    ///
-    /// # Errors
-    /// When the container has ended by itself.
+    /// Fails with LXC's error lines and the end of the console if the container has ended although no fault has ended it.
     pub fn fail_if_dead(&self) -> anyhow::Result<()> {
         self.ending().map_or(Ok(()), |end| Err(end.into()))
     }
 
-    /// Returns the path of the container's root on the host, through its process 1.
-    ///
-    /// # Errors
-    /// When the container has no process 1 yet.
+    /// Returns the path on the host of the container's root filesystem, through its process 1.
     pub fn root(&self) -> anyhow::Result<PathBuf> {
         Ok(PathBuf::from(format!("/proc/{}/root", self.init_pid()?)))
     }
 
-    /// Tells whether process 1 has changed into the container's root. LXC lets programs in before that: they would see the host's files.
+    /// Tells whether process 1 has changed its root to the container's. Programs that enter earlier, which LXC allows, would see the host's
+    /// files.
     #[must_use]
     pub fn has_its_root(&self) -> bool {
         self.init_pid().is_ok_and(has_its_root)
     }
 
-    /// Number of the container's process 1 on the host.
-    ///
-    /// # Errors
-    /// When the container has no process 1 yet.
+    /// Returns the pid on the host of the container's process 1.
     pub fn init_pid(&self) -> anyhow::Result<i32> {
         init_pid(&self.places)
     }
 
-    /// Returns the container's cgroup, relative to the top of each hierarchy.
+    /// Returns the container's cgroup, relative to the top of each cgroup hierarchy.
     #[must_use]
     pub fn cgroup_name(&self) -> String {
         format!("{}/{}", self.places.slot_cgroup, self.machine.name)
     }
 
-    /// Returns the number of processes in the container.
     #[must_use]
     pub fn running_processes(&self) -> usize {
         self.payload().len()
     }
 
-    /// Cgroup that has all processes of the container in it or below; its limits are the container's. A restart makes it anew.
-    ///
-    /// # Errors
-    /// When no process runs in the container.
+    /// Returns the cgroup that contains all processes of the container, in itself or below; its limits are the container's. A restart
+    /// creates it anew.
     pub fn group(&self) -> anyhow::Result<Group> {
         let found = Group::named(&self.cgroup_name()).child_with(self.init_pid()?);
         found.with_context(|| format!("no process of {} is in a cgroup of its own", self.machine.name))
     }
 
-    /// Returns the container's processes that run a file, given by device and inode, or whose interpreter runs it; see
+    /// Returns the container's processes whose program, or script of an interpreter, is this file, given by device and inode; see
     /// [`Running::of_program`].
     #[must_use]
     pub fn processes_running(&self, file: (u64, u64), path: &str) -> Vec<Running> {
         Running::of_program(&self.cgroup(), file, path)
     }
 
-    /// Returns the container's processes that carry this variable, `NAME=VALUE`.
+    /// Returns the container's processes with this environment variable, `NAME=VALUE`.
     #[must_use]
     pub fn processes_marked(&self, mark: &str) -> Vec<Running> {
         Running::marked(&self.cgroup(), mark)
     }
 
-    /// Kills the container's processes that carry this variable, with their children. A frozen process dies when it thaws.
-    ///
-    /// # Errors
-    /// When one of them still runs after the deadline.
+    /// Kills the container's processes with this environment variable, and their children. A frozen process dies when it is thawed.
     pub fn kill_marked(&self, mark: &str, deadline: Duration) -> anyhow::Result<()> {
         kill_marked(&self.cgroup(), mark, deadline, &|| self.outage().is_some())
     }
 
-    /// Returns the container's processes that have this text in their command line.
     #[must_use]
     pub fn processes_of(&self, command: &str) -> Vec<Running> {
         let inside = self.payload();
@@ -301,13 +282,13 @@ impl Container {
         self.places.upper()
     }
 
-    /// Image of an ext4 volume, by its index in the template, in the guard's mount namespace.
+    /// Returns the path of an ext4 volume's image, by its index in the template, in the guard's mount namespace.
     #[must_use]
     pub fn volume_image(&self, index: usize) -> PathBuf {
         self.places.image(index)
     }
 
-    /// Numbers of the container's processes on the host, the first one first.
+    /// Returns the host pids of the container's processes, process 1 first.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         let mut pids = self.payload();
@@ -316,19 +297,19 @@ impl Container {
         pids
     }
 
-    /// Returns the container's cgroup in every hierarchy.
+    /// Returns the container's cgroup in every cgroup hierarchy.
     #[must_use]
     pub fn cgroup(&self) -> Tree {
         Tree::named(&self.cgroup_name())
     }
 
-    /// Numbers of the container's processes on the host, without its `lxc-start`, which is in the same cgroup.
+    /// Returns the host pids of the container's processes, without its `lxc-start`, which is in the same cgroup.
     fn payload(&self) -> Vec<i32> {
         let monitor = self.life().process.pid();
         self.cgroup().pids().into_iter().filter(|pid| *pid != monitor).collect()
     }
 
-    /// Returns the last errors in the container's logs on the host, for an error message.
+    /// Returns the last error lines of the container's logs on the host, for an error message.
     #[must_use]
     pub fn last_words(&self) -> String {
         let logs = self.machine.log_dir();
@@ -350,14 +331,14 @@ impl Container {
     }
 }
 
-/// Reads the host PID of a container's init (its process 1) from the file that was written when the container started.
+/// Reads the host pid of a container's process 1 from the file written at the container's start.
 pub(super) fn init_pid(places: &Places) -> anyhow::Result<i32> {
     let path = places.init_pid();
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    text.trim().parse().with_context(|| format!("{} holds no process number", path.display()))
+    text.trim().parse().with_context(|| format!("{} does not contain a process id", path.display()))
 }
 
-/// Tells whether a process has another root than the host's.
+/// Tells whether a process has another root folder than the host's.
 pub(super) fn has_its_root(pid: i32) -> bool {
     let (root, hosts) = (std::fs::metadata(format!("/proc/{pid}/root")), std::fs::metadata("/"));
     matches!((root, hosts), (Ok(root), Ok(hosts)) if (root.dev(), root.ino()) != (hosts.dev(), hosts.ino()))

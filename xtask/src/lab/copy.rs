@@ -1,4 +1,4 @@
-//! Files and folders on their way between the host and a container of a live lab, through the container's own tar.
+//! Copies of files and folders between the host and a container of a live lab, through the container's own tar.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -16,20 +16,20 @@ use crate::host::exec::shell::Command;
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 
-/// Deadline for a copy: a user waits for it, and can end it.
+/// Deadline for a copy; long, because the user who waits for it can interrupt it.
 const DEADLINE: Deadline = Deadline::from_secs(24 * 60 * 60);
 
-/// Deadline for finding out whether a path exists in the container.
+/// Deadline for checking whether a path exists in the container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Maximum bytes of each of tar's streams that an error shows, from the end.
+/// Maximum bytes at the end of each of tar's output streams that an error shows.
 const SAID_BYTES: usize = 2000;
 const SAID: KeptPart = KeptPart::Last(SAID_BYTES);
 
-/// Exit status of a program that SIGPIPE has ended.
+/// Exit status of a program that was killed by SIGPIPE.
 const STATUS_SIGPIPE: i32 = 141;
 
-/// Treatment of an existing file.
+/// Treatment of an existing file at the target of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// Keep the file, and fail.
@@ -38,20 +38,19 @@ pub enum Existing {
     Replace,
 }
 
-/// Path in a container, read or written with the rights of a user of the container.
+/// Path in a container, accessed with the rights of a user of the container.
 #[derive(Debug, Clone, Copy)]
 pub struct Inside<'a> {
-    /// The container.
     pub machine: &'a LiveMachine,
-    /// Absolute.
+    /// Absolute path in the container.
     pub path: &'a str,
-    /// User by name; root if absent.
+    /// User of the container by name; root if `None`.
     pub user: Option<&'a str>,
 }
 
 impl Inside<'_> {
-    /// Copies the file or folder to the host with the rights of `invoker`: into a folder, or under a new name. Whatever the container
-    /// sends, nothing else on the host is written.
+    /// Copies the file or folder to the host with the rights of `invoker`: into an existing folder, or under a new name. Nothing else on
+    /// the host is written, whatever the container sends.
     ///
     /// # Errors
     /// [`Error::Usage`] when the target exists already; the failure of the container's tar.
@@ -98,8 +97,8 @@ impl Inside<'_> {
         bail!(failure)
     }
 
-    /// Copies a file or folder of the host, which `invoker` may read, into the container: into a folder, or under a new name. The copy
-    /// belongs to the container's user.
+    /// Copies a file or folder of the host, which `invoker` may read, into the container: into an existing folder, or under a new name. The
+    /// container's user owns the copy.
     ///
     /// # Errors
     /// [`Error::Usage`] when the target exists already; the failure of the container's tar.
@@ -149,7 +148,8 @@ impl Inside<'_> {
         Ok(format!("tar in {name} ended with status {status}{why}\n{}", format!("{stdout}\n{stderr}").trim()))
     }
 
-    /// Folder and name of the copy in the container: `own_name` in a folder that exists, else the last part of the path.
+    /// Returns the folder and name of the copy in the container: `own_name` if the path is an existing folder, else the last part of the
+    /// path.
     fn target_inside(&self, own_name: Option<&str>, existing: Existing) -> anyhow::Result<(String, String)> {
         const LOOK: &str = r#"if [ -d "$1" ]; then echo folder; elif [ -e "$1" ] || [ -L "$1" ]; then echo file; else echo nothing; fi"#;
         let look = |path: &str| -> anyhow::Result<String> {
@@ -181,7 +181,6 @@ impl Inside<'_> {
     }
 }
 
-/// Splits a path in a container into its folder and its name.
 fn split(path: &str) -> anyhow::Result<(&str, &str)> {
     let whole = path.trim_end_matches('/');
     let (folder, name) = whole.rsplit_once('/').unwrap_or(("", whole));
@@ -193,13 +192,13 @@ fn split(path: &str) -> anyhow::Result<(&str, &str)> {
     Ok((if folder.is_empty() { "/" } else { folder }, name))
 }
 
-/// Path on the host of a copy of `name`: in `to` if that is a folder, else `to` itself.
+/// Returns the path on the host of a copy of `name`: in `to` if that is a folder, else `to` itself.
 fn target_on_host(to: &Path, name: &str, existing: Existing) -> anyhow::Result<PathBuf> {
-    let to = std::path::absolute(to).with_context(|| format!("finding {}", to.display()))?;
+    let to = std::path::absolute(to).with_context(|| format!("resolving the path {}", to.display()))?;
     let target = if to.is_dir() { to.join(name) } else { to };
     let shown = target.display().to_string();
     if target.parent().is_none_or(|parent| !parent.is_dir()) {
-        return Err(Error::Usage(format!("there is no folder for {shown}: make it first")).into());
+        return Err(Error::Usage(format!("the folder of {shown} does not exist: make it first")).into());
     }
     match fs::symlink_metadata(&target) {
         Err(_) => Ok(target),
@@ -217,7 +216,7 @@ fn folder_in_the_way(path: &str) -> Error {
     Error::Usage(format!("a folder {path} is there already: remove it first, or give another name"))
 }
 
-/// Moves the unpacked copy to its target by one rename.
+/// Renames the unpacked copy to its target.
 fn settle(unpacked: &Path, target: &Path, existing: Existing) -> anyhow::Result<()> {
     let flags = if existing == Existing::Keep { RenameFlags::RENAME_NOREPLACE } else { RenameFlags::empty() };
     renameat2(AT_FDCWD, unpacked, AT_FDCWD, target, flags).with_context(|| format!("making {}", target.display()))

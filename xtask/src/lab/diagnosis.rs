@@ -1,4 +1,4 @@
-//! Diagnosis of a machine that did not become ready: whether its probe was really asked, and what its units say.
+//! Diagnosis of a machine that did not become ready: whether its probe was answered, and the states and logs of its units.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,52 +14,42 @@ use super::up::Lab;
 use crate::host::patience::Deadline;
 use crate::manifest::Init;
 
-/// Time for one question to a machine.
+/// Deadline for one program that examines a machine.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Maximum units that a diagnosis shows, and lines of each one's journal.
+/// Maximum number of failed units that the diagnosis of a machine shows.
 const UNITS_MAX: usize = 3;
 const JOURNAL_LINES: &str = "--lines=6";
 
-/// Result of asking the probe of a machine that was not ready before its deadline.
+/// Result of testing the probe of a machine that was not ready before its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// The answer was no.
+    /// The probe ran and reported that the machine is not ready.
     No,
-    /// No answer came, while the machine runs other programs.
+    /// The probe did not end, although the machine runs other programs.
     Hangs,
-    /// The question went over the network, which the machine has left: its card is down, gone, or not as the lab has
-    /// made it.
+    /// The probe could not reach the machine over the network, because its network card is down, gone or changed.
     OffNetwork,
-    /// The probe's program is not in the image.
-    ProgramMissing {
-        /// Program, as the template names it.
-        program: String,
-    },
-    /// The probe's program is missing because a layer in the store was changed.
-    LayerDamaged {
-        /// Program, as the template names it.
-        program: String,
-        /// Layer.
-        layer: DamagedLayer,
-    },
-    /// The probe could not be asked.
+    /// Program of the probe that is not in the image.
+    ProgramMissing { program: String },
+    /// Program of the probe that is missing because a layer in the store was changed.
+    LayerDamaged { program: String, layer: DamagedLayer },
+    /// The probe could not be tested.
     Nothing,
 }
 
-/// Machine that was not ready before its deadline.
+/// Diagnosis of a machine that was not ready before its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotReady {
-    /// Name in the lab.
     pub container: String,
-    /// Result of asking its probe.
+    /// Result of testing the machine's probe.
     pub asked: Asked,
-    /// Reason beside the answer, where there is one; units that failed or go on failing, each with the last lines of its journal, else
-    /// the last lines of the machine's logs.
+    /// Explanation of the result, if any; then the units that failed or keep failing, each with the last lines of its journal, or, without
+    /// such units, the last lines of the machine's logs.
     pub diagnosis: String,
 }
 
-/// Unit of systemd that is not as it should be.
+/// systemd unit that has failed or keeps failing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct BadUnit {
     name: String,
@@ -67,7 +57,7 @@ struct BadUnit {
 }
 
 impl Lab {
-    /// Diagnosis of the machine whose probe has run into its deadline; absent for other reasons.
+    /// Returns the diagnosis of the machine whose probe did not pass; `None` for errors that are not about a probe.
     #[must_use]
     pub fn diagnose(&self, error: &WaitError) -> Option<NotReady> {
         let (WaitError::Deadline { container, condition, last, .. }
@@ -83,7 +73,7 @@ impl Lab {
 }
 
 impl Container {
-    /// Result of asking the probe, and a line that explains the result; the line may be empty.
+    /// Returns the result of testing the probe, and a line that explains the result; the line may be empty.
     fn asked(&self, condition: &Condition, last: &LastAnswer) -> (Asked, String) {
         if let Some(standstill) = self.standstill() {
             return (Asked::Nothing, format!("\n  {standstill}"));
@@ -118,7 +108,7 @@ impl Container {
         }
     }
 
-    /// Returns the units that failed or go on failing, each with the last lines of its journal; where there are none, the last lines of the
+    /// Returns the units that failed or keep failing, each with the last lines of its journal; without such units, the last lines of the
     /// machine's logs.
     fn diagnosis(&self, streams_dir: &Path) -> String {
         if self.machine().template.init != Init::Systemd {
@@ -149,7 +139,7 @@ impl Container {
     }
 }
 
-/// Returns the units in the answer of `systemctl show` that have failed, or that systemd starts again and again; those that failed first.
+/// Returns the units in the output of `systemctl show` that have failed or that systemd restarts repeatedly; failed units come first.
 fn bad_units(text: &str) -> Vec<BadUnit> {
     let mut units = Vec::new();
     for block in text.split("\n\n") {

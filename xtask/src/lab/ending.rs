@@ -1,4 +1,4 @@
-//! Ends of containers that no fault has caused: evidence of the guard, of LXC's log and of the kernel.
+//! Ends of containers that no fault has caused, with evidence from the guard, LXC's log and the kernel.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,26 +13,24 @@ use crate::host::exec::process;
 use crate::host::machine::kmsg::{KernelLog, oom_kill_field};
 use crate::host::patience::Deadline;
 
-/// Maximum bytes of LXC's log, from its end, that are read: a start writes about 5 KiB.
+/// Maximum bytes that are read at the end of LXC's log: a start writes about 5 KiB.
 const LOG_BYTES_MAX: u64 = 64 << 10;
 
-/// Time that LXC may take to notice the end of a first process.
+/// Deadline for LXC to notice the end of a container's process 1.
 const NOTICE_DEADLINE: Deadline = Deadline::from_secs(10);
 const NOTICE_POLL: Duration = Duration::from_millis(1);
 
-/// Unexpected end of a container.
+/// Unexpected end of a container, with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineEnd {
-    /// Name in the lab.
     pub container: String,
-    /// End of its process 1.
+    /// End of the container's process 1.
     pub init: InitEnd,
-    /// End of its `lxc-start`.
+    /// End of the container's `lxc-start`.
     pub monitor: ProcessEnd,
-    /// True if the kernel killed process 1 because the container had used up its own memory; absent where the kernel
-    /// does not let its messages be read.
+    /// True if the kernel killed process 1 because the container reached its memory limit; `None` if the kernel's messages cannot be read.
     pub out_of_memory: Option<bool>,
-    /// Last lines of its logs on the host.
+    /// Last lines of the container's logs on the host.
     pub words: String,
 }
 
@@ -57,7 +55,7 @@ impl fmt::Display for MachineEnd {
 
 #[cfg(test)]
 impl MachineEnd {
-    /// An end of container `a` whose `lxc-start` has exited.
+    /// Creates an example: an end of container `a` whose `lxc-start` has exited.
     pub fn example(init: InitEnd, out_of_memory: Option<bool>) -> Self {
         let monitor = ProcessEnd::Exited(0);
         Self { container: "a".into(), init, monitor, out_of_memory, words: String::new() }
@@ -65,7 +63,7 @@ impl MachineEnd {
 }
 
 impl Container {
-    /// Returns the end of the container, if it ended without a fault.
+    /// Returns the end of the container, unless a fault caused it.
     #[must_use]
     pub fn ending(&self) -> Option<MachineEnd> {
         let monitor = self.death()?;
@@ -88,7 +86,7 @@ impl Container {
         Some(messages.iter().any(|message| killed_for_memory(&message.text, pid, &group)))
     }
 
-    /// Waits until LXC has noticed that process 1 has ended, so that the container's end is known to whoever looks next.
+    /// Waits until LXC has noticed that process 1 has ended, so that [`Container::ending`] reports it.
     pub fn notice_end(&self) {
         let begun = Instant::now();
         let pid = self.init_pid().ok();
@@ -104,8 +102,8 @@ impl Container {
     }
 }
 
-/// Tells whether a message of the kernel reports that it killed process `pid`, in the cgroup `group` or below, because the group had
-/// reached its memory limit.
+/// Tells whether a kernel message reports that process `pid`, in the cgroup `group` or below, was killed because that cgroup reached its
+/// memory limit.
 fn killed_for_memory(message: &str, pid: i32, group: &str) -> bool {
     let value = |name: &str| oom_kill_field(message, name);
     let below = value("task_memcg").and_then(|path| path.trim_start_matches('/').strip_prefix(group));

@@ -1,4 +1,4 @@
-//! Running a program in a container.
+//! Running programs in a container.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -21,63 +21,61 @@ use crate::host::exec::shell::{Command, Output};
 use crate::host::patience::Deadline;
 use crate::host::seccomp::Occasion;
 
-/// Deadline for the processes of an exec that passed its deadline to die.
+/// Deadline for killed processes of an exec to disappear.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Deadline for lxc-attach to start its program.
+/// Deadline for lxc-attach to start its program after the container was restarted.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(3);
 
-/// Lowest exit status of a program that a signal has ended.
+/// Lowest exit status of a program that was killed by a signal.
 const KILLED: i32 = 128;
 
-/// Environment variable that marks the processes of one exec.
+/// Environment variable that marks the processes of one exec, so that they can be found and killed.
 pub(super) const MARK_VARIABLE: &str = "E2E_EXEC";
 
-/// Maximum bytes of each stream, from its end, that a message shows.
+/// Maximum bytes at the end of each output stream that a message shows.
 const END_BYTES: u64 = 2000;
 
 const PATH_INSIDE: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Program to run.
+/// Request to run a program in a container.
 #[derive(Debug, Clone, Default)]
 pub struct ExecRequest {
-    /// Program and arguments.
     pub argv: Vec<String>,
-    /// Content of its stdin.
+    /// Bytes that the program gets as its stdin.
     pub stdin: Vec<u8>,
-    /// Added to the container's environment.
+    /// Variables added to the container's environment.
     pub environment: Vec<(String, String)>,
-    /// User inside, by name; root if absent.
+    /// User of the container by name; root if `None`.
     pub user: Option<String>,
-    /// Time after which the program is killed with its children.
+    /// Time after which the program and its children are killed.
     pub deadline: Duration,
-    /// The folder for streams that are too long for memory.
+    /// Folder for output streams that are too long for memory.
     pub streams_dir: PathBuf,
-    /// The part of its streams that is kept; the rest is read and dropped.
+    /// Part of each output stream that is kept; the rest is read and dropped.
     pub kept: KeptPart,
 }
 
-/// Result of a program.
+/// Result of a program that was run in a container.
 #[derive(Debug)]
 pub struct ExecOutput {
-    /// Exit status, or 128 + the signal's number.
+    /// Exit status, or 128 + the number of the signal that killed the program.
     pub status: i32,
-    /// Time from the start of the attach to the end.
+    /// Time from the start of lxc-attach to the end of the program.
     pub duration: Duration,
-    /// True if the deadline passed and the program was killed.
     pub timed_out: bool,
-    /// True if the deadline passed and the program was seen running in the container before.
+    /// True if the deadline passed after the program was seen running in the container.
     pub was_running: bool,
-    /// Deadline of the request.
+    /// Deadline of the request, for messages.
     pub deadline: Duration,
-    /// Standard output, up to the bound.
+    /// Standard output, as far as it was kept.
     pub stdout: KeptStream,
-    /// Standard error, up to the bound.
+    /// Standard error, as far as it was kept.
     pub stderr: KeptStream,
 }
 
 impl ExecOutput {
-    /// Describes a failure for messages: the deadline or the status, and the end of both streams; `None` for status 0.
+    /// Describes a failure for messages: the passed deadline or the status, and the end of both output streams; `None` for status 0.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         let how = if self.timed_out {
@@ -91,7 +89,7 @@ impl ExecOutput {
         Some(if tail.is_empty() { how } else { format!("{how}: {tail}") })
     }
 
-    /// The end of both streams as text, for messages.
+    /// Returns the end of both output streams as text, for messages.
     #[must_use]
     pub fn tail(&self) -> String {
         let lost_bytes = self.lost_bytes();
@@ -100,7 +98,7 @@ impl ExecOutput {
         ends.into_iter().chain(lost).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
     }
 
-    /// Returns the number of bytes of both streams past the bound, which were dropped.
+    /// Returns the number of bytes of both output streams that were dropped.
     #[must_use]
     pub fn lost_bytes(&self) -> u64 {
         self.stdout.lost_bytes() + self.stderr.lost_bytes()
@@ -108,11 +106,11 @@ impl ExecOutput {
 }
 
 impl Container {
-    /// Runs a program to its end, or to the deadline: then it is killed inside the container with all its children.
+    /// Runs a program until it ends or its deadline passes: then the program and all its children are killed.
     ///
     /// # Errors
-    /// When the container is not running ([`Outage`](super::Outage) where a fault has seen to that) or somebody else has made it
-    /// stand still, the user does not exist, or the host fails. A status other than 0 is none.
+    /// When the container does not run ([`Outage`](super::Outage) if a fault is the reason) or was stopped from outside the run, the user
+    /// does not exist, or the host fails. A status other than 0 is no error.
     pub fn exec(&self, request: &ExecRequest) -> anyhow::Result<ExecOutput> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         self.fail_if_dead()?;
@@ -169,8 +167,8 @@ impl Container {
         Ok(ExecOutput { status, duration, timed_out, was_running, deadline: request.deadline, stdout, stderr })
     }
 
-    /// Condition that ends the lxc-attach of an exec: the container was started anew, and no process of the exec is in it. Also notes in
-    /// `was_seen` that the program ran. An lxc-start whose container reboots never answers an lxc-attach that has just asked it.
+    /// Returns a check that ends the lxc-attach of an exec: true if the container was restarted and has no process of the exec. The check
+    /// also sets `was_seen` once the program runs. It is needed because an lxc-start whose container reboots never answers an lxc-attach.
     fn lost_at_a_start(&self, mark: &str, was_seen: &Arc<AtomicBool>) -> impl Fn() -> bool + Send + Sync + use<> {
         let (container, starts) = (self.clone(), self.starts());
         let (mark, lost_since, was_seen) = (mark_of(mark), Mutex::new(None), Arc::clone(was_seen));
@@ -188,10 +186,7 @@ impl Container {
         }
     }
 
-    /// Tells whether the container is alive: a program runs to its end in it. Works during an outage too.
-    ///
-    /// # Errors
-    /// When the host fails.
+    /// Tells whether the container can run a program to its end. Works during an outage too.
     pub fn runs_a_program(&self, deadline: Duration) -> anyhow::Result<bool> {
         let name = &self.machine().host_name;
         let attach = Attach {
@@ -207,11 +202,8 @@ impl Container {
         Ok(!output.timed_out && output.status == 0)
     }
 
-    /// A command that runs a program as root in the container's user, PID and mount namespaces, itself in the container's cgroup of
-    /// `controller` only. Unlike an exec it needs no answer of lxc-start.
-    ///
-    /// # Errors
-    /// When the container is not running.
+    /// Returns a command that runs a program as root in the container's user, PID and mount namespaces, and in the container's cgroup of
+    /// `controller` only. Unlike an exec, it works without lxc-start.
     pub fn counted_command(&self, controller: &str, argv: &[&str]) -> anyhow::Result<Command> {
         let init = self.init_pid()?;
         let mut command = Command::new("nsenter").arg("--target").arg(init.to_string()).args(["--mount", "--pid"]);
@@ -231,9 +223,6 @@ impl Container {
     }
 
     /// Writes a file in the container atomically: a reader finds the old file or the new one, never a part.
-    ///
-    /// # Errors
-    /// When the container's shell cannot write the file; the message has what the shell said.
     pub fn put(
         &self,
         path: &str,
@@ -262,10 +251,10 @@ impl Container {
         Ok(())
     }
 
-    /// Reads a file; the content is on the answer's stdout.
+    /// Reads a file of the container; its content is the stdout of the result.
     ///
     /// # Errors
-    /// When the file cannot be read (the message has what the container said), or is larger than what is kept of a stream.
+    /// When the file cannot be read (the message has the program's output), or is larger than the kept part of a stream.
     pub fn get(&self, path: &str, request: ExecRequest) -> anyhow::Result<ExecOutput> {
         // One byte more, by which a larger file is known: a sparse one of a terabyte is not read to its end.
         let bytes = (OUTPUT_BYTES_MAX + 1).to_string();
@@ -287,12 +276,11 @@ impl Container {
     }
 }
 
-/// Environment entry that marks the processes of an exec.
 fn mark_of(mark: &str) -> String {
     format!("{MARK_VARIABLE}={mark}")
 }
 
-/// Returns the environment of a program in a machine. `user` is the account and the name of its user; root if absent.
+/// Returns the environment of a program in a machine. `user` is an account and its name; root if `None`.
 pub(super) fn environment_of(
     machine: &Machine,
     user: Option<(&Passwd, &str)>,

@@ -1,5 +1,5 @@
-//! Unexpected anomalies in a lab: processes killed for want of memory, crashes, failed and restarted units, programs
-//! that were left running.
+//! Findings: unexpected anomalies in a lab, such as processes killed for lack of memory, crashes, failed and restarted units, leftover
+//! programs.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -18,52 +18,51 @@ use crate::host::machine::kmsg::{Noted, oom_kill_field};
 use crate::host::patience::Deadline;
 use crate::manifest::{FINDINGS, Init};
 
-/// Maximum characters of a command line that a finding shows.
+/// Maximum characters of a command line in a finding.
 const ABOUT_CHARS_MAX: usize = 300;
 
-/// Deadline for one program in a container that looks for findings.
+/// Deadline for one program that looks for findings in a container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Maximum files of each folder that are searched for core dumps, of those that a container has written.
+/// Maximum number of written files in each folder of a container that are searched for core dumps.
 const FILES_MAX: usize = 20_000;
 
 /// Kind of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
-    /// The kernel has killed a process, because its container used more memory than it may.
+    /// Process that the kernel killed because its container reached its memory limit.
     OomKill,
-    /// The kernel says that a process crashed.
+    /// Process that crashed, according to a kernel message.
     Crash,
-    /// A process has left its memory in a file when it crashed.
+    /// Core dump of a crashed process, found among the container's files.
     CoreDump,
-    /// A systemd unit has failed.
+    /// systemd unit that has failed.
     UnitFailed,
-    /// systemd has started a unit again that ended by itself.
+    /// systemd unit that ended by itself and was restarted by systemd.
     UnitRestarted,
-    /// A program that was run in a container has left another one running.
+    /// Program that still runs after the program that the engine started in the container has ended.
     LeftOver,
 }
 
-/// Unexpected anomaly.
+/// Unexpected anomaly in a lab, such as a crash or a failed unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// Kind.
     pub kind: FindingKind,
-    /// Container; absent where the kernel does not say whose process it was.
+    /// Container; `None` if the kernel does not say whose process it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The process or unit.
+    /// Process or unit that the finding is about.
     pub about: String,
-    /// Details.
+    /// Details for people, such as an exit status.
     pub detail: String,
-    /// Time since it happened; absent where that is unknown.
+    /// Time since the anomaly happened; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age: Option<Duration>,
 }
 
 impl FindingKind {
-    /// Returns the kind's name in files.
+    /// Returns the kind's name as written to files.
     #[must_use]
     pub fn name(self) -> &'static str {
         FINDINGS[self as usize]
@@ -71,7 +70,7 @@ impl FindingKind {
 }
 
 impl Lab {
-    /// Returns the findings that the lab shows now, and those of the kernel's messages in `said`.
+    /// Returns the findings that the lab shows now, and those in the kernel messages `said`.
     #[must_use]
     pub fn findings(&self, said: &[Noted]) -> Vec<Finding> {
         let slot = self.guard().slot().cgroup();
@@ -95,7 +94,7 @@ impl Lab {
     }
 }
 
-/// Returns the finding of a kernel message about a lab in this slot.
+/// Parses a kernel message: returns its finding if the message is about a lab in this slot.
 fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
     if message.starts_with("oom-kill:") {
         let value = |name: &str| oom_kill_field(message, name);
@@ -116,7 +115,7 @@ fn said_by_kernel(message: &str, slot: &str) -> Option<Finding> {
     Some(Finding { kind: FindingKind::Crash, container: None, about: about.to_owned(), detail, age: None })
 }
 
-/// Returns findings of programs that an exec started and that still run after its end.
+/// Returns findings for programs that still run after the exec that started them has ended.
 fn left_over(container: &Container) -> Vec<Finding> {
     let marked = container.processes_of("").into_iter().filter(|process| {
         let environment = words(process.pid, "environ");
@@ -139,7 +138,7 @@ fn left_over(container: &Container) -> Vec<Finding> {
     marked.map(|process| finding(process.pid)).collect()
 }
 
-/// Returns findings of core dumps among the files that the container has written.
+/// Returns findings for core dumps among the files that the container has written.
 fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
     let seen_by_guard = |path: &Path| {
         let root = format!("/proc/{guard}/root");
@@ -171,7 +170,7 @@ fn core_dumps(container: &Container, guard: i32) -> Vec<Finding> {
     found
 }
 
-/// Tells whether a file is a core dump: ELF of type 4. The container still runs, and may have put a link or a pipe in the file's place.
+/// Tells whether a file is a core dump: ELF of type 4. The container still runs and may replace the file by a link or a pipe.
 fn is_core(top: &Path, inside: &Path) -> bool {
     let mut head = [0; 18];
     let read = container_fs::open_in_place(top, inside).and_then(|mut file| file.read_exact(&mut head));
@@ -219,7 +218,7 @@ fn units_in(text: &str, container: &str, now: Duration) -> Vec<Finding> {
     found
 }
 
-/// Returns the end of a unit's main process, by the numbers of waitid(2); none where it succeeded or never ran.
+/// Describes the end of a unit's main process, from the numbers of waitid(2); `None` if it succeeded or never ran.
 fn end_of_main(code: Option<&str>, status: Option<&str>) -> Option<String> {
     let status: i32 = status?.parse().ok()?;
     match code? {

@@ -1,4 +1,4 @@
-//! Layers of a machine on the host: whether they have a program, and whether one was changed since it was built.
+//! Layers of a machine's image: whether they contain a program, and whether a layer was changed after its build.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,37 +13,36 @@ use super::exec::environment_of;
 use crate::error::Error;
 use crate::host::disk::container_fs::{self, Named};
 
-/// Record in a layer's folder, beside its tree: written last.
+/// File name of the record in a layer's folder, which is written last in a build.
 const RECORD: &str = "layer.json";
 
-/// Most symbolic links on the way to a file, as the kernel has it.
+/// Maximum symbolic links on the way to a file, as in the kernel.
 const LINKS_MAX: usize = 40;
 
-/// Folders that programs fill while they run: a file that is missing there was not missing in the image.
+/// Folders that programs fill at run time: a file that is missing there may still be created.
 const RUNTIME_FOLDERS: [&str; 5] = ["/run/", "/tmp/", "/var/", "/srv/", "/dev/"];
 
-/// Reason why a program is missing in a machine.
+/// Reason why a machine has no such program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
-    /// The image never had it.
+    /// The image never had the program.
     InImage,
-    /// The image has it, and the machine has removed it.
+    /// The image has the program, but the machine has removed it.
     InMachine,
-    /// A layer of the image is not as it was built.
+    /// A layer of the image was changed after its build.
     InLayer(DamagedLayer),
 }
 
 /// Layer in the store that was changed after it was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedLayer {
-    /// Template that it was built for.
     pub template: String,
-    /// File or folder in it that is newer than its record.
+    /// File or folder of the layer that is newer than the layer's record.
     pub changed: PathBuf,
 }
 
 impl DamagedLayer {
-    /// Error of the host: this damage is why `program` is missing.
+    /// Returns the error of the host for a `program` that is missing because of this damage.
     #[must_use]
     pub fn error(&self, program: &str) -> Error {
         let Self { template, changed } = self;
@@ -58,19 +57,19 @@ impl DamagedLayer {
 }
 
 impl Container {
-    /// Tells whether the running machine has no such program, and the path is none at which programs are made later.
+    /// Tells whether the running machine lacks a program, and it is not at a path where programs are created at run time.
     pub(super) fn lacks(&self, program: &str) -> bool {
         let Ok(root) = self.root() else { return false };
         let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
         !is_made_later && !self.places_of(program).iter().any(|place| container_fs::exists(&root, place))
     }
 
-    /// Reason why a program is missing in the running machine; absent where the machine has it.
+    /// Returns the reason why the running machine lacks a program; `None` if it has the program.
     pub(super) fn missing(&self, program: &str) -> Option<Missing> {
         self.lacks(program).then(|| self.missing_in_layers(program).unwrap_or(Missing::InMachine))
     }
 
-    /// Reason why a program is missing in the image of the machine; absent where its layers have it.
+    /// Returns the reason why the machine's image lacks a program; `None` if the layers have it.
     #[must_use]
     pub fn missing_in_layers(&self, program: &str) -> Option<Missing> {
         let layers = &self.machine().layers;
@@ -81,7 +80,7 @@ impl Container {
         (!places.iter().any(|place| has(layers, place))).then_some(Missing::InImage)
     }
 
-    /// Absolute paths at which the machine looks for a program.
+    /// Returns the absolute paths at which the machine would look for a program.
     fn places_of(&self, program: &str) -> Vec<String> {
         if program.contains('/') {
             return vec![program.to_owned()];
@@ -92,7 +91,7 @@ impl Container {
     }
 }
 
-/// Returns the damage of a layer, given by its tree; `None` for an intact one. No file of an intact layer is newer than its record.
+/// Returns the damage of a layer, given by its tree; `None` for an intact layer, in which no file is newer than the layer's record.
 fn damage_of(tree: &Path) -> Option<DamagedLayer> {
     let record = tree.parent()?.join(RECORD);
     let built = fs::metadata(&record).and_then(|metadata| metadata.modified()).ok()?;
@@ -105,7 +104,7 @@ fn damage_of(tree: &Path) -> Option<DamagedLayer> {
     Some(DamagedLayer { template, changed })
 }
 
-/// Tells whether a path exists in layers, lowest first, links followed.
+/// Tells whether a path exists in layers, given lowest first; links are followed.
 fn has(layers: &[PathBuf], path: &str) -> bool {
     let parts = |path: &Path| -> VecDeque<PathBuf> {
         path.iter().filter(|part| *part != "/" && *part != ".").map(PathBuf::from).collect()
@@ -136,7 +135,7 @@ fn has(layers: &[PathBuf], path: &str) -> bool {
     true
 }
 
-/// Returns the entry of the topmost layer that has the path; absent where that layer has removed it.
+/// Returns the entry of the topmost layer that has the path; `None` if that layer marks the path as removed.
 fn topmost(layers: &[PathBuf], path: &Path) -> Option<Named> {
     let found = layers.iter().rev().find_map(|tree| container_fs::look(tree, path))?;
     let is_whiteout = found.metadata.file_type().is_char_device() && found.metadata.rdev() == 0;
@@ -150,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// Makes a layer with these files; those with a target are links.
+    /// Creates a layer with these files; entries with a target are links.
     fn layer(folder: &Path, name: &str, files: &[(&str, Option<&str>)]) -> PathBuf {
         let tree = folder.join(name).join("root");
         for (path, target) in files {

@@ -1,4 +1,4 @@
-//! Facts of a lab that another process holds: `lab.json` in the slot's folder.
+//! Live labs: labs that another process holds, read from `lab.json` in the slot's folder.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -21,66 +21,59 @@ use crate::host::exec::process::has_ended;
 use crate::host::network::netns::{NetworkNamespace, NetworkPlace};
 use crate::host::seccomp::{Filter, Occasion};
 
-/// The file's name in the slot's folder.
+/// File name of a lab's description in the slot's folder.
 pub(super) const LAB_FILE: &str = "lab.json";
 
-/// Content of the file.
+/// Content of `lab.json`: description of a lab for other processes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LabFile {
     pub network: NetworkPlace,
     pub machines: Vec<Machine>,
 }
 
-/// A lab that exists now.
+/// Lab that exists now, possibly started by another process.
 #[derive(Debug, Clone)]
 pub struct LiveLab {
-    /// Owner.
     pub owner: Owner,
-    /// Slot.
     pub slot: String,
-    /// Containers.
     pub machines: Vec<LiveMachine>,
     network: NetworkPlace,
 }
 
-/// A container of a live lab.
+/// Container of a live lab.
 #[derive(Debug, Clone)]
 pub struct LiveMachine {
-    /// Name in the lab.
     pub name: String,
-    /// LXC's name on the host.
+    /// Name of the container for LXC on the host.
     pub host_name: String,
-    /// Address in the lab's network.
     pub address: Ipv4Addr,
-    /// Template.
     pub template: String,
     slot: String,
     machine: Machine,
     places: Places,
 }
 
-/// State of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MachineState {
-    /// Running programs.
+    /// Processes run.
     Running,
-    /// Frozen processes.
+    /// Processes are frozen.
     Frozen,
-    /// No processes.
+    /// Container without processes.
     Down,
 }
 
-/// Usage of a container since its last start, and now.
+/// Resource usage of a container.
 #[derive(Debug, Clone, Copy)]
 pub struct Used {
-    /// Processor time.
+    /// Processor time since the container's last start.
     pub cpu: Duration,
-    /// Memory, files that are kept in memory included.
+    /// Memory in use now, page cache included.
     pub memory_bytes: u64,
-    /// The most memory that it may have.
+    /// Memory limit of the container.
     pub memory_limit_bytes: Option<u64>,
-    /// Processes and threads.
+    /// Number of processes and threads now.
     pub processes: u64,
 }
 
@@ -95,13 +88,13 @@ impl std::fmt::Display for MachineState {
 }
 
 impl LiveLab {
-    /// Every lab on this host that has a holder.
+    /// Lists all labs on this host whose slot has a holder.
     #[must_use]
     pub fn all() -> Vec<Self> {
         slots().iter().filter_map(Self::in_slot).collect()
     }
 
-    /// The lab of a slot, if there is one and it has a holder.
+    /// Returns the lab of a slot, if the slot has a lab and a holder.
     #[must_use]
     pub fn in_slot(slot: &Slot) -> Option<Self> {
         if !slot.is_held().unwrap_or(false) {
@@ -122,7 +115,7 @@ impl LiveLab {
         Some(Self { owner: slot.owner()?, slot: slot.name().to_owned(), machines, network })
     }
 
-    /// The names on the host of the containers of a slot's lab, also where it has no holder any more.
+    /// Returns the host names of the containers of a slot's last lab, even if the slot has no holder any more.
     #[must_use]
     pub fn last_names(slot: &Slot) -> Vec<String> {
         let text = std::fs::read_to_string(slot.dir().join(LAB_FILE)).unwrap_or_default();
@@ -130,22 +123,18 @@ impl LiveLab {
         file.map_or_else(|_| Vec::new(), |file| file.machines.into_iter().map(|machine| machine.host_name).collect())
     }
 
-    /// Tells whether the lab still has the guard that it had when it was found.
+    /// Tells whether the lab still exists, with the same guard as when it was found.
     #[must_use]
     pub fn is_there(&self) -> bool {
         let slot = Slot::named(&self.slot);
         slot.owner().is_some_and(|owner| owner.guard_pid == self.owner.guard_pid) && slot.is_held().unwrap_or(false)
     }
 
-    /// Returns the network namespace of the lab.
-    ///
-    /// # Errors
-    /// When the lab is gone.
     pub fn network(&self) -> anyhow::Result<NetworkNamespace> {
         self.network.find()?.with_context(|| format!("the lab of slot {} is gone", self.slot))
     }
 
-    /// The container of this name, in the lab or on the host.
+    /// Finds a container by its name in the lab or on the host.
     #[must_use]
     pub fn machine(&self, name: &str) -> Option<&LiveMachine> {
         self.machines.iter().find(|machine| machine.name == name || machine.host_name == name)
@@ -153,19 +142,17 @@ impl LiveLab {
 }
 
 impl LiveMachine {
-    /// Returns the description that the container was made from.
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// Returns the present state of the container.
     #[must_use]
     pub fn state(&self) -> MachineState {
         self.look().unwrap_or(MachineState::Down)
     }
 
-    /// Returns whether the container's processes run or are frozen, or the reason for which it counts as down.
+    /// Returns whether the container's processes run or are frozen; otherwise the reason why it counts as down.
     fn look(&self) -> Result<MachineState, String> {
         let init = init_pid(&self.places).map_err(|error| format!("{error:#}"))?;
         if has_ended(init) {
@@ -181,7 +168,7 @@ impl LiveMachine {
         Ok(if tree.is_frozen() { MachineState::Frozen } else { MachineState::Running })
     }
 
-    /// Returns the usage of the container; none where it is down.
+    /// Returns the resource usage of the container; `None` if it is down.
     #[must_use]
     pub fn used(&self) -> Option<Used> {
         let group = Group::named(&self.cgroup_name()).child_with(init_pid(&self.places).ok()?)?;
@@ -193,10 +180,10 @@ impl LiveMachine {
         })
     }
 
-    /// Fails where the container cannot run programs: it is down, frozen, or has no root filesystem of its own yet.
+    /// Fails if the container cannot run programs: it is down, frozen, or has no root filesystem of its own yet.
     ///
     /// # Errors
-    /// [`Error::Host`] with the help.
+    /// [`Error::Host`] with the state and the help.
     pub fn require_running(&self) -> Result<(), Error> {
         let state = match self.look() {
             Ok(MachineState::Running) => return Ok(()),
@@ -206,17 +193,17 @@ impl LiveMachine {
         Err(Error::Host {
             problem: format!("{} is {state}: no program can run in it", self.name),
             help: format!(
-                "`cargo xtask ps` shows the faults that are on it, \
-                 `cargo xtask fault heal --all --slot {}` takes them back",
+                "`cargo xtask ps` shows its active faults, \
+                 `cargo xtask fault heal --all --slot {}` heals them",
                 self.slot
             ),
         })
     }
 
-    /// The arguments of [`crate::host::container::lxc::ATTACH`] that run a program in the container as a user, by name, or as root.
+    /// Composes the arguments of [`crate::host::container::lxc::ATTACH`] that run a program in the container as a user, by name, or as root.
     ///
     /// # Errors
-    /// When the container is down, or has no such user.
+    /// When the container is down; [`Error::Usage`] if it has no such user.
     pub fn attach_words(
         &self,
         argv: &[String],
@@ -230,7 +217,7 @@ impl LiveMachine {
         Ok(Attach { name: &self.host_name, argv, environment: &environment, user, filter: None }.words())
     }
 
-    /// System call filter for an `lxc-attach` to this container; absent for a container without one.
+    /// Returns the system call filter for an `lxc-attach` to this container; `None` for a container without a filter.
     #[must_use]
     pub fn entry_filter(&self) -> Option<Filter> {
         entry_filter(&self.machine, Occasion::Lxc)

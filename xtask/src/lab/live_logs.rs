@@ -1,4 +1,4 @@
-//! The logs of a container of a live lab, bit by bit as they grow.
+//! Logs of a container of a live lab, read piece by piece as they grow.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,76 +17,70 @@ use crate::host::patience::Deadline;
 /// Deadline for one program that reads logs in a container.
 const DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Maximum bytes of one log that are read at once, from its end.
+/// Maximum bytes read from one log at once; of a longer new part, only the end is read.
 const BYTES_MAX: u64 = 8 << 20;
 
-/// Maximum entries of the journal that are read at once, from its end.
+/// Maximum journal entries read at once; of more new entries, only the last are read.
 const ENTRIES_MAX: u32 = 20_000;
 
-/// The logs that LXC and the engine keep on the host.
+/// File names of the logs that LXC and the engine write on the host.
 const OF_HOST: [&str; 3] = ["lxc.log", "start.log", "console.log"];
 
-/// Prints the journal as JSON, where there is one.
+/// Shell script that prints journal entries, if the machine has journalctl.
 const JOURNAL: &str = "command -v journalctl >/dev/null || exit 0; exec journalctl \"$@\"";
 
-/// Prints of each file its path, its size and the bytes from an offset on. Arguments: path and offset, in turn.
+/// Shell script that prints path, size, and the bytes from an offset on, for each file. Arguments: path and offset, alternating.
 const FILES: &str = "while [ $# -gt 0 ]; do \
                      size=$(wc -c < \"$1\") && from=$2 && { [ $size -ge $from ] || from=0; } && \
                      { [ $((size - from)) -le 8388608 ] || from=$((size - 8388608)); } && \
                      echo \"$size $from $1\" && tail -c +$((from + 1)) \"$1\" | head -c $((size - from)); \
                      shift 2; done";
 
-/// New part of a log since the last look.
+/// Part that a log has grown by since the last read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LogPiece {
-    /// Bytes of a file.
+    /// New bytes of a log file.
     File {
-        /// Name of the file in the record.
         source: String,
-        /// Bytes as they are.
+        /// Bytes as they are in the file.
         bytes: Vec<u8>,
     },
-    /// Entries of the journal.
+    /// New entries of the journal.
     Journal(Vec<JournalEntry>),
 }
 
-/// Entry of a journal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JournalEntry {
-    /// Time since 1970, UTC.
+    /// Time of the entry in milliseconds since 1970, UTC.
     pub epoch_ms: f64,
     /// Priority from 0 (emergency) to 7 (debug).
     pub priority: u32,
-    /// Source: `sshd[41]`.
+    /// Program and pid, such as `sshd[41]`.
     pub from: String,
-    /// Message of one or more lines.
+    /// Message text of one or more lines.
     pub message: Vec<u8>,
 }
 
-/// Positions up to which a container's logs were read.
+/// Reader of a container's logs that remembers the positions read so far.
 #[derive(Debug)]
 pub struct LiveLogs {
-    /// The container.
     pub machine: LiveMachine,
-    /// Patterns of the files that its template names, in the container.
+    /// Patterns for log files in the container, as its template names them.
     patterns: Vec<String>,
     offsets: BTreeMap<String, u64>,
-    /// Inodes of the files on the host that were read: a console's log that is full gives its name to a new file.
+    /// Inodes of the host's log files at the last read, because a full console log is replaced by a new file of the same name.
     inodes: BTreeMap<String, u64>,
     cursor: Option<String>,
 }
 
 impl LiveLogs {
-    /// Returns a reader that has read nothing yet.
+    /// Creates a reader at the beginning of all logs.
     #[must_use]
     pub fn new(machine: LiveMachine, patterns: Vec<String>) -> Self {
         Self { machine, patterns, offsets: BTreeMap::new(), inodes: BTreeMap::new(), cursor: None }
     }
 
-    /// Adds the new parts of the logs on the host, LXC's and the console's, since the last call to `pieces`.
-    ///
-    /// # Errors
-    /// The file system's.
+    /// Appends the new parts of the logs on the host, LXC's and the console's, to `pieces`.
     pub fn read_host(&mut self, pieces: &mut Vec<LogPiece>) -> anyhow::Result<()> {
         for name in OF_HOST {
             let path = lxc::log_dir(&self.machine.host_name).join(name);
@@ -100,10 +94,10 @@ impl LiveLogs {
         Ok(())
     }
 
-    /// Adds the new parts of the logs in the container, its journal and its template's files, since the last call to `pieces`.
+    /// Appends the new parts of the logs in the container, its journal and its template's files, to `pieces`.
     ///
     /// # Errors
-    /// When no program can run in the container: it is down, or frozen.
+    /// When no program can run in the container, because it is down or frozen.
     pub fn read_inside(&mut self, pieces: &mut Vec<LogPiece>) -> anyhow::Result<()> {
         let journal = self.journal()?;
         if !journal.is_empty() {
@@ -122,7 +116,8 @@ impl LiveLogs {
         let text = self.said(&words)?;
         let mut entries = Vec::new();
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (cursor, entry) = entry_of(line).context("journalctl printed a line that is no entry")?;
+            let (cursor, entry) =
+                entry_of(line).context("journalctl printed a line that cannot be parsed as an entry")?;
             self.cursor = Some(cursor);
             entries.push(entry);
         }
@@ -175,8 +170,8 @@ fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Reads a file from `offset` on, and moves `offset` to the end. A file that has become shorter, or that has replaced another one, is read
-/// from its begin.
+/// Reads a file from `offset` on, and moves `offset` to the end. A file that became shorter or was replaced by another one is read from its
+/// beginning.
 fn grown(path: &Path, offset: &mut u64, inode: &mut u64) -> std::io::Result<Vec<u8>> {
     let mut file = match File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -193,7 +188,7 @@ fn grown(path: &Path, offset: &mut u64, inode: &mut u64) -> std::io::Result<Vec<
     Ok(bytes)
 }
 
-/// Parses what [`FILES`] printed: path, size, and bytes of each file. A file whose bytes are cut off is left out.
+/// Parses the output of [`FILES`]: path, size, and bytes of each file. Files with truncated bytes are left out.
 fn files_in(mut said: &[u8]) -> Vec<(&str, u64, &[u8])> {
     let mut found = Vec::new();
     while let Some(end) = said.iter().position(|byte| *byte == b'\n') {
@@ -210,7 +205,7 @@ fn files_in(mut said: &[u8]) -> Vec<(&str, u64, &[u8])> {
     found
 }
 
-/// Parses a line of `journalctl --output=json`, and its cursor.
+/// Parses a line of `journalctl --output=json` into its cursor and its entry.
 fn entry_of(line: &[u8]) -> Option<(String, JournalEntry)> {
     let value: serde_json::Value = serde_json::from_slice(line).ok()?;
     let text = |name: &str| value.get(name).and_then(serde_json::Value::as_str);

@@ -1,7 +1,6 @@
-//! The folder of a container's live logs. It stays after the lab is gone, and the next lab of that name replaces it.
-//!
-//! A folder stands under its name only with the mark in it ([`crate::host::disk::marked`]). A program that enters a container just while its lab
-//! is taken down makes the folder anew for its log, without the mark: `is_remains` tells such a folder by its content.
+//! Folder of a container's live logs. It stays after the lab is gone, and the next lab with a container of that name replaces it.
+//! The folder gets its name only when it has its mark ([`crate::host::disk::marked`]). But a program that enters a container while its lab is
+//! taken down may create the folder again for its log, without a mark: `is_remains` recognizes such a folder by its content.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Seek as _};
@@ -16,19 +15,19 @@ use crate::host::container::lxc::{ATTACH, LOG_PATH, container_dir};
 use crate::host::disk::marked::{self, Mark, Standing};
 use crate::host::patience::Deadline;
 
-/// The name that [`crate::host::container::lxc::Attach`] gives its log.
+/// File name of the log that [`crate::host::container::lxc::Attach`] writes.
 const ATTACH_LOG: &str = "attach.log";
 
-/// Maximum bytes of that log before it is emptied: LXC writes some hundred for each program that it cannot execute.
+/// Size in bytes at which the log of `lxc-attach` is emptied: LXC writes some hundred bytes for each program that it cannot execute.
 pub const ATTACH_LOG_BYTES_MAX: u64 = 1 << 20;
 
-/// Time for which programs on their way into a container that is gone may make its folder anew.
+/// Time during which late programs that enter a removed container may still create its log folder again.
 const RENEW_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Makes an empty folder, in place of that of an earlier lab. The caller holds the slot.
+/// Creates an empty log folder, replacing that of an earlier lab. The caller holds the slot.
 ///
 /// # Errors
-/// When a folder that is not of this slot is there; errors of the file system.
+/// When a folder that does not belong to this slot is there.
 pub fn renew(folder: &Path, slot: &str) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
@@ -46,7 +45,7 @@ pub fn renew(folder: &Path, slot: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Empties the log of `lxc-attach` where it has become too long. It serves only people who look for the reason of a failure.
+/// Empties the log of `lxc-attach` if it is too long; it only serves people who look for the reason of a failure.
 pub fn cut_attach_log(folder: &Path) {
     let log = folder.join(ATTACH_LOG);
     if fs::symlink_metadata(&log).is_ok_and(|it| it.is_file() && it.len() > ATTACH_LOG_BYTES_MAX) {
@@ -54,7 +53,7 @@ pub fn cut_attach_log(folder: &Path) {
     }
 }
 
-/// Tells whether an error comes from another process that has put a file into the folder meanwhile.
+/// Tells whether an error was caused by another process that put a file into the folder in the meantime.
 fn is_of_company(error: &anyhow::Error) -> bool {
     let kinds = [ErrorKind::DirectoryNotEmpty, ErrorKind::AlreadyExists];
     error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| kinds.contains(&error.kind()))
@@ -79,19 +78,17 @@ fn require_ours(folder: &Path, slot: &str) -> Result<(), Error> {
     })
 }
 
-/// Choice of log folders to remove.
+/// Selection of log folders to remove.
 #[derive(Debug, Clone, Copy)]
 pub enum Chosen<'a> {
-    /// Folders of labs that are gone, whatever their slot was.
+    /// Folders of all labs that are gone, whatever their slot was.
     All,
-    /// Folders of this slot, which has no lab; of those without a mark, the ones that have the slot's number or one of these names.
+    /// Folders of this slot, which has no lab now. A folder without a mark belongs to it if its name has the slot's number or is in the
+    /// list.
     Slot(&'a str, &'a [String]),
 }
 
-/// Removes the folders below `home` that labs made, all but those of `live` containers. Returns the number of removed folders.
-///
-/// # Errors
-/// Errors of the file system.
+/// Removes the folders below `home` that labs made, except those of `live` containers. Returns the number of removed folders.
 pub fn remove_all(home: &Path, chosen: Chosen<'_>, live: &[String]) -> anyhow::Result<usize> {
     let is_live = |folder: &Path| folder.file_name().is_some_and(|name| live.iter().any(|used| **used == *name));
     let mut count = 0;
@@ -118,7 +115,7 @@ pub fn remove_all(home: &Path, chosen: Chosen<'_>, live: &[String]) -> anyhow::R
     Ok(count)
 }
 
-/// Reports the number of log folders that were removed.
+/// Composes the message about this number of removed log folders.
 #[must_use]
 pub fn removed(count: usize) -> String {
     format!("logs of {count} container{} removed from {LOG_PATH}", if count == 1 { "" } else { "s" })
@@ -132,7 +129,7 @@ fn remove_remains(folder: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Tells whether a folder was made by a program that entered a container whose lab was gone: it is root's, and holds only the log of
+/// Tells whether a folder was created by a program that entered a container whose lab was gone: root owns it, and it has only the log of
 /// `lxc-attach`.
 fn is_remains(folder: &Path) -> bool {
     let is_roots = |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| it.uid() == nix::unistd::geteuid().as_raw());
@@ -148,7 +145,7 @@ fn is_remains(folder: &Path) -> bool {
     metadata.is_dir() && is_roots(folder) && names == [ATTACH_LOG] && is_roots(&log) && is_log()
 }
 
-/// The last bytes of a file as text; nothing where it cannot be read.
+/// Returns the last bytes of a file as text; empty if it cannot be read.
 pub(super) fn tail_of(path: &Path, bytes_max: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
@@ -188,8 +185,7 @@ mod tests {
 
     const LINE: &str = "lxc-attach e2e-app 20261129213724.461 ERROR    attach - Failed to get init pid\n";
 
-    /// Tries what an engine killed in the middle of making or of removing a folder can leave, and what a late program
-    /// does.
+    /// Tests all states that an engine killed while creating or removing a folder can leave, and late programs.
     #[test]
     fn wherever_an_engine_was_killed_the_next_one_gets_an_empty_folder() {
         if !is_root() {

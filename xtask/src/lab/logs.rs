@@ -1,4 +1,4 @@
-//! Logs of a container, brought to the host after a case.
+//! Collection of a container's logs, brought to the host after a case.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -12,47 +12,48 @@ use crate::host::exec::program_output::KeptPart;
 use crate::host::patience::Deadline;
 use crate::manifest::Init;
 
-/// Lists the files that the patterns in its arguments match, each ended by a zero byte. With an empty IFS a shell does not split a pattern
-/// into words.
+/// Shell script that lists the files matching the patterns in its arguments, each ended by a zero byte. The empty IFS keeps the shell from
+/// splitting a pattern into words.
 pub const LIST: &str =
     r#"IFS=; for pattern do for file in $pattern; do [ ! -f "$file" ] || printf '%s\0' "$file"; done; done"#;
 
-/// Deadline for one file.
+/// Deadline for reading one log file in a container.
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Maximum bytes kept of one file, from its end.
+/// Maximum bytes kept of one log file; a longer file loses its beginning.
 pub const LOG_BYTES_MAX: u64 = 8 << 20;
 
-/// Maximum log files that are kept of one container, of those that its template names.
+/// Maximum number of log files kept of one container, among those that its template names.
 pub const LOG_FILES_MAX: usize = 200;
 
-/// Maximum bytes of all these files of one container.
+/// Maximum total bytes of the log files kept of one container, among those that its template names.
 pub const LOG_FILES_BYTES_MAX: u64 = 128 << 20;
 
-/// Maximum lines of a journal that are kept, from its end.
+/// Maximum lines kept of a journal; a longer journal loses its beginning.
 const LINES_MAX: usize = 20_000;
 
-/// LXC's name for the earlier part of a console's log that has become full.
+/// Name that LXC gives to the earlier part of a console's log when the log is full.
 const CONSOLE_BEFORE: &str = "console.log.1";
 
-/// Name of the log that shows the console's last screen, as a terminal of 80 columns and 25 lines does.
+/// Name of the log that shows the console's last screen, as on a terminal of 80 columns and 25 lines.
 const SCREEN: &str = "screen.txt";
 
-/// Logs of the journal's warnings and worse, and of its errors and worse: lines of the journal do not show their priority.
+/// Additional logs with only the journal's warnings and worse, or errors and worse, because lines of the full journal do not show their
+/// priority.
 const JOURNAL_PARTS: [(&str, &str); 2] =
     [("journal-warnings.log", "--priority=warning"), ("journal-errors.log", "--priority=err")];
 
-/// Log of a container.
+/// Log file of a container, as collected for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectedLog {
     /// File name in the record.
     pub name: String,
-    /// Content, or the reason why it could not be read.
+    /// Content, or the reason why the log could not be read.
     pub content: Result<Vec<u8>, String>,
 }
 
 impl Container {
-    /// Collects the host's logs of this container, its journal where it has one, and the files its template names.
+    /// Collects the container's logs on the host, its journal if it has one, and the log files that its template names.
     #[must_use]
     pub fn collect_logs(&self, streams_dir: &Path) -> Vec<CollectedLog> {
         let mut found = Vec::new();
@@ -132,7 +133,7 @@ pub fn listed_in(answer: &[u8]) -> Vec<String> {
     paths.map(|path| String::from_utf8_lossy(path).into_owned()).collect()
 }
 
-/// Returns a file that names the logs that are left out; `None` if none is.
+/// Returns a file that lists the logs that were left out; `None` if there are none.
 fn told_of(left_out: &[String]) -> Option<CollectedLog> {
     const NAMES_MAX: usize = 20;
     let names = left_out.iter().take(NAMES_MAX).map(|path| format!("  {path}\n")).collect::<String>();
@@ -145,7 +146,7 @@ fn told_of(left_out: &[String]) -> Option<CollectedLog> {
     (!left_out.is_empty()).then(|| CollectedLog { name: "left-out.log".into(), content: Ok(text.into_bytes()) })
 }
 
-/// Returns the last bytes of a log that goes on from one file to the next, whatever its length. Missing files are passed over.
+/// Returns the end of a log that continues from one file to the next. Missing files are skipped.
 fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>> {
     let mut end = Vec::new();
     for path in paths {
@@ -162,7 +163,7 @@ fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>>
     Ok(with_begin_told(end.split_off(surplus), is_cut || surplus > 0))
 }
 
-/// Puts a line before a log whose begin is missing that says so.
+/// Adds a first line that says so to a log whose beginning is missing.
 fn with_begin_told(bytes: Vec<u8>, is_cut: bool) -> Vec<u8> {
     if !is_cut {
         return bytes;
@@ -170,7 +171,7 @@ fn with_begin_told(bytes: Vec<u8>, is_cut: bool) -> Vec<u8> {
     [format!("[only the last {} MiB of this log are kept]\n", LOG_BYTES_MAX >> 20).as_bytes(), &bytes].concat()
 }
 
-/// Returns the last lines of a journal, after a line that says so where the journal is longer.
+/// Keeps the last lines of a journal, and adds a first line that says so if lines were dropped.
 fn last_lines(log: CollectedLog) -> CollectedLog {
     let cut = |bytes: Vec<u8>| {
         let mut ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
@@ -186,16 +187,16 @@ fn last_lines(log: CollectedLog) -> CollectedLog {
     CollectedLog { content: log.content.map(cut), ..log }
 }
 
-/// Lines of the terminal that a console is shown on.
+/// Height in lines of the terminal that the console is shown on.
 const LINES: NonZero<u16> = NonZero::new(25).expect("it is not zero");
 
-/// Columns of that terminal.
+/// Width in columns of the terminal that the console is shown on.
 const COLUMNS: NonZero<u16> = NonZero::new(80).expect("it is not zero");
 
-/// Maximum bytes of a console, from the end, that are shown: they fill a screen many times over.
+/// Maximum bytes at the end of a console's log that are interpreted: they fill a screen many times over.
 const BYTES_MAX: usize = 256 << 10;
 
-/// The last screen of what a console has printed, without blanks at the ends of lines; `None` for an empty screen.
+/// Returns the last screen that a console showed, without trailing blanks; `None` for an empty screen.
 #[must_use]
 fn last_screen(printed: &[u8]) -> Option<String> {
     let mut terminal = vt100::Parser::new(LINES, COLUMNS, 0);

@@ -1,4 +1,4 @@
-//! Description of a container, before it is made.
+//! Description of a container, from which a lab creates it.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,54 +12,53 @@ use crate::host::container::lxc;
 use crate::host::syntax::{DeviceName, MacAddress};
 use crate::manifest::{Network, Template};
 
-/// Parts that a container is made from, and its place in the lab.
+/// Description of a container: its template and layers, its ids, and its place in the lab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
-    /// Name in the lab: peers resolve it.
+    /// Name in the lab, which the other machines can resolve.
     pub name: String,
-    /// LXC's name on the host.
+    /// Name of the container for LXC on the host.
     pub host_name: String,
-    /// Template, which has its limits and programs.
+    /// Template, with the machine's limits and programs.
     pub template: Template,
     /// Layers of its root filesystem, lowest first.
     pub layers: Vec<PathBuf>,
-    /// Id on disk, in each layer, of the user that is root in the container; empty where layers are used without mapped ids.
+    /// On-disk user ids of root's files in each of `layers`; empty if the layers are used without id mapping.
     #[serde(default)]
     pub first_ids: Vec<u32>,
-    /// The lab's network.
     pub network: Network,
-    /// Last octet of its address; it fixes the card's name and address too.
+    /// Last octet of the machine's address; it also determines the card's hardware address and name.
     pub octet: u8,
-    /// Range of its ids on the host.
+    /// Range of host ids for the machine's users.
     pub ids: IdRange,
 }
 
 impl Machine {
-    /// Returns the machine's address in the lab's network.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.network.host(self.octet)
     }
 
-    /// Returns the hardware address of the machine's card: fixed, so that peers know it again after a restart.
+    /// Returns the hardware address of the machine's card, which stays the same after a restart so that the other machines' tables stay
+    /// valid.
     #[must_use]
     pub fn mac(&self) -> MacAddress {
         MacAddress([0x02, 0xe2, 0xe0, 0, 0, self.octet])
     }
 
-    /// The name of the machine's port on the lab's bridge.
+    /// Returns the name of the machine's port on the lab's bridge.
     #[must_use]
     pub fn port(&self) -> DeviceName {
         DeviceName::port(self.octet)
     }
 
-    /// The host's ids of a user in the container.
+    /// Returns the host's user and group id for a user of the container.
     #[must_use]
     pub fn host_ids(&self, uid: u32, gid: u32) -> (u32, u32) {
         if self.template.privileged { (uid, gid) } else { (self.ids.first + uid, self.ids.first + gid) }
     }
 
-    /// Returns the layers of the machine, each with the mapping of owners that it is shown with.
+    /// Returns the layers of the machine, each with its mapping of owner ids.
     #[must_use]
     pub fn lowers(&self) -> Vec<Lower> {
         let (to, _) = self.host_ids(0, 0);
@@ -70,7 +69,7 @@ impl Machine {
         self.layers.iter().enumerate().map(lower).collect()
     }
 
-    /// The folder of the machine's logs on the host.
+    /// Returns the folder of the machine's live logs on the host.
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         lxc::log_dir(&self.host_name)

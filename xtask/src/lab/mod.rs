@@ -1,5 +1,5 @@
-//! Lab: a set of containers and their network, made fresh for one case, then destroyed. Knows LXC, images and the
-//! guard; nothing of scenarios, checks or reports.
+//! Lab: a set of containers and their network, created for one case and then destroyed. Knows LXC, images and the guard; nothing of
+//! scenarios, checks or reports.
 
 mod capture_lock;
 mod card;

@@ -1,5 +1,5 @@
-//! The lab's network: a bridge in a namespace of its own, and a card for each container, put there by a hook before
-//! the container's init runs.
+//! Network of a lab: a bridge in a namespace of its own, and a network card for each container, installed by a hook before the container's
+//! init runs.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use crate::host::syntax::{HostName, Hosts, IpBatch, Shell, ShellWord, Text, comp
 use crate::manifest::Network;
 use crate::program;
 
-/// The bridge that joins a lab's containers, in its namespace.
+/// Name of the bridge that connects a lab's containers.
 pub const BRIDGE: &str = "br0";
 
-/// Bytes of `lxc.log` past which a start of a machine that was up before cuts it: LXC writes some 6,500 at each.
+/// Size of `lxc.log` in bytes above which a restart of its machine shortens it: LXC writes some 6,500 bytes at each start.
 pub const LXC_LOG_BYTES_MAX: u64 = 4 << 20;
 
-/// Bytes of `lxc.log` that are then kept, from its end.
+/// Bytes at the end of `lxc.log` that are kept when it is shortened.
 const LXC_LOG_BYTES_KEPT: u64 = 1 << 20;
 
-/// Lines for `ip -batch` that make the bridge. It has the machines' hardware addresses from the start: otherwise a request for the address
-/// of a machine that is not up yet would be repeated only after a second.
+/// Composes the lines for `ip -batch` that create the bridge. The bridge knows the machines' hardware addresses from the start: otherwise a
+/// request for the address of a machine that is not up yet would be repeated only after a second.
 pub fn bridge_lines(network: Network, machines: &[Machine]) -> Text<IpBatch> {
     let bridge = compose!(
         IpBatch,
@@ -46,12 +46,12 @@ pub fn bridge_lines(network: Network, machines: &[Machine]) -> Text<IpBatch> {
     bridge + machines.iter().map(neighbor).collect::<Text<IpBatch>>()
 }
 
-/// The port of a machine on the bridge.
+/// Returns a machine's port on the bridge, with the addresses that it is locked to.
 pub fn port(machine: &Machine) -> Port {
     Port { device: machine.port(), mac: machine.mac(), address: machine.address() }
 }
 
-/// The script that LXC runs in the host's namespaces, with `LXC_PID` set, before a container's init starts.
+/// Composes the script that LXC runs in the host's namespaces, with `LXC_PID` set, before a container's init starts.
 pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyhow::Result<Text<Shell>> {
     let tool = |name: &str| {
         let path = which(name)
@@ -106,10 +106,7 @@ pub fn start_hook(machine: &Machine, places: &Places, namespace: &Path) -> anyho
     ))
 }
 
-/// The /etc/hosts of every container of a lab.
-///
-/// # Errors
-/// For a name that is not valid for a host.
+/// Composes the /etc/hosts of every container of a lab.
 pub fn hosts_file(machines: &[Machine]) -> anyhow::Result<Text<Hosts>> {
     let own = compose!(Hosts, "127.0.0.1 localhost\n::1 localhost\n");
     let line = |machine: &Machine| {

@@ -1,5 +1,5 @@
-//! Pictures of pages that the lab serves, taken by the host's browser inside the lab's network. The browser is a process
-//! of the guard's: it is in the slot's cgroup and ends with the lab at the latest.
+//! Screenshots of pages that the lab serves, taken by the host's browser inside the lab's network. The guard starts the browser in the
+//! slot's cgroup, so it ends with the lab at the latest.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -18,60 +18,57 @@ use crate::host::tools::chromium::{self, Browser, Shot};
 use crate::host::undo::Undo;
 use crate::manifest::split_url;
 
-/// Name of the browser's cgroup below the slot's; no container is named like this.
+/// Name of the browser's cgroup below the slot's cgroup; no container can have this name.
 const CGROUP: &str = "_browser";
 
-/// Failure of a screenshot.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
-    /// The URL leads to no page of the lab.
+    /// The URL does not lead to a page of the lab.
     #[error("{url:?} is no page of this lab: {problem}")]
     Url {
-        /// Address as it was given.
+        /// URL as given by the scenario.
         url: String,
-        /// Problem of the address.
         problem: String,
     },
     /// The page could not be loaded.
     #[error("{url} cannot be loaded: {problem}")]
     Page {
-        /// Address as it was given.
+        /// URL as given by the scenario.
         url: String,
-        /// The answer's status, or why there was none.
+        /// Status of the HTTP answer, or the reason why there was none.
         problem: String,
     },
     /// The deadline passed.
     #[error("screenshot of {url} timed out after {}: {reached}", humantime::format_duration(*.deadline))]
     Deadline {
-        /// Address as it was given.
+        /// URL as given by the scenario.
         url: String,
-        /// Deadline.
         deadline: Duration,
-        /// Progress at that time.
+        /// Description of what had not happened when the deadline passed.
         reached: &'static str,
     },
     /// The run was interrupted, or the scenario ended.
     #[error("the screenshot was interrupted")]
     Interrupted,
-    /// The host failed, or a fault has taken the container away.
+    /// The host failed, or a fault has taken down or frozen the container.
     #[error(transparent)]
     Host(#[from] anyhow::Error),
 }
 
-/// A page that a container of the lab serves by HTTP, and how long its picture may take in all.
+/// Page that a container of the lab serves by HTTP, with the deadline for its screenshot.
 #[derive(Debug, Clone)]
 pub struct Page<'a> {
     url: &'a str,
     container: &'a Container,
     port: u16,
-    /// Path with the query, without the fragment.
+    /// Path and query of the URL, without the fragment.
     path: String,
     asked: Instant,
     deadline: Duration,
 }
 
 impl Page<'_> {
-    /// Returns the remaining time; its end may lie past what a clock can represent.
+    /// Returns the time that remains until the deadline.
     fn left(&self) -> Duration {
         self.deadline.saturating_sub(self.asked.elapsed())
     }
@@ -86,10 +83,11 @@ impl Page<'_> {
 }
 
 impl Lab {
-    /// The page of a URL, such as `http://app/status` or `http://10.77.0.11:8080/?all`. From now on its time runs.
+    /// Parses a URL of the lab, such as `http://app/status` or `http://10.77.0.11:8080/?all`. The deadline starts now; nothing is loaded
+    /// yet.
     ///
     /// # Errors
-    /// [`PictureError::Url`] when the URL is none of this lab's; nothing is loaded yet.
+    /// [`PictureError::Url`] when the URL does not lead to a container of this lab.
     pub fn page<'a>(&'a self, url: &'a str, deadline: Duration) -> Result<Page<'a>, PictureError> {
         let bad = |problem: String| PictureError::Url { url: url.to_owned(), problem };
         let (host, port, path) = split_url(url).map_err(|problem| bad(problem.to_owned()))?;
@@ -101,10 +99,10 @@ impl Lab {
         Ok(Page { url, container, port, path, asked: Instant::now(), deadline })
     }
 
-    /// Loads a page once and checks its status: the browser would take a picture of its own error message.
+    /// Loads a page once and checks its HTTP status, because the browser would take a picture of its own error message.
     ///
     /// # Errors
-    /// Those of [`Lab::status`]; [`PictureError::Page`] when the status is not one of 200 to 399.
+    /// Errors of [`Lab::status`]; [`PictureError::Page`] when the status is not within 200 to 399.
     pub fn load(&self, page: &Page<'_>) -> Result<(), PictureError> {
         match self.status(page)? {
             200..400 => Ok(()),
@@ -112,11 +110,11 @@ impl Lab {
         }
     }
 
-    /// Returns the HTTP status of a page.
+    /// Loads a page and returns its HTTP status.
     ///
     /// # Errors
-    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Host`] when a fault
-    /// has taken its container away.
+    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Host`] when a fault has taken down or
+    /// frozen the page's container.
     pub fn status(&self, page: &Page<'_>) -> Result<u16, PictureError> {
         if let Some(outage) = page.container.outage() {
             return Err(PictureError::Host(outage.into()));
@@ -130,13 +128,12 @@ impl Lab {
         }
     }
 
-    /// Takes a picture of a page: a PNG of [`chromium::SIZE`]. One at a time; `stop` is asked now and then, and ends it.
-    /// The browser runs as `user`, and nothing of it is left afterwards.
+    /// Takes a screenshot of a page: a PNG of [`chromium::SIZE`]. Only one is taken at a time. `stop` is polled and ends the wait. The
+    /// browser runs as `user`, and its processes and files are removed afterwards.
     ///
     /// # Errors
-    /// [`PictureError::Page`] when the browser says that it cannot load the page, [`PictureError::Deadline`] when the
-    /// page has not loaded by then (a picture that never comes, a script that does not end), [`PictureError::Host`]
-    /// when the browser does not run.
+    /// [`PictureError::Page`] when the browser reports that it cannot load the page, [`PictureError::Deadline`] when the page has not
+    /// loaded in time (an image that never arrives, a script that does not end), [`PictureError::Host`] when the browser fails.
     pub fn picture(
         &self,
         browser: &Browser,
@@ -157,24 +154,24 @@ impl Lab {
         let taken = self.run_browser(browser, &shot, &left, stop).and_then(|ended| match ended {
             Some(status) => read_picture(&shot, page, status),
             None if stop() => Err(PictureError::Interrupted),
-            None => Err(page.late("the browser has not loaded it, or not all that belongs to it")),
+            None => Err(page.late("the browser has not loaded the page with all its parts")),
         });
         let name = format!("{}/{CGROUP}", self.guard().slot().cgroup());
         // What it started itself ends with it; then nobody writes to the folder any more.
         let undone = self.guard().undo(vec![Undo::KillCgroup { name }, Undo::RemoveTree { path: dir }]);
         drop(held);
         let bytes = taken?;
-        undone.context("removing what the browser left")?;
+        undone.context("stopping the browser and removing its files")?;
         Ok(bytes)
     }
 
-    /// Waits until no picture is being taken. Whoever calls has told those under way to stop.
+    /// Waits until no screenshot is being taken. The caller has already told running ones to stop.
     pub fn wait_for_pictures(&self, deadline: Duration) {
         let started = Instant::now();
         drop(self.capture_lock.take(&|| deadline.saturating_sub(started.elapsed()), &|| false));
     }
 
-    /// Returns the browser's exit status; none when the time was over or `stop` was true.
+    /// Runs the browser and returns its exit status; `None` when the time was over or `stop` returned true.
     fn run_browser(
         &self,
         browser: &Browser,
@@ -201,7 +198,7 @@ impl Lab {
     }
 }
 
-/// Reads the picture with the rights of the user, who owns the folder and may have put anything there.
+/// Reads the screenshot with the rights of the user, who owns the folder and may have put anything there.
 fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>, PictureError> {
     let log = tail_of(&shot.log(), 16_000);
     match shot.user.read(&shot.picture()) {

@@ -1,4 +1,4 @@
-//! Taking a container down and starting it again, freezing it and letting it go on: what faults do to whole machines.
+//! Power of a whole machine, for faults: taking a container down and starting it again, freezing and thawing it.
 
 use std::time::{Duration, Instant};
 
@@ -17,30 +17,30 @@ use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::manifest::Init;
 
-/// Deadline for LXC to notice the end of a container.
+/// Deadline for LXC to report the end of a container.
 const END_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Deadline for the programs run in a container to end after the container.
+/// Deadline for programs that were run in a container to end after the container.
 const LEAVE_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Deadline for a started container to run a program.
+/// Deadline for a started container to run its first program.
 const START_DEADLINE: Deadline = Deadline::from_secs(30);
 
-/// Deadline for noticing a reboot that has made something else fail, and interval between two looks.
+/// Deadline for detecting a reboot that explains the failure of another action.
 const REBOOT_SIGN_DEADLINE: Deadline = Deadline::from_secs(2);
 const REBOOT_POLL: Duration = Duration::from_millis(5);
 
-/// Deadline for one attempt to run a program in a container: an lxc-attach that asks during a reboot is never answered.
+/// Deadline for one attempt to run a program in a container: an lxc-attach during a reboot is never answered.
 const TRY_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Interval between two attempts to run a program in a container that starts.
 const START_POLL: Duration = Duration::from_millis(5);
 
 impl Lab {
-    /// Kills process 1 of a container, and with it all others. Later attempts to use the container fail with `cause`.
+    /// Kills process 1 of a container, and with it all its processes. Later attempts to use the container fail with `cause`.
     ///
     /// # Errors
-    /// [`Outage`] when the container is down or frozen already; when it does not end.
+    /// [`Outage`] when the container is down or frozen already. When the container does not end.
     pub fn kill(&self, container: &Container, cause: &str) -> anyhow::Result<()> {
         self.take_down(container, cause, || {
             let init = Pid::from_raw(container.init_pid()?);
@@ -51,19 +51,13 @@ impl Lab {
         })
     }
 
-    /// Shuts a container down as an operator would; what has not ended after `grace` is killed.
-    ///
-    /// # Errors
-    /// Those of [`Lab::kill`].
+    /// Shuts a container down as an operator would; processes that have not ended after `grace` are killed.
     pub fn stop(&self, container: &Container, grace: Duration, cause: &str) -> anyhow::Result<()> {
         self.take_down(container, cause, || lxc::stop(&container.machine().host_name, grace))
     }
 
-    /// Starts a container again that was taken down, with the disk it had; returns when the container runs programs. Does nothing to a
-    /// running container.
-    ///
-    /// # Errors
-    /// When the container does not come up; the message has the last errors in its logs.
+    /// Starts a container again that was taken down, with its old disk; returns when the container runs programs. Does nothing to a running
+    /// container.
     pub fn start_again(&self, container: &Container) -> anyhow::Result<()> {
         if container.outage().is_none_or(|outage| outage.frozen) {
             return Ok(());
@@ -86,11 +80,7 @@ impl Lab {
         runs
     }
 
-    /// Waits until the probes of a container pass, for each probe's own time or all within a given one; returns the time that
-    /// took.
-    ///
-    /// # Errors
-    /// [`WaitError`], with the last answers.
+    /// Waits until the probes of a container pass, each within its own timeout, or all within `deadline`; returns the time that this took.
     pub fn wait_until_ready_again(
         &self,
         container: &Container,
@@ -101,8 +91,8 @@ impl Lab {
         self.wait_for_one(container, &|| watch.elapsed(), deadline, stop).map(|()| watch.elapsed())
     }
 
-    /// Tells whether a container has rebooted by itself since its number of reboots was `reboots`, or is about to. Waits for the end of one
-    /// that shuts down, which answers nothing for some time before it starts again.
+    /// Tells whether a container has rebooted by itself since its number of reboots was `reboots`, or is about to. If the container is
+    /// shutting down, waits for its end, because it answers nothing in that phase.
     #[must_use]
     pub fn has_rebooted_since(&self, container: &Container, reboots: u64) -> bool {
         let begun = Instant::now();
@@ -122,7 +112,7 @@ impl Lab {
         }
     }
 
-    /// Tells whether a container is about to end or to reboot: its process 1 has ended, or systemd is stopping all services.
+    /// Tells whether a container is about to end or reboot: its process 1 has ended, or systemd is stopping all services.
     pub fn is_going_down(&self, container: &Container) -> bool {
         has_lost_process_1(container) || self.shuts_down(container)
     }
@@ -137,10 +127,7 @@ impl Lab {
             && container.exec(&request).is_ok_and(|output| output.tail().contains("stopping"))
     }
 
-    /// Waits until a container that starts runs programs.
-    ///
-    /// # Errors
-    /// When the container ends or takes too long; the message has the last errors in its logs.
+    /// Waits until a container that was started runs programs.
     pub fn wait_until_it_runs(&self, container: &Container) -> anyhow::Result<()> {
         let (process, started) = (container.process(), Instant::now());
         let left = || START_DEADLINE.scaled().saturating_sub(started.elapsed()).min(TRY_DEADLINE.scaled());
@@ -157,10 +144,10 @@ impl Lab {
         Ok(())
     }
 
-    /// Freezes the processes of a container.
+    /// Freezes all processes of a container.
     ///
     /// # Errors
-    /// [`Outage`] when the container is down or frozen already; errors of LXC.
+    /// [`Outage`] when the container is down or frozen already.
     pub fn freeze(&self, container: &Container, cause: &str) -> anyhow::Result<()> {
         begin_outage(container, cause, true)?;
         let frozen =
@@ -171,10 +158,7 @@ impl Lab {
         frozen
     }
 
-    /// Lets the processes of a frozen container go on. Does nothing to a container that runs.
-    ///
-    /// # Errors
-    /// When the guard is gone; what LXC said.
+    /// Thaws the processes of a frozen container. Does nothing to a running container.
     pub fn thaw(&self, container: &Container) -> anyhow::Result<()> {
         if container.outage().is_none_or(|outage| !outage.frozen) {
             return Ok(());

@@ -1,34 +1,33 @@
-//! Answers of a condition that is looked at again and again: which one is told when the deadline has come.
+//! Answers of a probe that is tested repeatedly, and the choice of the answer to report when the deadline has passed.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::host::patience::Deadline;
 
-/// Shortest time for a look near the deadline: in less, no probe could answer.
+/// Minimum time for one test near the deadline: in less time, no probe could answer.
 const LOOK_SHORTEST: Deadline = Deadline::from_millis(500);
 
-/// Answer, other than yes, to the question whether a condition holds.
+/// Answer of a test whose condition is not met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeAnswer {
-    /// The condition was looked at, and does not hold.
+    /// The test ended: the condition is not met.
     No(String),
-    /// The look did not end within its bound.
+    /// The test did not end within this time.
     Overran(Duration),
-    /// The look did not end within its bound, and its program was seen running in the container.
+    /// The test did not end within this time, although its program was seen running in the container.
     Hung(Duration),
-    /// The container runs no programs: it starts, or a fault keeps it down.
+    /// The container runs no programs, because it is starting or a fault keeps it down.
     NotRunning(String),
-    /// The look itself failed.
+    /// The condition could not be tested, because of this error.
     NotLooked(String),
-    /// The condition does not hold, and will not by itself.
+    /// The condition is not met, and will not be without a change from outside.
     DeadEnd {
-        /// Answer.
         text: String,
-        /// Evidence for the reason.
+        /// Output that proves the reason, such as a unit's properties.
         evidence: String,
     },
-    /// A program of the host that every look needs is not there.
+    /// A program of the host that every test needs is missing.
     NoTool(String),
 }
 
@@ -48,49 +47,47 @@ impl fmt::Display for ProbeAnswer {
     }
 }
 
-/// Bound of one look.
+/// Time limit of one test of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LookBound {
-    /// Time that the look has.
     pub time: Duration,
-    /// True if the deadline leaves the look less time than it should have.
+    /// True if the wait's deadline leaves the test less time than its usual limit.
     pub is_clipped: bool,
 }
 
 impl LookBound {
-    /// Returns the bound of a look that should have `full` while `left` remains until the deadline: the look may pass the deadline by
-    /// [`LOOK_SHORTEST`].
+    /// Returns the limit of a test that usually takes up to `full`, with `left` until the wait's deadline. Every test gets at least
+    /// [`LOOK_SHORTEST`], even past the deadline.
     pub fn new(full: Duration, left: Duration) -> Self {
         let time = full.min(left.max(LOOK_SHORTEST.scaled()));
         Self { time, is_clipped: time < full }
     }
 }
 
-/// Last answer that a wait has seen, without the looks that its deadline has clipped.
+/// Last answers that a wait has seen; a test clipped by the wait's deadline replaces no answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastAnswer {
-    /// The last answer of a look that ended.
+    /// Last answer of a test that ended.
     pub answered: Option<ProbeAnswer>,
-    /// The last look that had its whole time and gave no answer, if that came after the answer.
+    /// Last test that used up its whole time limit without an answer, if it came after `answered`.
     overran: Option<ProbeAnswer>,
-    /// The last such look that the deadline has clipped; absent as soon as there is another answer.
+    /// Last test without an answer whose time limit was clipped by the wait's deadline; `None` after a later answer.
     clipped: Option<ProbeAnswer>,
 }
 
 impl LastAnswer {
-    /// Tells whether a look after the last answer had its whole time and gave no answer.
+    /// Tells whether a test after the last answer used up its whole time limit without an answer.
     pub(super) fn overran(&self) -> bool {
         self.overran.is_some()
     }
 
-    /// Tells whether the condition was looked at and gave no answer: either a look had its whole time, or no look has ever ended and its
-    /// program still ran at the deadline.
+    /// Tells whether the probe hangs: a test used up its whole time limit, or no test ever ended and its program still ran at the deadline.
     pub(super) fn hangs(&self) -> bool {
         let was_running = matches!(self.clipped, Some(ProbeAnswer::Hung(_)));
         self.overran.is_some() || (self.answered.is_none() && was_running)
     }
 
-    /// Takes note of the result of a look. A clipped look without an answer does not replace the answer of one that ended.
+    /// Records the result of a test. A clipped test without an answer does not replace an earlier answer.
     pub(super) fn note(&mut self, answer: ProbeAnswer, bound: LookBound) {
         if !matches!(answer, ProbeAnswer::Overran(_) | ProbeAnswer::Hung(_)) {
             *self = Self { answered: Some(answer), ..Self::default() };

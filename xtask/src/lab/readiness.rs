@@ -1,4 +1,4 @@
-//! Waiting until a condition holds in a container: with a deadline, and no longer than the container lives.
+//! Waiting until a condition is met in a container, with a deadline, and no longer than the container lives.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -16,69 +16,56 @@ use crate::host::network::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
 use crate::manifest::{Init, Probe, Template};
 
-/// Deadline for one look at a condition.
+/// Deadline for one test of a condition.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Interval between the first two looks: short, because most things are ready soon.
+/// Interval between the first two tests: short, because most conditions are met soon.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
 const PAUSE_LAST: Duration = Duration::from_millis(50);
 
-/// Deadline for the first look over the network; each further one has twice as long. A connection that was begun before
-/// the container's card was up would otherwise wait a second until its first packet is sent again.
+/// Deadline for the first test over the network; each further test has twice as long. A connection that was begun before the container's
+/// card was up would otherwise wait a second until its first packet is sent again.
 const NETWORK_LOOK_FIRST: Deadline = Deadline::from_millis(50);
 
-/// Reason why a wait for a condition has ended.
+/// Reason why a wait for a condition has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// The deadline passed.
     #[error("{container}: {condition}: {last}; timed out after {}", humantime::format_duration(*.deadline))]
     Deadline {
-        /// Name in the lab.
         container: String,
-        /// Condition of the wait.
         condition: Condition,
-        /// Deadline of the wait.
         deadline: Duration,
-        /// Last answers, without a look that the deadline has cut short.
+        /// Last answers of the probe, without a test that the deadline has clipped.
         last: Box<LastAnswer>,
     },
-    /// The condition cannot come true any more.
+    /// The condition cannot be met any more without a change from outside.
     #[error("{container}: {condition} cannot come true: {reason}")]
     Never {
-        /// Name in the lab.
         container: String,
-        /// Condition of the wait.
         condition: Condition,
-        /// Reason, with help where there is some.
+        /// Reason why the condition cannot be met, with help if there is any.
         reason: String,
-        /// Last answers.
+        /// Last answers of the probe.
         last: Box<LastAnswer>,
     },
     /// The container ended first.
     #[error("waiting for {condition}: {end}")]
     Ended {
-        /// Evidence.
+        /// Evidence of the container's end.
         end: Box<MachineEnd>,
-        /// Condition of the wait.
         condition: Condition,
     },
     /// The engine or the host failed during the wait.
     #[error("waiting for {condition} in {container}: {reason}")]
-    NotLooked {
-        /// Name in the lab.
-        container: String,
-        /// Condition of the wait.
-        condition: Condition,
-        /// Reason.
-        reason: String,
-    },
+    NotLooked { container: String, condition: Condition, reason: String },
     /// The run was interrupted, or another container failed.
     #[error("the wait was interrupted")]
     Interrupted,
 }
 
 impl WaitError {
-    /// Rank among the errors of several containers: the error with the smallest rank is nearest to the cause.
+    /// Returns the rank among the errors of several containers: the error with the smallest rank is nearest to the cause.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Ended { .. } => 0,
@@ -88,7 +75,7 @@ impl WaitError {
         }
     }
 
-    /// The same error, with the deadline that was asked for instead of what was left of it.
+    /// Replaces the deadline in the error, which is the time that was left, by the deadline that was requested.
     #[must_use]
     pub(super) fn with_deadline(mut self, asked: Duration) -> Self {
         if let Self::Deadline { deadline, .. } = &mut self {
@@ -98,12 +85,11 @@ impl WaitError {
     }
 }
 
-/// Script that exits with 0 once the jobs of systemd's boot are done, with units that failed or without; else it prints the state of
-/// systemd.
+/// Shell script that exits with 0 once systemd's boot is done, even with failed units; otherwise it prints the state of systemd.
 const IS_BOOTED: &str = "state=$(systemctl is-system-running 2>&1); case $state in running|degraded) ;; *) echo \"systemd is $state\"; exit 1;; esac";
 
-/// Returns the probes of a template. A template without any is ready, with systemd, when the boot is done, so that nothing is written that
-/// the boot still clears away; without systemd, when the container runs a program.
+/// Returns the probes of a template. Without own probes, a machine with systemd is ready when its boot is done, because boot still deletes
+/// temporary files; another machine is ready when it can run a program.
 pub fn probes(template: &Template) -> Vec<Probe> {
     if !template.probes.is_empty() {
         return template.probes.clone();
@@ -113,32 +99,31 @@ pub fn probes(template: &Template) -> Vec<Probe> {
     vec![Probe { condition, timeout: Duration::from_secs(30) }]
 }
 
-/// Phase of the machine during a wait: it decides what may still come true without help.
+/// Phase of the machine during a wait: it determines which conditions may still be met without help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nearness {
-    /// The machine starts, and its own programs may make what is missing: a wait ends early only where systemd's boot is done.
+    /// The machine starts, and its programs may still create what is missing: a wait ends early only after systemd's boot is done.
     Starting,
     /// The machine was ready before.
     Ready,
 }
 
-/// Circumstances of a wait.
+/// Circumstances of a wait for a condition.
 #[expect(missing_debug_implementations, reason = "it holds closures")]
 pub struct Circumstances<'a> {
-    /// Network of the lab.
+    /// Network of the lab, from which TCP and HTTP conditions are tested.
     pub network: &'a NetworkNamespace,
-    /// Folder for the streams of programs that look.
+    /// Folder for the output streams of test programs.
     pub streams_dir: &'a Path,
-    /// Tells whether the wait is to be broken off.
+    /// Polled during the wait; true ends it.
     pub interrupted: &'a dyn Fn() -> bool,
-    /// Number of changes that were begun from outside of the machine until now; absent during a change, when no condition counts as
-    /// hopeless.
+    /// Returns the number of changes to the machine that were begun from outside so far; `None` during a change, when no condition counts
+    /// as hopeless.
     pub settled: &'a dyn Fn() -> Option<u64>,
-    /// Phase of the machine.
     pub nearness: Nearness,
 }
 
-/// Problem of a condition that can hold on no machine, such as an empty path; `None` for a valid condition.
+/// Returns the problem of a condition that no machine can meet, such as an empty path; `None` for a valid condition.
 #[must_use]
 pub fn is_no_condition(condition: &Condition) -> Option<String> {
     let of_text = |what: &str, text: &str| match text {
@@ -159,23 +144,21 @@ pub fn is_no_condition(condition: &Condition) -> Option<String> {
     }
 }
 
-/// Script that exits with 0 where a path exists, and with [`UNDER_A_FILE`] where a part of the path is no folder; prints what is missing.
+/// Shell script that exits with 0 if a path exists, and with [`UNDER_A_FILE`] if a part of the path is not a folder; prints what is
+/// missing.
 const LOOK_AT_PATH: &str = "p=$1; [ -e \"$p\" ] && exit 0; d=${p%/*}; while [ -n \"$d\" ] && [ \"$d\" != \"$p\" ] && [ ! -e \"$d\" ]; \
 do gone=$d; p=$d; d=${d%/*}; done; \
 if [ -n \"$d\" ] && [ -e \"$d\" ] && [ ! -d \"$d\" ]; then echo \"$d is no folder\"; exit 20; fi; \
 if [ -n \"$gone\" ]; then echo \"there is no folder $gone\"; else echo \"it is not there\"; fi; exit 1";
 
-/// Status of [`LOOK_AT_PATH`] for a path that leads through a file.
+/// Exit status of [`LOOK_AT_PATH`] for a path that leads through a file.
 const UNDER_A_FILE: i32 = 20;
 
-/// Number of looks with the same hopeless answer after which a wait ends: a single one may have met a passing state.
+/// Number of tests with the same hopeless answer after which a wait ends: a single answer may come from a passing state.
 const HOPELESS_LOOKS: u32 = 2;
 
 impl Container {
-    /// Waits for a condition.
-    ///
-    /// # Errors
-    /// [`WaitError`], with the last answers.
+    /// Waits until a condition is met, and returns the time that this took.
     pub fn wait_for(
         &self,
         condition: &Condition,
@@ -274,7 +257,7 @@ impl Container {
         }
     }
 
-    /// Reason why a condition with this answer cannot come true any more, unless the machine is changed from outside.
+    /// Returns the reason why a condition with this answer cannot be met any more, unless the machine is changed from outside.
     fn never(&self, condition: &Condition, answer: &ProbeAnswer, circumstances: &Circumstances<'_>) -> Option<String> {
         let is_ready = circumstances.nearness == Nearness::Ready;
         match (condition, answer) {
@@ -307,7 +290,7 @@ impl Container {
         self.answer_of(&request).map(drop)
     }
 
-    /// Runs a program that tests a condition: its output if it succeeded, else the answer of the probe.
+    /// Runs a program that tests a condition: returns its output if it succeeded, else the answer of the probe.
     pub(super) fn answer_of(&self, request: &ExecRequest) -> Result<ExecOutput, ProbeAnswer> {
         match self.exec(request) {
             Ok(output) if output.timed_out && output.was_running => Err(ProbeAnswer::Hung(request.deadline)),
@@ -325,13 +308,13 @@ impl Container {
     }
 }
 
-/// Tells whether an error says that a program of the host is missing which every look needs.
+/// Tells whether the error reports that a program of the host is missing which every test needs.
 fn is_missing_tool(error: &anyhow::Error) -> bool {
     let problem = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
     matches!(problem, Some(Problem::Missing(_)))
 }
 
-/// Returns the answer for a look over the network that failed; a connection that timed out has overrun its bound.
+/// Returns the answer of a failed test over the network; a connection that timed out has overrun its time limit.
 fn of_network(error: &anyhow::Error, bound: Duration) -> ProbeAnswer {
     let is_late = |error: &std::io::Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
     if error.downcast_ref().is_some_and(is_late) {
@@ -340,7 +323,7 @@ fn of_network(error: &anyhow::Error, bound: Duration) -> ProbeAnswer {
     ProbeAnswer::No(format!("{error:#}"))
 }
 
-/// Parses `/path` or `:8080/path` into port and path; the port is 80 where none is given.
+/// Parses `/path` or `:8080/path` into port and path; the default port is 80.
 fn split_http(text: &str) -> anyhow::Result<(u16, &str)> {
     let Some(rest) = text.strip_prefix(':') else { return Ok((80, text)) };
     let (port, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -349,7 +332,7 @@ fn split_http(text: &str) -> anyhow::Result<(u16, &str)> {
     Ok((port, if path.is_empty() { "/" } else { path }))
 }
 
-/// Returns the HTTP status of a page, all within the deadline.
+/// Requests a page, within the deadline, and returns its HTTP status.
 pub(super) fn http_status(
     network: &NetworkNamespace,
     address: SocketAddr,

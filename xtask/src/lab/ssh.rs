@@ -1,4 +1,4 @@
-//! Keys that a lab makes at a container's first start: none is ever in a layer.
+//! SSH keys that a lab generates before a container's first start, so that no layer contains keys.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::host::disk::container_fs;
 use crate::host::exec::shell::Command;
 use crate::host::syntax::{HostName, KeyLine, KnownHosts, Text, compose};
 
-/// A fresh key pair, as OpenSSH writes it.
+/// New key pair in OpenSSH's file format.
 struct KeyPair {
     private: String,
     public: String,
@@ -23,8 +23,8 @@ fn make_key(dir: &Path, comment: &str) -> anyhow::Result<KeyPair> {
     Ok(KeyPair { private: read(&path)?, public: read(&path.with_added_extension("pub"))? })
 }
 
-/// The files to write into each machine's root, in the order of the machines: host keys for servers; a key for each
-/// client, known to every server; and every server's host key, known to every client.
+/// Returns the key files for each machine's root, in the order of the machines: a host key for each server; a key for each client,
+/// authorized on every server; and every server's host key, known to every client.
 pub fn key_files(machines: &[Machine], roots: &[std::path::PathBuf]) -> anyhow::Result<Vec<Vec<Make>>> {
     let mut files: Vec<Vec<Make>> = vec![Vec::new(); machines.len()];
     let wanted =
@@ -77,7 +77,7 @@ fn file(root: &Path, path: &str, content: String, mode: u32, owner: (u32, u32)) 
     Make::FileInRoot { root: root.to_owned(), path: path.to_owned(), content, mode, owner }
 }
 
-/// A user in a root filesystem whose container does not run yet.
+/// User account in the root filesystem of a container that does not run yet.
 struct User {
     home: String,
     owner: (u32, u32),
@@ -96,7 +96,6 @@ impl User {
     }
 }
 
-/// A line of /etc/passwd.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Passwd {
     pub uid: u32,

@@ -1,5 +1,4 @@
-//! Parts of a lab that stand still although no fault of the run holds them: a machine frozen from outside, its `lxc-start` or the
-//! guard stopped by a signal.
+//! Standstill without a fault of the run: a machine frozen from outside, or its `lxc-start` or the guard stopped by a signal.
 
 use std::fmt;
 
@@ -9,11 +8,11 @@ use crate::guard::Holder;
 use crate::host::cgroup::Tree;
 use crate::host::exec::process;
 
-/// Part of a lab that somebody outside of the run has made stand still.
+/// Part of a lab that was stopped or frozen from outside the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standstill {
     what: String,
-    /// Command that lets it go on.
+    /// Command that lets the stopped part continue.
     help: String,
 }
 
@@ -22,19 +21,19 @@ impl std::error::Error for Standstill {}
 impl fmt::Display for Standstill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, help } = self;
-        write!(f, "{what}, and no fault of this run has done that (`{help}` lets it go on)")
+        write!(f, "{what}, but not by a fault of this run (`{help}` continues it)")
     }
 }
 
 impl Container {
-    /// Returns the part of the container that stands still without a fault: its `lxc-start`, or all its processes.
+    /// Returns the part of the container that is stopped without a fault: its `lxc-start`, or all its processes.
     #[must_use]
     pub fn standstill(&self) -> Option<Standstill> {
         let name = &self.machine().name;
         let monitor = self.process();
         if monitor.exited().is_none() && process::is_stopped(monitor.pid()) {
             let pid = monitor.pid();
-            let what = format!("the lxc-start of {name} (process {pid}) stands still by a signal");
+            let what = format!("the lxc-start of {name} (process {pid}) was stopped by a signal");
             return Some(Standstill { what, help: format!("kill -CONT {pid}") });
         }
         // A fault notes its outage before it freezes, and takes that back after the thaw.
@@ -49,13 +48,13 @@ impl Container {
 }
 
 impl Lab {
-    /// Returns the first part of the lab that stands still without a fault: the guard, or a container.
+    /// Returns the first part of the lab that is stopped without a fault: the guard, or a container.
     #[must_use]
     pub fn standstill(&self) -> Option<Standstill> {
         let slot = self.guard().slot();
         let holder = slot.holder().ok().flatten().filter(Holder::is_stopped);
         let guard = holder.and_then(|holder| holder.pid).map(|pid| Standstill {
-            what: format!("the guard of slot {} (process {pid}) stands still by a signal", slot.name()),
+            what: format!("the guard of slot {} (process {pid}) was stopped by a signal", slot.name()),
             help: format!("kill -CONT {pid}"),
         });
         guard.or_else(|| self.containers().iter().find_map(Container::standstill))

@@ -1,4 +1,4 @@
-//! State of a systemd unit that is waited for: active, on its way, or never.
+//! State of a systemd unit that is waited for: active, still starting, or stuck for good.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use super::container::Container;
 use super::exec::ExecRequest;
 use super::probe_answer::ProbeAnswer;
 
-/// Properties that one look at a unit asks for.
+/// Unit properties that are queried at each test.
 const PROPERTIES: &str =
     "--property=Id,LoadState,LoadError,ActiveState,SubState,Result,ExecMainStatus,Job,TriggeredBy,OnFailure";
 
-/// Properties of systemd itself.
+/// Properties of systemd itself that are queried at each test.
 const MANAGER: &str = "--property=SystemState,NJobs";
 
-/// Maximum names of units that are suggested in place of a missing one.
+/// Maximum number of similar unit names that are suggested for a missing unit.
 const SIMILAR_MAX: usize = 3;
 
-/// Lines of a failed unit's journal that an answer shows.
+/// Argument of journalctl: number of journal lines that an answer shows for a failed unit.
 const JOURNAL_LINES: &str = "--lines=6";
 
 /// Properties of one unit, as `systemctl show` prints them.
@@ -29,12 +29,12 @@ impl<'a> UnitState<'a> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
     }
 
-    /// Tells whether `systemctl is-active` would call the unit active.
+    /// Tells whether `systemctl is-active` would report the unit as active.
     fn is_active(self) -> bool {
         matches!(self.value("ActiveState"), "active" | "reloading" | "refreshing")
     }
 
-    /// State in words, such as `failed (failed), result exit-code`.
+    /// Describes the state, such as `failed (failed), result exit-code`.
     fn in_words(self) -> String {
         let result = match self.value("Result") {
             "" | "success" => String::new(),
@@ -47,7 +47,7 @@ impl<'a> UnitState<'a> {
         format!("{} ({}){load}{result}", self.value("ActiveState"), self.value("SubState"))
     }
 
-    /// Reason why the unit stays as it is, unless somebody changes or starts it.
+    /// Returns the reason why the unit stays in its state, unless it is changed or started from outside.
     fn dead_end(self) -> Option<DeadEnd> {
         match (self.value("LoadState"), self.value("ActiveState"), self.value("SubState")) {
             ("not-found", "inactive", _) => Some(DeadEnd::NotFound),
@@ -72,19 +72,19 @@ impl<'a> UnitState<'a> {
     }
 }
 
-/// State that a unit does not leave by itself.
+/// State that a unit never leaves by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum DeadEnd {
     /// No unit has this name.
     NotFound,
-    /// The unit cannot be started.
+    /// systemd cannot start the unit, for this reason.
     Unusable(String),
-    /// The unit has failed for good.
+    /// The unit has failed and is not restarted, with a description.
     Failed(String),
 }
 
 impl Container {
-    /// Checks whether a unit is active.
+    /// Tests whether a unit is active.
     pub(super) fn look_at_unit(&self, unit: &str, bound: Duration, streams_dir: &Path) -> Result<(), ProbeAnswer> {
         let argv = ["systemctl", "show", PROPERTIES, "--", unit].map(str::to_owned).to_vec();
         let shown = self.look_and_read(argv, bound, streams_dir)?;
@@ -99,7 +99,7 @@ impl Container {
         })
     }
 
-    /// Reason why a unit in this state will not become active; nothing while systemd still boots or has jobs.
+    /// Returns the reason why a unit in this state will not become active; `None` while systemd still boots or has jobs.
     pub(super) fn unit_never(&self, unit: &str, shown: &str, failed_too: bool, streams_dir: &Path) -> Option<String> {
         let state = UnitState(shown);
         let dead_end = state.dead_end()?;
@@ -133,7 +133,7 @@ impl Container {
         }
     }
 
-    /// Returns the output of a program in the container that has to succeed.
+    /// Runs a test program in the container that must succeed, and returns its output.
     fn look_and_read(&self, argv: Vec<String>, bound: Duration, streams_dir: &Path) -> Result<String, ProbeAnswer> {
         let request =
             ExecRequest { argv, deadline: bound, streams_dir: streams_dir.to_owned(), ..ExecRequest::default() };
@@ -144,7 +144,7 @@ impl Container {
     }
 }
 
-/// Returns the names that are most like a missing one, the nearest first.
+/// Returns the names that are most similar to a missing one, the most similar first.
 fn similar<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let stem = |name: &'a str| name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let wanted_stem = wanted.rsplit_once('.').map_or(wanted, |(stem, _)| stem);
@@ -166,7 +166,7 @@ fn similar<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a st
 mod tests {
     use super::*;
 
-    /// Returns what `systemctl show` of systemd 252 prints, with these properties changed.
+    /// Returns the output of `systemctl show` of systemd 252, with these properties changed.
     fn shown(changes: &[(&str, &str)]) -> String {
         let mut values = vec![
             ("Id", "x.service"),

@@ -1,4 +1,4 @@
-//! Bringing a lab up; its guard takes down what it has made.
+//! Start of a lab. The guard owns everything created, and takes it down.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,34 +31,29 @@ use crate::host::seccomp;
 use crate::host::syntax::LxcConfig;
 use crate::manifest::VolumeKind;
 
-/// Bytes of the volumes' tmpfs beside the images themselves.
+/// Space in bytes of the tmpfs for volume images, in addition to the images.
 const VOLUME_SLACK_BYTES: u64 = 4 << 20;
 
-/// Event while a lab came up.
+/// Event during the start of a lab.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Moment {
     /// LXC was told to start this container.
-    Started {
-        /// Name in the lab.
-        container: String,
-    },
-    /// Ready: the probes of this container have passed.
+    Started { container: String },
+    /// All probes of this container have passed.
     Ready {
-        /// Name in the lab.
         container: String,
-        /// Time from the lab's begin.
+        /// Time since the creation of the lab began.
         after: Duration,
     },
-    /// Filters are missing on this container's system calls.
+    /// System call filters of this container could not be installed.
     Unfiltered {
-        /// Name in the lab.
         container: String,
-        /// Line that says what is missing.
+        /// Names of the missing filters, in one line.
         missing: String,
     },
 }
 
-/// A lab whose containers were started.
+/// Lab whose containers were started.
 #[derive(Debug)]
 pub struct Lab {
     guard: Arc<Guard>,
@@ -71,23 +66,17 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes the network and the containers and starts them all. When that fails, all that was made is taken back.
-    ///
-    /// # Errors
-    /// For the first container that cannot be made.
+    /// Creates the network and the containers and starts them all. On failure, everything created is removed again.
     pub fn start(guard: &Arc<Guard>, machines: &[Machine], observe: &dyn Fn(Moment)) -> anyhow::Result<Self> {
         Self::make(guard, machines, observe).map_err(|error| match guard.reset() {
             Ok(()) => error,
             Err(reset) => {
-                error.context(format!("the lab was not made, and not all of it could be taken back ({reset:#})"))
+                error.context(format!("the lab was not made, and parts of it could not be removed ({reset:#})"))
             }
         })
     }
 
-    /// Attaches to a lab that another engine has left.
-    ///
-    /// # Errors
-    /// When the lab is gone.
+    /// Attaches to a lab that another engine has started and left running.
     pub fn attach(guard: &Arc<Guard>, live: &LiveLab) -> anyhow::Result<Self> {
         let (slot, clock) = (guard.slot(), Arc::new(HeldClock::default()));
         let container = |live: &LiveMachine| {
@@ -109,43 +98,40 @@ impl Lab {
         })
     }
 
-    /// The guard that owns the lab.
+    /// Returns the guard that owns the lab.
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// Returns the lab's containers, in the order of the machines.
     #[must_use]
     pub fn containers(&self) -> &[Container] {
         &self.containers
     }
 
-    /// The container of this name.
     #[must_use]
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.containers.iter().find(|container| container.machine().name == name)
     }
 
-    /// Returns the folder of the streams of running programs, which goes with the lab.
+    /// Returns the folder for the output streams of programs in the lab; it is removed with the lab.
     #[must_use]
     pub fn streams_dir(&self) -> &Path {
         &self.streams_dir
     }
 
-    /// The lab's network namespace.
     #[must_use]
     pub fn network(&self) -> &NetworkNamespace {
         &self.network
     }
 
-    /// The clock that deadlines in the lab go by.
+    /// Returns the clock for deadlines in the lab; it stands still while a case is paused.
     #[must_use]
     pub fn clock(&self) -> &Arc<HeldClock> {
         &self.clock
     }
 
-    /// Returns the time since the making of the lab began.
+    /// Returns the time since the creation of the lab began.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.begun.elapsed()
@@ -207,10 +193,10 @@ impl Lab {
         })
     }
 
-    /// Waits until the probes of every container have passed. The first that cannot pass any more ends the wait for all.
+    /// Waits until the probes of every container have passed. The first probe that cannot pass any more ends the wait for all.
     ///
     /// # Errors
-    /// [`WaitError`] of a container that died, else of one whose time ran out; [`Error::Interrupted`].
+    /// [`WaitError`] of a container that ended, if any, else of one whose probes failed; [`Error::Interrupted`].
     pub fn wait_until_ready(
         &self,
         observe: &(dyn Fn(Moment) + Sync),
@@ -246,10 +232,10 @@ impl Lab {
         }
     }
 
-    /// Waits until the probes of every container have passed again, all within this time.
+    /// Waits until the probes of every container have passed again, all within the deadline.
     ///
     /// # Errors
-    /// [`WaitError`] of a container that died, else of one whose time ran out.
+    /// [`WaitError`] of a container that ended, if any, else of one whose probes failed.
     pub fn wait_until_recovered(
         &self,
         deadline: Duration,
@@ -259,7 +245,7 @@ impl Lab {
         self.wait_for_probes(&|| watch.elapsed(), Some(deadline), &|_| (), interrupted)
     }
 
-    /// Waits for the probes of all containers at once, each for its own time, or all for a given one.
+    /// Waits for the probes of all containers in parallel, each within its own timeout, or all within `deadline`.
     fn wait_for_probes(
         &self,
         waited: &(dyn Fn() -> Duration + Sync),
@@ -291,7 +277,9 @@ impl Lab {
             let errors =
                 threads.into_iter().filter_map(|(container, thread)| match thread.map(ScopedJoinHandle::join) {
                     Ok(Ok(error)) => error,
-                    Ok(Err(_)) => Some(not_looked(container, "the thread that looked at it panicked".to_owned())),
+                    Ok(Err(_)) => {
+                        Some(not_looked(container, "the thread that tested the condition panicked".to_owned()))
+                    }
                     Err(error) => Some(not_looked(container, format!("starting a thread: {error}"))),
                 });
             errors.collect()
@@ -328,7 +316,7 @@ impl Lab {
     }
 }
 
-/// Error of a container whose probes the engine could not look at.
+/// Returns the error of a container whose probes the engine could not test.
 fn not_looked(container: &Container, reason: String) -> WaitError {
     let probes = readiness::probes(&container.machine().template);
     let condition = probes.into_iter().next().map_or_else(|| Condition::Exec(Vec::new()), |probe| probe.condition);
@@ -347,7 +335,7 @@ pub(super) fn spawn(guard: &Guard, machine: &Machine) -> anyhow::Result<Process>
     process.map_err(|error| if lxc::is_installed() { error } else { HostCause::Lxc.error(&error) })
 }
 
-/// Fails where a folder is in the way that is not of a lab in this slot. `container` is the container that needs the folder; empty for a
+/// Fails if a folder exists that does not belong to a lab in this slot. `container` is the container that needs the folder; empty for a
 /// folder of the whole lab.
 fn require_free(folder: &Path, slot: &Slot, container: &str) -> Result<(), Error> {
     marked::require_free(folder, slot.name()).map_err(|error| {
@@ -380,7 +368,7 @@ fn live_file(slot_dir: &Path, network: NetworkPlace, machines: &[Machine]) -> an
     Ok(root_file(slot_dir.join(LAB_FILE), serde_json::to_string(&file)?))
 }
 
-/// Returns the container's root, an overlay on its layers whose writes lie on a tmpfs of bounded size, and its volumes.
+/// Returns the container's root, an overlay on its layers with a tmpfs of limited size for writes, and its volumes.
 fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
     let owner = machine.host_ids(0, 0);
     let dir = |path: PathBuf, owner| Make::Dir { path, mode: 0o755, owner };
@@ -419,7 +407,7 @@ fn root_and_volumes(machine: &Machine, places: &Places) -> Vec<Make> {
     things
 }
 
-/// LXC's folder with the configuration, and a fresh folder for the live logs.
+/// Returns LXC's folder with the configuration, and a new folder for the live logs.
 fn lxc_folders(machine: &Machine, slot: &Slot, config: LxcConfig) -> anyhow::Result<Vec<Make>> {
     log_folder::renew(&machine.log_dir(), slot.name())?;
     let folder = lxc::container_dir(&machine.host_name);
@@ -431,7 +419,7 @@ fn lxc_folders(machine: &Machine, slot: &Slot, config: LxcConfig) -> anyhow::Res
     Ok(things)
 }
 
-/// File that only root may read, for the engine and LXC: its content may include values of the environment.
+/// Creates a file that only root may read, for the engine and LXC: its content may include environment variables.
 fn root_file(path: PathBuf, content: String) -> Make {
     Make::File { path, content, mode: 0o600, owner: (0, 0) }
 }

@@ -1,4 +1,4 @@
-//! A case that is held at its first failure, for somebody who looks at it; its machines may stand still meanwhile.
+//! Breakpoint: pauses a case at its first failure until a person has looked at it. Its machines may be frozen during the pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,22 +9,22 @@ use crate::lab::{Container, Lab};
 use crate::record::{CaseId, Onward};
 use crate::session::{Breakpoint, Stopped};
 
-/// Treatment of machines that nobody has entered while their case is paused.
+/// Treatment of machines while their case is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Machines {
-    /// Let them run on.
+    /// Let all machines run on.
     Run,
-    /// Freeze them, but for the machine that is entered.
+    /// Freeze all machines except the one that the person has entered.
     Freeze,
 }
 
-/// Observer of held cases, such as the prompt of a person.
+/// Interface to the person who looks at paused cases, such as a prompt.
 pub trait Watcher: Send + Sync + std::fmt::Debug {
-    /// Shows a held case to somebody; returns their decision.
+    /// Shows a paused case; returns the person's decision.
     fn look(&self, held: &HeldCase<'_>) -> Onward;
 }
 
-/// The breakpoint of a run.
+/// Breakpoint of a run, for all its cases.
 #[derive(Debug)]
 pub struct Breakpoints {
     watcher: Box<dyn Watcher>,
@@ -32,29 +32,29 @@ pub struct Breakpoints {
     given_up: AtomicBool,
 }
 
-/// A case that is held.
+/// Case that is paused at its first failure.
 #[derive(Debug)]
 pub struct HeldCase<'a> {
     case: &'a CaseId,
     reason: &'a str,
     lab: &'a Lab,
-    /// Names of the machines that were frozen while it is held.
+    /// Names of the machines that were frozen for the pause.
     frozen: Vec<String>,
-    /// Machines that could not be frozen, with the reason.
+    /// Messages about machines that could not be frozen.
     problems: Vec<String>,
 }
 
-/// Reason that is told of a container frozen by this module.
+/// Cause recorded for containers that are frozen during a pause.
 const CAUSE: &str = "the case is held";
 
 impl Breakpoints {
-    /// Makes a breakpoint that asks this watcher.
+    /// Creates a breakpoint that asks this watcher.
     #[must_use]
     pub fn new(watcher: Box<dyn Watcher>, machines: Machines) -> Arc<Self> {
         Arc::new(Self { watcher, machines, given_up: AtomicBool::new(false) })
     }
 
-    /// Tells whether a case was given up: then the run ends.
+    /// Tells whether the person gave a case up: then the run ends.
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
     }
@@ -77,40 +77,34 @@ impl Breakpoint for Breakpoints {
 }
 
 impl HeldCase<'_> {
-    /// The case.
     #[must_use]
     pub fn case(&self) -> &CaseId {
         self.case
     }
 
-    /// Returns the failure.
+    /// Returns the failure that paused the case.
     #[must_use]
     pub fn reason(&self) -> &str {
         self.reason
     }
 
-    /// Returns the slot of the case's lab.
     #[must_use]
     pub fn slot(&self) -> &str {
         self.lab.guard().slot().name()
     }
 
-    /// Returns the lab's machines.
     #[must_use]
     pub fn containers(&self) -> &[Container] {
         self.lab.containers()
     }
 
-    /// Returns warnings for the person at the prompt: machines that should stand still and do not.
+    /// Returns warnings for the person at the prompt, about machines that could not be frozen.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
 
-    /// Does `work` in a machine, which is thawed meanwhile; one that a fault has frozen stays so.
-    ///
-    /// # Errors
-    /// When the machine cannot be thawed, or frozen again.
+    /// Calls `work` while a machine is thawed for it. A machine that a fault has frozen stays frozen.
     pub fn enter<T>(&self, name: &str, work: impl FnOnce() -> T) -> anyhow::Result<T> {
         let frozen = self.frozen.iter().any(|frozen| frozen == name);
         let container = self.lab.container(name).filter(|_| frozen);
@@ -124,13 +118,13 @@ impl HeldCase<'_> {
         Ok(done)
     }
 
-    /// Freezes all machines. One that a fault has taken down or frozen already is left as it is.
+    /// Freezes all machines except those that a fault has already taken down or frozen.
     fn freeze_all(&mut self) {
         for container in self.lab.containers().iter().filter(|container| container.outage().is_none()) {
             let name = &container.machine().name;
             match self.lab.freeze(container, CAUSE) {
                 Ok(()) => self.frozen.push(name.clone()),
-                Err(error) => self.problems.push(format!("{name} does not stand still: {error:#}")),
+                Err(error) => self.problems.push(format!("{name} could not be frozen: {error:#}")),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The scenarios' programs: commands of any language as they are, the others built by Cargo while images and the first lab are made.
+//! Programs of the scenarios: commands of any language as they are; the others are built by Cargo while images and the first lab are
+//! created.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,19 +16,19 @@ use crate::host::tools::cargo::{self, BuildLog};
 use crate::manifest::{Project, Scenario};
 use crate::plan::Plan;
 
-/// Interval at which the wait for a build looks for an interrupt.
+/// Interval at which the wait for a build checks for an interrupt.
 const BUILD_POLL: Duration = Duration::from_millis(5);
 
-/// Interval at which the progress of a build is told to a caller that waits for it.
+/// Interval at which the progress of a build is reported to a waiting caller.
 const PULSE: Duration = Duration::from_millis(1500);
 
-/// Programs by scenario name.
+/// Paths of the scenarios' programs, by scenario name.
 pub type Binaries = BTreeMap<String, PathBuf>;
 
-/// Programs of a plan's scenarios; those that Cargo builds may still be in the making.
+/// Programs of a plan's scenarios; Cargo's build of some may still be running.
 #[derive(Debug)]
 pub struct ScenarioBinaries {
-    /// Command lines by scenario name, programs by absolute paths.
+    /// Command lines by scenario name; each begins with the program's absolute path.
     commands: BTreeMap<String, Vec<String>>,
     state: Mutex<State>,
 }
@@ -40,10 +41,10 @@ enum State {
 }
 
 impl ScenarioBinaries {
-    /// Starts Cargo's build of the plan's scenarios; without a build where every scenario has a command.
+    /// Starts Cargo's build of the plan's scenarios, unless every scenario has a command.
     ///
     /// # Errors
-    /// [`Error::Host`] when a command's program is not in `PATH`; when there is no room for a temporary file.
+    /// [`Error::Host`] when a command's program is not in `PATH`.
     pub fn build(project: &Project, plan: &Plan) -> anyhow::Result<Self> {
         let commands = commands(project, plan)?;
         let state = if plan.scenarios(project).all(|scenario| scenario.command.is_some()) {
@@ -57,29 +58,25 @@ impl ScenarioBinaries {
         Ok(Self { commands, state: Mutex::new(state) })
     }
 
-    /// Returns the programs of the folder `dir`, which were built earlier; without a folder, starts their build.
-    ///
-    /// # Errors
-    /// Those of [`ScenarioBinaries::build`].
+    /// Returns the earlier built programs in the folder `dir`; without a folder, starts their build like [`ScenarioBinaries::build`].
     pub fn found(project: &Project, plan: &Plan, dir: Option<&Path>) -> anyhow::Result<Self> {
         dir.map_or_else(|| Self::build(project, plan), |dir| Ok(Self::in_folder(project, plan, dir)?))
     }
 
-    /// Returns the programs of the folder `dir`, which were built earlier.
+    /// Returns the earlier built programs in the folder `dir`.
     ///
     /// # Errors
-    /// Those of [`ScenarioBinaries::build`].
+    /// [`Error::Host`] when a command's program is not in `PATH`.
     pub fn in_folder(project: &Project, plan: &Plan, dir: &Path) -> Result<Self, Error> {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let programs = plan.scenarios(project).map(|scenario| (scenario.name.clone(), dir.join(&scenario.name)));
         Ok(Self { commands: commands(project, plan)?, state: Mutex::new(State::Ready(programs.collect())) })
     }
 
-    /// Returns the command line that starts a scenario. Waits for Cargo's build where that is not over, and tells its progress to
-    /// `waiting`.
+    /// Returns the command line that starts a scenario. Waits for Cargo's build if it still runs, and reports its progress to `waiting`.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the build failed, or there is no such program; [`Error::Interrupted`].
+    /// [`Error::Usage`] when the build failed, or the scenario has no program; [`Error::Interrupted`].
     pub fn get(
         &self,
         scenario: &str,
@@ -92,10 +89,7 @@ impl ScenarioBinaries {
         }
     }
 
-    /// Returns the program of a scenario that Cargo builds; waits as [`ScenarioBinaries::get`] does.
-    ///
-    /// # Errors
-    /// Those of [`ScenarioBinaries::get`].
+    /// Returns the program of a scenario that Cargo builds; waits and fails like [`ScenarioBinaries::get`].
     pub fn built(
         &self,
         scenario: &str,
@@ -137,7 +131,7 @@ impl ScenarioBinaries {
     }
 }
 
-/// Returns the command lines of a plan's scenarios that have one, by scenario name, with programs that exist.
+/// Returns the command lines of those scenarios of a plan that have a `command`, by scenario name; each program exists.
 fn commands(project: &Project, plan: &Plan) -> Result<BTreeMap<String, Vec<String>>, Error> {
     let mut commands = BTreeMap::new();
     for scenario in plan.scenarios(project) {
@@ -148,7 +142,7 @@ fn commands(project: &Project, plan: &Plan) -> Result<BTreeMap<String, Vec<Strin
     Ok(commands)
 }
 
-/// Returns a command line with the program's path in place of its name.
+/// Replaces the program's name in a command line by its path.
 fn with_program(scenario: &Scenario, words: &[String]) -> Result<Vec<String>, Error> {
     let mut words = words.to_vec();
     if let Some(program) = words.first_mut().filter(|program| !program.contains('/')) {

@@ -1,4 +1,4 @@
-//! Attempt at a case: lab, session, logs, end.
+//! One attempt at a case: lab, session, logs, end.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,16 +31,16 @@ use crate::record::{
 use crate::session::{self, Breakpoint, Ended, OutputFiles, Repeats, SessionSpec};
 use crate::{perf, program};
 
-/// Number of lines of each log that are shown after a failure.
+/// Maximum lines of each log that are shown after a failure.
 const LAST_LINES: usize = 8;
 
-/// Characters of each such line that are shown.
+/// Maximum characters of each such line that are shown.
 const LAST_LINE_CHARS_MAX: usize = 1000;
 
-/// Bytes at the end of each log in which such lines are looked for.
+/// Bytes at the end of each log in which lines to show are searched for.
 const LAST_BYTES: u64 = 256 << 10;
 
-/// Runs one attempt, from a lab's first state to its end.
+/// Runs one attempt, from the start of its lab to the lab's end.
 pub(super) fn run_case(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
@@ -109,7 +109,7 @@ fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Optio
     context.options.schedules.as_ref()?.of(&planned.id)
 }
 
-/// Returns the outcome of an attempt of which not all could be kept: a pass becomes an infrastructure failure, any other outcome stays.
+/// Adds failures to write the record to an attempt's outcome: a pass becomes an infrastructure error, any other outcome stays.
 fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::Error>) -> Outcome {
     for error in &unkept {
         context.recorder.record(Event::Warning { message: format!("the record is incomplete: {error:#}") });
@@ -132,7 +132,7 @@ fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: &Perfo
     context.dir.write(&format!("{folder}/performance.json"), readable_json(&performance)?.as_bytes())
 }
 
-/// Keeps the schedule of a case, where it has one, and what was played of it.
+/// Writes a case's schedule, if it has one, and the faults played so far, to the case's folder.
 fn write_chaos(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
@@ -144,15 +144,14 @@ fn write_chaos(
     context.dir.write(&format!("{folder}/{CHAOS_FILE}"), &serde_json::to_vec_pretty(&file)?)
 }
 
-/// Keeps the schedule of a case that was not run, so that a later run can play it.
+/// Writes the schedule of a case that was not run, so that a later run can play it.
 pub(super) fn keep_schedule(context: &CaseContext<'_>, planned: &PlannedCase) {
     if let Err(error) = write_chaos(context, planned, &planned.folder, Vec::new()) {
         context.recorder.record(Event::Warning { message: format!("{error:#}") });
     }
 }
 
-/// Turns an error into an outcome: that of an interrupt, or a failure of the infrastructure. The error of a bad project is returned, and
-/// ends the run.
+/// Turns an error into an outcome: interrupted, or an infrastructure error. An error of the project's files is returned and ends the run.
 fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
         Some(Error::Interrupted) => Ok(Outcome::Interrupted),
@@ -164,8 +163,8 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Returns the outcome of a lab whose machine ended or did not become ready by the product's fault; otherwise the error, as one of the
-/// project where the image lacks what its template names.
+/// Turns an error of waiting for a lab into an outcome: failed, if the product in a machine is to blame. Otherwise returns the error; if
+/// the image lacks something that its template names, as an error of the project.
 fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::Error) -> anyhow::Result<Outcome> {
     match NotReadyLab::explain(lab, error) {
         NotReadyLab::Product { cause, end } => {
@@ -283,7 +282,7 @@ fn run_session(
     session::run(spec, lab, context.recorder, &interrupted)
 }
 
-/// Returns the variables of a scenario's program, beside those of the engine.
+/// Returns the environment variables of a scenario's program, besides those of the engine.
 fn environment(context: &CaseContext<'_>, scenario: &Scenario) -> Vec<(String, String)> {
     let clients = if scenario.command.is_some() { clients::environment(context.dir) } else { Vec::new() };
     clients.into_iter().chain(context.options.secrets.variables().iter().cloned()).collect()
@@ -300,7 +299,7 @@ fn keep_logs(context: &CaseContext<'_>, folder: &str, lab: &Lab) -> anyhow::Resu
     Ok(())
 }
 
-/// Takes the lab down, or keeps it and says how to enter it. Without an outcome, because the run ends with an error, it is not kept.
+/// Takes the lab down, or keeps it and reports how to enter it. Without an outcome, because an error ends the run, the lab is not kept.
 fn end_lab(
     context: &CaseContext<'_>,
     case: &CaseId,
@@ -347,7 +346,7 @@ fn kept_event(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Event {
     }
 }
 
-/// Returns the container whose product is to blame, where the outcome names one.
+/// Returns the container whose product is to blame, if the outcome names a container.
 fn blamed(outcome: &Outcome) -> Option<&str> {
     match outcome {
         Outcome::Failed { cause: Cause::MachineEnded { container, .. } | Cause::NotReady { container, .. } } => {
@@ -357,7 +356,7 @@ fn blamed(outcome: &Outcome) -> Option<&str> {
     }
 }
 
-/// Returns the last lines of the scenario's log and of each container's logs; where one container is to blame, of that one's only.
+/// Returns the last lines of the scenario's log and of the containers' logs; if a container is to blame, only of that container's.
 fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) -> Vec<String> {
     let mut words = Vec::new();
     let mut logs = vec![folder.join("scenario.log")];
@@ -388,11 +387,11 @@ fn last_words(context: &CaseContext<'_>, folder: &Path, blamed: Option<&str>) ->
     words
 }
 
-/// File, in an attempt's folder, with the messages of the host's kernel during the attempt. They do not name a lab: of labs side by side,
-/// each has all of them.
+/// Name of the file with the messages of the host's kernel during an attempt. Messages do not name a lab, so labs that run at the same time
+/// all get them.
 const KERNEL_LOG: &str = "kernel.log";
 
-/// Writes the kernel's messages, where there were any, to the folder of an attempt.
+/// Writes the kernel's messages, if there were any, to the folder of an attempt.
 fn write_kernel_log(dir: &RunDir, folder: &str, watch: Option<KernelWatch>) -> anyhow::Result<()> {
     let said = watch.map(KernelWatch::end).unwrap_or_default();
     if said.is_empty() {

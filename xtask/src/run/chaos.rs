@@ -1,4 +1,4 @@
-//! The schedules of a run: drawn from a seed, or read from what an earlier run has kept.
+//! Schedules of a run: drawn from a seed, or read from the record of an earlier run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::plan::Plan;
 use crate::record::{FaultCounts, Lateness, PastRun};
 use crate::session::ChaosSpec;
 
-/// The schedules of a run, by case.
+/// Fault schedules of a run's cases.
 #[derive(Debug, Clone, Default)]
 pub struct Schedules {
-    /// Schedules by `category/scenario:case`, whatever the repetition.
+    /// Schedules by `category/scenario:case`; all repetitions of a case share one.
     by_case: BTreeMap<String, Schedule>,
-    /// Notes on cases without a schedule.
+    /// Reasons why cases have no schedule, for people.
     pub notes: Vec<String>,
-    /// The seed of all, where they were drawn.
+    /// Random seed of all schedules; `None` if they were read from files.
     pub seed: Option<u64>,
 }
 
@@ -27,7 +27,7 @@ impl Schedules {
     /// Draws a schedule for each case of a plan whose scenario tolerates faults.
     ///
     /// # Errors
-    /// [`Error::Usage`] when no case gets one: then the run would say nothing about faults.
+    /// [`Error::Usage`] when no case gets a schedule, because such a run would test no faults.
     pub fn draw(project: &Project, plan: &Plan, profile: &Profile, seed: u64) -> Result<Self, Error> {
         let mut schedules = Self { seed: Some(seed), ..Self::default() };
         let mut notes = BTreeSet::new();
@@ -50,18 +50,18 @@ impl Schedules {
         schedules.notes = notes.into_iter().chain(host.notes()).collect();
         if schedules.by_case.is_empty() {
             let message =
-                format!("--chaos={profile}: no fault could be done in this run:\n  {}", schedules.notes.join("\n  "));
+                format!("--chaos={profile}: no fault is possible in this run:\n  {}", schedules.notes.join("\n  "));
             return Err(Error::Usage(message));
         }
         Ok(schedules)
     }
 
-    /// Reads what an earlier run has kept: one file, or all those of a run, by its name or folder. The plan is cut down to the cases that
-    /// the schedules are for.
+    /// Reads the schedules of an earlier run: from one file, or all of a run, by its name or folder. Removes the cases without a schedule
+    /// from the plan.
     ///
     /// # Errors
-    /// [`Error::BadFile`] for a file that is no schedule or from another version, [`Error::Usage`] when there is no such file, or none for
-    /// a case of this plan.
+    /// [`Error::BadFile`] for a file that is not a schedule or is from another version, [`Error::Usage`] when there is no such file, or no
+    /// schedule for a case of this plan.
     pub fn replay(project: &Project, plan: &mut Plan, from: &str) -> anyhow::Result<Self> {
         let files = files_of(project, from)?;
         let mut schedules = Self::default();
@@ -82,11 +82,11 @@ impl Schedules {
         Ok(schedules)
     }
 
-    /// Returns the schedules that a run has kept, for the cases of a plan: a case that ran without faults runs without
-    /// any. None where it kept none at all.
+    /// Returns the schedules recorded in a run, for the cases of a plan; a case that ran without faults gets none. `None` if the run has no
+    /// schedules at all.
     ///
     /// # Errors
-    /// [`Error::BadFile`] for a file that is no schedule or from another version, or does not fit the project any more.
+    /// [`Error::BadFile`] for a file that is not a schedule, is from another version, or does not fit the project any more.
     pub fn of_run(project: &Project, plan: &Plan, run: &PastRun) -> anyhow::Result<Option<Self>> {
         let mut schedules = Self { seed: run.record.chaos_seed, ..Self::default() };
         for file in chaos_files(&run.folder) {
@@ -99,24 +99,23 @@ impl Schedules {
         Ok((!schedules.by_case.is_empty()).then_some(schedules))
     }
 
-    /// Returns a single schedule for the case it was made for.
+    /// Creates the schedules of a run that plays only this one, for its case.
     #[must_use]
     pub fn of_one(schedule: Schedule) -> Self {
         Self { by_case: BTreeMap::from([(schedule.case.clone(), schedule)]), ..Self::default() }
     }
 
-    /// Returns the schedule of a planned case.
+    /// Returns the schedule of the planned case with this id.
     #[must_use]
     pub fn of(&self, id: &str) -> Option<&Schedule> {
         self.by_case.get(id.split('#').next().unwrap_or(id))
     }
 
-    /// Returns all schedules, in the order of their cases.
     pub fn all(&self) -> impl Iterator<Item = &Schedule> {
         self.by_case.values()
     }
 
-    /// Returns the chaos of a case as its session is told it.
+    /// Returns the chaos specification of a case for its session.
     pub(super) fn spec(&self, scenario: &Scenario, id: &str) -> Option<ChaosSpec> {
         let (schedule, chaos) = (self.of(id)?.clone(), scenario.chaos.as_ref()?);
         let (quiet, recovery, sometimes) = (chaos.quiet, chaos.recovery, chaos.sometimes.clone());
@@ -124,7 +123,7 @@ impl Schedules {
     }
 }
 
-/// Faults that this host supports, each checked once: the reason why not, by name.
+/// Cache of which faults this host supports: name of the fault, and the reason if it is not supported.
 #[derive(Default)]
 struct Host {
     known: BTreeMap<String, Option<String>>,
@@ -195,14 +194,16 @@ fn files_of(project: &Project, from: &str) -> anyhow::Result<Vec<PathBuf>> {
     }
     let files = chaos_files(&folder);
     if files.is_empty() {
-        return Err(
-            Error::Usage(format!("{} holds no {CHAOS_FILE}: it was no run with --chaos", folder.display())).into()
-        );
+        return Err(Error::Usage(format!(
+            "{} has no {CHAOS_FILE}: it is not the folder of a run with --chaos",
+            folder.display()
+        ))
+        .into());
     }
     Ok(files)
 }
 
-/// Finds the files of all schedules below a run's folder, one for each case.
+/// Finds the schedule files below a run's folder, one for each case.
 fn chaos_files(folder: &Path) -> Vec<PathBuf> {
     let find = || {
         let walk = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_map(Result::ok);
@@ -211,7 +212,7 @@ fn chaos_files(folder: &Path) -> Vec<PathBuf> {
     Invoker::of_process().act(find).unwrap_or_default()
 }
 
-/// Reads a schedule from a file that holds it alone, or with what was played of it.
+/// Reads a schedule from a file with only the schedule, or with the schedule and its played faults.
 pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
     let text = input::read_text(path)?;
     let bad =
@@ -258,18 +259,20 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
     Ok(schedule)
 }
 
-/// Returns the place of a planned fault in a file, as a byte offset: the begin of its number.
+/// Returns the position of a planned fault in a file, as the byte offset of its number.
 fn place_of(text: &str, fault: usize) -> usize {
     text.match_indices("\"number\"").nth(fault).map_or(0, |(offset, _)| offset)
 }
 
-/// Checks that the project has what a schedule names.
+/// Checks that the project has the case, containers and faults that a schedule names.
 fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<()> {
     let bad = |message: String| Error::BadFile { path: path.to_owned(), line: 1, column: 1, message };
     let (id, case) = schedule.case.split_once(':').unwrap_or((&schedule.case, ""));
     let found = project.scenarios.iter().find(|scenario| scenario.id() == id);
     let Some(scenario) = found.filter(|scenario| scenario.cases.iter().any(|known| known.name == case)) else {
-        return Err(bad(format!("it is for the case {}, which this project does not have", schedule.case)).into());
+        return Err(
+            bad(format!("the schedule is for the case {}, which this project does not have", schedule.case)).into()
+        );
     };
     if scenario.chaos.is_none() {
         return Err(bad(format!("{id} tolerates no faults: its scenario.toml has no [chaos]")).into());
@@ -289,10 +292,10 @@ fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<
     Ok(())
 }
 
-/// Least lateness, in ms, with which a fault counts as displaced: verifying an effect takes some time by itself.
+/// Minimum lateness in milliseconds at which a fault counts as displaced; verifying an effect alone takes some time.
 const DISPLACED_MS: u64 = 1000;
 
-/// Counts the faults of a schedule by what became of them.
+/// Counts the played faults of a schedule by their fates.
 pub(super) fn fault_counts(schedule: Option<&Schedule>, played: &[Played]) -> FaultCounts {
     let count = |want: fn(&Fate) -> bool| counted(played.iter().filter(|one| want(&one.fate)).count());
     FaultCounts {

@@ -1,5 +1,5 @@
-//! The clients of the contract in other languages, as this engine was built with them: each run has them in its folder, so
-//! that scenario and engine always speak the same version.
+//! Client libraries for scenarios in other languages, embedded in this engine. Each run gets them in its folder, so that scenario and
+//! engine speak the same version of the protocol.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -11,16 +11,16 @@ use crate::record::RunDir;
 
 const PYTHON: (&str, &str) = ("sdk/e2e.py", include_str!("../../sdk/python/e2e.py"));
 
-/// Writes the clients into a run's folder, with the rights of its owner.
+/// Writes the client libraries to a run's folder, with the rights of the folder's owner.
 pub(super) fn write(dir: &RunDir) -> anyhow::Result<()> {
     let (name, text) = PYTHON;
-    dir.write(name, text.as_bytes()).context("writing the clients of scenarios")
+    dir.write(name, text.as_bytes()).context("writing the client libraries of scenarios")
 }
 
-/// Refuses a folder of a project that a variable with a list of folders cannot name.
+/// Refuses a project folder that cannot be an entry in a variable with a list of folders.
 ///
 /// # Errors
-/// [`Error::Usage`] where its path has a colon.
+/// [`Error::Usage`] when its path has a colon.
 pub(super) fn require_listable(folder: &Path) -> Result<(), Error> {
     if !folder.as_os_str().as_bytes().contains(&b':') {
         return Ok(());
@@ -32,7 +32,8 @@ pub(super) fn require_listable(folder: &Path) -> Result<(), Error> {
     )))
 }
 
-/// Returns variables by which a scenario finds the clients, and Python flushes its output at once and leaves nothing beside the sources.
+/// Returns environment variables that let a scenario find the client libraries, and make Python flush its output at once and write no
+/// bytecode files beside the sources.
 pub(super) fn environment(dir: &RunDir) -> Vec<(String, String)> {
     environment_below(dir.path())
 }

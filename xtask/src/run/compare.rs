@@ -1,4 +1,4 @@
-//! A run's samples against committed baselines, and new baselines from a run.
+//! Comparison of a run's samples with committed baselines, and new baselines from a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,20 +18,20 @@ use crate::program;
 use crate::record::{CaseResult, Comparison, Performance, RunRecord, Verdict};
 use crate::session::Repeats;
 
-/// A scenario's baseline as a run has made it.
+/// New baseline of a scenario, made from a run.
 #[derive(Debug)]
 pub struct Update {
-    /// Baseline with the cases of this run; others are unchanged.
+    /// Baseline with the cases of this run replaced; other cases are unchanged.
     pub baseline: Baseline,
-    /// The old values against the new ones, where there were any.
+    /// Comparisons of the old values with the new ones; empty for a first baseline.
     pub comparisons: Vec<Comparison>,
 }
 
-/// Checks that there are baselines to compare with, before a run takes its time.
+/// Checks, before a run starts, that each scenario has a baseline to compare with.
 ///
 /// # Errors
-/// [`Error::Usage`], with the command that makes what is missing, when a scenario of the plan has no baseline on any class of
-/// machines; [`Error::BadFile`] for one of this class that cannot be used.
+/// [`Error::Usage`], with the command that creates the missing baselines, when a scenario of the plan has no baseline for any class of
+/// machines; [`Error::BadFile`] for an unusable baseline of this machine's class.
 pub fn require_baselines(project: &Project, plan: &Plan) -> anyhow::Result<()> {
     let store = Store::of(&project.root, Invoker::find());
     let class = &perf::this_machine(&state_dir()).class;
@@ -54,7 +54,7 @@ pub fn require_baselines(project: &Project, plan: &Plan) -> anyhow::Result<()> {
     .into())
 }
 
-/// Returns the repetitions of a case's operations: as many of each as its baseline of this machine's class has.
+/// Returns how often to repeat a case's operations: as often as in the baseline for this machine's class.
 pub(super) fn as_often_as_baseline(project: &Project, scenario: &Scenario, case: &str) -> anyhow::Result<Repeats> {
     let store = Store::of(&project.root, Invoker::find());
     let baseline = store.read(&perf::this_machine(&state_dir()).class, &scenario.id())?;
@@ -64,7 +64,7 @@ pub(super) fn as_often_as_baseline(project: &Project, scenario: &Scenario, case:
     Ok(Repeats { samples: count(COMMITTED_SAMPLES), over: Duration::ZERO, of })
 }
 
-/// Judges every case that passed at once against its baseline of this machine's class.
+/// Compares every case that passed at its first attempt with the baseline for this machine's class.
 pub(super) fn compare(
     project: &Project,
     plan: &Plan,
@@ -100,10 +100,8 @@ pub(super) fn compare(
     Ok(comparisons)
 }
 
-/// Makes new baselines from a run: one for each scenario whose cases all passed at once. Returns them, and why there is none of the others.
-///
-/// # Errors
-/// When the run's folder, or a baseline that exists, cannot be read.
+/// Makes new baselines from a run: one for each scenario whose cases all passed at their first attempt. Also returns the reasons why other
+/// scenarios get none.
 pub fn updates(
     project: &Project,
     plan: &Plan,
@@ -123,7 +121,7 @@ pub fn updates(
         }
         match update(&owner, &store, scenario, record, folder, &results)? {
             Some(update) => updates.push(update),
-            None => refused.push(format!("{}: it has no repeatable operation (`measure_n`)", scenario.id())),
+            None => refused.push(format!("{}: the scenario has no repeatable operation (`measure_n`)", scenario.id())),
         }
     }
     Ok((updates, refused))
@@ -166,7 +164,7 @@ fn update(
     }))
 }
 
-/// Returns the thresholds of scenario.toml for its operations.
+/// Returns the thresholds that scenario.toml sets for the scenario's operations.
 pub(super) fn thresholds(scenario: &Scenario) -> BTreeMap<String, Thresholds> {
     let one = |(name, rule): (&String, &crate::manifest::OperationRule)| {
         Some((name.clone(), Thresholds::smallest(rule.worse_percent).ok()?))
@@ -174,7 +172,7 @@ pub(super) fn thresholds(scenario: &Scenario) -> BTreeMap<String, Thresholds> {
     scenario.operations.iter().filter_map(one).collect()
 }
 
-/// Returns the measurements of a case that passed at once.
+/// Returns the measurements of a case that passed at its first attempt; `None` for any other case.
 fn performance_of(owner: &Invoker, folder: &Path, result: &CaseResult) -> anyhow::Result<Option<Performance>> {
     let Some(attempt) = result.attempts.last().filter(|_| result.verdict == Verdict::Passed) else { return Ok(None) };
     let path = folder.join(&attempt.folder).join("performance.json");

@@ -1,4 +1,4 @@
-//! A case as a duet: two labs, of the baseline's templates and of today's, and the same scenario in both at a time.
+//! Duet of a case: two labs, with the baseline's templates and with the current ones, in which the same scenario runs at the same time.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::plan::{Plan, PlannedCase};
 use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Recorder, Way};
 use crate::session::Gate;
 
-/// Maximum runs of a whole case: ten pairs, and ten that confirm.
+/// Maximum runs of a whole case: ten pairs, and ten to confirm a change.
 const ROUNDS_MAX: u32 = 20;
 
-/// Retries of a case of a duet: none, because its pairs are the repetitions.
+/// Retries of a case in a duet: none, because its pairs are the repetitions.
 const NO_RETRIES: RetryBudget = RetryBudget { failures: 0, infrastructure: 0 };
 
-/// Contexts of the two sides of a case, and options of the duet.
+/// Contexts of the two sides of a duet, and the duet's options.
 pub(super) struct Sides<'a, 'b> {
     pub candidate: &'a CaseContext<'b>,
     pub baseline: &'a CaseContext<'b>,
     pub options: &'a DuetOptions,
 }
 
-/// Runs a case in both labs, as often as it takes; the attempts are the candidate's.
+/// Runs a case in both labs, repeatedly if needed; the returned attempts are those of the candidate.
 pub(super) fn run_duet(
     sides: &Sides<'_, '_>,
     planned: &PlannedCase,
@@ -76,7 +76,7 @@ pub(super) fn run_duet(
     }
     let (judged, unpaired) = lockstep.judged();
     if let Some(why) = lockstep.apart() {
-        let message = format!("{}: the two sides went on without each other: {why}", planned.id);
+        let message = format!("{}: the two labs stopped measuring in pairs: {why}", planned.id);
         sides.candidate.recorder.record(Event::Warning { message });
     }
     if unpaired > 0 {
@@ -114,7 +114,7 @@ fn shown(outcome: &Outcome) -> String {
     }
 }
 
-/// Corrects the verdicts of all comparisons of a run for their number: among many, noise alone makes some look like changes.
+/// Corrects the verdicts of all comparisons of a run for multiple comparisons: among many, noise alone makes some look like changes.
 pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
     let mut verdicts: Vec<Verdict> = comparisons.iter().map(|one| one.verdict.clone()).collect();
     hold_together(&mut verdicts);
@@ -124,9 +124,6 @@ pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
 }
 
 /// Returns the differences between the images of the two sides: layers, and the packages in them.
-///
-/// # Errors
-/// When the store cannot be read.
 pub(super) fn differences(baseline: &Project, candidate: &Project, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let of_plan = |project: &Project| image::status(project, &plan.templates(project), &[]);
     let (before, now) = (of_plan(baseline)?, of_plan(candidate)?);
@@ -136,7 +133,7 @@ pub(super) fn differences(baseline: &Project, candidate: &Project, plan: &Plan) 
         (before.hash != now.hash)
             .then(|| format!("{}: layer {} in the baseline, layer {} now", now.template, before.hash, now.hash))
     });
-    let side = |what: Option<String>| what.unwrap_or_else(|| "nothing of it".into());
+    let side = |what: Option<String>| what.unwrap_or_else(|| "not installed".into());
     let is_layer = |what: &Option<String>| what.as_ref().is_some_and(|what| what.starts_with("layer "));
     let changes = LockFile::of(&before).compare(&now).into_iter();
     let packages = changes.filter(|one| !is_layer(&one.locked) && !is_layer(&one.found));
@@ -145,7 +142,7 @@ pub(super) fn differences(baseline: &Project, candidate: &Project, plan: &Plan) 
     Ok(layers.chain(packages).collect())
 }
 
-/// Records what the duet compares.
+/// Records the event with the baseline, the seed and the image differences of a duet.
 pub(super) fn announce(recorder: &Arc<Recorder>, options: &DuetOptions, differences: &[String]) {
     let (baseline, differences) = (options.name.clone(), differences.to_vec());
     recorder.record(Event::DuetBegan { baseline, seed: options.seed, differences });

@@ -1,4 +1,4 @@
-//! A run from its plan to its record.
+//! Execution of a run, from its plan to its record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,11 +30,11 @@ use crate::record::{
     RecordedPatience, Recorder, RunDir, RunRecord, RunSetup, Verdict, milliseconds,
 };
 
-/// Carries a plan out; what happens is told to the recorder as it happens, and what its events come to is the run's record.
+/// Executes a plan: sends events to the recorder as they happen, and returns the run's record, which is folded from them.
 ///
 /// # Errors
-/// When the run cannot begin or be recorded. Failed cases are no error: they stand in the record, and where that could not be written
-/// as a whole, the failure still counts.
+/// When the run cannot begin or be recorded. Failed cases are no error: they are in the record. If the record is incomplete, a failure
+/// still determines the exit code.
 pub fn execute(
     project: &Project,
     plan: &Plan,
@@ -162,7 +162,7 @@ fn record_run(
     }
 }
 
-/// Returns the options of the run as its first event has them.
+/// Returns the options of a run in the form that its first event has.
 fn setup(plan: &Plan, options: &Options) -> RunSetup {
     RunSetup {
         engine_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -182,7 +182,7 @@ fn setup(plan: &Plan, options: &Options) -> RunSetup {
     }
 }
 
-/// Makes all that the cases need: clients, and layers, which are locked until the returned locks are dropped.
+/// Prepares everything that the cases need: client libraries, and layers, which stay locked until the returned locks are dropped.
 fn prepare(
     project: &Project,
     plan: &Plan,
@@ -199,7 +199,7 @@ fn prepare(
     Ok((images, locks))
 }
 
-/// The error of a run whose events cannot be written down.
+/// Returns the error of a run whose events cannot be written.
 fn unwritten(error: std::io::Error, dir: &RunDir) -> anyhow::Error {
     let is_full = error.kind() == std::io::ErrorKind::StorageFull;
     let error = anyhow::Error::new(error).context(format!("writing events to {}", dir.path().display()));
@@ -219,7 +219,7 @@ fn report_ids(project: &Project, recorder: &Recorder) -> LabIds {
     LabIds::Shared
 }
 
-/// Returns the parts of the kernel that the templates of a plan ask for, by template.
+/// Returns the parts of the kernel that the templates of a plan allow to their machines, by template.
 fn allowed(project: &Project, plan: &Plan) -> BTreeMap<String, Vec<String>> {
     let names = |template: &Template| template.allow.iter().map(|part| part.name().to_owned()).collect::<Vec<_>>();
     let all = plan.templates(project).into_iter();
@@ -237,7 +237,7 @@ fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec
     names
 }
 
-/// Returns the event for a step in building a layer.
+/// Returns the event for the progress of a layer's build.
 #[must_use]
 pub fn layer_event(progress: Progress) -> Event {
     match progress {
@@ -260,7 +260,7 @@ pub(super) fn make_images(
     image::ensure(project, &plan.templates(project), &options.replacements, &observe, &|| interrupt.is_set())
 }
 
-/// Records that no case was run, because there are no images.
+/// Records all cases as skipped, because their images could not be prepared.
 fn run_none(context: &CaseContext<'_>, plan: &Plan, error: anyhow::Error) -> Cases {
     let skip = |planned: &PlannedCase| {
         keep_schedule(context, planned);
@@ -271,8 +271,8 @@ fn run_none(context: &CaseContext<'_>, plan: &Plan, error: anyhow::Error) -> Cas
     Cases { results: plan.cases.iter().map(skip).collect(), error: Some(error), ..Cases::default() }
 }
 
-/// Runs the cases one after the other. Where a case cannot even be tried, or meets what every further one would meet, that
-/// ends the run: those after it count as skipped, and what stands on the slot is taken down first.
+/// Runs the cases one after the other. An error that prevents an attempt, or a cause that would make every case fail, ends the run: the
+/// remaining cases count as skipped, and the lab in the slot is taken down.
 fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
     let mut lease = SlotLease::new(context);
     let mut cases = Cases::default();
@@ -304,7 +304,7 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
     cases
 }
 
-/// Runs each case in two labs side by side.
+/// Runs each case as a duet, in two labs side by side.
 fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Cases {
     let (options, recorder) = (context.options, context.recorder);
     let prepare = || -> anyhow::Result<_> {
@@ -345,7 +345,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
     cases
 }
 
-/// Results of a run's cases.
+/// Results of a run's cases, and the reasons for its end, if any.
 #[derive(Default)]
 struct Cases {
     results: Vec<CaseResult>,
@@ -356,18 +356,19 @@ struct Cases {
 }
 
 impl Cases {
-    /// Tells whether no further case is tried.
+    /// Tells whether no further case will be tried.
     fn has_ended(&self) -> bool {
         self.error.is_some() || self.host_cause.is_some()
     }
 
-    /// Records a warning that says why cases were not tried, where some were not.
+    /// Records a warning with the cause on the host for which cases were skipped, if any were.
     fn tell_host_cause(&self, recorder: &Recorder) {
         let Some(cause) = self.host_cause else { return };
         let skipped = self.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();
         if skipped > 0 {
             let cases = if skipped == 1 { "1 case was".to_owned() } else { format!("{skipped} cases were") };
-            let message = format!("{cases} not tried, because every case would meet the same: {}", cause.problem());
+            let message =
+                format!("{cases} not tried, because every case would fail for the same cause: {}", cause.problem());
             recorder.record(Event::Warning { message });
         }
     }
@@ -377,12 +378,12 @@ fn host_cause(attempts: &[Attempt]) -> Option<HostCause> {
     attempts.last().and_then(|attempt| attempt.outcome.host_cause()).filter(|cause| cause.meets_every_case())
 }
 
-/// Tells whether the person at the prompt of a paused case gave the run up.
+/// Tells whether the person at the prompt of a paused case gave it up.
 fn is_given_up(options: &Options) -> bool {
     options.breakpoints.as_ref().is_some_and(|breakpoints| breakpoints.is_given_up())
 }
 
-/// Tries a case until it passes, as often as retries allow. An infrastructure's failure is tried again once for free.
+/// Attempts a case until it passes, limited by the retries. One attempt more is allowed after an infrastructure error.
 fn run_attempts(
     context: &CaseContext<'_>,
     planned: &PlannedCase,

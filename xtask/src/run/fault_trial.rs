@@ -1,4 +1,4 @@
-//! Trial of one fault on a lab of its own: its effect and its recovery are verified.
+//! Trial of one fault in a lab of its own: verifies its effect and its recovery.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use crate::image::{self, Image, Progress};
 use crate::lab::{Container, ExecRequest, Lab, Machine};
 use crate::manifest::{Origin, Project, Template};
 
-/// Names of the machines: the fault is done to the first.
+/// Names of the lab's machines; the fault is injected into the first.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Deadline for starting the program that the fault acts on.
+/// Deadline for starting the program that a fault of processes acts on.
 const SUBJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Tries faults, each on a fresh lab.
+/// Executor of fault trials, each in a new lab in the same slot.
 pub struct FaultTrials<'a> {
     project: &'a Project,
     images: BTreeMap<String, Image>,
-    /// Templates that could not be built, each with the reason.
+    /// Templates whose images could not be built, each with the reason.
     unbuilt: BTreeMap<String, String>,
     guard: Arc<Guard>,
     interrupt: &'a Interrupt,
@@ -41,32 +41,30 @@ impl std::fmt::Debug for FaultTrials<'_> {
     }
 }
 
-/// Fault to try.
+/// Fault to try, and the template of the machine to inject it into.
 #[derive(Debug, Clone)]
 pub struct FaultTrial {
-    /// Row of the catalogue.
+    /// Entry of the fault in the catalogue.
     pub entry: Entry,
-    /// Fault with its parameters.
     pub fault: Fault,
-    /// The template of the machine that it is done to.
+    /// Name of the template of the machine that the fault is injected into.
     pub template: String,
 }
 
-/// Result of a trial.
 #[derive(Debug)]
 pub struct TrialOutcome {
-    /// Verified effect, with the observation before, or the reason why there is none.
+    /// Verified effect with the observation before the fault, or the reason why there was no effect.
     pub effect: anyhow::Result<Observed>,
-    /// Verified recovery, or the reason why there is none; empty where there was no effect.
+    /// Verified recovery, or the reason why there was none; `None` if there was no effect.
     pub recovery: Option<anyhow::Result<Observed>>,
 }
 
 impl FaultTrial {
-    /// Plans the trial of a fault on the smallest template that has what the fault needs, or on a given one; `None` where no template has
-    /// that.
+    /// Plans the trial of a fault on the template `on`, or else on the smallest template that has what the fault needs; `None` if no
+    /// template has that.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is no template of the given name.
+    /// [`Error::Usage`] when the project has no template `on`.
     pub fn plan(project: &Project, entry: Entry, fault: Fault, on: Option<&str>) -> Result<Option<Self>, Error> {
         let template = match on {
             Some(name) => Some(project.templates.get(name).ok_or_else(|| {
@@ -92,11 +90,11 @@ fn smallest(project: &Project, needs: Needs) -> Option<&Template> {
 }
 
 impl<'a> FaultTrials<'a> {
-    /// Builds the images of all trials and takes the slot. A template that cannot be built is the failure of its own
-    /// trials, unless all need it.
+    /// Builds the images for all trials and takes the slot. If a template cannot be built, only the trials on it fail, unless all trials
+    /// need it.
     ///
     /// # Errors
-    /// When the smallest template or that of every trial cannot be built, or the slot is not available.
+    /// When the smallest template, or the template of every trial, cannot be built, or the slot is not available.
     pub fn prepare(
         project: &'a Project,
         trials: &[FaultTrial],
@@ -128,11 +126,11 @@ impl<'a> FaultTrials<'a> {
         Ok(Self { project, images, unbuilt, guard: Arc::new(guard), interrupt, slot: slot.to_owned() })
     }
 
-    /// Carries out a trial in a lab of its own.
+    /// Executes a trial in a lab of its own.
     ///
     /// # Errors
-    /// When its lab cannot be made; what becomes of the fault stands in the answer. [`FaultTrials::own_failure`] says
-    /// whether that stops the other trials too.
+    /// When the lab cannot be created. The fault's own failures are in the returned outcome. [`FaultTrials::own_failure`] tells whether the
+    /// error stops the other trials too.
     pub fn carry_out(&self, trial: &FaultTrial) -> anyhow::Result<TrialOutcome> {
         if let Some(reason) = self.unbuilt.get(&trial.template) {
             bail!("the template {} could not be built: {reason}", trial.template);
@@ -149,11 +147,10 @@ impl<'a> FaultTrials<'a> {
         self.in_lab(&machines, |lab| self.try_on(lab, trial))
     }
 
-    /// Returns the failure of a trial whose lab could not be made, if it is that trial's own.
+    /// Returns the error of a trial whose lab could not be created, if only that trial is affected.
     ///
     /// # Errors
-    /// With the cause on this host that stops the other trials as well: a known one, or the reason why not even the
-    /// smallest lab can be made.
+    /// Cause on this host that stops the other trials as well: a known cause, or the reason why even the smallest lab cannot be created.
     pub fn own_failure(&self, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
         match HostCause::of(&error) {
             Some(cause) if cause.meets_every_case() => return Err(error),
@@ -164,7 +161,7 @@ impl<'a> FaultTrials<'a> {
             Ok(()) => Ok(error),
             Err(cause) if HostCause::of(&cause).is_some() => Err(cause),
             Err(cause) => Err(Error::Host {
-                problem: format!("no fault can be tried, because no lab can be made: {cause:#}"),
+                problem: format!("no fault can be tried, because even the smallest lab cannot be created: {cause:#}"),
                 help: "`cargo xtask doctor` shows what this machine lacks".into(),
             }
             .into()),
@@ -178,7 +175,7 @@ impl<'a> FaultTrials<'a> {
         self.in_lab(&[machine], |lab| self.wait_until_ready(lab))
     }
 
-    /// Does `work` in a lab of these machines, which is taken down afterwards whatever came of it.
+    /// Calls `work` in a lab of these machines, which is taken down afterwards even if `work` failed.
     fn in_lab<T>(&self, machines: &[Machine], work: impl FnOnce(&Arc<Lab>) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let lab = Arc::new(Lab::start(&self.guard, machines, &|_| ())?);
         let done = work(&lab);
@@ -193,7 +190,7 @@ impl<'a> FaultTrials<'a> {
 
     fn try_on(&self, lab: &Arc<Lab>, trial: &FaultTrial) -> anyhow::Result<TrialOutcome> {
         self.wait_until_ready(lab)?;
-        let target = lab.containers().first().context("a lab has a container")?;
+        let target = lab.containers().first().context("the lab has no container")?;
         if let Some(subject) = trial.entry.subject {
             start_subject(lab, target, subject)?;
         }
@@ -206,10 +203,10 @@ impl<'a> FaultTrials<'a> {
         })
     }
 
-    /// Gives the slot back.
+    /// Takes down the last lab and releases the slot.
     ///
     /// # Errors
-    /// With everything that could not be taken back.
+    /// All failed undo steps, in one error.
     pub fn end(self) -> anyhow::Result<()> {
         self.guard.down()
     }

@@ -1,6 +1,6 @@
-//! Signals that ask the engine to stop: Ctrl-C (INT), TERM, a terminal that was closed (HUP), Ctrl-\\ (QUIT). The first one asks the run to
-//! stop, to clean up and to write its record; one more ends the engine at once, and its guard cleans. HUP alone never does that: a closed
-//! terminal sends it more than once. Where the engine was started with HUP ignored (`nohup`), HUP does nothing.
+//! Signals that ask the engine to stop: Ctrl-C (INT), TERM, a closed terminal (HUP), Ctrl-\\ (QUIT). The first signal asks the run to stop,
+//! clean up and write its record; a second one ends the engine at once, and its guard cleans up. HUP never ends the engine at once, because
+//! a closed terminal sends it more than once. If the engine was started with HUP ignored (`nohup`), HUP has no effect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,17 +11,14 @@ use signal_hook::flag;
 
 use crate::error::EXIT_INTERRUPTED;
 
-/// Flag that the run was asked to stop.
+/// Flag that is set when the run was asked to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// Listens to the signals from now on.
-    ///
-    /// # Errors
-    /// When the handlers cannot be set.
+    /// Starts handling the signals.
     pub fn listen() -> anyhow::Result<Self> {
         let interrupt = Self::default();
         for signal in [SIGINT, SIGTERM, SIGQUIT] {
@@ -36,20 +33,19 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Makes an interrupt that has come already.
+    /// Creates an interrupt that is set already.
     #[cfg(test)]
     pub fn already_come() -> Self {
         Self { flag: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// Tells whether the run was asked to stop.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::SeqCst)
     }
 }
 
-/// Tells whether this process ignores a signal, because it was started so.
+/// Tells whether this process was started with the signal ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignores(&status, signal)

@@ -1,4 +1,4 @@
-//! Kept labs without a scenario: created, and left until they are taken down.
+//! Kept labs without a scenario: created by `up`, and left running until they are taken down.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use crate::image::{self, Image, Progress};
 use crate::lab::{Lab, Moment, isolation_problems};
 use crate::manifest::{MACHINES_MAX, Project, Template, is_name, nearest, too_many_machines};
 
-/// Specification of a kept lab.
+/// Specification of a kept lab to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptLabSpec {
-    /// Name in the lab and template of each container.
+    /// Containers to create: each one's name in the lab, and its template.
     pub machines: Vec<(String, String)>,
-    /// Purpose, in a few words.
+    /// Purpose of the lab, as lists of labs show it.
     pub purpose: String,
 }
 
-/// A created lab.
+/// Kept lab that was created and is ready.
 #[derive(Debug, Clone, Copy)]
 pub struct KeptLab {
-    /// Time from its begin until the probes of all containers had passed.
+    /// Time from the start of the lab until the probes of all containers had passed.
     pub ready_after: Duration,
 }
 
 impl KeptLabSpec {
-    /// Plans a container of each named template, or the containers of the one named scenario; `names`, where there are any, replace the
-    /// containers' own names by position.
+    /// Plans one container for each named template, or the containers of the named scenario. If `names` is not empty, its names replace the
+    /// containers' own names, by position.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a word that is neither a template nor a scenario, or for names that no container can have.
+    /// [`Error::Usage`] for a word that is neither a template nor a scenario, or for invalid container names.
     pub fn plan(project: &Project, words: &[String], names: &[String]) -> Result<Self, Error> {
         let machines = match words {
             [word] if !project.templates.contains_key(word) => of_scenario(project, word)?,
@@ -56,7 +56,7 @@ fn of_scenario(project: &Project, word: &str) -> Result<Vec<(String, String)>, E
             Ok(scenario.containers.iter().map(|used| (used.name.clone(), used.template.clone())).collect())
         }
         (Some(one), Some(other)) => {
-            Err(Error::Usage(format!("{word:?} is {} and {}: write which of them", one.id(), other.id())))
+            Err(Error::Usage(format!("{word:?} is ambiguous: write {} or {}", one.id(), other.id())))
         }
         (None, _) => Err(unknown(project, word)),
     }
@@ -115,10 +115,10 @@ fn renamed(machines: Vec<(String, String)>, names: &[String]) -> Result<Vec<(Str
     Ok(names.iter().cloned().zip(machines).map(|(name, (_, template))| (name, template)).collect())
 }
 
-/// Makes a planned lab, waits until it is ready, and leaves it to its guard.
+/// Creates a planned lab, waits until it is ready, and leaves it to its guard.
 ///
 /// # Errors
-/// When an image cannot be built, the slot cannot be had, or a container does not become ready: then nothing is left.
+/// When an image cannot be built, the slot is not available, or a container does not become ready: then the lab is taken down.
 pub fn create_kept_lab(
     project: &Project,
     plan: &KeptLabSpec,

@@ -1,4 +1,4 @@
-//! Lab of one machine, made, used and taken down again: doctor's check that tries everything together.
+//! Check for doctor that creates a lab of one machine, runs a program in it, and takes it down: a test of all requirements together.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
@@ -17,37 +17,34 @@ use crate::host::undo::Undo;
 use crate::lab::{ExecRequest, Lab, Machine};
 use crate::manifest::{Init, Limits, Network, Origin, Ssh, Template};
 
-/// The slot of these labs: no slot of a run has this name.
+/// Slot of the labs of this check; no run can use a slot of this name.
 const SLOT: &str = "doctor";
 
-/// The longest time that another doctor's lab is waited for.
+/// Deadline for the check of another doctor to release the slot.
 const WAIT_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// The longest time that the program in the machine may take.
+/// Deadline for the program that is run in the machine.
 const EXEC_DEADLINE: Deadline = Deadline::from_secs(30);
 
-/// The word that the program in the machine says.
+/// Word that the program in the machine has to print.
 const WORD: &str = "mancer-e2e-doctor";
 
-/// Programs of the machine, links to its busybox.
+/// Programs in the machine: links to its busybox.
 const PROGRAMS: [&str; 4] = ["sh", "true", "echo", "sleep"];
 
 /// Reason why the check did not pass.
 #[derive(Debug, thiserror::Error)]
 pub enum LabCheckError {
-    /// No lab was tried: the host has no busybox, or another doctor holds the slot.
+    /// No lab was tried: the host has no static busybox, or another doctor holds the slot.
     #[error("{0:#}")]
     NotTried(anyhow::Error),
-    /// A lab was tried, and failed.
+    /// Creating, using or removing the lab failed.
     #[error("{0:#}")]
     Failed(anyhow::Error),
 }
 
-/// Makes a lab of one machine of the host's busybox, runs a program in it, and takes it down. Needs no layer and no network. Returns
-/// how long it took.
-///
-/// # Errors
-/// With LXC's own words where the machine does not start; when the lab cannot be made, used or taken down.
+/// Creates a lab of one machine with the host's busybox, runs a program in it, and takes it down; returns how long that took. Needs no
+/// layer and no network access.
 pub fn check_lab(network: Network, ids: &Ids) -> Result<Duration, LabCheckError> {
     let Some(busybox) = static_busybox() else {
         return Err(LabCheckError::NotTried(anyhow!(
@@ -82,7 +79,7 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     guard.note(vec![Undo::RemoveMarked { path: machine.log_dir(), slot: SLOT.to_owned() }])?;
     let lab = Lab::start(guard, &[machine], &|_| ())?;
     lab.wait_until_ready(&|_| (), &|| false)?;
-    let container = lab.containers().first().context("the lab has a machine")?;
+    let container = lab.containers().first().context("the lab has no machine")?;
     let request = ExecRequest {
         argv: ["/bin/echo", WORD].map(str::to_owned).to_vec(),
         deadline: EXEC_DEADLINE.scaled(),
@@ -100,7 +97,7 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     Ok(())
 }
 
-/// Makes the smallest file tree that a machine runs on; all of it belongs to the container's root.
+/// Creates the smallest file tree that a machine can run on, owned by the container's root.
 fn fill(root: &Path, busybox: &Path, owner: u32) -> std::io::Result<()> {
     let own = |path: &Path| lchown(path, Some(owner), Some(owner));
     for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {

@@ -1,4 +1,4 @@
-//! Check of the judge on this machine: duets of the same work, and of the same work with a little more of it that really is done.
+//! Check of the judge's error rates on this machine: duets of equal work, and of work with a real percentage more for the candidate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,21 +23,21 @@ const WORK: &str = include_str!("../../live/task.sh");
 const SCENARIO: &str = include_str!("../../live/scenario.toml");
 const PROGRAM: &str = include_str!("../../live/main.py");
 
-/// Metrics that a duet judges.
+/// Metrics that a duet judges, by their names in verdicts.
 const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
 
 /// Options of the check.
 #[derive(Debug, Clone)]
 pub struct LiveCheck {
-    /// Additional work of the candidate, in percent; 0 for the same.
+    /// Amounts of additional work of the candidate, in percent; 0 means equal work.
     pub percents: Vec<u32>,
-    /// Number of duets for each of these percentages.
+    /// Number of duets for each amount of additional work.
     pub duets: u32,
-    /// Random seed.
+    /// Random seed of the duets.
     pub seed: u64,
 }
 
-/// Runs the duets, and counts their verdicts by metric, operation and additional work.
+/// Runs the duets, and counts their verdicts by metric, operation and amount of additional work.
 ///
 /// # Errors
 /// When the project has no template `mini`, the lab cannot be created, or a run fails.
@@ -119,7 +119,7 @@ fn count(rates: &mut Vec<Rate>, percent: u32, comparison: &Comparison) {
     } += 1;
 }
 
-/// Writes a project of one scenario on one machine, whose work is `percent` percent more, and reads it.
+/// Writes and reads a project with one scenario on one machine, whose work is increased by `percent` percent.
 fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result<Project> {
     let mini = project.containers_dir.join("mini");
     if !input::is_folder(&mini) {
@@ -136,7 +136,7 @@ fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result
     ];
     let owner = crate::host::invoker::Invoker::find();
     for entry in WalkDir::new(&mini).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
-        let relative = entry.path().strip_prefix(&mini).context("a file of mini lies elsewhere")?;
+        let relative = entry.path().strip_prefix(&mini).context("a file of the template mini is outside its folder")?;
         files.push((Path::new("containers/mini").join(relative), owner.read(entry.path())?));
     }
     for (relative, content) in &files {

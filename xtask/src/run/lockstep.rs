@@ -1,9 +1,8 @@
-//! Two labs, the same scenario in both, and one measured operation at a time: the pairs of a duet.
-//!
-//! Each side asks before it measures and waits until the other one is there too. Who goes first is drawn at random; then
-//! the other one does the same operation, and only then both go on. Between measured operations the two sides run beside
-//! each other. When one of them fails, ends or comes to another operation, the other is let go, and what has no partner
-//! is counted and not used.
+//! Lockstep of a duet: the same scenario in two labs, with each measured operation done by one lab at a time, in pairs.
+//! Each side asks before it measures, and waits until the other side is at the same operation. The first side is drawn at random; after it,
+//! the other side does the same operation, and then both continue. Between measured operations, the two sides run in parallel. If one side
+//! fails, ends or comes to another operation, the sides part: they no longer wait for each other, and samples without a partner are counted
+//! but not used.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,23 +12,23 @@ use crate::judge::{Better, Duet, Metric, Pair, Plan, Side, Step, Thresholds, Ver
 use crate::record::Sample;
 use crate::session::Gate;
 
-/// Interval between two looks whether the session has to stop.
+/// Interval at which a waiting side checks whether its session has to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
 
-/// Plan of the pairs.
+/// Options for pairing the operations of a duet.
 #[derive(Debug, Clone)]
 pub struct LockstepPlan {
-    /// Maximum pairs of an operation, without those that confirm a change.
+    /// Maximum pairs of an operation, not counting those that confirm a change.
     pub pairs: Option<u32>,
-    /// Random seed.
+    /// Random seed for the order within pairs.
     pub seed: u64,
-    /// Time for which one side may wait for the other.
+    /// Maximum time that one side waits for the other.
     pub patience: Duration,
-    /// Thresholds by operation, where scenario.toml states more than the default.
+    /// Thresholds by operation, from scenario.toml.
     pub thresholds: BTreeMap<String, Thresholds>,
 }
 
-/// Lockstep of a duet, which both sides share.
+/// Lockstep of a duet, shared by both sides.
 #[derive(Debug)]
 pub struct Lockstep {
     plan: LockstepPlan,
@@ -37,7 +36,7 @@ pub struct Lockstep {
     changed: Condvar,
 }
 
-/// Access of one side to the lockstep.
+/// Handle of one side of a lockstep.
 #[derive(Debug, Clone)]
 pub struct LockstepSide {
     lockstep: Arc<Lockstep>,
@@ -46,11 +45,11 @@ pub struct LockstepSide {
 
 #[derive(Debug, Default)]
 struct State {
-    /// States of the baseline and the candidate.
+    /// States of the baseline (index 0) and the candidate (1).
     sides: [SideState; 2],
-    /// Reason why the two no longer wait for each other.
+    /// Reason why the sides parted and no longer wait for each other; `None` while they are in lockstep.
     apart: Option<String>,
-    /// The pair that is being made.
+    /// Pair that is being measured.
     pair: Option<Open>,
     operations: BTreeMap<String, Operation>,
     unpaired: u32,
@@ -58,11 +57,11 @@ struct State {
 
 #[derive(Debug, Default)]
 struct SideState {
-    /// The operation that it wants to begin.
+    /// Operation that the side waits to begin.
     waits_for: Option<String>,
-    /// Number of open operations: only the outermost one is paired.
+    /// Number of nested operations that are open: only the outermost one is paired.
     depth: usize,
-    /// Reason of its end.
+    /// Description of the side's end, once it has ended.
     ended: Option<String>,
 }
 
@@ -70,31 +69,30 @@ struct SideState {
 struct Open {
     operation: String,
     first: Side,
-    /// Side whose turn it is.
+    /// Side that may measure now.
     turn: Side,
     samples: [Option<Sample>; 2],
 }
 
-/// The pairs of one operation.
+/// Pairs of one operation so far, and their verdicts.
 #[derive(Debug)]
 struct Operation {
     planned: u32,
     duet: Option<Duet>,
     metrics: Vec<&'static str>,
-    /// True if another pair is wanted.
+    /// True if another pair is needed for a verdict.
     more: bool,
     verdicts: Option<Vec<Verdict>>,
     pairs: u32,
 }
 
-/// Result of one operation.
+/// Verdicts on one operation of a duet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
-    /// Name.
     pub operation: String,
-    /// True if a pair is a run of the whole case.
+    /// True if the operation is done once in a case, so that a pair is two runs of the whole case.
     pub one_shot: bool,
-    /// Metrics with what was found.
+    /// Verdicts by metric.
     pub verdicts: Vec<(&'static str, Verdict)>,
 }
 
@@ -120,19 +118,19 @@ fn name(side: Side) -> &'static str {
 }
 
 impl Lockstep {
-    /// Makes a lockstep of two sides that have not begun.
+    /// Creates a lockstep of two sides that have not begun.
     #[must_use]
     pub fn new(plan: LockstepPlan) -> Arc<Self> {
         Arc::new(Self { plan, state: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// Returns the access of one side.
+    /// Returns the handle of one side.
     #[must_use]
     pub fn side(self: &Arc<Self>, side: Side) -> Arc<LockstepSide> {
         Arc::new(LockstepSide { lockstep: Arc::clone(self), side })
     }
 
-    /// Notes that a side has ended, in whatever way: the other one waits for it no more.
+    /// Records that a side has ended, so that the other side no longer waits for it.
     pub fn ended(&self, side: Side, how: &str) {
         let mut state = self.state();
         state.sides[place(side)].ended = Some(how.to_owned());
@@ -141,7 +139,7 @@ impl Lockstep {
         }
     }
 
-    /// Begins another run of the whole case on both sides.
+    /// Prepares both sides for another run of the whole case.
     pub fn next_round(&self) {
         let mut state = self.state();
         state.sides = <[SideState; 2]>::default();
@@ -149,7 +147,7 @@ impl Lockstep {
         state.apart = None;
     }
 
-    /// Tells whether another run of the whole case would say more about an operation that the case does only once.
+    /// Tells whether another run of the whole case is needed for the verdict on an operation that is done once in a case.
     #[must_use]
     pub fn wants_another_round(&self) -> bool {
         let state = self.state();
@@ -157,7 +155,7 @@ impl Lockstep {
             && state.operations.values().any(|one| one.planned < 2 && one.verdicts.is_none() && one.duet.is_some())
     }
 
-    /// Returns the results, once both sides have ended, and the number of samples without a partner.
+    /// Returns the verdicts, and the number of samples without a partner. To be called after both sides have ended.
     #[must_use]
     pub fn judged(&self) -> (Vec<Judged>, u32) {
         let state = self.state();
@@ -174,7 +172,7 @@ impl Lockstep {
         (state.operations.iter().map(one).collect(), state.unpaired)
     }
 
-    /// Returns the reason why the sides went on without each other, where they did before both had ended.
+    /// Returns the reason why the sides parted; `None` if they stayed in lockstep.
     #[must_use]
     pub fn apart(&self) -> Option<String> {
         self.state().apart.clone()
@@ -201,7 +199,7 @@ impl Lockstep {
         state.sides[place(side)].waits_for = None;
     }
 
-    /// Opens a pair when both sides want to begin, and have nothing open.
+    /// Opens a pair if both sides wait to begin the same operation and no pair is open; different operations part the sides.
     fn open(&self, state: &mut State) {
         let wants = |side: Side| state.sides[place(side)].waits_for.clone();
         let (Some(of_baseline), Some(of_candidate)) = (wants(Side::Baseline), wants(Side::Candidate)) else { return };
@@ -218,7 +216,7 @@ impl Lockstep {
         self.changed.notify_all();
     }
 
-    /// Returns the side that goes first, drawn anew for each pair.
+    /// Returns the side that measures first, drawn anew for each pair.
     fn first(&self, operation: &str, pair: u32) -> Side {
         let seed = operation.bytes().fold(self.plan.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         Duet::new(Plan::quick(), Vec::new(), seed.wrapping_add(u64::from(pair))).first()
@@ -251,7 +249,7 @@ impl Lockstep {
         Some(state.apart.is_none() && state.operations.get(operation).is_some_and(|one| one.more))
     }
 
-    /// Judges a pair once both of its sides are there.
+    /// Judges the open pair once it has the samples of both sides.
     fn complete(&self, state: &mut State) {
         let Some(Open { operation: name, first, samples: [Some(baseline), Some(candidate)], .. }) = state.pair.take()
         else {
@@ -284,7 +282,7 @@ impl Lockstep {
         }
     }
 
-    /// Ends the lockstep: neither side waits for the other any more.
+    /// Parts the sides: neither waits for the other any more.
     fn part(&self, state: &mut State, why: &str) {
         state.apart.get_or_insert_with(|| why.to_owned());
         if let Some(pair) = state.pair.take() {
@@ -293,7 +291,7 @@ impl Lockstep {
         self.changed.notify_all();
     }
 
-    /// Waits until `holds` is true, the sides have parted, the session has to stop, or patience is at its end.
+    /// Waits until `holds` returns true, the sides have parted, the session has to stop, or the maximum wait is over.
     fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -306,7 +304,8 @@ impl Lockstep {
             if stop() {
                 self.part(&mut state, &format!("the {} was told to stop", name(side)));
             } else if begun.elapsed() > self.plan.patience {
-                let why = format!("the {} did not come within {:?}", name(other(side)), self.plan.patience);
+                let why =
+                    format!("the {} did not reach the operation within {:?}", name(other(side)), self.plan.patience);
                 self.part(&mut state, &why);
             } else {
                 state = self.changed.wait_timeout(state, STOP_POLL).unwrap_or_else(PoisonError::into_inner).0;
@@ -315,13 +314,13 @@ impl Lockstep {
         state
     }
 
-    /// Locks the state. A panic in another thread does not make it wrong: each change is whole.
+    /// Locks the state even if the mutex is poisoned: a panic in another thread leaves no change half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the judged values of a pair of samples: (baseline, candidate) by metric.
+/// Returns the values to judge of a pair of samples, (baseline, candidate), by metric.
 fn values(baseline: &Sample, candidate: &Sample) -> Vec<(&'static str, (f64, f64))> {
     let mut values =
         vec![("cpu_ms", (baseline.cpu_ms, candidate.cpu_ms)), ("wall_ms", (baseline.wall_ms, candidate.wall_ms))];
@@ -369,7 +368,7 @@ mod tests {
         }
     }
 
-    /// Measures an operation of so many milliseconds as a scenario does, up to `most` times.
+    /// Measures an operation of `cpu_ms` milliseconds, up to `most` times, as a scenario would.
     fn measure(gate: &LockstepSide, log: &Mutex<Vec<Side>>, operation: &str, cpu_ms: f64, most: u32) {
         for number in 0..most {
             gate.begin(operation, most, &|| false);
@@ -380,7 +379,7 @@ mod tests {
         }
     }
 
-    /// Runs both sides, each with its work.
+    /// Runs the work of both sides in parallel.
     fn both(
         lockstep: &Arc<Lockstep>,
         baseline: impl FnOnce(&LockstepSide) + Send,

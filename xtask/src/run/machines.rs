@@ -1,4 +1,4 @@
-//! Machines of a lab: their needs from the host, and each from its template and images.
+//! Machines of a lab: what they need from the host, and their descriptions from templates and images.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::image::{Image, ids_of};
 use crate::lab::Machine;
 use crate::manifest::{Init, Project, Template, VolumeKind};
 
-/// Checks that the host has room for machines of these templates in a lab of this slot.
+/// Checks that the host has enough resources for machines of these templates in a lab of this slot.
 ///
 /// # Errors
-/// [`HostCause::Budget`] with the budget that has too little left, and what gives it more.
+/// [`HostCause::Budget`] with the insufficient resource, and how to increase it.
 pub(super) fn require_budgets<'a>(
     project: &Project,
     slot: &str,
@@ -37,23 +37,19 @@ fn need<'a>(templates: impl Iterator<Item = &'a Template>, first_id: u32) -> Nee
     need
 }
 
-/// Place of a machine in its lab.
+/// Position of a machine in its lab, which determines its names and address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Position<'a> {
-    /// Name in the lab.
     pub name: &'a str,
-    /// Index, from 0.
+    /// Index of the machine in its lab, from 0.
     pub index: usize,
-    /// The lab's slot.
+    /// Slot of the lab.
     pub slot: &'a str,
-    /// Name on the host instead of the usual one.
+    /// Name on the host that replaces the default one.
     pub host_name: Option<&'a String>,
 }
 
-/// Makes a machine from its template, for its place in the lab.
-///
-/// # Errors
-/// When there is no such template, no image of it, or the slot is no lab's.
+/// Describes a machine from its template and its position in the lab.
 pub(super) fn machine(
     project: &Project,
     images: &BTreeMap<String, Image>,

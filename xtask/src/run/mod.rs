@@ -1,5 +1,5 @@
-//! The whole of one run: images, labs, sessions, retries; what a case is, from its lab's first state to its record.
-//! Knows every module below it; nothing of the command line and of reports.
+//! Execution of a whole run: images, labs, sessions, retries; a case from the start of its lab to its record. Knows every module below it;
+//! nothing of the command line and of reports.
 
 mod breakpoint;
 mod build;

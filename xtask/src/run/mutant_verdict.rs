@@ -1,4 +1,4 @@
-//! Verdicts on mutants: what the run of a broken product says about the suite.
+//! Verdicts on mutants: whether a run on a broken product shows that the suite notices the mutant.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,29 +10,27 @@ use crate::input;
 use crate::manifest::{Mutant, MutantFate, Notice};
 use crate::record::{Event, MutantResult, MutantVerdict, Outcome, PastRun};
 
-/// Most bytes of a machine's marks that are read; of more, the last ones.
+/// Maximum bytes read at the end of a machine's file of marks.
 const MARKS_BYTES_MAX: u64 = 1 << 20;
 
-/// Evidence from the run of one mutant.
+/// Evidence about one mutant, from the record of its run.
 #[derive(Debug, Default)]
 pub(super) struct MutantEvidence {
     /// Outcome of each case's last attempt.
     outcomes: Vec<Outcome>,
-    /// Failures to remove its labs from the host, a sentence each.
+    /// Failures to remove the run's labs from the host, a sentence each.
     leftovers: Vec<String>,
-    /// Checks that did not hold.
+    /// Failed checks.
     failed: Vec<Check>,
-    /// Marks of known defects that did not fail as expected, each with its failure.
+    /// Known defects of the suite that did not fail as expected, each with the failure.
     marks: Vec<String>,
-    /// Marks of the broken code, each once.
+    /// Distinct marks that the broken code has left, which prove that it was executed.
     reached: Vec<String>,
 }
 
 impl MutantEvidence {
-    /// Reads the run, past no link; `mark` is the name that the collected file with the marks has among a machine's logs.
-    ///
-    /// # Errors
-    /// When its events or logs cannot be read.
+    /// Collects the evidence of a run, without following links; `mark` is the name of the file with the marks among a machine's collected
+    /// logs.
     pub fn read(run: &PastRun, mark: &str) -> anyhow::Result<Self> {
         let mut seen = Self { leftovers: run.record.cleanup_failures.clone(), ..Self::default() };
         for case in &run.record.cases {
@@ -75,7 +73,7 @@ impl MutantEvidence {
         Ok(())
     }
 
-    /// Judges the mutant by this evidence; returns the verdict and its reason.
+    /// Judges the mutant by the evidence; returns the verdict and its reason.
     pub fn judge(&self, notice: &Notice) -> (MutantVerdict, String) {
         let infrastructure = self.outcomes.iter().find_map(|outcome| match outcome {
             Outcome::Infrastructure { message, .. } => Some(message),
@@ -118,7 +116,7 @@ impl MutantEvidence {
         (MutantVerdict::KilledUnexplained, why)
     }
 
-    /// Returns the marks of the broken code.
+    /// Returns the marks that the broken code has left.
     pub fn into_reached(self) -> Vec<String> {
         self.reached
     }
@@ -128,19 +126,19 @@ fn cases(count: usize) -> String {
     if count == 1 { "its case".to_owned() } else { format!("all {count} cases") }
 }
 
-/// Tells whether a check is the one that is named by its condition or meaning, or a part of either.
+/// Tells whether `name` is the condition or meaning of a check, or a part of one.
 fn is_named(check: &Check, name: &str) -> bool {
     check.condition.contains(name) || check.message.as_ref().is_some_and(|meaning| meaning.contains(name))
 }
 
-/// Message of a failed check, as the record's outcome has it.
+/// Formats a failed check as the outcome in the record does.
 fn message(check: &Check) -> String {
     let meaning = check.message.as_ref().map_or_else(String::new, |message| format!("{message}: "));
     let values = if check.values.is_empty() { String::new() } else { format!(" [{}]", check.values) };
     format!("{meaning}{}{values} at {}:{}", check.condition, check.file, check.line)
 }
 
-/// Returns the row of an equivalent mutant, which is not run; nothing for any other.
+/// Returns the result of an equivalent mutant, which is not run; `None` for any other mutant.
 pub(super) fn equivalent(mutant: &Mutant) -> Option<MutantResult> {
     let MutantFate::Equivalent(reason) = &mutant.expected else { return None };
     Some(MutantResult {

@@ -1,5 +1,5 @@
-//! Runs the suite on a product that is broken on purpose: once on the product as it is, then on each mutant. A mutant is a thin
-//! layer on the layer of its template, so that it takes seconds to make and cannot change anything else.
+//! Runs of the suite on a product that is broken on purpose: first on the unbroken product, then on each mutant. A mutant is a thin layer
+//! on the layer of its template, so that it is built in seconds and changes nothing else.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,50 +22,50 @@ use crate::record::{
     MUTANTS_FILE, MutantReport, MutantResult, MutantVerdict, PastRun, Recorder, RunDir, RunRecord, Verdict,
 };
 
-/// Folder of a machine for what belongs to the mutant and not to the product.
+/// Folder in a machine for files that belong to the mutant and not to the product.
 const FOLDER: &str = "/e2e-mutant";
 
-/// File that the broken code adds a line to when it runs. Everybody may write to it.
+/// Path of the file to which the broken code adds a line when it is executed. Every user may write to it.
 const REACHED: &str = "/e2e-mutant/reached";
 
-/// Name of that file among a machine's collected logs.
+/// Name of the file with the marks among a machine's collected logs.
 const REACHED_LOG: &str = "e2e-mutant-reached";
 
-/// Program that replaces Python functions.
+/// Source of the Python program that replaces functions of the product by mutated ones.
 const SITECUSTOMIZE: &str = include_str!("../../mutant/sitecustomize.py");
 
-/// The mutants to try, and all that it takes.
+/// Mutants to run, with everything needed for their runs.
 #[derive(Debug)]
 pub struct MutantSuite<'a> {
     pub project: &'a Project,
     pub mutants: &'a [Mutant],
-    /// Seed of the sample, where there is one.
+    /// Random seed by which the mutants were sampled; `None` for all mutants.
     pub sample_seed: Option<u64>,
     pub options: &'a Options,
     pub binaries: &'a ScenarioBinaries,
     pub interrupt: &'a Interrupt,
 }
 
-/// Part of the work that a run belongs to.
+/// Stage of a mutation test: the unbroken product, or one mutant.
 #[derive(Debug, Clone, Copy)]
 pub enum MutantStage<'a> {
-    /// The product as it is.
+    /// Run on the unbroken product.
     Unbroken,
-    /// A mutant, with its place in the list, from 0.
+    /// Run on a mutant, with its index in the list, from 0.
     Mutant(&'a Mutant, usize),
 }
 
-/// Observer of the work.
+/// Observer of a mutation test's progress.
 pub trait MutantWatch {
-    /// Returns the recorder of the run that begins now.
+    /// Returns the recorder for the run that begins now.
     fn begins(&self, stage: MutantStage<'_>) -> Arc<Recorder>;
-    /// Tells that a run has ended, with its record if it has one.
+    /// Reports that a run has ended, with its record if it has one.
     fn ended(&self, stage: MutantStage<'_>, record: Option<&RunRecord>);
-    /// Tells a verdict.
+    /// Reports the verdict on a mutant.
     fn judged(&self, result: &MutantResult);
 }
 
-/// Draws `count` mutants at random; they keep their order.
+/// Draws `count` mutants at random; the drawn mutants keep their order.
 #[must_use]
 pub fn sample(mut mutants: Vec<Mutant>, count: usize, seed: u64) -> Vec<Mutant> {
     let mut places: Vec<usize> = (0..mutants.len()).collect();
@@ -79,10 +79,10 @@ pub fn sample(mut mutants: Vec<Mutant>, count: usize, seed: u64) -> Vec<Mutant> 
     mutants
 }
 
-/// Plans the run on the product as it is: all cases that some mutant has to be noticed by.
+/// Plans the run on the unbroken product: all cases that are expected to notice some mutant.
 ///
 /// # Errors
-/// When a case does not exist.
+/// [`Error::Usage`] when a case does not exist.
 pub fn plan_mutants(project: &Project, mutants: &[Mutant]) -> Result<Plan, Error> {
     plan(project, mutants.iter().filter_map(Mutant::notice))
 }
@@ -95,10 +95,10 @@ fn plan<'a>(project: &Project, notices: impl Iterator<Item = &'a Notice>) -> Res
     Plan::make(project, &filters, Order::ONCE)
 }
 
-/// Runs the product as it is, and each mutant if that passed. The table is written after each mutant.
+/// Runs the unbroken product, and, if it passed, each mutant. The report is written after each mutant.
 ///
 /// # Errors
-/// When a run cannot begin or be recorded, or a host cause ends it.
+/// When a run cannot begin or be recorded, or a cause on the host ends it.
 pub fn run_mutants(suite: &MutantSuite<'_>, watch: &dyn MutantWatch) -> anyhow::Result<MutantReport> {
     let mut report = MutantReport::new(suite.sample_seed);
     let plan = plan_mutants(suite.project, suite.mutants)?;
@@ -145,7 +145,7 @@ fn write(dir: &RunDir, report: &MutantReport) -> anyhow::Result<()> {
     dir.write(MUTANTS_FILE, (serde_json::to_string_pretty(report)? + "\n").as_bytes())
 }
 
-/// Runs one mutant; nothing where it was interrupted.
+/// Runs one mutant and judges it; `None` if the run was interrupted.
 fn try_one(
     suite: &MutantSuite<'_>,
     mutant: &Mutant,
@@ -193,8 +193,8 @@ fn try_one(
     Ok(Some(result(verdict, reason, evidence.into_reached(), Some(&run.record))))
 }
 
-/// Returns the project with the mutant's template, which is built on the template that it breaks and takes its place in every scenario. The
-/// files that the engine adds lie in the run's folder, so that its record has them.
+/// Returns the project in which the mutant's template, built on the template that it breaks, replaces that template in every scenario.
+/// Files added by the engine are in the run's folder, so that the record contains them.
 fn broken_project(project: &Project, mutant: &Mutant, dir: &RunDir) -> anyhow::Result<Project> {
     let original = project.template(&mutant.on)?;
     let name = format!("{}+{}", original.name, mutant.name);
@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(report(Interrupt::already_come()), (EXIT_INTERRUPTED, None, Vec::new()));
     }
 
-    /// Installs mutations beside a package, and runs a line of Python that may use the package.
+    /// Python environment of a test, with mutations installed beside a package.
     struct Site(tempfile::TempDir);
 
     const PACKAGE: &str = "

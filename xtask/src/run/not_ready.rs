@@ -1,4 +1,4 @@
-//! A lab that did not become ready: whose failure that is, and what is kept of it.
+//! Lab that did not become ready: finds out who is to blame, and keeps the lab's logs.
 
 use std::path::{Path, PathBuf};
 
@@ -12,21 +12,20 @@ use crate::record::{Cause, as_file_name};
 use crate::session::blame::{self, Blame};
 use crate::session::init_status;
 
-/// Failure of a lab to become ready.
+/// Cause of a lab's failure to become ready.
 pub(super) enum NotReadyLab {
-    /// A machine's product ended or did not come up.
+    /// The product in a machine ended, or did not become ready.
     Product {
-        /// Cause, for the record.
         cause: Cause,
-        /// Evidence, where a machine ended.
+        /// Evidence of the end; `None` if no machine ended.
         end: Option<Box<MachineEnd>>,
     },
-    /// The host's or the project's failure.
+    /// Failure of the host or the project.
     Other(anyhow::Error),
 }
 
 impl NotReadyLab {
-    /// Explains the error of a wait for a lab, while the lab still stands.
+    /// Explains the error of waiting for a lab, which must still exist.
     pub fn explain(lab: &Lab, error: anyhow::Error) -> Self {
         let Some(wait) = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>()) else {
             return Self::Other(error);
@@ -57,7 +56,7 @@ impl NotReadyLab {
         }
     }
 
-    /// Returns the failure as an error, for a lab without a case.
+    /// Turns the failure into an error, for a lab without a case.
     pub fn into_error(self) -> anyhow::Error {
         match self {
             Self::Product { cause, .. } => anyhow::Error::msg(cause.to_string()),
@@ -66,7 +65,7 @@ impl NotReadyLab {
     }
 }
 
-/// Returns the error of a process 1 that could not be executed: the template is to blame, unless a layer of its image was changed.
+/// Returns the error for a process 1 that could not be executed: the template is to blame, unless a layer of its image was changed.
 fn of_init(lab: &Lab, container: &str, end: &MachineEnd, message: &str) -> Error {
     if let InitEnd::NotExecutable { program, .. } = &end.init
         && let Some(Missing::InLayer(layer)) = lab.container(container).and_then(|it| it.missing_in_layers(program))
@@ -81,11 +80,8 @@ fn not_in_image(lab: &Lab, container: &str, problem: &str) -> Error {
     Error::Usage(format!("containers/{template}/template.toml: the image lacks what the template names: {problem}"))
 }
 
-/// Keeps the logs of a lab without a case below a project's `target/`, in place of those of the last such lab in this slot; returns their
-/// folder.
-///
-/// # Errors
-/// When they cannot be written.
+/// Writes the logs of a lab without a case to a folder below the project's `target/`, replacing those of the last such lab in this slot;
+/// returns the folder.
 pub(super) fn keep_logs(root: &Path, slot: &str, lab: &Lab) -> anyhow::Result<PathBuf> {
     let (invoker, folder) = (Invoker::find(), root.join("target/e2e-up").join(slot));
     let made = invoker.act(|| {

@@ -1,4 +1,4 @@
-//! Choices of whoever starts a run, and what its cases share.
+//! Options of a run, and the context that its cases share.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,111 +20,97 @@ use crate::manifest::{Project, Scenario};
 use crate::record::{Outcome, Recorder, RunDir};
 use crate::session::Gate;
 
-/// Occasion for a lab to stay after its case.
+/// Condition for keeping a lab after its case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Never.
     Never,
-    /// Keep after a failure.
     OnFailure,
-    /// Keep always.
     Always,
 }
 
 /// Measurements of a run, and how often they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Monitoring {
-    /// Samples of resource usage a second; at least 1.
+    /// Samples of resource usage per second; at least 1.
     pub rate_hz: u32,
-    /// True if a fixed piece of work is done before each repetition of a repeatable operation.
+    /// True if a fixed calibration workload runs before each repetition of a repeatable operation.
     pub calibrate: bool,
-    /// Wanted repetitions of each repeatable operation, instead of those that its scenario plans.
+    /// Number of repetitions of each repeatable operation; `None` uses the scenario's plan.
     pub samples: Option<Samples>,
 }
 
-/// Number of repetitions.
+/// Number of repetitions of a repeatable operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Samples {
-    /// Minimum number, over a minimum time.
+    /// At least this number, over at least this time.
     AtLeast(u32, Duration),
-    /// Number that the operation's baseline has.
+    /// The same number as in the operation's baseline.
     AsBaseline,
 }
 
 impl Monitoring {
-    /// Measurements of a run that asks for nothing else.
+    /// Default measurements of a run.
     pub const ALWAYS: Self = Self { rate_hz: 2, calibrate: false, samples: None };
 }
 
-/// Other side that measured operations are compared with.
+/// Reference that measured operations are compared with.
 #[derive(Debug, Clone)]
 pub enum Comparing {
-    /// No comparison.
     Nothing,
-    /// The baselines that are committed.
+    /// Committed baselines.
     Committed {
         /// True if an operation without a baseline is accepted.
         missing_allowed: bool,
     },
-    /// Another lab beside this one, pair by pair.
+    /// Baseline lab that runs beside this one and is compared pair by pair.
     Duet(Box<DuetOptions>),
 }
 
-/// Choices by which a plan is carried out.
+/// Options of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The slot that the labs take.
+    /// Slot that the run's labs use, one after the other.
     pub slot: String,
-    /// Behavior when another run holds the slot.
     pub wait: Wait,
-    /// Condition for keeping a lab.
     pub keep: Keep,
-    /// Lifetime of a kept lab.
     pub stay: Stay,
-    /// Pauses at the first failure of a case.
+    /// Breakpoint that pauses a case at its first failure; `None` for no pauses.
     pub breakpoints: Option<Arc<Breakpoints>>,
-    /// Stop after this many failed cases.
+    /// Number of failed cases after which the run stops.
     pub failures_max: Option<u32>,
-    /// Maximum retries of a failed case.
+    /// Maximum retries of a case after failures; a retry after an infrastructure error is not counted.
     pub retries: u32,
-    /// Deadline of a case instead of its scenario's own.
+    /// Deadline of each case that replaces the one of its scenario.
     pub timeout: Option<Duration>,
-    /// The faults that are played, by case.
+    /// Fault schedules to play; `None` for a run without faults.
     pub schedules: Option<Schedules>,
-    /// Measurements of a run, and how often they are made.
     pub monitoring: Monitoring,
-    /// Other side that measured operations are compared with.
     pub comparing: Comparing,
-    /// True if a regression has an exit code of its own, false if it is only reported.
+    /// True if a regression makes the run fail with an exit code of its own, false if it is only reported.
     pub fails_when_regressed: bool,
-    /// Names on the host by name in the lab, instead of the project's.
+    /// Names of containers on the host, by name in the lab, which replace the default names.
     pub host_names: BTreeMap<String, String>,
-    /// Packages that are replaced by local ones.
     pub replacements: Vec<Replacement>,
-    /// Secrets of the scenarios.
     pub secrets: Secrets,
-    /// The words after `cargo xtask` that ask for all this.
+    /// Arguments after `cargo xtask` that started the run, for its record.
     pub command: Vec<String>,
-    /// The folder that `e2e_test.log` is linked from.
+    /// Folder that gets the link `e2e_test.log`.
     pub working_dir: PathBuf,
-    /// Place of a run that is a part of another one; without it the run has a folder of its own, and is the project's latest.
+    /// Place of a run that is part of another run; `None` for a run with a folder of its own, which becomes the project's latest.
     pub part: Option<RunPart>,
 }
 
-/// A run that is a part of another one. Its log is linked from nowhere.
+/// Place of a run that is part of another run, such as a mutant's. No link leads to its log.
 #[derive(Debug, Clone)]
 pub struct RunPart {
-    /// Folder of the part, which is there already.
+    /// Existing folder for the record of the run.
     pub dir: RunDir,
-    /// Sentence that a reader of its record has to know first.
+    /// Sentence that readers of the record have to know first.
     pub note: String,
 }
 
 impl Options {
-    /// Returns the default options of a run in this slot.
-    ///
-    /// # Errors
-    /// When there is no working directory.
+    /// Returns the options of a run in this slot, with defaults for everything else.
     pub fn plain(slot: u32) -> anyhow::Result<Self> {
         Ok(Self {
             slot: slot.to_string(),
@@ -148,24 +134,23 @@ impl Options {
         })
     }
 
-    /// Returns the deadline of a case of this scenario: the given one as it is, or else the scenario's own times this machine's patience.
+    /// Returns the deadline of a case: the one given for the run, or else its scenario's, scaled by this machine's patience.
     pub(super) fn timeout_of(&self, scenario: &Scenario) -> Duration {
         self.timeout.unwrap_or_else(|| patience::scaled(scenario.timeout))
     }
 }
 
-/// Other side of a duet, and its extent.
+/// Options of a duet: what to compare with, and how much to measure.
 #[derive(Debug, Clone)]
 pub struct DuetOptions {
-    /// The project with the baseline's templates.
+    /// Project with the templates of the baseline.
     pub baseline: Project,
-    /// Name of the baseline: a revision with its commit, or a folder.
     pub name: String,
-    /// Maximum pairs of an operation, without those that confirm a change.
+    /// Maximum pairs of an operation, not counting those that confirm a change.
     pub pairs: Option<u32>,
-    /// Run each case again and again, so that what happens in it once is compared, too.
+    /// True to repeat whole cases, so that operations done once in a case are compared as well.
     pub whole_cases: bool,
-    /// Random seed.
+    /// Random seed of the duet.
     pub seed: u64,
 }
 
@@ -180,21 +165,21 @@ pub(super) struct CaseContext<'a> {
     pub invoker: &'a Invoker,
     pub recorder: &'a Arc<Recorder>,
     pub interrupt: &'a Interrupt,
-    /// Gate of a duet, where its sessions are one side of it.
+    /// Gate by which the sessions take part in a duet; `None` outside of duets.
     pub gate: Option<&'a Arc<dyn Gate>>,
 }
 
 /// Remaining retries of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RetryBudget {
-    /// Retries after a failure.
+    /// Remaining retries after a failed check or another failure of the product.
     pub failures: u32,
-    /// Retries after an infrastructure error.
+    /// Remaining retries after an infrastructure error.
     pub infrastructure: u32,
 }
 
 impl RetryBudget {
-    /// Tells whether there is another attempt after this outcome.
+    /// Tells whether the case gets another attempt after this outcome.
     pub fn after(self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Passed | Outcome::Interrupted => false,

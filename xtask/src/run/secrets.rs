@@ -1,17 +1,17 @@
-//! Secrets of a run: given to its scenarios, and kept out of its record.
+//! Secrets of a run, which are given to its scenarios and masked in its record.
 
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::record::Masks;
 
-/// Shortest value, in characters: a shorter one would stand in ordinary words, and everything would be masked.
+/// Minimum length of a secret in characters: masking a shorter one would also mask parts of ordinary words.
 const SECRET_CHARS_MIN: usize = 6;
 
-/// Longest value, in bytes: what the environment of a program holds beside everything else.
+/// Maximum length of a secret in bytes: longer ones may not fit into a program's environment.
 const SECRET_BYTES_MAX: usize = 64 << 10;
 
-/// Secrets: names with their values. Debug output shows no value.
+/// Secrets by name. Debug output shows only the names.
 #[derive(Clone, Default)]
 pub struct Secrets {
     values: Vec<(String, String)>,
@@ -25,10 +25,10 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Returns the secrets of these names and values.
+    /// Creates the secrets from names and values.
     ///
     /// # Errors
-    /// [`Error::Usage`] when a value is too short to be masked, or too long for an environment.
+    /// [`Error::Usage`] when a value is too short to be masked, too long for an environment, or has a zero byte.
     pub fn new(values: Vec<(String, String)>) -> anyhow::Result<Self> {
         for (name, value) in &values {
             let problem = if value.trim().chars().count() < SECRET_CHARS_MIN {
@@ -55,13 +55,13 @@ impl Secrets {
         Ok(Self { values, masks })
     }
 
-    /// Returns the variables that a scenario's program finds them in.
+    /// Returns the environment variables with the secrets for a scenario's program.
     #[must_use]
     pub fn variables(&self) -> &[(String, String)] {
         &self.values
     }
 
-    /// Returns the masks that keep the secrets out of a record.
+    /// Returns the masks that remove the secrets from a record.
     #[must_use]
     pub fn masks(&self) -> &Arc<Masks> {
         &self.masks

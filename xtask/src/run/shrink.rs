@@ -1,4 +1,4 @@
-//! Finds the smallest schedule that still makes a case fail as it did: runs the case again and again.
+//! Shrinking: finds a minimal fault schedule that still makes a case fail in the same way, by repeated runs of the case.
 
 use std::sync::Arc;
 
@@ -22,56 +22,53 @@ use crate::manifest::Project;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{Cause, Outcome, PastRun, Recorder, RunDir, Verdict};
 
-/// File with the smallest schedule so far, in the folder of a shrinking.
+/// Name of the file with the smallest failing schedule so far, in the folder of a shrinking.
 pub const SHRUNK_FILE: &str = "shrunk.json";
 
-/// Most labs that one run of the case is tried on, where the infrastructure fails.
+/// Maximum number of labs for one run of the case; a new lab is tried after an infrastructure error.
 const NEW_GROUND_MAX: u32 = 3;
 
-/// A failure of an earlier run.
+/// Failed case of an earlier run, whose schedule is to be shrunk.
 #[derive(Debug)]
 pub struct Failure {
-    /// The case, without its repetition.
+    /// Name of the case, without its repetition.
     pub case: String,
-    /// The faults it met.
+    /// Schedule of the faults that were played in the case.
     pub schedule: Schedule,
-    /// Cause of the failure.
     pub cause: Cause,
 }
 
-/// Most runs of each schedule.
+/// Limits for the runs of a schedule.
 #[derive(Debug, Clone, Copy)]
 pub struct Tries {
-    /// Most runs of a candidate: one failure is enough.
+    /// Maximum runs of a candidate; its first failure ends them.
     pub candidate: u32,
-    /// Runs of the result: how often it fails is reported.
+    /// Number of runs of the shrunk schedule, whose failure rate is reported.
     pub result: u32,
 }
 
-/// Result of a shrinking.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shrunk {
-    /// The smallest schedule.
+    /// Smallest schedule that still fails.
     pub schedule: Schedule,
-    /// File of the schedule.
+    /// Path of the file with the schedule.
     pub file: std::path::PathBuf,
-    /// Number of faults before.
+    /// Number of faults in the original schedule.
     pub faults_before: usize,
-    /// Number of tried candidates.
     pub candidates: u32,
-    /// Number of runs, those of the result included.
+    /// Number of runs of the case, including those of the result.
     pub runs: u32,
-    /// Number of runs of the result that failed in the same way.
+    /// Number of runs of the shrunk schedule that failed in the same way.
     pub failed: u32,
-    /// Number of runs of the result.
+    /// Number of runs of the shrunk schedule.
     pub of: u32,
 }
 
 impl Failure {
-    /// Finds the failed case of a run, with its schedule.
+    /// Finds a failed case of a run, with its schedule.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the run has none, or several and `case` does not choose one.
+    /// [`Error::Usage`] when the run has no such case, or has several and `case` selects none.
     pub fn find(project: &Project, run: &str, case: Option<&str>) -> anyhow::Result<Self> {
         let PastRun { folder, record } = PastRun::find(&project.root, run)?;
         let failed = record.cases.iter().filter(|result| matches!(result.verdict, Verdict::Failed | Verdict::Flaky));
@@ -99,10 +96,10 @@ impl Failure {
     }
 }
 
-/// Shrinks the schedule of a failure. `observe` is told of each candidate.
+/// Shrinks the schedule of a failure. `observe` gets a line for each candidate.
 ///
 /// # Errors
-/// When the whole schedule does not lead to the failure again, or the machine fails.
+/// When the failure does not recur with the whole schedule; for infrastructure errors.
 pub fn shrink(
     project: &Project,
     failure: &Failure,
@@ -133,7 +130,7 @@ pub fn shrink(
         invoker: &invoker,
         recorder: &recorder,
         images: &images,
-        planned: plan.cases.first().context("the case is planned")?,
+        planned: plan.cases.first().context("the plan does not have the case")?,
         runs: 0,
     };
     let (before, mut candidates) = (failure.schedule.faults.len(), 0_u32);
@@ -141,7 +138,7 @@ pub fn shrink(
     observe(format!("the whole schedule, {before} faults: {first}"));
     if first.failed == 0 {
         bail!(
-            "the failure did not come again in {} runs of the whole schedule: {}\n  its faults may have nothing to do with \
+            "the failure did not recur in {} runs of the whole schedule: {}\n  its faults may have nothing to do with \
              it, or it comes rarely: --times tries more often",
             first.of,
             failure.cause
@@ -181,7 +178,7 @@ fn described(schedule: &Schedule) -> String {
     )
 }
 
-/// Number of runs that failed in the same way, and of runs.
+/// Failure rate of a schedule: runs that failed in the same way, of all its runs.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     failed: u32,
@@ -195,7 +192,7 @@ impl std::fmt::Display for Rate {
     }
 }
 
-/// Context in which every candidate is tried.
+/// Context that is shared by the runs of all candidates.
 struct Workshop<'a> {
     project: &'a Project,
     failure: &'a Failure,
@@ -211,7 +208,7 @@ struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Runs the case with a schedule until it fails in the same way, at most `times` times.
+    /// Runs the case with a schedule, at most `times` times, until it fails in the same way.
     fn fails(&mut self, schedule: &Schedule, name: &str, times: u32) -> anyhow::Result<Rate> {
         for number in 1..=times {
             let outcome = self.run(schedule, &format!("{name}/{number}"))?;
@@ -257,7 +254,7 @@ impl Workshop<'_> {
     }
 }
 
-/// Tells whether two failures are the same one: of one kind, and at one place of the scenario where they name it.
+/// Tells whether two failures are the same: of the same kind, and at the same place of the scenario if they name one.
 fn same(one: &Cause, two: &Cause) -> bool {
     let place = |cause: &Cause| match cause {
         Cause::Error { message } | Cause::Panic { message } => {

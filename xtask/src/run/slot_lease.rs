@@ -1,4 +1,4 @@
-//! Lease of the slot for a run's labs: its guard is started when it is first needed, and again when it was killed.
+//! Lease of the slot for a run's labs: starts the slot's guard when it is first needed, and again if the guard was killed.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::guard::{Guard, Holder, Slot, Wait};
 use crate::image::ids_of;
 use crate::record::{Event, Outcome};
 
-/// Lease of a run's slot.
+/// Lease of the slot for a run's labs.
 pub(super) struct SlotLease<'a> {
     context: &'a CaseContext<'a>,
     state: State,
@@ -17,21 +17,21 @@ pub(super) struct SlotLease<'a> {
     labs: Labs,
 }
 
-/// Knowledge about the labs of this host.
+/// Knowledge in a run of whether this host can run labs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Labs {
-    /// No lab was ready yet.
+    /// No lab has become ready in this run so far.
     Untried,
-    /// A lab was ready before: a failure now is not one that every case would meet.
+    /// A lab has become ready before, so a failure now is not one that every case would have.
     Possible,
 }
 
 enum State {
-    /// The slot is not held for this run.
+    /// The run does not hold the slot.
     Free,
-    /// Held by this guard.
+    /// This guard holds the slot for the run.
     Held(Arc<Guard>),
-    /// A lab stays on the slot after the run: no other can be made.
+    /// A lab is kept in the slot after the run, so no other lab can be created there.
     Kept,
 }
 
@@ -40,7 +40,7 @@ impl<'a> SlotLease<'a> {
         Self { context, state: State::Free, failures: Vec::new(), labs: Labs::Untried }
     }
 
-    /// Returns the guard that holds the slot; waits where another run holds it.
+    /// Returns the guard that holds the slot; starts one if needed, and waits if another run holds the slot.
     pub fn guard(&mut self) -> anyhow::Result<Arc<Guard>> {
         if let State::Held(guard) = &self.state
             && !guard.is_gone()
@@ -53,13 +53,13 @@ impl<'a> SlotLease<'a> {
         Ok(guard)
     }
 
-    /// Notes that a lab was ready.
+    /// Records that a lab has become ready.
     pub fn had_lab(&mut self) {
         self.labs = Labs::Possible;
     }
 
-    /// Returns an outcome, with the cause that every case would meet where the infrastructure has failed before any lab was ready and not
-    /// even the smallest lab can be made. The smallest lab is tried once in a run.
+    /// Adds to an infrastructure error the cause that would make every case fail, if no lab has become ready before and even the smallest
+    /// lab cannot be created. The smallest lab is tried once per run.
     pub fn explain(&mut self, outcome: Outcome) -> Outcome {
         let Outcome::Infrastructure { message, host_cause: None, failed_check } = &outcome else { return outcome };
         if self.labs == Labs::Possible || self.context.interrupt.is_set() {
@@ -78,12 +78,12 @@ impl<'a> SlotLease<'a> {
         }
     }
 
-    /// Tells whether a lab was kept.
+    /// Tells whether a lab is kept in the slot.
     pub fn is_kept(&self) -> bool {
         matches!(self.state, State::Kept)
     }
 
-    /// Lets the lab that stands on the slot stay after the run.
+    /// Keeps the current lab in the slot after the run.
     pub fn keep(&mut self) -> anyhow::Result<()> {
         if let State::Held(guard) = &self.state {
             guard.keep(self.context.options.stay)?;
@@ -92,7 +92,7 @@ impl<'a> SlotLease<'a> {
         Ok(())
     }
 
-    /// Takes down the lab that stands on the slot, and keeps the slot for the next one.
+    /// Takes down the current lab, and keeps the slot for the next one.
     pub fn clear(&mut self) {
         if let State::Held(guard) = &self.state
             && let Err(error) = guard.reset()
@@ -103,7 +103,7 @@ impl<'a> SlotLease<'a> {
         }
     }
 
-    /// Gives the slot back.
+    /// Takes down the current lab and releases the slot.
     pub fn release(&mut self) {
         if let State::Held(guard) = std::mem::replace(&mut self.state, State::Free)
             && let Err(error) = guard.down()
@@ -112,7 +112,7 @@ impl<'a> SlotLease<'a> {
         }
     }
 
-    /// Gives the slot back unless a lab stays on it; returns all failures to clean up, a sentence each.
+    /// Releases the slot unless a lab is kept in it; returns a sentence for each failed cleanup of the run.
     pub fn end(mut self) -> Vec<String> {
         if !self.is_kept() {
             self.release();
@@ -135,10 +135,10 @@ impl<'a> SlotLease<'a> {
     }
 }
 
-/// Starts the guard of a slot; says what it waits for where another process holds it.
+/// Starts the guard of a slot; if another process holds the slot, reports to `waiting` what it waits for.
 ///
 /// # Errors
-/// When the slot cannot be had.
+/// [`Error::Host`] when the slot has a kept lab, or its holder is stopped and can never end by itself.
 pub(super) fn take(
     slot: &Slot,
     purpose: &str,
@@ -158,7 +158,7 @@ pub(super) fn take(
         if holder.is_stuck() {
             return Err(Error::Host {
                 problem: format!("slot {name} is held by {holder}, and its engine is gone"),
-                help: format!("`cargo xtask clean --slot {name}` ends it and takes back what it made"),
+                help: format!("`cargo xtask clean --slot {name}` ends it and removes its leftovers"),
             }
             .into());
         }

@@ -1,4 +1,4 @@
-//! Blame: whose failure an attempt is, decided here alone, from evidence in the order in which it was seen.
+//! Blame: decides, only here, who is to blame for a failed attempt, from evidence in the order in which it was seen.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,35 +6,33 @@ use crate::fault::Keeper;
 use crate::host::container::lxc::InitEnd;
 use crate::lab::{Asked, MachineEnd, NotReady};
 
-/// Signal that never comes from inside a container: its process 1 is protected from those of its own processes.
+/// Signal that cannot come from inside a container, because the kernel protects its process 1 from its other processes.
 const SIGKILL: i32 = nix::libc::SIGKILL;
 
-/// Party whose failure an attempt is.
+/// Party that is to blame for a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// The product under test.
     Product,
-    /// The host, LXC, or the engine: the product was not tested.
+    /// Host, LXC or engine: the product was not tested.
     Host,
-    /// The image or the template: it names a program that is not there.
+    /// Image or template: it names a program that does not exist.
     Image,
 }
 
-/// Evidence that decides the outcome of an attempt.
+/// Piece of evidence about the failure of an attempt; the first one decides the outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// The scenario failed: a check did not hold, it gave up, broke the protocol, or did not end as it should.
+    /// The scenario failed: a failed check, an error, a breach of the protocol, or a wrong exit.
     Scenario,
-    /// A machine ended by itself.
+    /// A machine ended although no fault ended it.
     MachineEnded(Box<MachineEnd>),
     /// A machine did not become ready again after a fault.
     NotRecovered {
-        /// Diagnosis.
         not_ready: Box<NotReady>,
-        /// Error and diagnosis, in words.
+        /// Error and diagnosis as text.
         message: String,
     },
-    /// The host, the engine or a fault failed.
+    /// The host, the engine or a fault failed, with the error.
     Host(String),
 }
 
@@ -43,18 +41,17 @@ pub enum Evidence {
 pub struct EvidenceLog(Mutex<Vec<Evidence>>);
 
 impl EvidenceLog {
-    /// Files a piece of evidence behind all earlier ones.
+    /// Appends a piece of evidence.
     pub fn push(&self, evidence: Evidence) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(evidence);
     }
 
-    /// Returns all evidence so far.
     pub fn all(&self) -> Vec<Evidence> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Blame for the unexpected end of a machine.
+/// Returns who is to blame for the unexpected end of a machine.
 #[must_use]
 pub fn of_end(end: &MachineEnd) -> Blame {
     match end.init {
@@ -65,7 +62,7 @@ pub fn of_end(end: &MachineEnd) -> Blame {
     }
 }
 
-/// Blame for a machine that was not ready before its deadline.
+/// Returns who is to blame for a machine that was not ready before its deadline.
 #[must_use]
 pub fn of_not_ready(not_ready: &NotReady) -> Blame {
     match &not_ready.asked {
@@ -75,12 +72,11 @@ pub fn of_not_ready(not_ready: &NotReady) -> Blame {
     }
 }
 
-/// Blame for a fault that was no longer on when it was healed, although its target lived and nobody had healed it.
-///
-/// Packet filters, queues, control groups, the freezer, tracers and devices are kept by the host, out of the product's reach: the
-/// record said that it was on, so the attempt says nothing of the product. A fault that lies in the container (a stopped unit, a paused
-/// process, a file, room on a volume, a clock) may be ended by the product itself, which is then what was tested: nobody is to
-/// blame, and the record says that it had ended.
+/// Returns who is to blame for a fault that had ended when it was to be healed, although its target lived and the engine had not healed it.
+/// Packet filters, queues, cgroups, the freezer, tracers and devices belong to the host, out of the product's reach. If such a fault ends,
+/// the record wrongly said that it was active, so the attempt proves nothing about the product. A fault inside the container (a stopped
+/// unit, a paused process, a file, space on a volume, a clock) may be ended by the product itself, and then that is the tested behavior:
+/// `None`, and the record says that the fault had ended.
 #[must_use]
 pub fn of_lost_fault(keeper: Keeper) -> Option<Blame> {
     match keeper {
@@ -89,7 +85,7 @@ pub fn of_lost_fault(keeper: Keeper) -> Option<Blame> {
     }
 }
 
-/// Blame for a machine that did not become ready again after a fault. It had been ready, so its image lacks nothing.
+/// Returns who is to blame for a machine that did not become ready again after a fault. It was ready before, so its image is complete.
 #[must_use]
 pub fn of_not_recovered(not_ready: &NotReady) -> Blame {
     match of_not_ready(not_ready) {

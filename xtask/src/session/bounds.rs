@@ -1,4 +1,4 @@
-//! Bounds of what a scenario's requests put into the record of an attempt.
+//! Bounds on what the requests of a scenario may add to the record of an attempt.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,22 +6,22 @@ use serde_json::Value;
 
 use crate::record::Masks;
 
-/// Bytes of artifacts, long streams and screenshots that one attempt may keep.
+/// Maximum total bytes of artifacts, long streams and screenshots that one attempt may keep.
 pub const ATTEMPT_BYTES_MAX: u64 = 1 << 30;
 
-/// Artifacts, long streams and screenshots that one attempt may keep.
+/// Maximum number of artifacts, long streams and screenshots that one attempt may keep.
 pub const ATTEMPT_FILES_MAX: u64 = 10_000;
 
-/// Bytes of requests that the record of one attempt has: notes, steps, checks, metrics, operations of a history.
+/// Maximum total bytes that requests may add to the record of one attempt: notes, steps, checks, metrics, operations of a history.
 pub const STATEMENT_BYTES_MAX: u64 = 256 << 20;
 
-/// Bytes of one text of such a request, after which it is cut with a mark.
+/// Maximum bytes of one text in a scenario's request; a longer text is cut in the record and marked.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes that any request counts for: its event has a time, a name and a case.
+/// Minimum bytes that any request counts for: its event has a time, a name and a case.
 const REQUEST_BYTES: u64 = 256;
 
-/// An attempt's record has no room for what a request would put into it.
+/// Refusal of a request because the record has no room for its data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OverBound {
     #[error(
@@ -44,7 +44,7 @@ pub(super) enum OverBound {
     Statements,
 }
 
-/// Amounts that an attempt has put into its record so far.
+/// Amounts that the requests of an attempt have added to its record so far.
 #[derive(Debug, Default)]
 pub(super) struct Used {
     state: Mutex<State>,
@@ -55,7 +55,7 @@ struct State {
     file_bytes: u64,
     files: u64,
     statement_bytes: u64,
-    /// True once a warning has said that a stream was cut.
+    /// True once a warning about a cut stream was recorded.
     told_of_cut: bool,
 }
 
@@ -64,7 +64,7 @@ impl Used {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes room for a file.
+    /// Reserves room in the record for a file.
     pub fn take_file(&self, what: &str, bytes: u64) -> Result<(), OverBound> {
         let mut state = self.state();
         if state.files >= ATTEMPT_FILES_MAX || bytes > ATTEMPT_BYTES_MAX.saturating_sub(state.file_bytes) {
@@ -76,14 +76,14 @@ impl Used {
         Ok(())
     }
 
-    /// Gives back the room of a file that could not be written.
+    /// Releases the room in the record that was reserved for a file which could not be written.
     pub fn give_back_file(&self, bytes: u64) {
         let mut state = self.state();
         state.files = state.files.saturating_sub(1);
         state.file_bytes = state.file_bytes.saturating_sub(bytes);
     }
 
-    /// Takes room for a request, and for what it states.
+    /// Reserves room in the record for a request and the data that it states.
     pub fn take_request(&self, stated: Option<&Value>) -> Result<(), OverBound> {
         let bytes = REQUEST_BYTES + stated.map_or(0, size_of_value);
         let mut state = self.state();
@@ -95,13 +95,13 @@ impl Used {
         Ok(())
     }
 
-    /// Tells whether to warn now that a stream was cut: true at the first call in an attempt only.
+    /// Tells whether to warn about a cut stream: true only at the first call in an attempt.
     pub fn tells_of_cut(&self) -> bool {
         !std::mem::replace(&mut self.state().told_of_cut, true)
     }
 }
 
-/// Cuts every text in a value that is too long for the record. Secrets are masked before: a part of one would be left.
+/// Cuts every text in a value that is too long for the record. Secrets are masked first, because a cut one would no longer be recognized.
 pub(super) fn cut_texts(value: &mut Value, masks: &Masks) {
     match value {
         Value::String(text) if text.len() > TEXT_BYTES_MAX => {
@@ -128,7 +128,7 @@ fn size_of_value(value: &Value) -> u64 {
     }
 }
 
-/// Returns a text, cut after this many characters with a mark.
+/// Cuts a text after this many characters, and marks the cut.
 pub fn shorten(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => format!("{} [...]", &text[..end]),
@@ -136,7 +136,7 @@ pub fn shorten(text: &str, chars_max: usize) -> String {
     }
 }
 
-/// Returns a text, cut before this many bytes with a mark that says how many are missing.
+/// Cuts a text before this many bytes, and marks the cut with the number of missing bytes.
 pub fn shorten_bytes(text: &str, bytes_max: usize) -> String {
     let kept = &text[..text.floor_char_boundary(bytes_max)];
     if kept.len() == text.len() {

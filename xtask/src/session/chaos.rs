@@ -1,4 +1,5 @@
-//! The chaos of a case: its schedule from the scenario's request to the last healing, and conditions that have to come true meanwhile.
+//! Chaos of a case: its fault schedule, from the scenario's request to the last healing, and conditions that must come true during the
+//! faults.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,19 +15,19 @@ use crate::host::patience;
 use crate::lab::WaitError;
 use crate::record::{Event, milliseconds};
 
-/// Interval at which the quiet period looks whether it has to end early.
+/// Interval at which the quiet period after the faults checks whether it has to end early.
 const QUIET_POLL: Duration = Duration::from_millis(50);
 
-/// A line of `history.jsonl`.
+/// Line of `history.jsonl`: beginning or end of an operation, with its time on the run's clock.
 #[derive(Serialize)]
 struct HistoryLine {
     at_ms: f64,
-    /// [`History`], without secrets.
+    /// [`History`] as JSON, with secrets masked.
     #[serde(flatten)]
     history: serde_json::Value,
 }
 
-/// Counts the faults that bit, and those that could not be injected.
+/// Counts the faults that took effect, and those that could not be injected.
 fn counted(played: &[Played]) -> Settled {
     let count = |want: fn(&Fate) -> bool| u32::try_from(played.iter().filter(|one| want(&one.fate)).count());
     Settled {
@@ -44,14 +45,13 @@ impl Chaos {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns true while a schedule is being played.
     pub fn plays(&self) -> bool {
         self.state().nemesis.is_some()
     }
 }
 
 impl Session {
-    /// Answers `chaos.begin`.
+    /// Answers the request `chaos.begin`: starts to play the fault schedule.
     pub(super) fn chaos_begin(&self) -> Answer<ChaosPlaying> {
         let mut state = self.chaos.state();
         if std::mem::replace(&mut state.begun, true) {
@@ -75,7 +75,7 @@ impl Session {
         Ok(ChaosPlaying { playing: true, length_ms })
     }
 
-    /// Answers `settle`.
+    /// Answers the request `settle`: heals all scheduled faults and waits until the machines have recovered.
     pub(super) fn settle(&self) -> Answer<Settled> {
         let begun = Instant::now();
         self.end_nemesis();
@@ -113,7 +113,7 @@ impl Session {
         Ok(settled)
     }
 
-    /// Waits until no fault is being injected or healed, once the lab's clock is held.
+    /// Waits until no fault is being injected or healed. To be called while the lab's clock is held, so that no further fault begins.
     pub(super) fn wait_until_still(&self) {
         if let Some(nemesis) = &self.chaos.state().nemesis {
             nemesis.wait_until_still();
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// Answers `invariant`.
+    /// Answers the request `invariant`: records a condition that must hold always or at the end, or come true sometimes.
     pub(super) fn invariant(&self, invariant: Invariant) -> Answer<e2e_contract::Done> {
         {
             let mut state = self.chaos.state();
@@ -161,7 +161,7 @@ impl Session {
         broken.map_or(Ok(e2e_contract::Done {}), |message| self.fail_check(&message))
     }
 
-    /// Answers `history`.
+    /// Answers the request `history`: records the beginning or end of an operation.
     pub(super) fn history(&self, history: &History) -> Answer<e2e_contract::Done> {
         let mut state = self.chaos.state();
         match (history.phase, state.open.get(&history.process)) {
@@ -200,7 +200,7 @@ impl Session {
         write().map_err(|error| self.not_written(&error))
     }
 
-    /// Ends the operations that are still open in the history, with an outcome that is not known.
+    /// Ends the open operations of the history with an unknown outcome.
     pub(super) fn end_history(&self) {
         let mut state = self.chaos.state();
         for (process, operation) in std::mem::take(&mut state.open) {
@@ -210,7 +210,7 @@ impl Session {
         }
     }
 
-    /// Returns what the scenario failed to do about its schedule, where it did, and the fates of the faults.
+    /// Returns what the scenario failed to do about its fault schedule, if anything, and the fates of the faults, if there was a schedule.
     pub(super) fn judge_chaos(&self) -> (Option<String>, Option<Vec<Played>>) {
         let Some(spec) = &self.spec.chaos else { return (None, None) };
         let state = self.chaos.state();

@@ -1,4 +1,4 @@
-//! The scenario's connection: lines in, requests carried out side by side, lines out.
+//! Connection of a scenario: reads requests as lines, executes them in parallel, and writes the answers as lines.
 
 use std::any::Any;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,13 +12,13 @@ use e2e_contract::{ErrorCode, LINE_BYTES_MAX, Request, Response, RpcError};
 
 use super::state::Session;
 
-/// Most requests that may be under way at once; a further line is read when one has ended.
+/// Maximum requests that are executed at once; the next line is read when one has ended.
 const REQUESTS_MAX: usize = 64;
 
-/// Interval at which a wait looks whether the session is over.
+/// Interval at which a wait checks whether the session is over.
 const CLOSED_POLL: Duration = Duration::from_millis(20);
 
-/// Serves the scenario's connection until it closes, and returns when the last request has ended. One process makes one connection.
+/// Serves the scenario's only connection until it closes; returns when the last request has ended.
 pub fn serve(listener: &UnixListener, session: &Arc<Session>) {
     let Ok((stream, _)) = listener.accept() else { return };
     if session.is_closed() {
@@ -95,7 +95,7 @@ fn panicked(method: &str, panic: &(dyn Any + Send)) -> anyhow::Error {
     anyhow::anyhow!("the engine panicked in a request `{method}`: {}", text.unwrap_or("no message"))
 }
 
-/// Ends [`serve`] where it still waits for a connection that will never come.
+/// Ends a [`serve`] that still waits for a connection.
 pub fn release(socket: &Path) {
     let _ = UnixStream::connect(socket);
 }
@@ -112,7 +112,7 @@ fn send(output: &Mutex<UnixStream>, response: &Response) {
     let _ = output.write_all(&line); // the scenario may have ended in between
 }
 
-/// Waits for a place among the requests under way; returns false where there is none by the time the session is over.
+/// Waits until fewer than the maximum requests are executed, and takes a place among them; returns false if the session ends first.
 fn take_place(session: &Session, places: &(Mutex<usize>, Condvar)) -> bool {
     let mut taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
     while *taken >= REQUESTS_MAX {
@@ -125,7 +125,7 @@ fn take_place(session: &Session, places: &(Mutex<usize>, Condvar)) -> bool {
     true
 }
 
-/// Waits until the requests under way have ended: each has a deadline, and those of a session that is over end at once.
+/// Waits until all running requests have ended: each has a deadline, and those of a closed session end at once.
 fn drain(places: &(Mutex<usize>, Condvar)) {
     let taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
     drop(places.1.wait_while(taken, |taken| *taken > 0));

@@ -1,4 +1,4 @@
-//! Files and streams of a scenario's requests: into containers, out of them, and among the record's files.
+//! Files and streams in a scenario's requests: copied into containers, out of them, and to the record.
 
 use std::io::Read as _;
 
@@ -58,8 +58,8 @@ impl Session {
         }
     }
 
-    /// Returns a stream for the answer: inline, or, where it is large, as a file among the artifacts that belongs to the user; an error
-    /// where the record has no room for that.
+    /// Returns an output stream for an answer: inline, or, if it is large, as a file among the artifacts that the user owns. The inner
+    /// error says that the record has no room for that file.
     pub(super) fn stream(&self, stream: &mut KeptStream, what: &str) -> Answer<Result<Stream, OverBound>> {
         let bytes = stream.kept_bytes();
         if bytes <= STREAM_BYTES_MAX as u64 {
@@ -81,8 +81,8 @@ impl Session {
         }
     }
 
-    /// Returns a stream as [`Session::stream`] does, or only its begin where the record has no room for all of it; with the number of bytes
-    /// that are not kept.
+    /// Returns an output stream like [`Session::stream`], but only its beginning if the record has no room for all; also returns the number
+    /// of dropped bytes.
     pub(super) fn stream_or_begin(&self, stream: &mut KeptStream, what: &str) -> Answer<(Stream, u64)> {
         if let Ok(whole) = self.stream(stream, what)? {
             return Ok((whole, stream.lost_bytes()));
@@ -98,16 +98,16 @@ impl Session {
         self.infrastructure(&anyhow::Error::new(error).context("reading a program's output"))
     }
 
-    /// Writes a file among the artifacts, a folder that the scenario may have changed at will; returns its length.
+    /// Writes a file to the artifacts' folder, which the scenario may have changed in any way; returns the file's length.
     fn keep(&self, what: &str, path: &str, bytes: u64, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
         self.write(what, path, bytes, content).map_err(|error| self.not_written(&error))
     }
 
-    /// Writes a file of the record of so many bytes, named below the run's folder, with the rights of the scenario's user; returns its
+    /// Writes a file of `bytes` bytes to the record, at a path below the run's folder, with the rights of the scenario's user; returns its
     /// length.
     ///
     /// # Errors
-    /// [`OverBound`] where the attempt or the run may not keep as much.
+    /// [`OverBound`] when the attempt or the run may not keep that much.
     pub(super) fn write(
         &self,
         what: &str,
@@ -143,18 +143,19 @@ fn bad(message: String) -> RpcError {
     RpcError::new(ErrorCode::InvalidParams, message)
 }
 
-/// Refuses a name that no file of the record may have: one that leads out of its folder, or holds what a terminal would obey.
+/// Refuses a file name that leads out of its folder or has characters that a terminal would interpret.
 pub(super) fn require_plain_name(name: &str) -> Answer<()> {
     if is_file_name(name) {
         return Ok(());
     }
     let problem = format!(
-        "{name:?} is no plain file name: up to 200 bytes of visible characters without '/', a dot at the begin, and blanks at the ends"
+        "{name:?} is no plain file name: use up to 200 bytes of visible characters, without '/', a dot at the beginning, or blanks at the ends"
     );
     Err(RpcError::new(ErrorCode::InvalidParams, problem))
 }
 
-/// Tells whether the host is the reason that a file could not be written, and not what the scenario asked for or did to its folder.
+/// Tells whether the host is the reason that a file could not be written, rather than the requested name or the scenario's changes to the
+/// folder.
 fn is_hosts(error: &anyhow::Error) -> bool {
     let number = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     let number = number.map(Errno::from_raw);

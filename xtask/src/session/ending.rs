@@ -1,4 +1,4 @@
-//! Judgement of an attempt, by the end of the scenario's process and by what was seen before it.
+//! Verdict on an attempt, from the end of the scenario's process and the evidence before it.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -11,64 +11,63 @@ use crate::host::container::lxc::InitEnd;
 use crate::lab::MachineEnd;
 use crate::record::{CaseId, Cause, Event, InitStatus, Outcome};
 
-/// Exit status that a scenario which was given up is judged by: that of any failure.
+/// Exit status assumed for a scenario that a person gave up at a breakpoint: that of any failure.
 const EXIT_STATUS_GIVEN_UP: i32 = 1;
 
-/// End of the scenario's process.
+/// End of a scenario's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// By itself, with this status.
+    /// Exit with this status.
     Exited(i32),
-    /// By this signal, which the engine did not send.
+    /// Death by this signal, which the engine did not send.
     Signaled(i32),
-    /// It did not end in time and was killed.
+    /// The process exceeded this deadline and was killed.
     TimedOut(Duration),
-    /// It wrote something on the socket that is no request, and was killed.
+    /// The process sent a line that is not a request, and was killed.
     BrokeProtocol,
-    /// Somebody who had looked at its failure gave it up, and it was killed.
+    /// A person gave the case up at a breakpoint, and the process was killed.
     GivenUp,
-    /// The run was interrupted, and it was killed.
+    /// The run was interrupted, and the process was killed.
     Interrupted,
 }
 
 impl End {
-    /// Returns the end of a process by its exit status.
     pub fn of(status: ExitStatus) -> Self {
         status.code().map_or_else(|| Self::Signaled(status.signal().unwrap_or(0)), Self::Exited)
     }
 }
 
-/// What the session saw before the scenario's end.
+/// Observations of a session up to the scenario's end.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// True once the scenario has sent `hello`.
     pub hello: bool,
-    /// The first check that did not hold.
+    /// Description of the first failed check.
     pub failed_check: Option<String>,
-    /// The first request that was refused as a statement, or for its unknown method.
+    /// Description of the first refused request that made a statement or had an unknown method.
     pub refused: Option<String>,
-    /// Steps and measured operations that it had begun and not ended.
+    /// Steps and measured operations that the scenario began but did not end.
     pub open: Vec<String>,
-    /// The known defects it looked at.
+    /// Known defects that the scenario has tested.
     pub defects: Vec<String>,
-    /// Known defects that it should have looked at and did not.
+    /// Known defects that the scenario should have tested, but did not.
     pub unseen_defects: Vec<String>,
-    /// What it failed to do about its schedule of faults.
+    /// Duty concerning its fault schedule that the scenario did not fulfill.
     pub chaos_owed: Option<String>,
-    /// The first limit of its containers that was exceeded.
+    /// First resource limit that a container exceeded.
     pub exceeded: Option<String>,
-    /// The error or panic by which it gave up.
+    /// Error or panic with which the scenario gave up.
     pub abort: Option<Abort>,
-    /// The first breach of the protocol.
+    /// First breach of the protocol.
     pub violation: Option<String>,
-    /// What was under way at its deadline.
+    /// Description of the running requests and the stack at the deadline.
     pub doing: Option<String>,
-    /// Reason that its program wrote before it ended.
+    /// Reason that the program wrote to its output before it ended.
     pub last_words: Option<String>,
 }
 
-/// Judges an attempt by what was seen first: after the host has failed, what a scenario does says nothing of the product, and after
-/// the product has failed, nothing that comes later undoes it.
+/// Judges an attempt by the first piece of evidence: after the host has failed, the scenario's behavior proves nothing about the product,
+/// and after the product has failed, nothing later changes that.
 pub fn judge(end: End, seen: Seen, evidence: Vec<Evidence>) -> Outcome {
     if end == End::Interrupted {
         return Outcome::Interrupted;
@@ -93,7 +92,7 @@ pub fn judge(end: End, seen: Seen, evidence: Vec<Evidence>) -> Outcome {
     }
 }
 
-/// Returns the status of a process 1 as the record has it.
+/// Converts the end of a process 1 to the record's form.
 #[must_use]
 pub fn init_status(init: &InitEnd) -> InitStatus {
     match *init {
@@ -104,7 +103,7 @@ pub fn init_status(init: &InitEnd) -> InitStatus {
     }
 }
 
-/// Returns the event for a machine that ended by itself.
+/// Returns the event for a machine that ended although no fault ended it.
 #[must_use]
 pub fn machine_ended(case: &CaseId, end: &MachineEnd, expected: bool) -> Event {
     Event::MachineEnded {
@@ -117,7 +116,7 @@ pub fn machine_ended(case: &CaseId, end: &MachineEnd, expected: bool) -> Event {
     }
 }
 
-/// Judges what the scenario itself did.
+/// Returns the outcome by the scenario's own behavior.
 fn of_scenario(end: End, seen: Seen) -> Outcome {
     let failed = |cause| Outcome::Failed { cause };
     if let Some(message) = seen.violation {
@@ -131,7 +130,7 @@ fn of_scenario(end: End, seen: Seen) -> Outcome {
             return failed(Cause::TimedOut { deadline_ms, doing: seen.doing });
         }
         End::BrokeProtocol => {
-            return failed(Cause::Protocol { message: "it said something that is no request".into() });
+            return failed(Cause::Protocol { message: "it sent a line that is not a request".into() });
         }
         // It was held because something had failed, which is looked for below.
         End::GivenUp => EXIT_STATUS_GIVEN_UP,
@@ -268,7 +267,7 @@ mod tests {
         check_with(End::Interrupted, |_| (), host(), "interrupted");
     }
 
-    /// All orders of these pieces.
+    /// Returns all orders of these pieces of evidence.
     fn orders(pieces: &[Evidence]) -> Vec<Vec<Evidence>> {
         if pieces.is_empty() {
             return vec![Vec::new()];

@@ -1,4 +1,4 @@
-//! Evidence that a session files while it goes on: failures of the scenario, ends and reboots of machines, a lab that stands still.
+//! Evidence that a session collects while it runs: failures of the scenario, ends and reboots of machines, a stopped lab.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,12 +12,11 @@ use crate::lab::Container;
 use crate::manifest::Expected;
 use crate::record::{Event, milliseconds};
 
-/// Findings by which a scenario says that it expects the end or a reboot of a machine.
+/// Names of findings with which a scenario declares that it expects the end or a reboot of a machine.
 const MACHINE_ENDED: &str = "machine_ended";
 const REBOOTED: &str = "rebooted";
 
 impl Session {
-    /// Returns the first breach of the protocol.
     pub fn violation(&self) -> Option<String> {
         self.state().seen.violation.clone()
     }
@@ -28,21 +27,22 @@ impl Session {
         });
     }
 
-    /// Files a failure of the scenario, after the ends of machines that came before it.
+    /// Files a failure of the scenario as evidence, after the ends of machines that came before it.
     pub(super) fn file_failure(&self, note: impl FnOnce(&mut Seen)) {
         self.notice_ends();
         self.evidence.push(Evidence::Scenario);
         note(&mut self.state().seen);
     }
 
-    /// Files the ends of machines that were not noticed before, and a standstill of the lab; waits for LXC where a process 1 is gone.
+    /// Files the ends of machines that were not filed before, and a stopped part of the lab. If a process 1 is gone, first waits until LXC
+    /// has noticed that.
     pub(super) fn notice_ends(&self) {
         self.lab.containers().iter().for_each(Container::notice_end);
         self.file_ends();
         self.file_standstill();
     }
 
-    /// Files once that somebody outside has stopped a part of the lab: a failure after that says nothing of the product.
+    /// Files, once, that a part of the lab was stopped from outside: a later failure proves nothing about the product.
     fn file_standstill(&self) {
         let Some(standstill) = self.lab.standstill() else { return };
         if !self.stood_still.swap(true, Ordering::SeqCst) {
@@ -50,7 +50,7 @@ impl Session {
         }
     }
 
-    /// Records reboots that the engine has not asked for, and begins to inject the faults of such machines again.
+    /// Records reboots that the engine did not request, and starts injecting the faults of rebooted machines again.
     pub fn file_reboots(&self) {
         for container in self.lab.containers() {
             let (name, reboots) = (container.machine().name.clone(), container.reboots());
@@ -73,7 +73,8 @@ impl Session {
         }
     }
 
-    /// Notes where the scenario stands when it has to be killed: its stack, what is under way, and what faults keep down.
+    /// Records the scenario's state when it has to be killed at its deadline: its stacks, running requests, and containers that faults keep
+    /// down.
     pub fn note_deadline(&self, scenario: &Tree) {
         self.file_standstill();
         let outages = self.lab.containers().iter().filter_map(|container| {
@@ -91,7 +92,7 @@ impl Session {
         self.spec.expects.iter().any(covers)
     }
 
-    /// Waits until the faults of machines that have rebooted are injected again.
+    /// Waits until the faults of rebooted machines have been injected again.
     pub(super) fn end_restoring(&self) {
         let threads = std::mem::take(&mut self.state().restoring);
         for thread in threads {
@@ -101,7 +102,7 @@ impl Session {
         }
     }
 
-    /// Files the ends of machines that LXC has noticed, and that are not filed yet.
+    /// Files the ends of machines that LXC has noticed and that are not filed yet.
     pub fn file_ends(&self) {
         for container in self.lab.containers().iter().filter(|container| container.is_dead()) {
             let Some(end) = container.ending() else { continue }; // a fault has just begun to start it again

@@ -1,4 +1,4 @@
-//! The faults of a session: from a scenario's request, or the scenario's end, to what was observed.
+//! Faults of a session, from the request that starts one to the observations when it is healed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,27 +12,27 @@ use crate::fault::{ActiveFaults, Keeper, Lasted, Observed, Planned, Reboots, Rec
 use crate::lab::{Container, Lab, Outage, WaitError};
 use crate::record::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Recorder, milliseconds};
 
-/// Every fault of one session.
+/// All faults of a session, whether requested by the scenario or scheduled.
 pub struct Faults {
     case: CaseId,
     active: ActiveFaults,
     recorder: Arc<Recorder>,
     evidence: Arc<EvidenceLog>,
-    /// Time in which a machine has to become ready again after a fault of the schedule.
+    /// Maximum time for a machine to become ready again after a scheduled fault.
     recovery: Duration,
-    /// Numbers in the schedule, by the number in the case, of the faults that come from the schedule.
+    /// Numbers of the scheduled faults: number in the schedule, by number in the case.
     scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 
-/// A fault of a schedule that is begun now.
+/// Scheduled fault that is being injected now.
 pub struct Begun<'a> {
     planned: &'a Planned,
-    /// Time since the begin of the chaos.
+    /// Returns the time in milliseconds since the chaos began.
     now_ms: &'a dyn Fn() -> u64,
 }
 
 impl Faults {
-    /// Begins without a fault; `recovery` is the time in which a machine has to become ready again after a fault of the schedule.
+    /// Creates the faults of a session; `recovery` is the maximum time for a machine to become ready again after a scheduled fault.
     pub fn new(
         case: CaseId,
         lab: Arc<Lab>,
@@ -43,7 +43,7 @@ impl Faults {
         Self { case, active: ActiveFaults::new(lab), recorder, evidence, recovery, scheduled: Mutex::default() }
     }
 
-    /// Injects a fault into a container: one that the scenario asks for, or one of the schedule.
+    /// Injects a fault into a container: a scheduled one if `begun` is given, else one that the scenario requested.
     pub fn inject(&self, container: &Container, fault: &Fault, begun: Option<&Begun<'_>>) -> anyhow::Result<Injected> {
         let (number, observed) = self.active.inject(container, fault)?;
         let mut event = self.observed(number, &observed);
@@ -63,7 +63,7 @@ impl Faults {
         Ok(Healed { evidence: self.judged(healed)?.told() })
     }
 
-    /// Returns the function that records the healing of a fault, by its number in the case.
+    /// Returns a function that records the healing of a fault with a given number in the case.
     fn teller(&self) -> impl Fn(u64, &Observed) {
         |number, healed| {
             self.file_lost(healed);
@@ -71,7 +71,7 @@ impl Faults {
         }
     }
 
-    /// Passes a result on, and files evidence where a machine did not become ready again after a fault.
+    /// Returns the result unchanged; if a machine did not become ready again after a fault, files evidence of that.
     fn judged<T>(&self, recovered: anyhow::Result<T>) -> anyhow::Result<T> {
         recovered.inspect_err(|error| {
             let waited = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>());
@@ -82,12 +82,12 @@ impl Faults {
         })
     }
 
-    /// Returns true if a fault is on, or is being healed.
+    /// Tells whether a fault is active, or is being healed.
     pub fn any_is_on(&self) -> bool {
         self.active.any_is_on()
     }
 
-    /// Injects the faults of a container again that its own reboot has undone, as soon as it runs programs.
+    /// Injects the faults of a rebooted container again, as soon as it runs programs, because the reboot has undone them.
     pub fn restore_after_reboot(&self, container: &Container) {
         let name = &container.machine().name;
         let (lab, reboots) = (self.active.lab(), container.reboots());
@@ -103,7 +103,7 @@ impl Faults {
         }
     }
 
-    /// Heals the faults that the scenario has left, the last first, and waits until the machines are ready that these had taken down;
+    /// Heals the faults that the scenario has left active, the last first, and waits until machines that they had taken down are ready;
     /// returns the failures to heal.
     pub fn heal_all(&self, stop: &dyn Fn() -> bool) -> Vec<String> {
         let numbers = self.active.numbers();
@@ -116,7 +116,7 @@ impl Faults {
         unhealed
     }
 
-    /// Files a fault that was no longer on when it was healed, where that is somebody's failure.
+    /// Files evidence for a fault that had ended before it was healed, if the host is to blame.
     fn file_lost(&self, Observed { container, fault, lasted, .. }: &Observed) {
         let Some(lasted @ Lasted::Lost { keeper, .. }) = lasted else { return };
         if blame::of_lost_fault(*keeper) == Some(Blame::Host) {
@@ -142,7 +142,7 @@ impl Faults {
     }
 }
 
-/// Returns the result of the repeated proof as it is recorded.
+/// Converts the result of the verification that a fault lasted to the record's form.
 fn recorded(lasted: &Lasted) -> FaultLasted {
     let (state, detail) = match lasted {
         Lasted::UntilNow { evidence } => (LastedState::UntilNow, evidence.clone()),
@@ -168,8 +168,8 @@ impl Stage for Faults {
         Ok(self.active.take_back(fault, &self.teller())?.told())
     }
 
-    /// Waits until the machine of a fault is ready again. Only a machine that was down is judged here: one that was up is judged at the end
-    /// of the chaos.
+    /// Waits until the machine of a fault is ready again. Only a machine that was down is judged here; the others are judged at the end of
+    /// the chaos.
     fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
         let seen = self.judged(self.active.recover(fault, &self.teller(), RecoveryTime::Alone(self.recovery), stop))?;
         if let (None, Some(container)) = (&seen, self.active.lab().container(&planned.container)) {
@@ -198,7 +198,7 @@ impl Stage for Faults {
     }
 }
 
-/// Returns the answer to a request that a fault, or the request itself, made fail; nothing where the host's failure did.
+/// Returns the answer to a request that failed because of a fault or of the request itself; `None` if the infrastructure failed.
 pub fn refusal(error: &anyhow::Error) -> Option<RpcError> {
     let is_not_ready =
         |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(WaitError::Deadline { .. }));

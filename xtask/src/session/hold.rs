@@ -1,4 +1,4 @@
-//! A session that is held at its first failure: nothing goes on until somebody who looks at it says so.
+//! Pause of a session at its first failure: requests wait until the person who looks at the case continues it or gives it up.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use super::spec::Stopped;
 use super::state::{Answer, Session};
 use crate::record::{Event, Onward, milliseconds};
 
-/// Interval at which a held request looks whether it may go on.
+/// Interval at which a waiting request checks whether the pause is over.
 const HELD_POLL: Duration = Duration::from_millis(20);
 
 impl Session {
-    /// Files a failed check, of which the first is the scenario's failure, and holds the case as [`Session::stop_at`] does.
+    /// Files a failed check as evidence, the first one as the scenario's failure, and pauses the case like [`Session::stop_at`].
     pub(super) fn fail_check(&self, message: &str) -> Answer<Done> {
         self.file_failure(|seen| {
             seen.failed_check.get_or_insert_with(|| message.to_owned());
@@ -21,8 +21,8 @@ impl Session {
         self.stop_at(message)
     }
 
-    /// Holds the case at its first failure, where the run has a breakpoint, until somebody has looked at it. If they give the case up, the
-    /// request that failed has no answer but the session's end.
+    /// Pauses the case at its first failure, if the run has a breakpoint, until a person has decided. If the case is given up, the failed
+    /// request gets no answer before the session ends.
     pub(super) fn stop_at(&self, reason: &str) -> Answer<Done> {
         let Some(breakpoint) = &self.spec.breakpoint else { return Ok(Done {}) };
         if self.shall_stop() || self.stopped.swap(true, Ordering::SeqCst) {
@@ -43,19 +43,19 @@ impl Session {
         self.wait_while_held().map(|()| Done {})
     }
 
-    /// Returns true if the case was given up, and ends here.
+    /// Tells whether the person at the breakpoint gave the case up.
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
     }
 
-    /// Waits, after the scenario's end, as long as somebody looks at its lab: a process that dies waits for no answer.
+    /// Waits, after the scenario's end, until a pause is over, because the scenario may have ended during it.
     pub fn wait_for_release(&self) {
         while self.lab.clock().is_held() && !self.shall_stop() {
             std::thread::sleep(HELD_POLL); // no condition: the session has nothing else to do
         }
     }
 
-    /// Waits while the case is held; in a case that was given up, waits for the session's end and returns that it was.
+    /// Waits while the case is paused. In a case that was given up, waits until the session is closed and returns an error.
     pub(super) fn wait_while_held(&self) -> Answer<()> {
         while (self.lab.clock().is_held() || self.is_given_up()) && !self.is_closed() {
             std::thread::sleep(HELD_POLL); // no condition: a request has nothing else to do

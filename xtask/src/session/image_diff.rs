@@ -1,31 +1,31 @@
-//! Comparison of two pictures, pixel by pixel, with some tolerance. Pure: bytes of PNGs in, bytes of a PNG out.
+//! Comparison of two images, pixel by pixel, with a tolerance. Pure: bytes of PNGs in, bytes of a PNG out.
 
 use anyhow::{Context as _, bail};
 use e2e_contract::PictureSize;
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
-/// Most bytes of a picture once it is unpacked: 64 million pixels.
+/// Maximum bytes of an unpacked image: 64 million pixels.
 const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
-/// Red, green, blue, opacity.
+/// Red, green, blue and alpha channel.
 type Pixel = [u8; 4];
 
-/// Result of a comparison.
+/// Result of comparing two images.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Compared {
-    /// The sizes differ, and no pixel was compared.
+    /// The images have different sizes; no pixels were compared.
     OtherSize { taken: PictureSize, expected: PictureSize },
-    /// Of `pixels` pixels, `pixels_off` differ; the PNG shows which, where any does.
+    /// Of `pixels` pixels, `pixels_off` are different; `difference` is a PNG that marks them, if there are any.
     SameSize { pixels_off: u64, pixels: u64, difference: Option<Vec<u8>> },
 }
 
-/// A picture, unpacked.
+/// Unpacked image.
 struct Unpacked {
     size: PictureSize,
     pixels: Vec<Pixel>,
 }
 
-/// Compares two PNGs. A pixel is the same where none of its channels differs by more than `channel_off_max`.
+/// Compares two PNGs. Two pixels count as equal if no channel differs by more than `channel_off_max`.
 pub(super) fn compare(taken: &[u8], expected: &[u8], channel_off_max: u8) -> anyhow::Result<Compared> {
     let taken = unpack(taken).context("the new picture")?;
     let expected = unpack(expected).context("the expected picture")?;
@@ -59,7 +59,7 @@ fn unpack(bytes: &[u8]) -> anyhow::Result<Unpacked> {
     Ok(Unpacked { size: PictureSize { width_pixels: frame.width, height_pixels: frame.height }, pixels })
 }
 
-/// Makes a PNG of the pixels that differ, in red on a pale copy of the expected picture.
+/// Creates a PNG that marks the different pixels in red on a pale copy of the expected image.
 fn shown(expected: &Unpacked, off: &[bool]) -> anyhow::Result<Vec<u8>> {
     let pale = |[red, green, blue, _]: Pixel| {
         let gray = (u16::from(red) + u16::from(green) + u16::from(blue)) / 3;

@@ -1,14 +1,14 @@
-//! Last words of a scenario's program that failed: the reason it gave itself, out of what it wrote.
+//! Last words of a failed scenario's program: the reason for its failure, found in its output.
 
 use std::path::Path;
 
 use super::bounds::shorten;
 
-/// Longest reason, in characters.
+/// Maximum length of the reason in characters.
 const CHARS_MAX: usize = 400;
 
-/// Finds the reason in the end of a program's output: an exception or a panic with its place, a test of pytest that failed, else the last
-/// line. Paths in the project are relative to its root.
+/// Finds the reason at the end of a program's output: an exception or panic with its place, a failed test of pytest, else the last line.
+/// Paths in the project are made relative to its root.
 pub fn last_words(output: &str, root: &Path) -> Option<String> {
     let lines: Vec<&str> = output.lines().map(str::trim_end).collect();
     let found = pytest(&lines).or_else(|| panic(&lines)).or_else(|| exception(&lines, root));
@@ -16,7 +16,7 @@ pub fn last_words(output: &str, root: &Path) -> Option<String> {
     found.or_else(last).map(|words| shorten(&words, CHARS_MAX))
 }
 
-/// `FAILED test_x.py::test_a - AssertionError: ...`, with the place where it failed.
+/// Finds a failed test of pytest, `FAILED test_x.py::test_a - AssertionError: ...`, with the place of its failure.
 fn pytest(lines: &[&str]) -> Option<String> {
     let failed = lines.iter().rev().find(|line| {
         let what = line.strip_prefix("FAILED ").or_else(|| line.strip_prefix("ERROR "));
@@ -31,7 +31,7 @@ fn pytest(lines: &[&str]) -> Option<String> {
     Some(place.map_or_else(|| (*failed).to_owned(), |place| format!("{failed} at {place}")))
 }
 
-/// `thread 'main' panicked at src/main.rs:3:5:`, and its message on the next line.
+/// Finds a panic of Rust, `thread 'main' panicked at src/main.rs:3:5:`, with its message on the next line.
 fn panic(lines: &[&str]) -> Option<String> {
     // The first one: those that follow from it say less.
     let (number, place) = lines.iter().enumerate().find_map(|(number, line)| {
@@ -43,7 +43,7 @@ fn panic(lines: &[&str]) -> Option<String> {
     Some(format!("{message} at {place}"))
 }
 
-/// The last exception of Python, with the innermost of its places that lies in the project.
+/// Finds the last exception of Python, with its innermost place in the project.
 fn exception(lines: &[&str], root: &Path) -> Option<String> {
     let last_place = lines.iter().rposition(|line| line.trim_start().starts_with("File \""))?;
     let is_error = |line: &&&str| !line.is_empty() && !line.starts_with(' ');

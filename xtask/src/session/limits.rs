@@ -1,4 +1,4 @@
-//! Check of what a case's containers have used against the limits of its `scenario.toml`.
+//! Check of the containers' resource usage against the limits in `scenario.toml`.
 
 use e2e_contract::Check;
 
@@ -9,7 +9,7 @@ use crate::perf::Totals;
 use crate::record::Event;
 
 impl Session {
-    /// Records each limit as a check; returns the first one that was exceeded, in words.
+    /// Records the check of each limit; describes the first one that was exceeded.
     pub(super) fn check_limits(&self) -> Option<String> {
         let mut exceeded = None;
         for limit in &self.spec.limits {
@@ -36,13 +36,13 @@ impl Session {
     }
 }
 
-/// Returns a limit for a machine of this patience: the same work takes more processor time on a slow one.
+/// Scales a limit by this machine's patience, because the same work takes more processor time on a slow machine.
 fn on_this_machine(limit: &UsageLimit, factor: f64) -> UsageLimit {
     let most = if limit.kind == LimitKind::CpuSeconds { limit.most * factor.max(1.0) } else { limit.most };
     UsageLimit { most, ..limit.clone() }
 }
 
-/// Returns the usage in the unit of the limit's kind; nothing where the kernel does not count it.
+/// Returns the usage in the unit of the limit's kind; `None` if the kernel does not count it.
 #[expect(clippy::cast_precision_loss, reason = "precise up to eight pebibytes")]
 fn used(kind: LimitKind, totals: &Totals) -> Option<f64> {
     let usage = &totals.usage;

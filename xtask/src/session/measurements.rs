@@ -1,4 +1,4 @@
-//! Measured operations of a scenario: their begin, their end, and time that is not on the scenario's account.
+//! Measured operations of a scenario: their beginnings, their ends, and time that does not count against the scenario's deadline.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::perf::{Spent, calibrate};
 use crate::record::{Calibration, Event, Sample, milliseconds};
 
 impl Session {
-    /// Answers `measure.begin`. The counters are read last, so that no work of the engine is measured.
+    /// Answers the request `measure.begin`. The counters are read last, so that no work of the engine is measured.
     pub(super) fn measure_begin(&self, begin: MeasureBegin) -> Answer<Measurement> {
         let MeasureBegin { operation, repetitions } = begin;
         require_name("operation", &operation)?;
@@ -42,14 +42,14 @@ impl Session {
         Ok(Measurement { measurement })
     }
 
-    /// Returns the time that a comparison took, or takes now, beyond what the scenario had planned, and that for which the case was held.
+    /// Returns the time that does not count against the scenario's deadline: waits imposed by a comparison, and pauses of the case.
     pub(super) fn excused(&self) -> Duration {
         let state = self.state();
         let waits = state.waits_since.map_or(Duration::ZERO, |since| since.elapsed());
         state.excused + waits + self.lab.clock().held()
     }
 
-    /// Does `work` that the scenario has not asked for, and moves the scenario's deadline by the time that it takes.
+    /// Calls `work` that the scenario has not requested, and extends the scenario's deadline by the time that it takes.
     pub(super) fn excuse<T>(&self, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         self.state().waits_since = Some(begun);
@@ -60,7 +60,7 @@ impl Session {
         done
     }
 
-    /// Does the fixed piece of work. Where that fails, a warning says so once, and samples have no calibration.
+    /// Runs the calibration workload. On failure, warns and returns `None`: then samples have no calibration.
     pub(super) fn calibrate(&self) -> Option<Calibration> {
         calibrate(&self.lab, &self.meters).unwrap_or_else(|error| {
             self.state().calibration_failed = true;
@@ -69,7 +69,7 @@ impl Session {
         })
     }
 
-    /// Answers `measure.end`. The counters are read first, so that no work of the engine is measured.
+    /// Answers the request `measure.end`. The counters are read first, so that no work of the engine is measured.
     pub(super) fn measure_end(&self, end: &MeasureEnd) -> Answer<Measured> {
         let spent = self.meters.end(end.measurement);
         let mut state = self.state();
@@ -118,7 +118,6 @@ impl Session {
     }
 }
 
-/// Checks the name of an operation or a metric.
 fn require_name(what: &str, name: &str) -> Answer<()> {
     check_name(name).map_err(|why| RpcError::new(ErrorCode::InvalidParams, format!("{what} {why}")))
 }

@@ -1,5 +1,5 @@
-//! One scenario process: its start as the invoking user, its socket, its requests, its end and what that means.
-//! Knows labs and the record; nothing of plans, retries or reports.
+//! One scenario process: its start as the invoking user, its socket, its requests, and the verdict on its end. Knows labs and the record;
+//! nothing of plans, retries or reports.
 
 pub mod blame;
 pub mod bounds;

@@ -1,5 +1,5 @@
-//! Output of a scenario's program: kept byte by byte in `scenario.log`, but for declared secrets, with the times at which it came beside it. Of
-//! a long one the begin and the end are kept.
+//! Output of a scenario's program: `scenario.log` has its bytes, with declared secrets masked, and a second file has the times at which
+//! they came. Of long output, the beginning and the end are kept.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,29 +14,28 @@ use anyhow::Context as _;
 use crate::host::exec::program_output::CHUNK_BYTES;
 use crate::record::{Event, MaskedStream, Recorder, milliseconds};
 
-/// Least distance of two times that are kept: a program that writes byte by byte does not fill the record with times.
+/// Minimum time between two recorded times, so that a program that writes byte by byte does not fill the record with times.
 const TIME_APART_MS: f64 = 1.0;
 
-/// Number of kept times after which their least distance doubles, and doubles again after each further as many: a program may write for
-/// days.
+/// Number of recorded times after which the minimum time between them doubles. It doubles again after each further such number, because a
+/// program may write for days.
 const TIMES_BEFORE_THINNING: u64 = 100_000;
 
-/// Bytes of `scenario.log` from its begin; what follows is dropped but for its end.
+/// Maximum bytes kept from the beginning of the output in `scenario.log`; after them, only the end of the output is kept.
 pub const SCENARIO_LOG_BYTES_MAX: u64 = 64 << 20;
 
-/// Bytes of the output's end that are kept in memory, for its last words and the end of a log that was cut.
+/// Bytes at the end of the output that are kept in memory, for last words and for the end of a cut log.
 const END_BYTES: usize = 64 << 10;
 
-/// Files that a scenario's output goes to.
+/// Files for a scenario's output.
 #[derive(Debug)]
 pub struct OutputFiles {
-    /// The output's bytes.
     pub log: File,
-    /// Lines of `OFFSET AT_MS`: the bytes from this offset on came at this time, on the run's clock.
+    /// File with lines of `OFFSET AT_MS`: the bytes from this offset on came at this time on the run's clock.
     pub times: File,
 }
 
-/// Keeps what comes out of a pipe, until no process can write into it any more.
+/// Copy of a program's output from a pipe to files, until no process can write to the pipe any more.
 #[derive(Debug)]
 pub(super) struct Output {
     ended: Receiver<()>,
@@ -44,7 +43,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Begins to keep output; returns the end of the pipe that the program writes to.
+    /// Starts to copy output to files; returns the end of the pipe for the program to write to.
     pub fn keep(files: Arc<OutputFiles>, recorder: Arc<Recorder>) -> anyhow::Result<(Self, File)> {
         let (reader, writer) = std::io::pipe().context("making a pipe for the scenario's output")?;
         let (done, ended) = channel();
@@ -58,7 +57,7 @@ impl Output {
                 Ok(lost_bytes) => Some(format!(
                     "the scenario has written more than is kept: {lost_bytes} bytes are missing in scenario.log"
                 )),
-                Err(error) => Some(format!("what the scenario wrote could not be kept: {error}")),
+                Err(error) => Some(format!("the output of the scenario could not be kept: {error}")),
             };
             message.into_iter().for_each(|message| recorder.record(Event::Warning { message }));
             drop(done);
@@ -66,20 +65,20 @@ impl Output {
         Ok((Self { ended, end }, File::from(OwnedFd::from(writer))))
     }
 
-    /// Returns the end of what was written so far, as text.
+    /// Returns the end of the output so far, as text.
     pub fn end(&self) -> String {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(end.make_contiguous()).into_owned()
     }
 
-    /// Waits until all output is kept, or until the deadline: a process may hold the pipe open for ever. What comes later is kept as it
-    /// comes.
+    /// Waits until all output is in the files, or until the deadline, because a leftover process may hold the pipe open forever. Later
+    /// output is still copied.
     pub fn wait(&self, deadline: Duration) {
         let _ = self.ended.recv_timeout(deadline); // the only message is that the sender is gone
     }
 }
 
-/// Copies all that comes out of a pipe; returns the number of bytes that are not kept.
+/// Copies all bytes from a pipe to files; returns the number of dropped bytes.
 fn copy(
     mut from: PipeReader,
     files: &OutputFiles,
@@ -138,7 +137,7 @@ fn copy(
     }
 }
 
-/// Returns the least distance of two times in ms, after as many kept ones as `times`.
+/// Returns the minimum time in ms between two recorded times, once `times` times have been recorded.
 fn time_apart_ms(times: u64) -> f64 {
     let doublings = i32::try_from(times / TIMES_BEFORE_THINNING).unwrap_or(i32::MAX);
     TIME_APART_MS * 2_f64.powi(doublings)

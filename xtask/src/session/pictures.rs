@@ -1,5 +1,5 @@
-//! A scenario's pictures: taken in the lab and kept with the record, or skipped where the host has no browser. Those it
-//! asks for, and those of its pages that are taken by themselves when something has failed.
+//! Screenshots of a scenario: taken in the lab and kept in the record, or skipped if the host has no browser. The scenario requests some;
+//! the engine takes others of the scenario's pages after a failure.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,25 +17,25 @@ use crate::host::tools::chromium::Browser;
 use crate::lab::{Page, PictureError};
 use crate::record::Event;
 
-/// Most pictures of a case that the engine takes unasked, after a failure.
+/// Maximum screenshots of a case that the engine takes unrequested, after a failure.
 const UNASKED_MAX: u32 = 3;
 
-/// Longest time for which each unasked picture may hold the scenario up.
+/// Maximum time that each unrequested screenshot may delay the scenario.
 const UNASKED_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Longest address in the record, in characters.
+/// Maximum length of a URL in the record, in characters.
 const URL_CHARS_MAX: usize = 2000;
 
-/// Result of asking the browser for a picture.
+/// Result of asking the browser for a screenshot.
 enum Shot {
     Png(Vec<u8>),
-    /// There is no browser.
+    /// The host has no browser that can be used, for this reason.
     Skipped(String),
 }
 
 impl Session {
-    /// Takes a picture. The engine first loads the page itself, so that a page that does not answer as it should fails without a browser,
-    /// too.
+    /// Answers the request `screenshot`. The engine first loads the page itself, so that a page with an error status fails even without a
+    /// browser.
     pub(super) fn screenshot(&self, request: &Screenshot) -> Answer<Picture> {
         require_plain_name(&request.name)?;
         let deadline = asked(request.deadline_ms);
@@ -51,7 +51,7 @@ impl Session {
         Ok(picture)
     }
 
-    /// Takes a picture and compares it with another one.
+    /// Takes a screenshot and compares it with an expected image.
     pub(super) fn screenshot_compare(&self, request: &ScreenshotCompare) -> Answer<Likeness> {
         let ScreenshotCompare { name, url, deadline_ms, expected, channel_off_max } = request;
         let picture =
@@ -62,8 +62,8 @@ impl Session {
         };
         let (taken, known) = (self.spec.invoker.read(&path), self.spec.invoker.read(expected));
         let known = known.map_err(|error| {
-            let help = format!("to have it as it is now: cp {} {}", path.display(), expected.display());
-            RpcError::new(ErrorCode::InvalidParams, format!("there is nothing to compare with: {error:#}: {help}"))
+            let help = format!("to accept the new image: cp {} {}", path.display(), expected.display());
+            RpcError::new(ErrorCode::InvalidParams, format!("the expected image cannot be read: {error:#}: {help}"))
         })?;
         let compared = taken.and_then(|taken| compare(&taken, &known, *channel_off_max));
         let compared = compared
@@ -85,8 +85,7 @@ impl Session {
         Ok(likeness)
     }
 
-    /// Takes pictures of the scenario's pages, because something has failed. What cannot be taken is a warning and
-    /// nothing more.
+    /// Takes screenshots of the scenario's pages after a failure. A screenshot that fails is only a warning.
     pub(super) fn picture_failure(&self) {
         for page in &self.spec.pages {
             let Some(number) = self.number_of_unasked(UNASKED_MAX).filter(|_| !self.shall_stop()) else { return };
@@ -129,7 +128,7 @@ impl Session {
         self.lab.picture(&browser, page, &user, &|| self.shall_stop()).map(Shot::Png)
     }
 
-    /// Writes a picture; returns its path. The folder is made for the first one: a case without any has none.
+    /// Writes a screenshot and returns its path. The first screenshot creates the folder, so a case without screenshots has none.
     fn keep_picture(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
         let path = format!("{}/{name}.png", self.spec.screenshots_in_run);
         self.write(&format!("screenshot {name:?}"), &path, bytes.len() as u64, &mut &*bytes)?;
@@ -147,7 +146,7 @@ impl Session {
         self.recorder.record(Event::Screenshot { case: self.spec.case.clone(), name, url, picture });
     }
 
-    /// Returns the path of a picture below the run's folder.
+    /// Returns the path of a screenshot relative to the run's folder.
     fn path_in_run(&self, path: &Path) -> PathBuf {
         Path::new(&self.spec.screenshots_in_run).join(path.file_name().unwrap_or_default())
     }

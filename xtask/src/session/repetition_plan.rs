@@ -1,32 +1,32 @@
-//! Count of an operation's repetitions: whether another one is wanted.
+//! Repetitions of measured operations: counts them, and decides whether another one is needed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// RepetitionPlan repetitions of repeatable operations, instead of those that their scenario plans.
+/// Requested repetitions of repeatable operations, which replace those that the scenario plans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeats {
-    /// Least number of repetitions.
+    /// Minimum number of repetitions of each operation.
     pub samples: u32,
-    /// Least time over which they are repeated, from the end of the first one.
+    /// Minimum time over which each operation is repeated, from the end of the first repetition.
     pub over: Duration,
-    /// Least number of repetitions of some operations, by name, where it is larger.
+    /// Minimum number of repetitions of single operations, by name; the larger of this and `samples` applies.
     pub of: BTreeMap<String, u32>,
 }
 
 /// Repetitions done so far, by operation.
 #[derive(Debug)]
 pub(super) struct RepetitionPlan {
-    /// RepetitionPlan repetitions, instead of the planned ones.
+    /// Requested repetitions; `None` follows the scenario's plan.
     repeats: Option<Repeats>,
     rows: HashMap<String, Row>,
 }
 
-/// Row of one operation's repetitions, one after the other.
+/// Consecutive repetitions of one operation.
 #[derive(Debug)]
 struct Row {
     done: u32,
-    /// When the row's first repetition ended.
+    /// End of the first repetition.
     since: Instant,
 }
 
@@ -35,8 +35,8 @@ impl RepetitionPlan {
         Self { repeats, rows: HashMap::new() }
     }
 
-    /// Notes that a repetition has ended, of as many as were planned; returns true if another one is wanted. A failure ends the row; so
-    /// does its last repetition, and the next one begins a new row.
+    /// Counts a repetition that has ended, of `planned` ones; returns true if another one is needed. The row ends with its last repetition,
+    /// or with a failure; the next repetition begins a new row.
     pub fn after(&mut self, operation: &str, planned: u32, succeeded: bool, now: Instant) -> bool {
         let mut row = self.rows.remove(operation).unwrap_or(Row { done: 0, since: now });
         row.done += 1;
@@ -60,7 +60,7 @@ impl RepetitionPlan {
 mod tests {
     use super::*;
 
-    /// Counts how often an operation of 10 ms is measured by an SDK that goes on as long as it is told to.
+    /// Counts how often an operation of 10 ms is measured by an SDK that repeats it as long as it is told to.
     fn row(plan: &mut RepetitionPlan, operation: &str, planned: u32) -> u32 {
         let begun = Instant::now();
         let mut count = 1;

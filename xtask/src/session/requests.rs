@@ -1,4 +1,4 @@
-//! The requests of a scenario: each is carried out and answered here, or in a file of its own subject.
+//! Requests of a scenario: dispatches them, and executes those that have no file of their own.
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -26,13 +26,13 @@ use crate::host::patience;
 use crate::lab::{Circumstances, Container, ExecRequest, MachineEnd, Nearness, Outage, WaitError, is_no_condition};
 use crate::record::{Event, Performance, Sampling, milliseconds};
 
-/// Longest place in a scenario in the record, in characters.
+/// Maximum length of a place in a scenario in the record, in characters.
 const LOCATION_CHARS_MAX: usize = 1000;
 
-/// Longest command line in the record, in characters.
+/// Maximum length of a command line in the record, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
 
-/// Methods by which a scenario states something and asks nothing of the lab: they count also when they are read after its end.
+/// Methods that only state something and ask nothing of the lab: they count even if they are read after the scenario's end.
 const STATEMENTS: [&str; 9] = [
     Check::NAME,
     Invariant::NAME,
@@ -45,10 +45,10 @@ const STATEMENTS: [&str; 9] = [
     Abort::NAME,
 ];
 
-/// Longest part of a method's name that is shown.
+/// Maximum length of a method's name in a message, in characters.
 const METHOD_CHARS_MAX: usize = 100;
 
-/// Returns the failure that a refused request counts as, where it was a statement, or its method is unknown.
+/// Describes the failure that a refused request counts as, if it was a statement or its method is unknown.
 fn refused(method: &str, error: &RpcError) -> Option<String> {
     let is_one_of = |codes: &[ErrorCode]| codes.iter().any(|code| *code as i64 == error.code);
     let was_to_state =
@@ -58,8 +58,8 @@ fn refused(method: &str, error: &RpcError) -> Option<String> {
 }
 
 impl Session {
-    /// Carries out one request, made at this place in the scenario. A statement counts, or its refusal does as a failure: not every client
-    /// looks at answers.
+    /// Executes one request, made at this place in the scenario. If a statement is refused, the refusal counts as a failure of the
+    /// scenario, because not every client looks at answers.
     pub fn answer(&self, method: &str, params: Value, location: Option<&str>) -> Answer<Value> {
         let answer = self.carry_out(method, params, location);
         if let Err(error) = &answer
@@ -81,7 +81,7 @@ impl Session {
         }
         self.wait_while_held()?;
         if !self.state().seen.hello && method != Hello::NAME {
-            return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session is `hello`"));
+            return Err(RpcError::new(ErrorCode::InvalidRequest, "the first request of a session must be `hello`"));
         }
         let is_stated = STATEMENTS.contains(&method) || method == MeasureBegin::NAME;
         if is_stated {
@@ -133,7 +133,7 @@ impl Session {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Returns true if all waits are to be given up: the run is interrupted, or the session is closed.
+    /// Tells whether all waits have to end, because the run is interrupted or the session is closed.
     pub(super) fn shall_stop(&self) -> bool {
         (self.interrupted)() || self.is_closed()
     }
@@ -142,7 +142,7 @@ impl Session {
         self.state().connection = connection;
     }
 
-    /// Closes the session: from now on no request is carried out but statements, and the connection is shut.
+    /// Closes the session: only statements are still accepted, and the connection is shut down.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         if let Some(connection) = self.state().connection.take() {
@@ -150,7 +150,7 @@ impl Session {
         }
     }
 
-    /// Heals the faults that the scenario has left, so that its lab can be looked at, and returns the session's result.
+    /// Heals the faults that the scenario has left active, so that its lab can be inspected, and returns the session's result.
     pub fn finish(&self, end: End, output: &str, sampling: Option<Sampling>) -> Ended {
         self.notice_ends();
         self.file_reboots();
@@ -186,8 +186,10 @@ impl Session {
 
     fn hello(&self, hello: &Hello) -> Answer<Welcome> {
         if hello.protocol != PROTOCOL_VERSION {
-            let message =
-                format!("it speaks version {} of the protocol, the engine {PROTOCOL_VERSION}", hello.protocol);
+            let message = format!(
+                "it speaks version {} of the protocol, but the engine speaks version {PROTOCOL_VERSION}",
+                hello.protocol
+            );
             self.break_off(&message);
             return Err(RpcError::new(ErrorCode::InvalidRequest, message));
         }
@@ -222,7 +224,10 @@ impl Session {
             ));
         }
         if let Some((name, _)) = exec.environment.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
-            return Err(RpcError::new(ErrorCode::InvalidParams, format!("{name:?} is no name of a variable")));
+            return Err(RpcError::new(
+                ErrorCode::InvalidParams,
+                format!("{name:?} is not a valid name of an environment variable"),
+            ));
         }
         if let Some(user) = &exec.user {
             self.require_user(container, user)?;
@@ -301,7 +306,7 @@ impl Session {
         Ok(Done {})
     }
 
-    /// Returns the number of the next unasked picture, where there may be one more.
+    /// Returns the number of the next unrequested screenshot; `None` when `most` have been taken.
     pub(super) fn number_of_unasked(&self, most: u32) -> Option<u32> {
         let mut state = self.state();
         state.unasked = (state.unasked + 1).min(most + 1);
@@ -327,8 +332,10 @@ impl Session {
             Some(_) => DefectOutcome::Different,
         };
         if outcome != defect.outcome {
-            let message =
-                format!("the outcome of {} is {outcome:?} by its failure, and the request says another", defect.defect);
+            let message = format!(
+                "the outcome of {} is {outcome:?} according to its failure, but the request states another outcome",
+                defect.defect
+            );
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
         }
         {
@@ -402,13 +409,12 @@ impl Session {
         ExecRequest { deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() }
     }
 
-    /// Returns the answer for an error: a refusal where a fault or the request itself explains it, and otherwise a failure of the
-    /// infrastructure.
+    /// Returns the answer for an error: a refusal if a fault or the request itself explains it, otherwise an infrastructure error.
     pub(super) fn of_outage(&self, error: &anyhow::Error) -> RpcError {
         faults::refusal(error).unwrap_or_else(|| self.infrastructure(error))
     }
 
-    /// Returns the answer for an error that the request or the container is to blame for, unless a machine has ended meanwhile.
+    /// Returns the answer for an error of the request or the container, unless a machine has ended in the meantime.
     pub(super) fn refusal(&self, error: &anyhow::Error) -> RpcError {
         if error.chain().any(<dyn std::error::Error>::is::<Outage>) {
             return self.of_outage(error);
@@ -431,13 +437,13 @@ impl Session {
             return RpcError::new(ErrorCode::MachineEnded, message);
         }
         if !self.is_closed() {
-            let place = self.under_way.location().map_or_else(String::new, |place| format!("\nasked for at {place}"));
+            let place = self.under_way.location().map_or_else(String::new, |place| format!("\nrequested at {place}"));
             self.evidence.push(Evidence::Host(format!("{message}{place}")));
         }
         RpcError::new(ErrorCode::Infrastructure, message)
     }
 
-    /// Answers `wait`.
+    /// Answers the request `wait`: waits until a condition is met in a container.
     pub(super) fn wait(&self, wait: &Wait) -> Answer<Waited> {
         let container = self.container(&wait.container)?;
         if let Some(problem) = is_no_condition(&wait.condition) {
@@ -460,7 +466,7 @@ impl Session {
         }
     }
 
-    /// Returns the number of changes that the scenario has asked for; nothing while a request or a fault may still change a machine.
+    /// Returns the number of changes that the scenario has requested; `None` while a request or a fault may still change a machine.
     fn changes_when_settled(&self) -> Option<u64> {
         let is_broken = self.chaos.plays() || self.faults.any_is_on();
         self.under_way().changes().filter(|_| !is_broken)
@@ -474,14 +480,13 @@ fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer
     serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
 }
 
-/// Tells whether the kernel refused a command line or an environment for its length.
+/// Tells whether the kernel refused a command line or an environment because it is too long.
 fn is_too_long(error: &anyhow::Error) -> bool {
     let refused = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
     matches!(refused, Some(Problem::Start(error)) if error.raw_os_error() == Some(Errno::E2BIG as i32))
 }
 
-/// Returns a deadline that the scenario asks for, times this machine's patience: it tells what hangs from what works, as the engine's own
-/// deadlines do.
+/// Scales a deadline that the scenario requests by this machine's patience, as the engine's own deadlines are.
 pub(super) fn asked(deadline_ms: u64) -> Duration {
     patience::scaled(Duration::from_millis(deadline_ms))
 }

@@ -1,4 +1,4 @@
-//! Runs one scenario process from start to end.
+//! Execution of one scenario process, from start to end.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,22 +24,22 @@ use crate::lab::Lab;
 use crate::perf::Sampler;
 use crate::record::{Event, Recorder};
 
-/// Interval at which the session looks for an interrupt while the scenario runs.
+/// Interval at which the session checks for an interrupt while the scenario runs.
 const INTERRUPT_POLL: Duration = Duration::from_millis(50);
 
-/// Longest time that the processes of a scenario may take to die.
+/// Deadline for the killed processes of a scenario to end.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Longest time that requests may take to end when the session is over: a fault that is being injected or healed is not left half done.
+/// Deadline for running requests to end after the session is over: injecting or healing a fault is not abandoned halfway.
 const END_DEADLINE: Deadline = Deadline::from_secs(120);
 
-/// Longest time that requests which were written before the scenario's end may take to be carried out.
+/// Deadline for executing the requests that the scenario wrote before its end.
 const DRAIN_DEADLINE: Deadline = Deadline::from_secs(1);
 
-/// Runs a scenario in a lab; returns how it ended.
+/// Runs a scenario in a lab; returns the outcome, the measurements, and the fates of scheduled faults.
 ///
 /// # Errors
-/// When the machine fails: the socket cannot be made, or the program not be started.
+/// For infrastructure errors, such as a program that cannot be started. A failed scenario is no error.
 pub fn run(
     spec: SessionSpec,
     lab: &Arc<Lab>,
@@ -74,7 +74,7 @@ pub fn run(
         let left = timeout.saturating_sub(started.elapsed());
         match ended.recv_timeout(left.min(INTERRUPT_POLL)) {
             Ok(status) => break End::of(status.context("waiting for the scenario's end")?),
-            Err(RecvTimeoutError::Disconnected) => bail!("the thread that waits for the scenario is gone"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the thread that waits for the scenario's end is gone"),
             Err(RecvTimeoutError::Timeout) if interrupted() => break End::Interrupted,
             Err(RecvTimeoutError::Timeout) if session.is_given_up() => break End::GivenUp,
             Err(RecvTimeoutError::Timeout) if session.violation().is_some() => break End::BrokeProtocol,
@@ -101,7 +101,7 @@ pub fn run(
     let all_ended = matches!(served.recv_timeout(END_DEADLINE.scaled()), Err(RecvTimeoutError::Disconnected));
     lab.clock().begin_anew();
     if !all_ended {
-        bail!("requests of the scenario were still being carried out {END_DEADLINE} after its end");
+        bail!("requests of the scenario were still being executed {END_DEADLINE} after its end");
     }
     lab.wait_for_pictures(KILL_DEADLINE.scaled()); // a kept lab is to be looked at, not to run a browser
     let _ = std::fs::remove_file(&socket);

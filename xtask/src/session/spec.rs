@@ -1,4 +1,4 @@
-//! Orders to a session, and its result.
+//! Specification of a session, and its result.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,122 +15,112 @@ use crate::manifest::{Expected, UsageLimit, WebPage};
 use crate::perf::KnownMachine;
 use crate::record::{CaseId, Onward, Outcome, Performance, RunDir, Sample};
 
-/// Chaos of a case.
+/// Chaos of a case: its fault schedule, and what is expected of its machines.
 #[derive(Debug, Clone)]
 pub struct ChaosSpec {
-    /// Faults that are played.
     pub schedule: Schedule,
-    /// Most faults that may be on at once.
+    /// Maximum number of faults that may be active at once.
     pub bound: u32,
-    /// Time in which nothing happens after everything works again.
+    /// Time without faults after all machines have recovered.
     pub quiet: Duration,
-    /// Time that the machines may take until they work again.
+    /// Maximum time for the machines to recover after the last fault.
     pub recovery: Duration,
-    /// Names of the conditions that have to come true at least once.
+    /// Names of the conditions that must come true at least once.
     pub sometimes: Vec<String>,
 }
 
-/// Orders to one session.
+/// Specification of one session: a scenario's case, its program, and what to record.
 #[derive(Debug)]
 pub struct SessionSpec {
-    /// The case, for the record.
     pub case: CaseId,
-    /// `category/name`.
+    /// Name of the scenario, `category/name`.
     pub scenario: String,
-    /// Path of its `scenario.toml`, relative to the project's folder.
+    /// Path of the scenario's `scenario.toml`, relative to the project's folder.
     pub manifest: String,
-    /// Name of the case.
     pub case_name: String,
-    /// The case's parameters.
     pub params: Map<String, Value>,
-    /// The known defects that the scenario has to look at.
+    /// Known defects that the scenario has to test.
     pub defects: Vec<String>,
-    /// The scenario's program with its arguments.
+    /// Absolute path of the scenario's program, and its arguments.
     pub argv: Vec<String>,
-    /// Variables of the program, added to this process's environment.
+    /// Environment variables of the program, added to those of this process.
     pub environment: Vec<(String, String)>,
-    /// The folder that the program runs in.
     pub working_dir: PathBuf,
-    /// The scenario's `fixtures/`.
+    /// Path of the scenario's `fixtures/`.
     pub fixtures: PathBuf,
-    /// Folder for files that the scenario wants kept.
+    /// Folder for files that the scenario keeps in the record.
     pub artifacts: PathBuf,
-    /// The artifacts' folder below the run's, for the record.
+    /// Path of the artifacts' folder relative to the run's folder.
     pub artifacts_in_run: String,
-    /// Folder of pictures of pages, below the run's; made for the first one.
+    /// Path of the folder for screenshots, relative to the run's folder; created for the first screenshot.
     pub screenshots_in_run: String,
-    /// Pages of which pictures are taken when something has failed.
+    /// Pages of which the engine takes screenshots after a failure.
     pub pages: Vec<WebPage>,
     /// Findings that the scenario expects.
     pub expects: Vec<Expected>,
-    /// Bounds of what its containers may use.
+    /// Limits of the containers' resource usage.
     pub limits: Vec<UsageLimit>,
-    /// Chaos while it runs.
+    /// Faults to play while the scenario runs; `None` for no faults.
     pub chaos: Option<ChaosSpec>,
-    /// Names of the conditions that have to come true at least once in a run with faults.
+    /// Names of the conditions that must come true at least once in a run with faults.
     pub sometimes: Vec<String>,
-    /// File of the history of its operations, below the run's folder; made for the first one.
+    /// Path of the file with the history of operations, relative to the run's folder; created for the first operation.
     pub history_in_run: String,
-    /// The machine that it is measured on.
+    /// Description of the host, for measurements.
     pub machine: KnownMachine,
-    /// Samples of the containers' resource usage a second.
+    /// Samples of the containers' resource usage per second.
     pub rate_hz: u32,
-    /// True if a fixed piece of work is done before each repetition of a repeatable operation.
+    /// True if a fixed calibration workload runs before each repetition of a repeatable operation.
     pub calibrate: bool,
-    /// Repetitions of each repeatable operation that are wanted, instead of those that are planned.
+    /// Requested repetitions of each repeatable operation; `None` follows the scenario's plan.
     pub repeats: Option<Repeats>,
-    /// Gate that is asked before and after each measured operation.
+    /// Gate to call before and after each measured operation, in a duet.
     pub gate: Option<Arc<dyn Gate>>,
-    /// Breakpoint that is asked at the first failure.
+    /// Breakpoint to call at the first failure.
     pub breakpoint: Option<Arc<dyn Breakpoint>>,
-    /// Files for what the program writes to stdout and stderr.
+    /// Files for the program's stdout and stderr.
     pub output: Arc<OutputFiles>,
-    /// The run's folder.
     pub dir: RunDir,
-    /// The user it runs as.
+    /// User that the scenario's program runs as.
     pub invoker: Invoker,
-    /// Deadline from its start to its end.
+    /// Deadline of the scenario from its start to its end.
     pub timeout: Duration,
-    /// Folder that the session may put its socket into, the slot's.
+    /// Folder for the session's socket: that of the slot.
     pub slot_dir: PathBuf,
-    /// The slot's cgroup, relative to the top of each hierarchy.
+    /// Cgroup of the slot, relative to the top of each cgroup hierarchy.
     pub slot_cgroup: String,
 }
 
-/// Result of a session.
 #[derive(Debug)]
 pub struct Ended {
-    /// Outcome of the attempt.
     pub outcome: Outcome,
-    /// Measurements.
+    /// Measurements of the attempt, for `performance.json`.
     pub performance: Performance,
-    /// Fates of the faults of its schedule, where it has one.
+    /// Fates of the scheduled faults; `None` for a case without a schedule.
     pub played: Option<Vec<Played>>,
 }
 
-/// Observer that a session asks at the first failure of a case how to go on.
+/// Breakpoint that a session calls at the first failure of a case.
 pub trait Breakpoint: Send + Sync + std::fmt::Debug {
-    /// Returns once it is decided that the case goes on or is given up.
+    /// Pauses the case; returns the decision whether it continues or is given up.
     fn stop(&self, stopped: &Stopped<'_>) -> Onward;
 }
 
-/// Case that is held at its first failure.
+/// Case that is paused at its first failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopped<'a> {
-    /// The case.
     pub case: &'a CaseId,
-    /// What has failed.
+    /// Description of the failure.
     pub reason: &'a str,
-    /// Its lab.
     pub lab: &'a Arc<Lab>,
 }
 
-/// Gate that a session asks before and after each measured operation.
+/// Gate that a session calls before and after each measured operation.
 pub trait Gate: Send + Sync + std::fmt::Debug {
-    /// Waits until this operation may begin, or `stop` says that the session has to end.
+    /// Waits until this operation may begin, or `stop` returns true because the session has to end.
     fn begin(&self, operation: &str, planned: u32, stop: &dyn Fn() -> bool);
 
-    /// An operation has ended, with its sample, or with none where it failed. Says whether another repetition is wanted; `None`
-    /// leaves that to the scenario's plan.
+    /// Takes the sample of an ended operation; `None` for a failed one. Returns whether another repetition is needed; `None` leaves that to
+    /// the scenario's plan.
     fn end(&self, operation: &str, sample: Option<&Sample>, stop: &dyn Fn() -> bool) -> Option<bool>;
 }

@@ -1,6 +1,5 @@
-//! Stacks of a scenario that did not end in time: its threads write them at a signal, a file keeps them, and one line tells them.
-//!
-//! Each thread is asked for its own stack: a thread that reads another's while that one runs or ends may crash the scenario.
+//! Stacks of a scenario that has exceeded its deadline: its threads write them to a file at a signal, and one line summarizes them.
+//! Each thread is asked to write its own stack: reading the stack of another thread that runs or ends may crash the scenario.
 
 use std::ffi::OsStr;
 use std::os::unix::net::UnixStream;
@@ -19,41 +18,40 @@ use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 use crate::record::Event;
 
-/// Name of the file among the artifacts.
+/// Name of the artifact with the stacks.
 const FILE: &str = "stacks-at-timeout.txt";
 
-/// Signal that asks for the stacks.
+/// Signal at which a thread of the scenario writes its stack.
 const SIGNAL: Signal = Signal::SIGUSR1;
 
-/// Time for a process to write its stacks: it may wait for the processor, and no longer for anything else.
+/// Deadline for a process to write its stacks; it may have to wait for the processor.
 const WRITE_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Processor time, in clock ticks, in which a thread begins to write, or unblocks a signal that it blocks for a moment only.
+/// Processor time, in clock ticks, within which a thread starts to write its stack or unblocks the signal after a short block.
 const TICKS_TO_BEGIN: u64 = 2;
 
-/// Pause between two looks at the process's masks: the kernel gives no sign when a handler has ended.
+/// Interval between two checks of the process's signal masks: the kernel does not report the end of a handler.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Frames of the main thread that are told, and other threads.
+/// Maximum number of frames of the main thread in the summary of a scenario's stacks.
 const FRAMES_MAX: usize = 3;
 const THREADS_MAX: usize = 2;
 
-/// Longest line of source, in characters.
+/// Maximum characters of a source line in the summary.
 const SOURCE_CHARS_MAX: usize = 80;
 
-/// Folders of code that no scenario's author has written: libraries, and Python's own with its version behind the name.
+/// Names of folders with code that was not written by a scenario's author: libraries, and Python's own with its version after the name.
 const FOREIGN: [&str; 2] = ["site-packages", "dist-packages"];
 const PYTHON: &str = "python3.";
 
-/// Stacks as the threads of a process wrote them.
+/// Stacks of a process, as its threads wrote them.
 #[derive(Debug, Default)]
 struct Stacks {
     main: String,
-    /// Newest thread last.
+    /// Stacks of all threads but the main one, the newest thread last.
     others: String,
 }
 
-/// Frame of a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Frame {
     file: PathBuf,
@@ -62,18 +60,18 @@ struct Frame {
 }
 
 impl Session {
-    /// Notes the process at the other end of the connection.
+    /// Records which process is at the other end of the connection.
     pub fn note_driver(&self, connection: &UnixStream) {
         let peer = getsockopt(connection, sockopt::PeerCredentials).ok();
         *self.driver.lock().unwrap_or_else(PoisonError::into_inner) = peer.map(|peer| peer.pid());
     }
 
-    /// File that the scenario may write its stacks to.
+    /// Returns the path of the file that the scenario may write its stacks to.
     pub(super) fn stack_file(&self) -> PathBuf {
         self.spec.artifacts.join(FILE)
     }
 
-    /// Has the scenario's process write its stacks, and tells where its author's code stands in them.
+    /// Makes the scenario's process write its stacks, and describes where they are in its author's code.
     pub(super) fn take_stacks(&self, scenario: &Tree) -> Option<String> {
         let driver = *self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         // Its number may be another process's by now; none outside of the scenario's group gets a signal.
@@ -86,7 +84,7 @@ impl Session {
         told(&stacks, self.project_root(), &read)
     }
 
-    /// Removes the file of stacks where nothing was written to it.
+    /// Removes the file for stacks if it is empty.
     pub(super) fn drop_empty_stacks(&self) {
         let file = self.stack_file();
         let _ = self.spec.invoker.act(|| {
@@ -98,7 +96,7 @@ impl Session {
     }
 }
 
-/// Asks the threads of a process for their stacks, which they write to this file; nothing where the process does not handle the signal.
+/// Asks the threads of a process to write their stacks to this file; `None` if the process does not handle the signal.
 fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<Stacks> {
     if !signals::handles(pid, SIGNAL) {
         return None; // it would end by this signal
@@ -127,7 +125,7 @@ fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<S
     (!stacks.main.is_empty() || !stacks.others.is_empty()).then_some(stacks)
 }
 
-/// Tells whether a thread keeps the signal blocked; one that begins or ends a thread does so for a moment only.
+/// Tells whether a thread keeps the signal blocked; a thread that starts or ends another one blocks it only for a moment.
 fn keeps_it_blocked(pid: i32, thread: i32, until: Instant) -> bool {
     let mut first = None;
     while let Some(now) = signals::thread(pid, thread, SIGNAL).filter(|now| now.is_blocked) {
@@ -140,7 +138,7 @@ fn keeps_it_blocked(pid: i32, thread: i32, until: Instant) -> bool {
     false
 }
 
-/// Asks a thread for its stack; returns the file's content afterwards.
+/// Asks a thread to write its stack; returns the file's content afterwards.
 fn ask_thread(
     pid: i32,
     thread: i32,
@@ -161,7 +159,7 @@ fn ask_thread(
     read()
 }
 
-/// Reads stacks of threads as Python's `faulthandler` writes them, each with its innermost frame first.
+/// Parses stacks of threads in the format of Python's `faulthandler`, each with its innermost frame first.
 fn parse(text: &str) -> Vec<Vec<Frame>> {
     let mut threads: Vec<Vec<Frame>> = Vec::new();
     for line in text.lines() {
@@ -174,14 +172,14 @@ fn parse(text: &str) -> Vec<Vec<Frame>> {
     threads
 }
 
-/// `  File "main.py", line 14 in scenario`
+/// Parses a line of a stack, `  File "main.py", line 14 in scenario`.
 fn frame(line: &str) -> Option<Frame> {
     let (file, rest) = line.trim_start().strip_prefix("File \"")?.rsplit_once("\", line ")?;
     let (number, function) = rest.split_once(" in ")?;
     Some(Frame { file: file.into(), line: number.parse().ok()?, function: function.to_owned() })
 }
 
-/// Tells where the author's code stands: the main thread's innermost frames, then one of each other thread.
+/// Describes where the stacks are in the author's code: the innermost frames of the main thread, then one frame of each other thread.
 fn told(stacks: &Stacks, root: &Path, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Option<String> {
     // A client that writes the stacks of all threads at each signal writes the main thread's last, as faulthandler does.
     let main = parse(&stacks.main).pop().unwrap_or_default();
@@ -205,7 +203,7 @@ fn told(stacks: &Stacks, root: &Path, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -
     (!places.is_empty()).then(|| places.join("; "))
 }
 
-/// Returns the frames of the scenario author's code: those in the project's own folder, else those that are no library's.
+/// Returns the frames in the scenario author's code: those in the project's folder, else those outside of libraries.
 fn authors<'a>(thread: &'a [Frame], root: &Path) -> Vec<&'a Frame> {
     let is_own = |frame: &&Frame| {
         let is_foreign = frame
@@ -229,7 +227,7 @@ mod tests {
     use super::*;
     use crate::host::exec::shell::Command;
 
-    /// Times that a process is asked.
+    /// Number of times that the test asks a process for its stacks.
     const TIMES: usize = 20;
 
     const OTHERS: &str = "Stack (most recent call first):\n  \
@@ -268,8 +266,8 @@ mod tests {
         assert_eq!(told(outside, "").unwrap(), "it stood at /elsewhere/x.py:7 in f");
     }
 
-    /// Runs a Python that handles the signal in this way and then does this; returns whether it lives after it was asked for its stacks,
-    /// and what it wrote.
+    /// Runs a Python process that installs this handler of the signal and then executes this code; returns whether it is alive after it was
+    /// asked for its stacks, and the stacks.
     fn asked(handler: &str, then: &str) -> (bool, Option<Stacks>) {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);

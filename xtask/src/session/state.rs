@@ -1,4 +1,4 @@
-//! State of a session: what it was given, and what is known so far.
+//! State of a session: its specification, and what is known so far.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -24,7 +24,7 @@ use crate::lab::Lab;
 use crate::perf::Meters;
 use crate::record::{Calibration, Performance, Recorder};
 
-/// Session of one scenario.
+/// Session of one scenario: executes its requests on a lab and collects evidence.
 pub struct Session {
     pub(super) spec: SessionSpec,
     pub(super) lab: Arc<Lab>,
@@ -35,14 +35,14 @@ pub struct Session {
     pub(super) evidence: Arc<EvidenceLog>,
     pub(super) under_way: UnderWay,
     pub(super) used: Used,
-    /// Process that has connected.
+    /// Pid of the process that has connected.
     pub(super) driver: Mutex<Option<i32>>,
     pub(super) kernel: Option<KernelWatch>,
     pub(super) interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(super) closed: AtomicBool,
-    /// True once a standstill of the lab was filed.
+    /// True once a stopped part of the lab was filed as evidence.
     pub(super) stood_still: AtomicBool,
-    /// True once the case was held: it is held at its first failure only.
+    /// True once the case was paused; only its first failure pauses it.
     pub(super) stopped: AtomicBool,
     pub(super) given_up: AtomicBool,
     pub(super) state: Mutex<State>,
@@ -50,33 +50,33 @@ pub struct Session {
 
 pub(super) struct State {
     pub(super) seen: Seen,
-    /// Containers whose end was noticed, by their names.
+    /// Names of the containers whose end was filed.
     pub(super) ended: Vec<String>,
-    /// Reboots that were noticed, by the containers' names.
+    /// Number of recorded reboots by container name.
     pub(super) reboots: BTreeMap<String, u64>,
     /// Threads that inject the faults of rebooted containers again.
     pub(super) restoring: Vec<std::thread::JoinHandle<()>>,
     pub(super) steps: Vec<(String, Instant)>,
-    /// Measurements that are open, by their numbers: the innermost one last.
+    /// Open measurements by their numbers, the innermost last.
     pub(super) measurements: BTreeMap<u64, Open>,
     pub(super) measurements_begun: u64,
     pub(super) repetition_plan: RepetitionPlan,
     pub(super) performance: Performance,
-    /// Time that a comparison took, beyond what the scenario had planned.
+    /// Total time of finished waits that the engine imposed, which does not count against the scenario's deadline.
     pub(super) excused: Duration,
-    /// Begin of the work that the scenario has to wait for without having asked for it, while there is any.
+    /// Start of the current wait that the engine imposes, if any.
     pub(super) waits_since: Option<Instant>,
-    /// True once a warning has said that calibration fails.
+    /// True once a warning has reported that calibration fails.
     pub(super) calibration_failed: bool,
     pub(super) streams_kept: u32,
-    /// Number of unasked pictures.
+    /// Number of unrequested screenshots taken.
     pub(super) unasked: u32,
     pub(super) connection: Option<UnixStream>,
 }
 
 pub(super) type Answer<T> = Result<T, RpcError>;
 
-/// Knowledge about a case's chaos.
+/// State of a case's chaos.
 #[derive(Default)]
 pub(super) struct Chaos {
     pub(super) state: Mutex<ChaosState>,
@@ -90,11 +90,11 @@ pub(super) struct ChaosState {
     pub(super) played: Vec<Played>,
     pub(super) came_true: Vec<String>,
     pub(super) history: Option<std::fs::File>,
-    /// The operation that each process is in.
+    /// Operation that is open in the history, by process.
     pub(super) open: BTreeMap<String, String>,
 }
 
-/// An operation that has begun.
+/// Measured operation that has begun.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) operation: String,
@@ -160,7 +160,7 @@ impl Session {
         }
     }
 
-    /// Folder of the project: scenarios lie below it as their manifests' paths say.
+    /// Returns the folder of the project, to which the manifests' paths are relative.
     pub(super) fn project_root(&self) -> &Path {
         let depth = Path::new(&self.spec.manifest).parent().map_or(0, |folder| folder.components().count());
         self.spec.working_dir.ancestors().nth(depth).unwrap_or(&self.spec.working_dir)

@@ -1,4 +1,4 @@
-//! Requests that are being carried out, and the last one that was: where a scenario stands that does not end.
+//! Requests under way, and the last ended one: they show where a scenario hangs at its deadline.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,40 +11,40 @@ use serde_json::Value;
 
 use super::bounds::shorten;
 
-/// Longest text of a request, in characters.
+/// Maximum length of a request's description in characters.
 const CHARS_MAX: usize = 120;
 
-/// Longest place in a scenario, in characters.
+/// Maximum length of a place in a scenario in characters.
 const LOCATION_CHARS_MAX: usize = 300;
 
-/// Most requests that are listed.
+/// Maximum number of requests in a description.
 const TOLD_MAX: usize = 3;
 
-/// Methods that may change what a wait waits for.
+/// Methods that may change the condition of a wait.
 const CHANGING: [&str; 5] = [Exec::NAME, Put::NAME, FaultInject::NAME, FaultHeal::NAME, Settle::NAME];
 
-/// Requests of one session.
+/// Requests of one session: those under way, and the last ended one.
 #[derive(Debug, Default)]
 pub struct UnderWay(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     begun: u64,
-    /// Requests begun so far that may change a machine.
+    /// Number of requests begun so far that may change a machine.
     changes: u64,
     requests: BTreeMap<u64, RequestUnderWay>,
-    /// The last one that has ended, and when.
+    /// Last request that has ended, and the time of its end.
     last: Option<(RequestUnderWay, Instant)>,
 }
 
-/// One request.
+/// Request that is being executed, described for messages.
 #[derive(Debug)]
 struct RequestUnderWay {
     text: String,
     location: Option<String>,
     since: Instant,
     changes: bool,
-    /// Thread that carries it out.
+    /// Thread that executes the request.
     thread: ThreadId,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for RequestUnderWay {
     }
 }
 
-/// Mark of a request that is being carried out: dropping it ends the request.
+/// Mark of a request that is being executed; dropping it ends the request.
 #[derive(Debug)]
 pub struct RequestMark<'a> {
     under_way: &'a UnderWay,
@@ -63,7 +63,7 @@ pub struct RequestMark<'a> {
 }
 
 impl UnderWay {
-    /// Notes that this thread begins a request, made at this place in the scenario.
+    /// Records that this thread begins to execute a request, made at this place in the scenario.
     pub fn begin(&self, method: &str, params: &Value, location: Option<&str>) -> RequestMark<'_> {
         let changes = CHANGING.contains(&method);
         let line = |text: &str| shorten(text.lines().next().unwrap_or_default(), LOCATION_CHARS_MAX);
@@ -101,13 +101,13 @@ impl UnderWay {
         told
     }
 
-    /// Returns the place in the scenario of the request that this thread carries out.
+    /// Returns the place in the scenario of the request that this thread executes.
     pub fn location(&self) -> Option<String> {
         let (state, thread) = (self.state(), std::thread::current().id());
         state.requests.values().find(|request| request.thread == thread)?.location.clone()
     }
 
-    /// Returns the number of requests begun so far that may change a machine; nothing while one is under way.
+    /// Returns the number of requests begun so far that may change a machine; `None` while such a request is under way.
     pub fn changes(&self) -> Option<u64> {
         let state = self.state();
         (!state.requests.values().any(|request| request.changes)).then_some(state.changes)
@@ -127,7 +127,6 @@ impl Drop for RequestMark<'_> {
     }
 }
 
-/// Describes a request: method, container, and what it is about.
 fn described(method: &str, params: &Value) -> String {
     let container = params["container"].as_str().map_or_else(String::new, |container| format!(" in {container}"));
     let words = |list: &Vec<Value>| list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");

@@ -130,7 +130,7 @@ fn bad_schedules_and_profiles_are_refused_with_place_and_help() {
     fs::write(above.path().join("stranger/chaos.json"), "{").unwrap();
     run(&["chaos", "--chaos-replay", &above.path().display().to_string()], 2, "is no run's folder");
     run(&["chaos", "--chaos=nett"], 2, "did you mean \"net\"?");
-    run(&["chaos", "--chaos=cpu"], 2, "no fault could be done in this run");
+    run(&["chaos", "--chaos=cpu"], 2, "no fault is possible in this run");
     run(&["three_machines", "--chaos"], 2, "its scenario.toml has no [chaos]");
     run(&["chaos", "--seed", "1"], 2, "--chaos");
 }

@@ -150,8 +150,8 @@ fn what_stands_still_by_somebody_elses_hand_is_no_failure_of_the_product() {
     project.scenario("fault", "odd", "", &format!("{waits}    a.inject('net.loss', percent=30).heal()\n"));
     let name = format!("e2e-selftest-{}-a", slot());
     for (scenario, what, words) in [
-        ("exec", "frozen", "a is frozen, and no fault of this run has done that"),
-        ("probe", "frozen", "a is frozen, and no fault of this run has done that"),
+        ("exec", "frozen", "a is frozen, but not by a fault of this run"),
+        ("probe", "frozen", "a is frozen, but not by a fault of this run"),
         ("exec", "lxc-start", "the lxc-start of a"),
         ("fault", "guard", "the guard of slot"),
     ] {

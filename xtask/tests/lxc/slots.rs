@@ -127,7 +127,7 @@ fn a_guard_that_stands_still_is_let_go_on_and_goes() {
     passes(&["up", "mini"]);
     signal(guard(), Signal::SIGSTOP);
     let text = passes(&["clean"]);
-    assert!(text.contains("stood still: it was let go on") && text.contains("is gone"), "{text}");
+    assert!(text.contains("was stopped: it was continued") && text.contains("is gone"), "{text}");
     host.expect_clean_within(Duration::ZERO);
 }
 

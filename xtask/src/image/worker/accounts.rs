@@ -1,4 +1,4 @@
-//! Accounts of a tree, read without any program of it: the same on Debian, on busybox and from nothing.
+//! Accounts of a tree, read without running any program of the tree, so that every tree is treated alike.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use crate::host::container::ids::IdRange;
 use crate::image::tree;
 
-/// User and group inside the container.
+/// Owner of a file: user and group id inside the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     pub uid: u32,
@@ -18,18 +18,18 @@ pub struct Owner {
 impl Owner {
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 
-    /// Returns the user and group on the host.
+    /// Returns the ids on the host of this user and group of the container.
     pub fn outside(self, ids: IdRange) -> anyhow::Result<(u32, u32)> {
         for id in [self.uid, self.gid] {
             if id >= ids.count {
-                bail!("id {id} is not below {}, the size of the containers' range", ids.count);
+                bail!("user or group id {id} is not below {}, the size of the containers' range of ids", ids.count);
             }
         }
         Ok((ids.first + self.uid, ids.first + self.gid))
     }
 }
 
-/// `/etc/passwd` and `/etc/group` of a tree.
+/// Content of `/etc/passwd` and `/etc/group` in a tree.
 #[derive(Debug)]
 pub struct Accounts {
     passwd: String,
@@ -42,7 +42,7 @@ impl Accounts {
         Ok(Self { passwd: read(root, "/etc/passwd")?, group: read(root, "/etc/group")? })
     }
 
-    /// Parses `user` or `user:group`, by name or number; a user alone means its own group too.
+    /// Parses `user` or `user:group`, by name or number; a user alone implies the user's primary group.
     pub fn owner(&self, text: &str) -> anyhow::Result<Owner> {
         let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
         let uid = id(user, &self.passwd, 2).with_context(|| format!("there is no user {user} in the layer"))?;
@@ -65,7 +65,7 @@ pub(super) fn read(root: &Path, inside: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Returns the id in a column of a name's line; the name itself where it is a number.
+/// Returns the number in this column of the line for a name; a number is returned as it is.
 pub(super) fn id(name_or_number: &str, table: &str, column: usize) -> Option<u32> {
     field_of(table, |fields| fields.first() == Some(&name_or_number), column).or_else(|| name_or_number.parse().ok())
 }

@@ -1,5 +1,4 @@
-//! Removal, before a tree is stored, of all that differs between two builds, belongs to this machine or only takes
-//! room.
+//! Cleaning of a tree before it is stored: removes files that differ between two builds, belong to this machine, or only take space.
 
 use std::fs;
 use std::io;
@@ -10,7 +9,7 @@ use walkdir::WalkDir;
 
 use crate::image::tree;
 
-/// Paths of files and folders that are removed. Host keys and certificates are secrets: each container makes its own.
+/// Paths of files and folders to remove. Host keys and certificates are secrets: each container makes its own.
 const REMOVED: [&str; 14] = [
     "/etc/passwd-",
     "/etc/group-",
@@ -28,16 +27,16 @@ const REMOVED: [&str; 14] = [
     "/var/lib/systemd/random-seed",
 ];
 
-/// Folders that are emptied.
+/// Folders whose content is removed.
 const EMPTIED: [&str; 5] = ["/var/log", "/var/cache/apt", "/var/lib/apt/lists", "/var/tmp", "/root/.cache"];
 
-/// Folders, and prefixes of the names in them that are removed.
+/// Folders, each with the prefix of the names in it that are removed.
 const REMOVED_BY_PREFIX: [(&str, &str); 1] = [("/etc/ssh", "ssh_host_")];
 
-/// Files that stay, but are emptied of the host's or the build's content. systemd makes a machine id at each first start.
+/// Files that are truncated, because they have content of the host or the build. systemd makes a machine id at each first start.
 const TRUNCATED: [&str; 3] = ["/etc/machine-id", "/etc/hostname", "/etc/resolv.conf"];
 
-/// Cleans a tree.
+/// Removes and empties all of the above in a tree.
 pub fn clean(root: &Path) -> anyhow::Result<()> {
     let changed = |path: &Path| format!("cleaning {}", path.display());
     for inside in REMOVED {

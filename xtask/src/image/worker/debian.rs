@@ -1,4 +1,4 @@
-//! Debian trees: the first tree of a release, packages added to one, and what is installed.
+//! Debian trees: bootstrapping a release, installing packages, and listing the installed versions.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::host::exec::shell::Command;
 use crate::host::tools::packages::{SYSTEM_KEYRINGS, debian_keyring};
 use crate::image::tree;
 
-/// Options of dpkg that leave out manuals and translations, which nobody reads in a container. Copyright files stay.
+/// Options of dpkg that exclude manuals and translations, which containers do not need. Copyright files stay.
 const DPKG_OPTIONS: [&str; 5] = [
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/info/*",
@@ -21,11 +21,11 @@ const DPKG_OPTIONS: [&str; 5] = [
     "path-include=/usr/share/doc/*/copyright",
 ];
 
-/// Script that keeps packages from starting services while they are installed.
+/// Path of the script that keeps packages from starting services while they are installed.
 const FORBID: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs a release's smallest tree with some packages into an empty folder, from the tool's own default mirror.
-/// Everything belongs to the containers' range from the start.
+/// Installs the minimal tree of a release with additional packages into an empty folder, from the default mirror of mmdebstrap. All files
+/// belong to the containers' range of ids.
 pub fn bootstrap(
     release: &str,
     packages: &[String],
@@ -62,7 +62,7 @@ pub fn bootstrap(
     log.run(command)
 }
 
-/// Adds packages from the tree's own sources.
+/// Installs packages with the tree's own apt-get.
 pub fn install(sandbox: &Sandbox<'_>, packages: &[String]) -> anyhow::Result<()> {
     if !tree::resolve(sandbox.root(), Path::new("/usr/bin/apt-get"))?.is_file() {
         bail!("the tree has no apt-get: `packages` needs a Debian tree below it");
@@ -89,7 +89,7 @@ pub fn install(sandbox: &Sandbox<'_>, packages: &[String]) -> anyhow::Result<()>
     tree::remove(&policy).with_context(|| format!("removing {}", policy.display()))
 }
 
-/// Returns the installed packages, as sorted `name=version`; nothing where there is no dpkg.
+/// Returns the installed packages as sorted `name=version`; empty if the tree has no dpkg.
 pub fn versions(sandbox: &Sandbox<'_>) -> anyhow::Result<Vec<String>> {
     if !tree::resolve(sandbox.root(), Path::new("/usr/bin/dpkg-query"))?.is_file() {
         return Ok(Vec::new());

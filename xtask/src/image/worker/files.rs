@@ -1,5 +1,5 @@
-//! Files brought into a tree from outside, with owners of the containers' range. No program of the tree is needed, and
-//! no link in it leads out of it.
+//! Files copied or unpacked into a tree from outside, owned by the containers' range of ids. No program of the tree is run, and no link in
+//! the tree leads out of it.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, ErrorKind, Read};
@@ -20,13 +20,12 @@ use crate::image::content::Part;
 use crate::image::recipe::CopiedFile;
 use crate::image::{content, tree};
 
-/// Number of bytes that are copied at once.
 const COPY_BYTES: usize = 128 << 10;
 
-/// Bytes at the begin of an archive by which its compression is known.
+/// Bytes at the start of an archive from which its compression is detected.
 const MAGIC_BYTES: u64 = 8;
 
-/// Compressions of archives, by their first bytes, with tar's option: tar does not detect the compression of a pipe.
+/// Compressions of archives by their first bytes, with tar's option for each: tar does not detect the compression of a pipe.
 const COMPRESSIONS: [(&[u8], &str); 8] = [
     (b"\x1f\x8b", "--gzip"),
     (b"\x1f\x9d", "--uncompress"),
@@ -38,10 +37,10 @@ const COMPRESSIONS: [(&[u8], &str); 8] = [
     (b"\x5d\0\0", "--lzma"),
 ];
 
-/// Copies a file or folder of the recipe.
+/// Copies a file or folder of the recipe into the tree.
 ///
 /// # Errors
-/// When the source is no longer what the recipe says.
+/// When the source has changed since its hash was taken.
 pub fn place(root: &Path, source: &Path, invoker: &Invoker, file: &CopiedFile, ids: IdRange) -> anyhow::Result<()> {
     let owner = match &file.owner {
         Some(text) => Accounts::read(root)?.owner(text)?,
@@ -51,7 +50,7 @@ pub fn place(root: &Path, source: &Path, invoker: &Invoker, file: &CopiedFile, i
     require_same(source, &file.hash, &hash)
 }
 
-/// Fails where the hash of a copied source is not the expected one: the source has changed.
+/// Fails if the hash of a copied source is not the expected one, because the source has changed.
 pub fn require_same(source: &Path, expected: &str, copied: &str) -> anyhow::Result<()> {
     if expected != copied {
         bail!("{} changed while the layer was built: build it again", source.display());
@@ -59,8 +58,8 @@ pub fn require_same(source: &Path, expected: &str, copied: &str) -> anyhow::Resu
     Ok(())
 }
 
-/// Copies a file or what a folder holds, as far as a user may read it, and returns its hash; a link given as the source stands for
-/// what it leads to.
+/// Copies a file, or all entries of a folder, with the user's rights to read, and returns its hash. If the source is a link, its target is
+/// copied.
 pub fn copy(
     root: &Path,
     source: &Path,
@@ -85,11 +84,11 @@ pub fn copy(
     })
 }
 
-/// Unpacks a root filesystem as root of the containers' range. The archive is opened with its user's rights and goes to tar through
-/// a pipe, so that what is unpacked is what is hashed.
+/// Unpacks a root filesystem as root of the containers' user namespace. The archive is opened with the user's rights and piped to tar, so
+/// that the unpacked bytes are exactly the hashed ones.
 ///
 /// # Errors
-/// When the archive is no longer what the recipe says; those of tar.
+/// When the archive has changed since its hash was taken; when tar fails.
 pub fn unpack(
     tar: &Path,
     hash: &str,
@@ -144,7 +143,7 @@ fn tar_command(start: &[u8], root: &Path, namespace: &UserNamespace) -> Command 
     Command::new(&words[0]).args(&words[1..]).dir("/")
 }
 
-/// Copies all of a stream.
+/// Copies all bytes of a stream.
 pub fn transfer(from: &mut dyn Read, to: &mut dyn io::Write) -> io::Result<()> {
     let mut buffer = vec![0; COPY_BYTES];
     loop {
@@ -188,19 +187,19 @@ fn make_file(
     Ok(file.set_permissions(fs::Permissions::from_mode(mode))?)
 }
 
-/// Makes the parents of a path in the tree, removes a file or link at the path, and returns the path on the host. Fails where a folder is
-/// there.
+/// Makes the parents of a path in the tree, removes a file or link at the path, and returns the path on the host. Fails if a folder is at
+/// the path.
 fn make_room(root: &Path, inside: &Path, ids: IdRange) -> anyhow::Result<std::path::PathBuf> {
     let target = tree::resolve_parent(root, inside)?;
     if target.is_dir() && !target.is_symlink() {
-        bail!("there is a folder already");
+        bail!("a folder is at this path already");
     }
     tree::make_dirs(root, target.parent().unwrap_or(root), ids.first)?;
     tree::remove(&target)?;
     Ok(target)
 }
 
-/// Returns the time stamp of copied files, the same in every build: bytecode files hold the time stamp of their source.
+/// Returns the time stamp of copied files. It is the same in every build, because bytecode files contain the time stamp of their source.
 fn time_stamp() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(SOURCE_DATE_EPOCH)
 }

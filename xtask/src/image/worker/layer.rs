@@ -26,29 +26,26 @@ use crate::manifest::RunStep;
 /// Prefix of the log's line that names the next step.
 pub const STEP_MARK: &str = "==> ";
 
-/// Maximum bytes of a step's name: it is one line on a terminal.
+/// Maximum bytes of a step's name, so that it fits on one line of a terminal.
 const STEP_BYTES_MAX: usize = 80;
 
-/// Deadline for copying a tree.
+/// Deadline for copying a finished tree to the staging folder.
 const COPY_DEADLINE: Deadline = Deadline::from_secs(600);
 
-/// Folders in which the tree is made: `root` shows it whole, `upper` has what this layer adds.
+/// Folders in which the layer is built: `root` shows the whole tree, `upper` has only what this layer adds.
 #[derive(Debug)]
 struct Workplace {
     scratch: PathBuf,
     root: PathBuf,
     upper: PathBuf,
-    /// Folder on the disk that `scratch` shows, unless that is a tmpfs.
+    /// Folder on disk that is mounted at `scratch`; `None` if a tmpfs is.
     on_disk: Option<PathBuf>,
 }
 
-/// Builds a layer; what happens is written to standard error, each step begun by a line with a mark of its own.
-///
-/// # Errors
-/// For the first step that fails.
+/// Builds a layer in its staging folder. The log goes to standard error; each step begins with a line that starts with [`STEP_MARK`].
 pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
     let started = Instant::now();
-    spec.bounds.take_on(&spec.group).context("bounding the build")?;
+    spec.bounds.take_on(&spec.group).context("limiting the resources of the build")?;
     let log = Log::of_this_process()?;
     let mut network = Network::open(&log).context("making the network of the build")?;
     mount::leave_the_hosts_namespace()?;
@@ -94,7 +91,7 @@ fn fill_base(spec: &BuildSpec, place: &Workplace, namespace: &UserNamespace, log
             debian::bootstrap(release, &spec.recipe.packages, &place.root, &place.scratch, namespace, log)
         }
         Base::Tar { hash, .. } => {
-            let tar = spec.sources.tar.as_deref().context("the recipe has a tar file, and no path of it was given")?;
+            let tar = spec.sources.tar.as_deref().context("the build request has no path of the recipe's tar file")?;
             step(log, &format!("unpack {}", tar.display()))?;
             files::unpack(tar, hash, &spec.invoker, &place.root, namespace, log)
         }
@@ -175,7 +172,7 @@ impl Workplace {
         Ok(Self { scratch, root, upper, on_disk })
     }
 
-    /// Moves the layer's own tree to its place on disk, and removes all else.
+    /// Moves the layer's own tree to its place on disk, and removes the rest of the workplace.
     fn store(self, staging: &Path) -> anyhow::Result<PathBuf> {
         let tree = staging.join("root");
         if self.root != self.upper {
@@ -204,7 +201,7 @@ impl Workplace {
     }
 }
 
-/// Returns the trees of the layers below, with the owners that this layer is built with.
+/// Returns the trees of the layers below, mounted with the owner ids of this build where theirs are different.
 fn lowers(spec: &BuildSpec, scratch: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let IdRange { first, count } = spec.ids;
     let shown = |(place, (tree, from)): (usize, (&PathBuf, &u32))| {

@@ -1,6 +1,6 @@
-//! The process that builds one layer: it runs as root in a mount namespace of its own and may be killed at any time.
-//! Everything that a template runs is run inside the containers' user namespace, in a network of the build's own.
-//! Knows a recipe and a staging folder; nothing of the cache, of other layers' builds or of the project.
+//! Process that builds one layer: it runs as root in a mount namespace of its own and may be killed at any time. All programs of a template
+//! run inside the containers' user namespace, in a network of the build's own. Knows a recipe and a staging folder; nothing of the store,
+//! of other builds or of the project.
 
 mod accounts;
 mod clean;

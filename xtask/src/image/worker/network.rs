@@ -1,5 +1,5 @@
-//! The network of a build: one of its own, without the host's loopback and abstract sockets, whose way out is slirp4netns, a program
-//! that opens connections for it as any user of the host could.
+//! Network of a build, separate from the host's loopback and abstract sockets. slirp4netns connects it to the outside; it has the rights of
+//! an ordinary user of the host.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -18,55 +18,51 @@ use crate::host::network::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
 
-/// Program that connects the network of a build to the host's.
+/// Name of the program that connects the network of a build to the host's.
 const PROGRAM: &str = "slirp4netns";
 
-/// Device from which that program gets the packets.
+/// Device by which slirp4netns exchanges packets with the build's network.
 pub const TUN: &str = "/dev/net/tun";
 
-/// Device of a build in its network.
+/// Network device inside a build.
 const DEVICE: &str = "tap0";
 
-/// Name server of the network, which asks those of the host.
+/// Name server inside the network of a build; it forwards to the host's name servers.
 const NAME_SERVER: &str = "10.0.2.3";
 
-/// Addresses at which clouds hand out a machine's credentials to whoever runs on it.
+/// Blocked link-local addresses, where clouds hand out a machine's credentials to every program that runs on it.
 const CLOSED: &str = "169.254.0.0/16";
 
-/// Deadline for the connection to the host's network.
+/// Deadline until a build has a route through the host's network.
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Interval between two checks of that connection.
+/// Interval between two checks for that route.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The network of a build.
 #[derive(Debug)]
 pub struct Network {
     namespace: NetworkNamespace,
     has_way_out: bool,
-    /// File that stands in the place of the host's /etc/resolv.conf.
+    /// File that replaces the host's /etc/resolv.conf for the build.
     resolver: Option<PathBuf>,
 }
 
 impl Network {
-    /// Makes the network of a build, connected to the host's where the host has what that takes. To be called in the host's network, before
-    /// the process leaves the host's mounts.
-    ///
-    /// # Errors
-    /// When the connection is not there in time.
+    /// Makes the network of a build, connected to the host's if slirp4netns and its device are there. To be called in the host's network
+    /// and mount namespace.
     pub fn open(log: &Log) -> anyhow::Result<Self> {
         let namespace = NetworkNamespace::make()?;
         namespace.ip_batch(&compose!(IpBatch, "link set lo up\n"))?;
         let Some(program) = shell::which(PROGRAM).filter(|_| Path::new(TUN).exists()) else {
             let missing = if Path::new(TUN).exists() { PROGRAM } else { TUN };
-            writeln!(log.file()?, "{missing} is missing: nothing of this build reaches a network")?;
+            writeln!(log.file()?, "{missing} is missing: the programs of this build have no network")?;
             return Ok(Self { namespace, has_way_out: false, resolver: None });
         };
         let words = ["--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"];
         let mut argv = vec![program.display().to_string()];
         argv.extend(words.map(str::to_owned));
         argv.extend(["--netns-type=path".to_owned(), namespace.path().display().to_string(), DEVICE.to_owned()]);
-        let mut said = tempfile::tempfile().context("making a file for what slirp4netns says")?;
+        let mut said = tempfile::tempfile().context("making a file for the output of slirp4netns")?;
         shell::spawn_bound(&argv, &[], said.try_clone()?, None, None).with_context(|| format!("starting {PROGRAM}"))?;
         let begun = Instant::now();
         while !namespace.inside(has_route)? {
@@ -86,11 +82,8 @@ impl Network {
         Ok(network)
     }
 
-    /// Puts the calling process, and all that it starts from now on, into the network. To be called when the process has left the
-    /// host's mounts: from then on names are resolved by the network's own server.
-    ///
-    /// # Errors
-    /// When the kernel refuses it.
+    /// Moves the calling process, and all processes that it starts later, into the network. To be called after the process has left the
+    /// host's mount namespace, because the network's own name server replaces that in /etc/resolv.conf.
     pub fn enter(&mut self, folder: &Path) -> anyhow::Result<()> {
         if self.has_way_out {
             let host = fs::canonicalize("/etc/resolv.conf").context("looking for /etc/resolv.conf")?;
@@ -104,16 +97,13 @@ impl Network {
         self.namespace.enter()
     }
 
-    /// Removes the file that [`Network::enter`] has put into the folder. Nothing resolves names afterwards.
-    ///
-    /// # Errors
-    /// When the file cannot be removed.
+    /// Removes the file that [`Network::enter`] wrote. Names cannot be resolved afterwards.
     pub fn clear(&self) -> anyhow::Result<()> {
         let Some(own) = &self.resolver else { return Ok(()) };
         fs::remove_file(own).with_context(|| format!("removing {}", own.display()))
     }
 
-    /// Forwards a port of this network's loopback to the same one of the host: that of a proxy that the environment names.
+    /// Forwards a loopback port of this network to the same loopback port of the host: that of a proxy named in the environment.
     fn lead_to(&self, address: SocketAddr, log: &Log) -> anyhow::Result<()> {
         let forward = self.namespace.inside(|| Forward::listen(Some(address.port())))??;
         let host = NetworkNamespace::open(Path::new("/proc/self/ns/net"))?;
@@ -130,13 +120,13 @@ fn has_route() -> bool {
     table.lines().any(|line| line.starts_with(DEVICE) && line.split_whitespace().nth(1) == Some("00000000"))
 }
 
-/// Text of a build's /etc/resolv.conf: the host's, with the network's own server.
+/// Composes a build's /etc/resolv.conf: the host's, with the name server of the build's network.
 fn resolver(host: &str) -> String {
     let kept = host.lines().filter(|line| ["search", "domain", "options"].iter().any(|word| line.starts_with(word)));
     kept.chain([format!("nameserver {NAME_SERVER}").as_str()]).map(|line| format!("{line}\n")).collect()
 }
 
-/// The addresses of proxies that lie on this host's loopback, each once.
+/// Returns the addresses of proxies on this host's loopback, each once.
 fn proxies_on_loopback(values: impl Iterator<Item = String>) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     for value in values {

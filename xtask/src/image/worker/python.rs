@@ -1,5 +1,5 @@
-//! Python packages from a requirements file with hashes, fetched by the host's uv or pip as wheels, none of whose code
-//! runs on the host; and local wheels or working trees in place of pinned packages.
+//! Python packages from a requirements file with hashes, downloaded as wheels by the host's uv or pip, without running their code on the
+//! host; and local wheels or working trees in place of pinned packages.
 
 use std::fs;
 use std::io;
@@ -19,11 +19,11 @@ use crate::image::content::{self, Part};
 use crate::image::recipe::Python;
 use crate::image::tree;
 
-/// The C library's versions whose wheels run in a container: those up to Debian 12's.
+/// Versions of the C library whose wheels run in a container: up to that of Debian 12.
 const MANYLINUX: [&str; 4] = ["2_5", "2_12", "2_17", "2_28"];
 
-/// Script that hides the sockets of the host's services, which lie in /run, from the program in its arguments. It keeps the folder where
-/// the layer is made, the configuration of name resolution, and the programs of NixOS.
+/// Script that runs the program in its arguments with the sockets of the host's services in /run hidden. It keeps the folder where the
+/// layer is built, the configuration of name resolution, and the programs of NixOS.
 const HIDE_SERVICES: &str = r#"set -e
 resolver=$(readlink -f /etc/resolv.conf || true)
 case $resolver in /run/*) cp "$resolver" "$TMPDIR/resolver";; esac
@@ -39,10 +39,9 @@ case $resolver in /run/*)
 esac
 exec "$@""#;
 
-/// Deadline for an installer to print its version.
 const VERSION_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Installs the packages and brings them into the tree as root's.
+/// Installs the packages and copies them into the tree, owned by root.
 pub fn install(wanted: &Python, spec: &BuildSpec, scratch: &Path, sandbox: &Sandbox<'_>) -> anyhow::Result<()> {
     let folder = scratch.join("python");
     let packages = folder.join("packages");
@@ -66,7 +65,7 @@ pub fn install(wanted: &Python, spec: &BuildSpec, scratch: &Path, sandbox: &Sand
     Ok(())
 }
 
-/// Brings a folder of installed packages into the tree.
+/// Copies a folder of installed packages into the tree.
 fn bring(packages: &Path, wanted: &Python, sandbox: &Sandbox<'_>) -> anyhow::Result<()> {
     let own_lock = packages.join(".lock");
     tree::remove(&own_lock).with_context(|| format!("removing {}", own_lock.display()))?;
@@ -74,8 +73,8 @@ fn bring(packages: &Path, wanted: &Python, sandbox: &Sandbox<'_>) -> anyhow::Res
     files::copy(sandbox.root(), packages, &Invoker::root(), target, None, Owner::ROOT, sandbox.ids()).map(drop)
 }
 
-/// Installs a local wheel or working tree into a folder. Its own build backend does that, which is code of whoever wrote it: it runs
-/// as root of the containers' user namespace, who is nobody on the host, and cannot reach the host's processes or sockets.
+/// Installs a local wheel or working tree into a folder. Its build backend is untrusted code: it runs as root of the containers' user
+/// namespace, which is an unprivileged id on the host, and cannot reach the host's processes or sockets.
 fn build_source(
     source: &Path,
     hash: &str,
@@ -95,7 +94,7 @@ fn build_source(
     Ok(built)
 }
 
-/// Returns the packages in the target folder of a layer, as sorted `name=version`.
+/// Returns the packages in the target folder of a layer as sorted `name=version`.
 pub fn versions(layer: &Path, wanted: &Python) -> Vec<String> {
     let target = tree::resolve(layer, Path::new(&wanted.target)).unwrap_or_default();
     let entries = fs::read_dir(target).into_iter().flatten().filter_map(Result::ok);
@@ -109,7 +108,7 @@ pub fn versions(layer: &Path, wanted: &Python) -> Vec<String> {
     versions
 }
 
-/// Copies a wheel, or a working tree without its leftovers, as it was when its hash was taken.
+/// Copies a wheel, or a working tree without the leftovers of tools; fails if its hash has changed.
 fn copy_source(
     source: &Path,
     hash: &str,
@@ -155,7 +154,7 @@ fn make_file(path: &Path, content: &mut dyn io::Read, mode: u32, owner: (u32, u3
     std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))
 }
 
-/// Installer that root of the containers' user namespace can start: it has no access to home folders of the host.
+/// Installer that root of the containers' user namespace can start, although it has no access to home folders of the host.
 struct Inside {
     words: Vec<String>,
     installer: Installer,
@@ -180,7 +179,7 @@ impl Inside {
             }
         }
         bail!(
-            "No module named pip that the containers' root can use: a working tree is built without the host's rights"
+            "No module named pip, and no uv, that root of the containers' user namespace can start: it builds working trees"
         )
     }
 
@@ -200,8 +199,8 @@ impl Inside {
     }
 }
 
-/// Returns the words of a command that run a program as root of the containers' user namespace, with processes, /run and System V's objects
-/// of its own, while the folders of the host can be read.
+/// Returns the prefix of a command that runs a program as root of the containers' user namespace, with processes, /run and System V IPC
+/// objects of its own. The host's folders stay readable.
 fn words(sandbox: &Sandbox<'_>) -> Vec<String> {
     let mut words = sandbox.namespace().enter_words();
     words.extend(
@@ -220,12 +219,12 @@ enum Installer {
 }
 
 impl Installer {
-    /// Chooses uv where there is one: it takes a third of pip's time.
+    /// Chooses uv if it is installed: it takes a third of pip's time.
     fn find() -> Self {
         if which("uv").is_some() { Self::Uv } else { Self::Pip }
     }
 
-    /// Returns the command without the packages to install.
+    /// Returns the installer's command for a target folder; the caller adds the packages.
     fn command(self, wanted: &Python, target: &Path) -> Command {
         let architecture = std::env::consts::ARCH;
         let command = match self {
@@ -241,7 +240,7 @@ impl Installer {
         command.args(["--no-deps", "--python-version", &wanted.version, "--target"]).arg(target)
     }
 
-    /// Adds the words for a local wheel or tree. A tree is built by its own build backend, which pip does not run for another platform.
+    /// Adds the options for a local wheel or tree. The tree's own build backend builds it, which pip cannot do for another platform.
     fn source_words(self, command: Command, wanted: &Python) -> Command {
         match self {
             Self::Uv => command

@@ -1,5 +1,5 @@
-//! Running a program inside the tree that is being built: as root of the containers' user namespace, with processes,
-//! /proc, /dev, /tmp and /run of its own, so that nothing of it can touch the host or stays in the layer.
+//! Sandbox for programs of the tree that is being built: they run as root of the containers' user namespace, with processes, /proc, /dev,
+//! /tmp and /run of their own, so that they cannot affect the host or leave such files in the layer.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -16,16 +16,16 @@ use crate::host::exec::shell::{self, Command, Output, path_of};
 use crate::host::patience::Deadline;
 use crate::image::tree;
 
-/// Deadline of one program: enough for the largest set of packages on a slow line.
+/// Deadline of one program of a build: enough for the largest set of packages on a slow connection.
 const DEADLINE: Deadline = Deadline::from_secs(1800);
 
-/// The device nodes that programs count on.
+/// Device nodes in the /dev of a build.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Time stamp of files in every build, in seconds since 1970, for the tools that heed the variable of this name.
+/// Time stamp of files in every build, in seconds since 1970, for tools that read the variable of this name.
 pub const SOURCE_DATE_EPOCH: u64 = 1_700_000_000;
 
-/// The build's log: this process's standard error, for the programs it starts.
+/// Log of a build: the worker's standard error, which its programs inherit.
 #[derive(Debug)]
 pub struct Log {
     file: File,
@@ -42,7 +42,7 @@ impl Log {
         self.file.try_clone().context("duplicating the log")
     }
 
-    /// Runs a command with both streams in the log; the error has the command and its status, the log the rest.
+    /// Runs a command with both output streams in the log. The error has only the command and its status.
     pub fn run(&self, command: Command) -> anyhow::Result<()> {
         let command = command.deadline(DEADLINE.scaled());
         let Output { status, timed_out, .. } = command.output_to_files(self.file()?, self.file()?)?;
@@ -56,7 +56,7 @@ impl Log {
     }
 }
 
-/// A tree made ready for running programs in it.
+/// Tree that is prepared for running programs in it.
 #[derive(Debug)]
 pub struct Sandbox<'a> {
     root: &'a Path,
@@ -111,12 +111,12 @@ impl<'a> Sandbox<'a> {
         self.namespace
     }
 
-    /// Runs a program of the tree, its output in the log.
+    /// Runs a program of the tree, with its output in the log.
     pub fn run<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> anyhow::Result<()> {
         self.log.run(self.command(argv))
     }
 
-    /// Returns the command of a program of the tree.
+    /// Returns the command that runs a program of the tree in the sandbox.
     pub fn command<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Command {
         let proc = format!("--mount-proc={}", self.root.join("proc").display());
         let root = format!("--root={}", self.root.display());
@@ -137,7 +137,7 @@ impl<'a> Sandbox<'a> {
             .envs(proxies())
     }
 
-    /// Makes a missing mount point, and fails where there is no folder: a link would lead the mount out of the tree.
+    /// Makes a missing mount point. Fails if something else than a folder is there: a link would lead the mount out of the tree.
     fn check_mount_point(&self, name: &str, mode: u32, ids: IdRange) -> anyhow::Result<()> {
         let path = self.root.join(name);
         match fs::symlink_metadata(&path) {
@@ -174,7 +174,7 @@ impl<'a> Sandbox<'a> {
         Ok(folder)
     }
 
-    /// Lets programs resolve names as the host does, where the tree has a place for it.
+    /// Gives programs in the tree the host's /etc/resolv.conf.
     fn show_resolver(&mut self) -> anyhow::Result<()> {
         let target = tree::resolve(self.root, Path::new("/etc/resolv.conf"))?;
         let host = fs::canonicalize("/etc/resolv.conf").context("looking for /etc/resolv.conf")?;
@@ -203,19 +203,19 @@ impl Drop for Sandbox<'_> {
     }
 }
 
-/// Variables that say how the host gets out to the network.
+/// Names of the environment variables for the host's proxies.
 pub const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
-/// Beginnings of the names of variables that say where installers of packages find them.
+/// Prefixes of environment variables that tell package installers where to find packages.
 const OF_INSTALLERS: [&str; 4] = ["PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_"];
 
-/// Returns the host's proxy settings.
+/// Returns the proxy variables that are set.
 fn proxies() -> impl Iterator<Item = (&'static str, OsString)> {
     PROXIES.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
 }
 
-/// Returns the environment of a program of the host that fetches packages and runs their code: where it finds programs, packages and the
-/// network. Other variables of the user are left out.
+/// Returns the environment for a program of the host that downloads packages and runs their code: variables for programs, packages and the
+/// network. All other variables of the user are left out.
 pub fn outgoing() -> Vec<(OsString, OsString)> {
     let is_kept = |name: &str| PROXIES.contains(&name) || OF_INSTALLERS.iter().any(|begin| name.starts_with(begin));
     let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_kept));

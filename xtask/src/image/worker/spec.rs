@@ -1,4 +1,4 @@
-//! Orders of the engine to the worker.
+//! Build request that the engine sends to the worker process.
 
 use std::path::PathBuf;
 
@@ -9,34 +9,33 @@ use crate::host::container::ids::IdRange;
 use crate::host::invoker::Invoker;
 use crate::image::recipe::{Recipe, Sources};
 
-/// Orders to the worker that builds a layer.
+/// Request of the engine to build a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {
-    /// Template, for the record.
+    /// Template that the layer is built for, written into the layer's record.
     pub template: String,
-    /// The layer's name.
+    /// Hash that names the layer.
     pub hash: String,
-    /// An existing empty folder; `root/` and `layer.json` are put there.
+    /// Path of an existing empty folder; the worker puts `root/` and `layer.json` there.
     pub staging: PathBuf,
     /// Trees of the layers below, lowest first.
     pub lowers: Vec<PathBuf>,
-    /// Id on disk of the root user of each of these layers.
+    /// On-disk user ids of root's files in each of `lowers`.
     pub first_ids: Vec<u32>,
-    /// Ids that the layer is built and stored with.
+    /// Ids that own the layer's files on disk, while it is built and in the store.
     pub ids: IdRange,
-    /// An existing folder, and all above it, that everybody may enter: programs of the tree run as an ordinary user of the host, and the
-    /// store is closed to those. In the worker's own mount namespace the work is done there.
+    /// Path of an existing folder that everybody may enter, with all folders above it: programs of the tree run with unprivileged host ids,
+    /// which may not enter the store. In the worker's mount namespace the layer is built there.
     pub workplace: PathBuf,
-    /// Size of a tmpfs to work on; without one the work is done in the staging folder.
+    /// Size of a tmpfs to build on; `None` builds in the staging folder.
     pub memory_bytes: Option<u64>,
-    /// Recipe to build.
     pub recipe: Recipe,
-    /// Paths of its parts.
+    /// Paths on the host of the recipe's files.
     pub sources: Sources,
-    /// User who named the sources: they are read with the rights of this user.
+    /// User who named the sources; they are read with the rights of this user.
     pub invoker: Invoker,
-    /// The cgroup that the worker is started in.
+    /// Cgroup that the worker is started in.
     pub group: String,
-    /// Bounds of the worker and all that it starts.
+    /// Resource limits of the worker and of all processes that it starts.
     pub bounds: Bounds,
 }

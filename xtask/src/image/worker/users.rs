@@ -1,4 +1,4 @@
-//! Users of a template, added to the accounts of a tree without any program of it.
+//! Users of a template, added to a tree's account files without running any program of the tree.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -14,15 +14,14 @@ use crate::host::syntax::{AccountField, compose};
 use crate::image::tree;
 use crate::manifest::UserEntry;
 
-/// Adds users with a group of the same name and number, no password, and a home folder. A tree without accounts gets
-/// root first.
+/// Adds users, each with a group of the same name and number, a home folder, and no password. A tree without accounts gets root first.
 pub fn add(root: &Path, users: &[UserEntry], ids: IdRange) -> anyhow::Result<()> {
     let mut passwd = or_if_empty(read(root, "/etc/passwd")?, "root:x:0:0:root:/root:/bin/sh\n");
     let mut group = or_if_empty(read(root, "/etc/group")?, "root:x:0:\n");
     let mut shadow = or_if_empty(read(root, "/etc/shadow")?, "root:*::0:99999:7:::\n");
     for UserEntry { name, uid, shell, groups } in users {
         if let Some(taken) = id(name, &passwd, 2).map(|taken| taken.to_string()).or_else(|| name_of(*uid, &passwd)) {
-            bail!("the user {name} with uid {uid} has the name or the uid of an account of the tree: {taken}");
+            bail!("user {name} with uid {uid} cannot be added: the tree has an account with this name or uid: {taken}");
         }
         for further in groups {
             group = with_member(&group, further, name)?;
@@ -95,7 +94,7 @@ fn with_member(table: &str, group: &str, member: &str) -> anyhow::Result<String>
         changed.push('\n');
     }
     if !found {
-        bail!("the user {member} is to be in the group {group}, which the layer does not have");
+        bail!("user {member} cannot join group {group}: the layer has no such group");
     }
     Ok(changed)
 }

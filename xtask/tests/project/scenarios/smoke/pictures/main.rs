@@ -143,7 +143,7 @@ fn looks(lab: &Lab, app: &Container) -> Result {
     }
     let missing = lab.screenshot_like("same", url, lab.fixture("none.png"), Tolerance::NONE);
     let Err(missing) = missing else { bail!("a picture that is not there is like this one") };
-    check!(missing.to_string().contains("to have it as it is now: cp "), "{missing}");
+    check!(missing.to_string().contains("to accept the new image: cp "), "{missing}");
     let page = lab.fixture("status.html");
     let no_png = lab.screenshot_like("same", url, page, Tolerance::NONE);
     let Err(no_png) = no_png else { bail!("a page is like its picture") };
