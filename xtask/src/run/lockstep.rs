@@ -304,8 +304,8 @@ impl Lockstep {
             if stop() {
                 self.part(&mut state, &format!("the {} was told to stop", name(side)));
             } else if begun.elapsed() > self.plan.patience {
-                let why =
-                    format!("the {} did not reach the operation within {:?}", name(other(side)), self.plan.patience);
+                let patience = humantime::format_duration(self.plan.patience);
+                let why = format!("the {} did not reach the operation within {patience}", name(other(side)));
                 self.part(&mut state, &why);
             } else {
                 state = self.changed.wait_timeout(state, STOP_POLL).unwrap_or_else(PoisonError::into_inner).0;

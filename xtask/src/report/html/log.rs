@@ -1,6 +1,6 @@
 //! Log lines of an attempt as one block of text: shown as it is without a script, and searched by the page's script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -111,8 +111,8 @@ pub fn log(lines: &[LogLine], failed_ms: Option<f64>, bytes_max: usize) -> Log {
         let missing = count(lines.len() - shown, "line is", "lines are");
         format!("{missing} not here, for want of room: the lines around the failure, errors and warnings came first")
     });
-    let summary =
-        format!("{} of {}", count(lines.len(), "line", "lines"), count(machines.len(), "machine", "machines"));
+    let logged = lines.iter().map(|line| line.machine.as_str()).collect::<BTreeSet<_>>().len();
+    let summary = format!("{} of {}", count(lines.len(), "line", "lines"), count(logged, "machine", "machines"));
     let machines = machines.into_iter().map(|(name, lines)| (name.to_owned(), lines)).collect();
     Log { summary, text, lines: shown, left_out, machines }
 }
@@ -239,9 +239,11 @@ mod tests {
         let mut lines: Vec<LogLine> =
             (0..1000).map(|number| line(f64::from(number) * 1000.0, LogLevel::Info, "nothing to see")).collect();
         lines[3] = line(3000.0, LogLevel::Error, "broken");
+        lines[7].machine = "silent".into();
         let log = log(&lines, Some(500_000.0), 2000);
         assert!(log.text.len() <= 2000 && log.text.contains("broken"), "{}", log.text);
         assert!(log.text.contains("\n500.000\t") && log.text.contains("\n999.000\t"), "{}", log.text);
+        assert_eq!((log.summary.as_str(), log.machines.len()), ("1,000 lines of 2 machines", 1));
         let times: Vec<f64> = log.text.lines().map(|line| line.split('\t').next().unwrap().parse().unwrap()).collect();
         assert!(times.is_sorted(), "{times:?}");
         assert!(log.left_out.unwrap().ends_with("came first"));

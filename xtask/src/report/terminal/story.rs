@@ -1,7 +1,7 @@
 //! Facts about each case that are in a run's events and not in its record: checks with their places, faults that took effect, findings,
 //! last lines of logs. The number of kept facts is limited, so that no scenario can fill the memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use e2e_contract::{DefectOutcome, Level};
 
@@ -31,6 +31,8 @@ pub(super) struct CaseStory {
     pub findings: Vec<String>,
     /// Number of all findings, including those that are not kept.
     pub findings_count: usize,
+    /// Machines that rebooted by themselves: one finding each, however often they did.
+    rebooted: BTreeSet<String>,
     /// Number of marks of known defects whose defect showed.
     pub known_defects: u32,
     /// Number of faults that took effect in the last attempt, by the fault's kind.
@@ -103,9 +105,8 @@ impl CaseStory {
                 }
             }
             Event::MachineRebooted { container, reboots, expected: false, .. } => {
-                let known = self.findings.len();
                 self.findings.retain(|finding| !finding.starts_with(&format!("rebooted on {container}:")));
-                self.findings_count += usize::from(self.findings.len() == known);
+                self.findings_count += usize::from(self.rebooted.insert(container.clone()));
                 if self.findings.len() < FINDINGS_MAX {
                     self.findings.push(format!("rebooted on {container}: by itself, reboots: {reboots}"));
                 }
@@ -134,5 +135,16 @@ mod tests {
         }
         assert_eq!(story.findings, ["rebooted on b: by itself, reboots: 1", "rebooted on a: by itself, reboots: 2"]);
         assert_eq!(story.findings_count, 2);
+    }
+
+    #[test]
+    fn reboots_of_a_machine_count_once_where_no_more_findings_are_kept() {
+        let mut story = CaseStory { findings: vec!["crash".into(); FINDINGS_MAX], ..CaseStory::default() };
+        for reboots in 1..=3 {
+            let (case, container) = (CaseId("x/y:z".into()), "a".to_owned());
+            let event = Event::MachineRebooted { case, container, reboots, expected: false };
+            story.apply(&Stamped { at_ms: 0.0, event });
+        }
+        assert_eq!((story.findings.len(), story.findings_count), (FINDINGS_MAX, 1));
     }
 }

@@ -71,15 +71,9 @@ impl Payload<'_> {
 
     fn copy(&self, from: &[PathBuf], to: &Path) -> anyhow::Result<()> {
         let command = Command::new("cp").args(["--recursive", "--preserve=mode", "--"]).args(from).arg(to);
-        as_user(command, self.invoker).dir("/").deadline(COPY_DEADLINE.scaled()).run()?;
+        command.as_user(self.invoker).dir("/").deadline(COPY_DEADLINE.scaled()).run()?;
         Ok(())
     }
-}
-
-/// Makes a command run with the rights of the user who started the engine.
-#[must_use]
-pub fn as_user(command: Command, invoker: &Invoker) -> Command {
-    command.as_user(invoker)
 }
 
 /// Returns the built programs of the scenarios whose sources lie in a folder.
