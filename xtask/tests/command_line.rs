@@ -226,6 +226,38 @@ fn a_file_that_cannot_be_read_is_bad_usage_and_nothing_waits_for_it() {
 }
 
 #[test]
+fn a_replacement_that_changes_no_layer_is_refused_and_one_that_another_shard_needs_is_not() {
+    let project = project("name = 'x'\n");
+    let pip = "[pip]\nrequirements = 'r.txt'\ntarget = '/opt'\npython = '3.11'\n";
+    for (name, text) in [
+        ("containers/app/template.toml", &*format!("from = 'scratch'\ninit = ['/i']\n{pip}")),
+        ("containers/app/r.txt", "a==1 --hash=sha256:aa\n"),
+        ("containers/db/template.toml", "from = 'scratch'\ninit = ['/i']\n"),
+        ("scenarios/cat/of_app/scenario.toml", "description = 'x'\n[containers.app]\n"),
+        ("scenarios/cat/of_db/scenario.toml", "description = 'x'\n[containers.db]\n"),
+        ("tree/pyproject.toml", ""),
+    ] {
+        let path = project.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let list = |args: &[&str]| {
+        let words = [&["e2e", "--list", "--set", "app.a=tree"], args].concat();
+        let output = xtask(project.path(), &words).deadline(DEADLINE).output().unwrap();
+        (output.status, stderr(&output))
+    };
+    assert_eq!(list(&[]).0, 0, "{}", list(&[]).1);
+    let (status, said) = list(&["of_db"]);
+    assert!(status == 2 && said.contains("it changes no layer") && said.contains("chosen: db"), "{said}");
+    for shard in ["1/2", "2/2"] {
+        let (status, said) = list(&["--shard", shard]);
+        assert_eq!(status, 0, "{shard}: {said}");
+    }
+    let (status, said) = list(&["--set", "app.A=tree"]);
+    assert!(status == 2 && said.contains("app.a is replaced twice"), "{said}");
+}
+
+#[test]
 fn a_schedule_out_of_its_ranges_is_refused_with_its_place() {
     let project = project("name = 'x'\n");
     let scenario = project.path().join("scenarios/cat/one");

@@ -104,12 +104,11 @@ impl Again {
         notes.extend(self.run.record.remarks().into_iter().map(|remark| format!("run {name}: {remark}")));
         let wanted = plan.templates(project);
         let mut same = 0;
-        for layer in image::status(project, &wanted, replacements)? {
-            match self.run.record.layers.get(&layer.template) {
-                Some(then) if *then != layer.hash => {
+        for (template, now) in image::hashes(project, &wanted, replacements)? {
+            match self.run.record.layers.get(&template) {
+                Some(then) if *then != now => {
                     notes.push(format!(
-                        "template {} has changed: its layer was {then} in that run, and is {} now",
-                        layer.template, layer.hash
+                        "template {template} has changed: its layer was {then} in that run, and is {now} now"
                     ));
                 }
                 Some(_) => same += 1,

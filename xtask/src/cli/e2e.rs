@@ -136,7 +136,7 @@ pub struct Args {
     e2e_containers: Vec<String>,
     /// Replace a pinned package of a template by a local one.
     ///
-    /// PATH is a wheel or a source tree, as in app.mancer=PATH.
+    /// PATH is a wheel or a source tree, as in app.mancer=PATH. Everything else that the template pins stays.
     #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH", help_heading = MACHINE)]
     replacements: Vec<String>,
     /// Fail at once when another run holds the slot, instead of waiting for it.
@@ -244,8 +244,9 @@ impl<'a> Request<'a> {
             return Ok(None);
         }
         let plan = plan(args, &project, &filters)?;
-        let replacements = args.replacements.iter().map(|text| Replacement::parse(text, &project));
-        let replacements = replacements.collect::<Result<Vec<_>, _>>()?;
+        // A shard without the template has nothing to replace, and is no mistake: all shards get the same flags.
+        let whole = Plan::make(&project, &filters, Order::ONCE)?;
+        let replacements = Replacement::parse_all(&args.replacements, &project, &whole.templates(&project))?;
         let host_names = host_names(args, &project)?;
         let settings = settings(args, context)?;
         require_effects(args)?;

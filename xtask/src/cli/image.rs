@@ -84,8 +84,8 @@ fn list(project: &Project, format: Format, terminal: &Terminal) -> anyhow::Resul
 }
 
 fn build(project: &Project, args: &BuildArgs, context: &Context) -> anyhow::Result<u8> {
-    let replacements = args.set.iter().map(|text| Replacement::parse(text, project)).collect::<Result<Vec<_>, _>>()?;
     let names = if args.names.is_empty() { all(project) } else { args.names.clone() };
+    let replacements = Replacement::parse_all(&args.set, project, &names)?;
     let path = LockFile::path(project);
     let mut lock = match LockFile::read(&path) {
         // It is written anew as a whole, so that nothing of the old one is needed.

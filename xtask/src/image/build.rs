@@ -11,7 +11,7 @@ use nix::sys::statvfs::statvfs;
 use super::needs::downloads;
 use super::recipe::{Base, Recipe, Sources};
 use super::store::{self, Removal, Store, StoredLayer};
-use super::worker::{BuildSpec, STEP_MARK, TUN};
+use super::worker::{BuildSpec, REFUSED, STEP_MARK, TUN};
 use crate::error::Error;
 use crate::guard::{Guard, Holder, Make, Slot, Spawn, Wait};
 use crate::host::cgroup::Bounds;
@@ -107,11 +107,13 @@ pub struct BuildFailed {
     pub is_log_full: bool,
     /// Description of the limit that the build has reached, if any.
     pub met: Option<String>,
+    /// True for the layer of `--set`, which repeats the template's `run` steps.
+    pub repeats_steps: bool,
 }
 
 impl fmt::Display for BuildFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { template, step, status, log, tail, is_log_full, met } = self;
+        let Self { template, step, status, log, tail, is_log_full, met, repeats_steps } = self;
         write!(f, "the template {template} does not build: ")?;
         match step.as_str() {
             "" => writeln!(f, "its worker ended before the first step (status {status})")?,
@@ -126,7 +128,7 @@ impl fmt::Display for BuildFailed {
         let help = match (is_log_full, met) {
             (true, _) => Some(NO_SPACE.1),
             (false, Some(_)) => Some(BOUNDED),
-            (false, None) => help(tail),
+            (false, None) => help(tail).or((*repeats_steps && step.starts_with("run ")).then_some(REPEATED)),
         };
         if let Some(help) = help {
             writeln!(f, "  help: {}", named(help))?;
@@ -145,6 +147,10 @@ const NO_SPACE: (&str, &str) =
 
 /// Help for a build that has reached a limit.
 const BOUNDED: &str = "have the step do less at once, for example with fewer jobs side by side";
+
+/// Help for a `run` step that failed where `--set` repeats it.
+const REPEATED: &str = "`--set` repeats the template's `run` steps on the layer where they ran before: write them so that they can be \
+                        repeated, such as `mkdir -p`";
 
 /// Free bytes on the log's file system below which it counts as full.
 const LOG_ROOM_BYTES: u64 = 64 << 10;
@@ -219,7 +225,7 @@ fn under_guard(
     fs::write(&log, "").with_context(|| format!("writing {}", log.display()))?;
     let group = format!("{}/{WORKER}", guard.slot().cgroup());
     let bounds = bounds(Memory::now().available_bytes, job.memory_bytes);
-    let process = guard.spawn(worker(job, staging, guard, &log, (&group, bounds))?)?;
+    let process = guard.spawn(worker(job, staging.clone(), guard, &log, (&group, bounds))?)?;
 
     let end = started + WORKER_DEADLINE.scaled();
     let tell = |step: String| observe(Progress::Building { template: job.template.to_owned(), step });
@@ -252,11 +258,17 @@ fn under_guard(
     };
     // A step that goes on without a program that was killed has made something else than it should.
     if status != 0 || met.is_some() {
+        if let (Ok(refusal), None) = (fs::read_to_string(staging.join(REFUSED)), &met) {
+            return Err(Error::Usage(refusal).into());
+        }
         let tail = tail(&log);
         let free = statvfs(&store.layers()).map(|counts| counts.blocks_available() * counts.fragment_size());
         let is_log_full = free.is_ok_and(|bytes| bytes < LOG_ROOM_BYTES);
         let template = job.template.to_owned();
-        return Err(BuildFailed { template, step: last_step, status, log, tail, is_log_full, met }.into());
+        let repeats_steps = job.recipe.python.as_ref().is_some_and(|python| !python.replacements.is_empty());
+        return Err(
+            BuildFailed { template, step: last_step, status, log, tail, is_log_full, met, repeats_steps }.into()
+        );
     }
     if !unchanged()? {
         anyhow::bail!("the files of the template {} changed while it was built: build it again", job.template);
@@ -429,11 +441,26 @@ mod tests {
         fs::write(&log, format!("==> packages\n{lines}E: Unable to locate package nosuch\n")).unwrap();
         assert_eq!(current_step(&log).as_deref(), Some("packages"));
         let (step, tail) = (current_step(&log).unwrap(), tail(&log));
-        let failed = BuildFailed { template: "t".into(), step, status: 100, log, tail, is_log_full: false, met: None };
+        let failed = BuildFailed {
+            template: "t".into(),
+            step,
+            status: 100,
+            log,
+            tail,
+            is_log_full: false,
+            met: None,
+            repeats_steps: false,
+        };
         let error = failed.to_string();
         assert!(error.contains("the template t does not build: step `packages` failed (status 100)"), "{error}");
         assert!(error.contains("help: the release has no package"), "{error}");
         assert!(error.contains("line 49") && !error.contains("line 5\n"), "{error}");
+        let repeated =
+            BuildFailed { step: "run mkdir /x".into(), tail: "exists".into(), repeats_steps: true, ..failed };
+        let error = repeated.to_string();
+        assert!(error.contains("help: `--set` repeats the template's `run` steps"), "{error}");
+        let failed = BuildFailed { repeats_steps: false, ..repeated };
+        assert!(!failed.to_string().contains("help"), "{failed}");
         let lost = BuildFailed { step: String::new(), status: 3, tail: String::new(), is_log_full: true, ..failed };
         let error = lost.to_string();
         assert!(error.contains("its worker ended before the first step (status 3)"), "{error}");
@@ -445,8 +472,16 @@ mod tests {
     fn a_build_that_met_a_bound_says_which_and_what_to_do() {
         let met = Some("it wanted to have more than 7 processes at once".to_owned());
         let (tail, log) = ("E: Unable to locate package x".to_owned(), PathBuf::from("t.log"));
-        let failed =
-            BuildFailed { template: "t".into(), step: "run x".into(), status: 137, log, tail, is_log_full: false, met };
+        let failed = BuildFailed {
+            template: "t".into(),
+            step: "run x".into(),
+            status: 137,
+            log,
+            tail,
+            is_log_full: false,
+            met,
+            repeats_steps: true,
+        };
         let error = failed.to_string();
         assert!(error.contains("more than 7 processes at once\n  help: have the step do less at once"), "{error}");
     }

@@ -5,6 +5,7 @@ mod build;
 mod content;
 mod ensure;
 mod lock;
+mod metadata;
 mod needs;
 mod recipe;
 mod replacement;
@@ -14,7 +15,7 @@ mod tree;
 mod worker;
 
 pub use build::{BuildFailed, Progress};
-pub use ensure::{Image, LayerStatus, ensure, status};
+pub use ensure::{Image, LayerStatus, ensure, hashes, status};
 pub use lock::{Difference, LockFile, Locked};
 pub use needs::{uses, uses_to_run};
 pub use replacement::Replacement;

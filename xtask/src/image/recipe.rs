@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::replacement::Replacement;
@@ -64,14 +65,23 @@ pub enum Base {
 /// Python packages of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Python {
-    /// Text of pip's requirements file with hashes, without the replaced packages.
+    /// Text of pip's requirements file with hashes; empty in the thin layer of `--set`.
     pub requirements: String,
     /// Folder in the container that the packages are installed in.
     pub target: String,
     /// Version of the container's Python that wheels must fit.
     pub version: String,
-    /// Hashes of local wheels and source trees that are installed in place of pinned packages.
-    pub replacements: Vec<String>,
+    /// Local wheels and source trees that replace packages of the layer below; empty except in the thin layer of `--set`.
+    pub replacements: Vec<ReplacedPackage>,
+}
+
+/// Python package that a local wheel or source tree replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedPackage {
+    /// Name of the package, as the requirements file has it.
+    pub package: String,
+    /// Hash of the wheel's or tree's content.
+    pub hash: String,
 }
 
 /// File or folder that is copied from the host into a layer.
@@ -100,11 +110,7 @@ pub struct Sources {
 
 impl Recipe {
     /// Returns the recipe of a template on a parent layer, and the paths of its sources. Reads every file that goes into the layer.
-    pub fn of(
-        template: &Template,
-        parent_hash: Option<&str>,
-        replacements: &[Replacement],
-    ) -> anyhow::Result<(Self, Sources)> {
+    pub fn of(template: &Template, parent_hash: Option<&str>) -> anyhow::Result<(Self, Sources)> {
         let (mut sources, invoker) = (Sources::default(), Invoker::of_process());
         let base = match (&template.from, parent_hash) {
             (Origin::Template(_), Some(hash)) => Base::Layer(hash.to_owned()),
@@ -134,13 +140,46 @@ impl Recipe {
             builder_version: BUILDER_VERSION,
             base,
             packages: template.packages.clone(),
-            python: python(template, replacements, &mut sources)?,
+            python: python(template)?,
             users: template.users.clone(),
             files,
             run: template.run.clone(),
             enable: template.enable.clone(),
             mask: template.mask.clone(),
         };
+        Ok((recipe, sources))
+    }
+
+    /// Returns the recipe of the thin layer that replaces Python packages of a template, on the template's own layer. Files of the template
+    /// are copied again and its `run` steps are repeated, as they follow the installation of packages: bytecode is made anew, for example.
+    pub fn replacing(
+        template: &Template,
+        own_hash: &str,
+        replacements: &[&Replacement],
+    ) -> anyhow::Result<(Self, Sources)> {
+        let pip = template.pip.as_ref().with_context(|| format!("template {} has no [pip]", template.name))?;
+        let thin = Template {
+            from: Origin::Template(template.name.clone()),
+            packages: Vec::new(),
+            pip: None,
+            users: Vec::new(),
+            enable: Vec::new(),
+            mask: Vec::new(),
+            ..template.clone()
+        };
+        let (mut recipe, mut sources) = Self::of(&thin, Some(own_hash))?;
+        let mut replaced = Vec::new();
+        for Replacement { package, path, .. } in replacements {
+            let hash = content::hash_path(path, Invoker::of_process())?;
+            replaced.push(ReplacedPackage { package: package.clone(), hash });
+            sources.replacements.push(path.clone());
+        }
+        recipe.python = Some(Python {
+            requirements: String::new(),
+            target: pip.target.clone(),
+            version: pip.python.clone(),
+            replacements: replaced,
+        });
         Ok((recipe, sources))
     }
 
@@ -189,25 +228,19 @@ fn unreadable(template: &Template, entry: &FileEntry, invoker: &Invoker, error: 
     entry.place.error(&template.file, format!("{error:#}{whose}"))
 }
 
-fn python(template: &Template, replacements: &[Replacement], sources: &mut Sources) -> anyhow::Result<Option<Python>> {
+fn python(template: &Template) -> anyhow::Result<Option<Python>> {
     let Some(pip) = &template.pip else { return Ok(None) };
-    let mut text = input::read_text(&pip.requirements)?;
+    let text = input::read_text(&pip.requirements)?;
     if let Some((line, why)) = requirements::problem(&text) {
         let message =
             format!("{why}; the installer runs as root, and takes only pinned packages with hashes and their index");
         return Err(Error::BadFile { path: pip.requirements.clone(), line, column: 1, message }.into());
     }
-    let mut hashes = Vec::new();
-    for replacement in replacements.iter().filter(|replacement| replacement.template == template.name) {
-        text = requirements::without(&text, &replacement.package);
-        hashes.push(content::hash_path(&replacement.path, Invoker::of_process())?);
-        sources.replacements.push(replacement.path.clone());
-    }
     Ok(Some(Python {
         requirements: text,
         target: pip.target.clone(),
         version: pip.python.clone(),
-        replacements: hashes,
+        replacements: Vec::new(),
     }))
 }
 
@@ -246,15 +279,15 @@ files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
         Project::read(root).unwrap()
     }
 
-    fn hash(project: &Project, parent: Option<&str>, replacements: &[Replacement]) -> String {
-        Recipe::of(&project.templates["t"], parent, replacements).unwrap().0.hash()
+    fn hash(project: &Project, parent: Option<&str>) -> String {
+        Recipe::of(&project.templates["t"], parent).unwrap().0.hash()
     }
 
     #[test]
     fn every_input_of_the_tree_changes_the_hash() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        let mut seen = vec![hash(&project(root, TEMPLATE), None, &[])];
+        let mut seen = vec![hash(&project(root, TEMPLATE), None)];
         assert_eq!(seen[0].len(), 16);
         let mut changed = |what: &str, hash: String| {
             assert!(!seen.contains(&hash), "{what} changed nothing");
@@ -279,15 +312,48 @@ files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
             ("'u:u'", "'root:u'"),
         ] {
             assert!(TEMPLATE.contains(from), "{from}");
-            changed(to, hash(&project(root, &TEMPLATE.replace(from, to)), None, &[]));
+            changed(to, hash(&project(root, &TEMPLATE.replace(from, to)), None));
         }
         let same = project(root, TEMPLATE);
-        let replacement = Replacement { template: "t".into(), package: "a".into(), path: root.join("local") };
-        changed("a replacement", hash(&same, None, std::slice::from_ref(&replacement)));
+        let replaced = |package: &str, own: &str| {
+            let one = Replacement { template: "t".into(), package: package.into(), path: root.join("local") };
+            Recipe::replacing(&same.templates["t"], own, &[&one]).unwrap().0.hash()
+        };
+        changed("a replacement", replaced("a", "1"));
+        changed("another package", replaced("b", "1"));
+        changed("another layer below", replaced("a", "2"));
         fs::write(root.join("local/pyproject.toml"), "2").unwrap();
-        changed("a replacement's content", hash(&same, None, std::slice::from_ref(&replacement)));
+        changed("a replacement's content", replaced("a", "1"));
         fs::write(root.join("containers/t/f"), "2").unwrap();
-        changed("a file's content", hash(&same, None, &[]));
+        changed("a file's content", hash(&same, None));
+        changed("a file's content below a replacement", replaced("a", "1"));
+    }
+
+    #[test]
+    fn a_replacement_is_a_thin_layer_that_repeats_what_follows_the_packages() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = project(folder.path(), TEMPLATE);
+        let path = folder.path().join("local");
+        let one = Replacement { template: "t".into(), package: "a".into(), path: path.clone() };
+        let whole = Recipe::of(&project.templates["t"], None).unwrap().0;
+        let (thin, sources) = Recipe::replacing(&project.templates["t"], &whole.hash(), &[&one]).unwrap();
+        assert_eq!(thin.base, Base::Layer(whole.hash()));
+        assert!(thin.packages.is_empty() && thin.users.is_empty() && thin.enable.is_empty() && thin.mask.is_empty());
+        assert_eq!((&thin.files, &thin.run), (&whole.files, &whole.run));
+        let python = thin.python.unwrap();
+        assert_eq!((python.requirements.as_str(), python.replacements.len()), ("", 1));
+        assert_eq!((python.target, python.version), ("/opt".into(), "3.11".into()));
+        assert_eq!(sources.replacements, [path]);
+        assert!(!Recipe::is_portable(&project, &sources));
+    }
+
+    /// Pins the hash of a plain recipe with Python packages, because committed lock files contain such hashes.
+    #[test]
+    fn the_thin_layers_do_not_change_the_hashes_of_others() {
+        let python =
+            Python { requirements: "a".into(), target: "/o".into(), version: "3".into(), replacements: vec![] };
+        let text = r#"{"requirements":"a","target":"/o","version":"3","replacements":[]}"#;
+        assert_eq!(serde_json::to_string(&python).unwrap(), text);
     }
 
     #[test]
@@ -295,30 +361,30 @@ files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
         let folder = tempfile::tempdir().unwrap();
         let mut project = project(folder.path(), TEMPLATE);
         project.templates.get_mut("t").unwrap().from = Origin::Template("p".into());
-        assert_ne!(hash(&project, Some("1"), &[]), hash(&project, Some("2"), &[]));
+        assert_ne!(hash(&project, Some("1")), hash(&project, Some("2")));
     }
 
     #[test]
     fn how_a_container_runs_does_not_change_the_hash() {
         let folder = tempfile::tempdir().unwrap();
-        let expected = hash(&project(folder.path(), TEMPLATE), None, &[]);
+        let expected = hash(&project(folder.path(), TEMPLATE), None);
         for (from, to) in [("'1G'", "'2G'"), ("['/i']", "'systemd'")] {
-            assert_eq!(hash(&project(folder.path(), &TEMPLATE.replace(from, to)), None, &[]), expected, "{to}");
+            assert_eq!(hash(&project(folder.path(), &TEMPLATE.replace(from, to)), None), expected, "{to}");
         }
         let more = format!(
             "{TEMPLATE}\nlogs = ['/x']\nprivileged = true\n[environment]\nA = 'b'\n[ssh]\nclients = ['u']\n[[volumes]]\n\
              path = '/v'\nsize = '1M'\n[[probes]]\ntcp = 1\n"
         );
-        assert_eq!(hash(&project(folder.path(), &more), None, &[]), expected);
+        assert_eq!(hash(&project(folder.path(), &more), None), expected);
     }
 
     #[test]
     fn the_hosts_ids_do_not_change_the_hash() {
         let folder = tempfile::tempdir().unwrap();
         let mut project = project(folder.path(), TEMPLATE);
-        let expected = hash(&project, None, &[]);
+        let expected = hash(&project, None);
         project.first_id += 65_536;
-        assert_eq!(hash(&project, None, &[]), expected);
+        assert_eq!(hash(&project, None), expected);
     }
 
     #[test]
@@ -326,7 +392,7 @@ files = [{ source = 'f', target = '/f', mode = '0600', owner = 'u:u' }]
         let folder = tempfile::tempdir().unwrap();
         let check = |from: &str, to: &str, expected: bool| {
             let project = project(folder.path(), &TEMPLATE.replace(from, to));
-            let (_, sources) = Recipe::of(&project.templates["t"], None, &[]).unwrap();
+            let (_, sources) = Recipe::of(&project.templates["t"], None).unwrap();
             assert_eq!(Recipe::is_portable(&project, &sources), expected, "{to}");
         };
         check("", "", true);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::needs::chain;
 use super::requirements;
 use crate::error::Error;
 use crate::input;
@@ -18,6 +19,33 @@ pub struct Replacement {
 }
 
 impl Replacement {
+    /// Reads all `--set` of a command that uses the wanted templates.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; and [`Error::Usage`] when a package is replaced twice, or when none of the wanted templates has the package.
+    pub fn parse_all(texts: &[String], project: &Project, wanted: &[String]) -> anyhow::Result<Vec<Self>> {
+        let mut all: Vec<Self> = Vec::new();
+        for text in texts {
+            let one = Self::parse(text, project)?;
+            if all.iter().any(|other| (&other.template, &other.package) == (&one.template, &one.package)) {
+                return Err(usage(format!("--set {text}: {}.{} is replaced twice", one.template, one.package)));
+            }
+            let mut is_used = false;
+            for name in wanted {
+                is_used |= chain(project, name)?.iter().any(|template| template.name == one.template);
+            }
+            if !is_used {
+                return Err(usage(format!(
+                    "--set {text}: it changes no layer, because the template {} is used by none of the chosen: {}",
+                    one.template,
+                    wanted.join(", ")
+                )));
+            }
+            all.push(one);
+        }
+        Ok(all)
+    }
+
     /// Reads `TEMPLATE.PACKAGE=PATH`; the path is relative to the working directory.
     ///
     /// # Errors
@@ -82,6 +110,7 @@ mod tests {
                 "containers/app/template.toml",
                 "from = 'base'\ninit = ['/i']\n[pip]\nrequirements='r.txt'\ntarget='/opt'\npython='3.11'",
             ),
+            ("containers/above/template.toml", "from = 'app'\ninit = ['/i']"),
             ("containers/app/r.txt", "mancer==0.1.4 \\\n  --hash=sha256:aa\n"),
             ("tree/pyproject.toml", ""),
             ("plain/file", ""),
@@ -96,6 +125,15 @@ mod tests {
             let text = format!("{left}{}", root.join(path).display());
             Replacement::parse(&text, &project).map_err(|error| error.to_string())
         };
+        let parse_all = |left: &[&str], wanted: &str| {
+            let texts: Vec<String> = left.iter().map(|left| format!("{left}{}", root.join("tree").display())).collect();
+            Replacement::parse_all(&texts, &project, &[wanted.to_owned()]).map_err(|error| error.to_string())
+        };
+        assert_eq!(parse_all(&["app.mancer="], "app").unwrap().len(), 1);
+        assert_eq!(parse_all(&["app.mancer="], "above").unwrap().len(), 1, "the template above has the package too");
+        assert!(parse_all(&["app.mancer=", "app.Mancer="], "app").unwrap_err().contains("is replaced twice"));
+        let unused = parse_all(&["app.mancer="], "base").unwrap_err();
+        assert!(unused.contains("it changes no layer") && unused.ends_with("chosen: base"), "{unused}");
         let good = parse("app.Mancer=", "tree").unwrap();
         assert_eq!((good.template.as_str(), good.package.as_str()), ("app", "mancer"));
         for (left, path, expected) in [

@@ -1,23 +1,8 @@
-//! pip's requirements file with hashes: finding a package in it, removing a package from it, and refusing unpinned lines.
+//! pip's requirements file with hashes: finding a package in it, and refusing unpinned lines.
 
 /// Returns the package names in a requirements file, as the file writes them.
 pub fn names(text: &str) -> Vec<&str> {
     text.lines().filter_map(name_of_line).collect()
-}
-
-/// Returns the text of a requirements file without one package and its hashes.
-pub fn without(text: &str, package: &str) -> String {
-    let mut kept = String::new();
-    let mut continues_dropped = false;
-    for line in text.lines() {
-        let dropped = continues_dropped || name_of_line(line).is_some_and(|name| same_package(name, package));
-        continues_dropped = dropped && line.trim_end().ends_with('\\');
-        if !dropped {
-            kept.push_str(line);
-            kept.push('\n');
-        }
-    }
-    kept
 }
 
 /// Options of a requirements file that set the package index, each followed by a value.
@@ -68,10 +53,16 @@ fn problem_of_line(line: &str) -> Option<String> {
         .then(|| format!("{:?} is no pinned package: write NAME==VERSION", package.trim()))
 }
 
-/// Tells whether two names mean the same Python package: case, `-`, `_` and `.` make no difference (PEP 503).
+/// Tells whether two names mean the same Python package (PEP 503).
 pub fn same_package(one: &str, other: &str) -> bool {
-    let normal = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-");
     normal(one) == normal(other)
+}
+
+/// Returns the normal form of a package's name: case, and which of `-`, `_` and `.` it has how often, make no difference (PEP 503).
+pub fn normal(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let parts: Vec<&str> = lower.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();
+    parts.join("-")
 }
 
 fn name_of_line(line: &str) -> Option<&str> {
@@ -132,9 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn a_package_goes_with_its_hashes() {
-        assert_eq!(without(TEXT, "mancer"), "# why\ntyping-extensions==4.1 \\\n    --hash=sha256:cc\n");
-        assert_eq!(without(TEXT, "Typing_Extensions").lines().count(), 4);
-        assert_eq!(without(TEXT, "typing"), TEXT);
+    fn names_are_the_same_in_any_spelling() {
+        assert!(same_package("typing-extensions", "Typing_Extensions") && same_package("a-_b", "A.b"));
+        assert!(!same_package("typing", "typing-extensions"));
     }
 }

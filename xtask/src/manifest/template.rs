@@ -250,7 +250,7 @@ struct File {
     users: Vec<Spanned<UserEntry>>,
     /// Commands to run in the file system, one after the other, when everything else is there: a line for the template's own `/bin/sh`, or
     /// a list of a program by its absolute path and its arguments. They reach the network through slirp4netns, and nothing that listens
-    /// at the loopback of the host.
+    /// at the loopback of the host. In a template with `[pip]`, `--set` repeats them on the layer where they ran before.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
     /// systemd units that are to start, or never to.

@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 use super::network::Network;
 use super::sandbox::{Log, Sandbox};
 use super::{BuildSpec, clean, debian, files, python, users};
+use crate::error::Error;
 use crate::host::container::idmap::{IdMap, IdMappedTree};
 use crate::host::container::ids::IdRange;
 use crate::host::container::userns::UserNamespace;
@@ -42,8 +43,22 @@ struct Workplace {
     on_disk: Option<PathBuf>,
 }
 
-/// Builds a layer in its staging folder. The log goes to standard error; each step begins with a line that starts with [`STEP_MARK`].
+/// Name of the file in the staging folder that says why the worker refuses what the user has given it.
+pub const REFUSED: &str = "refused";
+
+/// Builds a layer in its staging folder. The log goes to standard error; each step begins with a line that starts with `==> `. The text of
+/// an [`Error::Usage`] goes to the file `refused` too.
 pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
+    let built = build(spec);
+    let refusal = built.as_ref().err().and_then(|error| error.chain().find_map(|cause| cause.downcast_ref()));
+    if let Some(Error::Usage(text)) = refusal {
+        let path = spec.staging.join(REFUSED);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    built
+}
+
+fn build(spec: &BuildSpec) -> anyhow::Result<()> {
     let started = Instant::now();
     spec.bounds.take_on(&spec.group).context("limiting the resources of the build")?;
     let log = Log::of_this_process()?;

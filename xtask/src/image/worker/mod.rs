@@ -6,6 +6,7 @@ mod accounts;
 mod clean;
 mod debian;
 mod files;
+mod installed;
 mod layer;
 mod network;
 mod python;
@@ -13,6 +14,6 @@ mod sandbox;
 mod spec;
 mod users;
 
-pub use layer::{STEP_MARK, build_layer};
+pub use layer::{REFUSED, STEP_MARK, build_layer};
 pub use network::TUN;
 pub use spec::BuildSpec;

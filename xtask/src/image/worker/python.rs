@@ -11,13 +11,15 @@ use anyhow::{Context as _, bail};
 use super::BuildSpec;
 use super::accounts::Owner;
 use super::files;
+use super::installed::Installed;
 use super::sandbox::{Sandbox, outgoing};
+use crate::error::Error;
 use crate::host::exec::shell::{Command, which, which_all};
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 use crate::image::content::{self, Part};
 use crate::image::recipe::Python;
-use crate::image::tree;
+use crate::image::{requirements, tree};
 
 /// Versions of the C library whose wheels run in a container: up to that of Debian 12.
 const MANYLINUX: [&str; 4] = ["2_5", "2_12", "2_17", "2_28"];
@@ -41,12 +43,21 @@ exec "$@""#;
 
 const VERSION_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Installs the packages and copies them into the tree, owned by root.
+/// Installs the packages and copies them into the tree, owned by root; or, in a thin layer, replaces packages that are there.
 pub fn install(wanted: &Python, spec: &BuildSpec, scratch: &Path, sandbox: &Sandbox<'_>) -> anyhow::Result<()> {
     let folder = scratch.join("python");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+    if wanted.replacements.is_empty() {
+        install_pinned(wanted, &folder, sandbox)
+    } else {
+        replace(wanted, spec, &folder, sandbox)
+    }
+}
+
+fn install_pinned(wanted: &Python, folder: &Path, sandbox: &Sandbox<'_>) -> anyhow::Result<()> {
     let packages = folder.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("making {}", packages.display()))?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
     let requirements = folder.join("requirements.txt");
     fs::write(&requirements, &wanted.requirements).with_context(|| format!("writing {}", requirements.display()))?;
     // A build that is killed leaves nothing in the host's own folder for such files.
@@ -55,14 +66,58 @@ pub fn install(wanted: &Python, spec: &BuildSpec, scratch: &Path, sandbox: &Sand
     let pinned = Installer::find().command(wanted, &packages).env("TMPDIR", &temporary);
     let pinned = pinned.args(["--only-binary", ":all:", "--require-hashes", "-r"]).arg(&requirements);
     sandbox.log().run(pinned)?;
-    bring(&packages, wanted, sandbox)?;
-    let sources = spec.sources.replacements.iter().zip(&wanted.replacements);
-    for (place, (source, hash)) in sources.enumerate() {
+    bring(&packages, wanted, sandbox)
+}
+
+/// Replaces installed packages by local wheels and working trees, and nothing else.
+///
+/// # Errors
+/// [`Error::Usage`] when a wheel or tree is of another package, or has requirements that what is installed does not meet.
+fn replace(wanted: &Python, spec: &BuildSpec, folder: &Path, sandbox: &Sandbox<'_>) -> anyhow::Result<()> {
+    let (root, target) = (sandbox.root(), Path::new(&wanted.target));
+    let before = Installed::find(root, target)?;
+    let mut packages = before.packages.clone();
+    let mut built = Vec::new();
+    for (place, (source, replaced)) in spec.sources.replacements.iter().zip(&wanted.replacements).enumerate() {
         let own = folder.join(format!("source-{place}"));
-        let built = build_source(source, hash, &spec.invoker, wanted, &own, sandbox)?;
-        bring(&built, wanted, sandbox)?;
+        let result = build_source(source, &replaced.hash, &spec.invoker, wanted, &own, sandbox)?;
+        let name = requirements::normal(&replaced.package);
+        let found = Installed::find(&result, Path::new("/"))?.packages;
+        let Some(package) = found.get(&name) else {
+            let names: Vec<&str> = found.keys().map(String::as_str).collect();
+            let problem = format!("--set: {} installs {}, and not {name}", source.display(), names.join(", "));
+            return Err(Error::Usage(problem).into());
+        };
+        packages.insert(name.clone(), package.clone());
+        built.push((name, result));
+    }
+    let python = python_version(wanted, sandbox);
+    let unmet: Vec<String> = built
+        .iter()
+        .flat_map(|(name, _)| {
+            let unmet = packages[name].unmet(before.packages.get(name), &packages, &python);
+            unmet.into_iter().map(move |one| format!("  {name} requires {one}\n"))
+        })
+        .collect();
+    if !unmet.is_empty() {
+        let problem = "--set: the local package has requirements that the template does not meet";
+        let help = "pin them in the template's requirements file: `--set` replaces the package alone";
+        return Err(Error::Usage(format!("{problem}:\n{}  help: {help}", unmet.concat())).into());
+    }
+    for (name, result) in &built {
+        before.uninstall(name, root, target)?;
+        bring(result, wanted, sandbox)?;
     }
     Ok(())
+}
+
+/// Returns the full version of the tree's Python, such as `3.11.2`; the template's version if the tree has no such Python.
+fn python_version(wanted: &Python, sandbox: &Sandbox<'_>) -> String {
+    let program = format!("python{}", wanted.version);
+    let asked = ["/usr/bin/env", &program, "-IS", "-c", "import platform; print(platform.python_version())"];
+    let answer = sandbox.command(asked).deadline(VERSION_DEADLINE.scaled()).output();
+    let version = answer.ok().filter(|output| output.status == 0).map(|output| output.text().trim().to_owned());
+    version.filter(|version| !version.is_empty()).unwrap_or_else(|| wanted.version.clone())
 }
 
 /// Copies a folder of installed packages into the tree.
