@@ -93,6 +93,11 @@ const NOT_RUN: &[NotRun] = &[
         because: "it takes minutes",
         elsewhere: DUETS,
     },
+    NotRun {
+        line: "e2e data_pipeline --baseline-ref HEAD --set app.mancer=../mancer",
+        because: "it takes minutes",
+        elsewhere: REPLACEMENT,
+    },
     NotRun { line: "baseline-update data_pipeline", because: "it takes 30 samples", elsewhere: COMPARISONS },
     NotRun { line: "e2e data_pipeline --baseline-compare", because: "it takes 30 samples", elsewhere: COMPARISONS },
     NotRun { line: "baseline list", because: "it needs baselines", elsewhere: COMPARISONS },
@@ -116,7 +121,8 @@ const SHARDS: (&str, &str) = ("tests/lxc/shards.rs", "shards_are_the_suite_once_
 const SETUP: (&str, &str) = ("tests/lxc/alone/doctor.rs", "setup_without_a_terminal_never_asks");
 const DOCTOR: (&str, &str) =
     ("tests/lxc/alone/doctor.rs", "doctor_answers_with_an_empty_path_and_its_exit_code_is_what_it_found");
-const REPLACEMENT: (&str, &str) = ("src/image/replacement.rs", "what_can_be_replaced_and_what_cannot");
+const REPLACEMENT: (&str, &str) =
+    ("tests/lxc/replaced.rs", "a_replaced_package_is_a_thin_layer_of_the_candidate_alone");
 
 /// The guides whose command lines are to be run.
 fn guides() -> Vec<(String, String)> {

@@ -136,7 +136,8 @@ pub struct Args {
     e2e_containers: Vec<String>,
     /// Replace a pinned package of a template by a local one.
     ///
-    /// PATH is a wheel or a source tree, as in app.mancer=PATH. Everything else that the template pins stays.
+    /// PATH is a wheel or a source tree, as in app.mancer=PATH. Everything else that the template pins stays. With
+    /// --baseline-ref and --baseline-dir, the baseline keeps the pinned package.
     #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH", help_heading = MACHINE)]
     replacements: Vec<String>,
     /// Fail at once when another run holds the slot, instead of waiting for it.
@@ -342,6 +343,7 @@ impl<'a> Request<'a> {
             pairs: args.pairs,
             whole_cases: args.whole_cases,
             seed: args.seed.unwrap_or_else(random_seed),
+            measures_same_sides: false,
         })))
     }
 

@@ -145,6 +145,13 @@ impl Better {
 }
 
 impl Verdict {
+    /// Returns the verdict on two sides that have the same machines and the same program: there was nothing to measure.
+    #[must_use]
+    pub fn of_same_sides() -> Self {
+        let because = "same layers, same program".to_owned();
+        Self { decision: Decision::Unchanged, effect: None, interval: None, p: None, samples: 0, because }
+    }
+
     /// Returns an inconclusive verdict with its reason.
     #[must_use]
     pub fn inconclusive(samples: usize, because: impl Into<String>) -> Self {

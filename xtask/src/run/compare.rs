@@ -173,7 +173,11 @@ pub(super) fn thresholds(scenario: &Scenario) -> BTreeMap<String, Thresholds> {
 }
 
 /// Returns the measurements of a case that passed at its first attempt; `None` for any other case.
-fn performance_of(owner: &Invoker, folder: &Path, result: &CaseResult) -> anyhow::Result<Option<Performance>> {
+pub(super) fn performance_of(
+    owner: &Invoker,
+    folder: &Path,
+    result: &CaseResult,
+) -> anyhow::Result<Option<Performance>> {
     let Some(attempt) = result.attempts.last().filter(|_| result.verdict == Verdict::Passed) else { return Ok(None) };
     let path = folder.join(&attempt.folder).join("performance.json");
     let bytes = owner.read(&path)?;

@@ -1,17 +1,19 @@
 //! Duet of a case: two labs, with the baseline's templates and with the current ones, in which the same scenario runs at the same time.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::case::run_case;
-use super::compare::thresholds;
-use super::lockstep::{Judged, Lockstep, LockstepPlan};
+use super::compare::{performance_of, thresholds};
+use super::lockstep::{Judged, Lockstep, LockstepPlan, METRICS};
 use super::options::{CaseContext, DuetOptions, RetryBudget};
 use super::slot_lease::SlotLease;
-use crate::image::{self, LockFile};
+use crate::image::{self, LockFile, Replacement};
 use crate::judge::{Side, Verdict, hold_together};
-use crate::manifest::Project;
+use crate::manifest::{Origin, Project, Scenario, Template};
 use crate::plan::{Plan, PlannedCase};
-use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Recorder, Way};
+use crate::record::{Attempt, CaseId, CaseResult, Comparison, Event, Outcome, Recorder, Way};
 use crate::session::Gate;
 
 /// Maximum runs of a whole case: ten pairs, and ten to confirm a change.
@@ -123,27 +125,156 @@ pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
     }
 }
 
-/// Returns the differences between the images of the two sides: layers, and the packages in them.
-pub(super) fn differences(baseline: &Project, candidate: &Project, plan: &Plan) -> anyhow::Result<Vec<String>> {
-    let of_plan = |project: &Project| image::status(project, &plan.templates(project), &[]);
-    let (before, now) = (of_plan(baseline)?, of_plan(candidate)?);
-    // Hashes themselves: the lock file leaves out those that differ from machine to machine, and this is one machine.
-    let layers = now.iter().filter_map(|now| {
-        let before = before.iter().find(|before| before.template == now.template)?;
-        (before.hash != now.hash)
-            .then(|| format!("{}: layer {} in the baseline, layer {} now", now.template, before.hash, now.hash))
+/// Returns the comparisons of a case whose machines are the same on both sides: one for each operation that it measured.
+pub(super) fn of_same_sides(
+    context: &CaseContext<'_>,
+    result: &CaseResult,
+    whole_cases: bool,
+) -> anyhow::Result<Vec<Comparison>> {
+    let Some(performance) = performance_of(context.invoker, context.dir.path(), result)? else { return Ok(Vec::new()) };
+    let judged = performance.operations.into_iter().map(|(operation, one)| {
+        let waits_are_known = one.samples.iter().all(|sample| sample.wait_ms.is_some());
+        let metrics = METRICS.into_iter().take(if waits_are_known { METRICS.len() } else { 2 });
+        Judged {
+            operation,
+            one_shot: one.planned <= 1,
+            verdicts: metrics.map(|metric| (metric, Verdict::of_same_sides())).collect(),
+        }
     });
-    let side = |what: Option<String>| what.unwrap_or_else(|| "not installed".into());
-    let is_layer = |what: &Option<String>| what.as_ref().is_some_and(|what| what.starts_with("layer "));
-    let changes = LockFile::of(&before).compare(&now).into_iter();
-    let packages = changes.filter(|one| !is_layer(&one.locked) && !is_layer(&one.found));
-    let packages =
-        packages.map(|one| format!("{}: {} in the baseline, {} now", one.template, side(one.locked), side(one.found)));
-    Ok(layers.chain(packages).collect())
+    Ok(comparisons(&result.case, judged.collect(), whole_cases))
+}
+
+/// Differences between the machines of the two sides.
+pub(super) struct Differences {
+    /// Differences of layers, of the packages in them, and of the settings of machines, a line each.
+    pub lines: Vec<String>,
+    /// Templates whose machines are the same on both sides.
+    same: BTreeSet<String>,
+}
+
+impl Differences {
+    pub fn between(
+        baseline: &Project,
+        candidate: &Project,
+        plan: &Plan,
+        replacements: &[Replacement],
+    ) -> anyhow::Result<Self> {
+        let wanted = plan.templates(candidate);
+        let before = image::status(baseline, &plan.templates(baseline), &[])?;
+        let now = image::status(candidate, &wanted, replacements)?;
+        let (hashes_before, hashes_now) = (
+            image::hashes(baseline, &plan.templates(baseline), &[])?,
+            image::hashes(candidate, &wanted, replacements)?,
+        );
+        let is_same = |name: &&String| {
+            hashes_before.get(*name) == hashes_now.get(*name) && has_same_settings(baseline, candidate, name)
+        };
+        let same = wanted.iter().filter(is_same).cloned().collect();
+        // Hashes themselves: the lock file leaves out those that differ from machine to machine, and this is one machine.
+        let layers = now.iter().filter_map(|now| {
+            let Some(before) = before.iter().find(|before| before.template == now.template) else {
+                return Some(format!("{}: no layer in the baseline, layer {} now", now.template, now.hash));
+            };
+            (before.hash != now.hash)
+                .then(|| format!("{}: layer {} in the baseline, layer {} now", now.template, before.hash, now.hash))
+        });
+        let side = |what: Option<String>| what.unwrap_or_else(|| "not installed".into());
+        let is_layer = |what: &Option<String>| what.as_ref().is_some_and(|what| what.starts_with("layer "));
+        let changes = LockFile::of(&before).compare(&now).into_iter();
+        let packages = changes
+            .filter(|one| !is_layer(&one.locked) && !is_layer(&one.found))
+            .map(|one| format!("{}: {} in the baseline, {} now", one.template, side(one.locked), side(one.found)));
+        let settings = wanted.iter().filter(|name| !has_same_settings(baseline, candidate, name)).map(|name| {
+            format!("{name}: other settings of its machines, such as limits, environment, volumes or probes")
+        });
+        Ok(Self { lines: layers.chain(packages).chain(settings).collect(), same })
+    }
+
+    /// Tells whether all machines of a scenario are the same on both sides.
+    pub fn are_none_for(&self, scenario: &Scenario) -> bool {
+        scenario.containers.iter().all(|container| self.same.contains(&container.template))
+    }
+}
+
+/// Tells whether machines of a template, and of those that it is built on, have the same settings on both sides: all that is not part of
+/// their layers.
+fn has_same_settings(baseline: &Project, candidate: &Project, name: &str) -> bool {
+    let mut next = Some(name);
+    while let Some(name) = next {
+        let (Some(before), Some(now)) = (baseline.templates.get(name), candidate.templates.get(name)) else {
+            return false;
+        };
+        if settings(before) != settings(now) {
+            return false;
+        }
+        next = if let Origin::Template(parent) = &now.from { Some(parent) } else { None };
+    }
+    true
+}
+
+/// Returns the settings of a template's machines in a form that can be compared; an empty text for what cannot be written.
+fn settings(template: &Template) -> String {
+    let without_layer = Template {
+        file: PathBuf::new(),
+        from: Origin::Scratch,
+        packages: Vec::new(),
+        pip: None,
+        files: Vec::new(),
+        users: Vec::new(),
+        run: Vec::new(),
+        enable: Vec::new(),
+        mask: Vec::new(),
+        ..template.clone()
+    };
+    serde_json::to_string(&without_layer).unwrap_or_default()
 }
 
 /// Records the event with the baseline, the seed and the image differences of a duet.
 pub(super) fn announce(recorder: &Arc<Recorder>, options: &DuetOptions, differences: &[String]) {
     let (baseline, differences) = (options.name.clone(), differences.to_vec());
     recorder.record(Event::DuetBegan { baseline, seed: options.seed, differences });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Order;
+
+    #[test]
+    fn sides_are_the_same_only_where_layers_and_settings_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, pip) = (folder.path(), "[pip]\nrequirements = 'r.txt'\ntarget = '/opt'\npython = '3.11'\n");
+        let write = |name: &str, text: &str| {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("e2e.toml", "name = 'x'\n");
+        write("tree/pyproject.toml", "");
+        for side in ["containers", "before"] {
+            write(&format!("{side}/app/template.toml"), &format!("from = 'scratch'\ninit = ['/i']\n{pip}"));
+            write(&format!("{side}/app/r.txt"), "a==1 --hash=sha256:aa\n");
+            write(&format!("{side}/db/template.toml"), "from = 'scratch'\ninit = ['/i']\n[limits]\nmemory = '8M'\n");
+        }
+        write("scenarios/c/one/scenario.toml", "description = 'x'\n[containers.app]\n");
+        write("scenarios/c/two/scenario.toml", "description = 'x'\n[containers.db]\n");
+        let candidate = Project::read(root).unwrap();
+        let plan = Plan::make(&candidate, &[], Order::ONCE).unwrap();
+        let check = |replacements: &[Replacement], same: [bool; 2], lines: &[&str]| {
+            let baseline = candidate.with_containers(&root.join("before")).unwrap();
+            let found = Differences::between(&baseline, &candidate, &plan, replacements).unwrap();
+            assert_eq!([0, 1].map(|scenario| found.are_none_for(&candidate.scenarios[scenario])), same);
+            assert!(found.lines.len() == lines.len(), "{:?}", found.lines);
+            for (line, start) in found.lines.iter().zip(lines) {
+                assert!(line.starts_with(start), "{line}");
+            }
+        };
+        check(&[], [true, true], &[]);
+        let one = Replacement { template: "app".into(), package: "a".into(), path: root.join("tree") };
+        check(&[one], [false, true], &["app+a: no layer in the baseline, layer "]);
+        write("before/db/template.toml", "from = 'scratch'\ninit = ['/i']\n[limits]\nmemory = '9M'\n");
+        check(&[], [true, false], &["db: other settings of its machines"]);
+        write("before/app/r.txt", "a==2 --hash=sha256:bb\n");
+        check(&[], [false, false], &["app: layer ", "db: other settings"]);
+    }
 }

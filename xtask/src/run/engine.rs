@@ -9,7 +9,7 @@ use super::build::ScenarioBinaries;
 use super::case::{keep_schedule, run_case};
 use super::clients;
 use super::compare::compare;
-use super::duet::{self, Sides, run_duet};
+use super::duet::{self, Differences, Sides, run_duet};
 use super::interrupt::Interrupt;
 use super::options::{CaseContext, Comparing, DuetOptions, Options, RetryBudget};
 use super::slot_lease::SlotLease;
@@ -20,7 +20,7 @@ use crate::guard::state_dir;
 use crate::host::container::ids::Ids;
 use crate::host::invoker::Invoker;
 use crate::host::patience::{self, Patience};
-use crate::image::{self, Image, LayerLocks, Progress, ids_of};
+use crate::image::{self, Image, LayerLocks, Progress, Replacement, ids_of};
 use crate::lab::isolation_problems;
 use crate::manifest::{Project, Template};
 use crate::perf;
@@ -194,7 +194,7 @@ fn prepare(
     if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
         clients::write(dir)?;
     }
-    let images = make_images(project, plan, options, recorder, interrupt)?;
+    let images = make_images(project, plan, &options.replacements, recorder, interrupt)?;
     let locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
     Ok((images, locks))
 }
@@ -252,12 +252,12 @@ pub fn layer_event(progress: Progress) -> Event {
 pub(super) fn make_images(
     project: &Project,
     plan: &Plan,
-    options: &Options,
+    replacements: &[Replacement],
     recorder: &Recorder,
     interrupt: &Interrupt,
 ) -> anyhow::Result<BTreeMap<String, Image>> {
     let observe = |progress: Progress| recorder.record(layer_event(progress));
-    image::ensure(project, &plan.templates(project), &options.replacements, &observe, &|| interrupt.is_set())
+    image::ensure(project, &plan.templates(project), replacements, &observe, &|| interrupt.is_set())
 }
 
 /// Records all cases as skipped, because their images could not be prepared.
@@ -304,22 +304,23 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
     cases
 }
 
-/// Runs each case as a duet, in two labs side by side.
+/// Runs each case as a duet, in two labs side by side; a case whose machines are the same on both sides runs once, in one lab.
 fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Cases {
     let (options, recorder) = (context.options, context.recorder);
     let prepare = || -> anyhow::Result<_> {
-        let images = make_images(&duet.baseline, plan, options, recorder, context.interrupt)?;
+        // What is replaced is of the candidate alone.
+        let images = make_images(&duet.baseline, plan, &[], recorder, context.interrupt)?;
         let locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok((images, locks, duet::differences(&duet.baseline, context.project, plan)?))
+        Ok((images, locks, Differences::between(&duet.baseline, context.project, plan, &options.replacements)?))
     };
     let (baseline_images, _locks, differences) = match prepare() {
         Ok(prepared) => prepared,
         Err(error) => return run_none(context, plan, error),
     };
-    duet::announce(recorder, duet, &differences);
+    duet::announce(recorder, duet, &differences.lines);
     // Beside the candidate's: what a person has called its containers is theirs.
     let slot = format!("{}b", options.slot);
-    let baseline_options = Options { slot, host_names: BTreeMap::new(), ..options.clone() };
+    let baseline_options = Options { slot, host_names: BTreeMap::new(), replacements: Vec::new(), ..options.clone() };
     let baseline =
         CaseContext { project: &duet.baseline, options: &baseline_options, images: &baseline_images, ..*context };
     let sides = Sides { candidate: context, baseline: &baseline, options: duet };
@@ -327,7 +328,13 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
     let mut cases = Cases::default();
     for planned in &plan.cases {
         let mut attempts = Vec::new();
-        if !context.interrupt.is_set() && !cases.has_ended() && !recorder.has_failed() {
+        let is_same =
+            !duet.measures_same_sides && differences.are_none_for(&context.project.scenarios[planned.scenario]);
+        let may_go_on = !context.interrupt.is_set() && !cases.has_ended() && !recorder.has_failed();
+        if may_go_on && is_same {
+            cases.error = run_attempts(context, planned, &mut lease, &mut attempts).err();
+            cases.host_cause = host_cause(&attempts);
+        } else if may_go_on {
             match run_duet(&sides, planned, (&mut lease, &mut baseline_lease), &mut attempts) {
                 Ok(comparisons) => cases.comparisons.extend(comparisons),
                 Err(error) => cases.error = Some(error),
@@ -336,6 +343,12 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
         }
         let result = CaseResult::judge(CaseId(planned.id.clone()), attempts);
         recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });
+        if is_same {
+            match duet::of_same_sides(context, &result, duet.whole_cases) {
+                Ok(comparisons) => cases.comparisons.extend(comparisons),
+                Err(error) => drop(cases.error.get_or_insert(error)),
+            }
+        }
         cases.results.push(result);
     }
     duet::hold_all_together(&mut cases.comparisons);

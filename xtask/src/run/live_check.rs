@@ -61,6 +61,7 @@ pub fn live_check(
                 pairs: None,
                 whole_cases: false,
                 seed: check.seed.wrapping_add(u64::from(number)),
+                measures_same_sides: true,
             };
             let options = Options { comparing: Comparing::Duet(Box::new(duet)), ..options.clone() };
             let binaries = ScenarioBinaries::build(&candidate, &plan)?;

@@ -320,15 +320,18 @@ impl Lockstep {
     }
 }
 
+/// Metrics of an operation that are judged; the last one only where the kernel counts how long programs waited for a processor.
+pub(super) const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
+
 /// Returns the values to judge of a pair of samples, (baseline, candidate), by metric.
 fn values(baseline: &Sample, candidate: &Sample) -> Vec<(&'static str, (f64, f64))> {
     let mut values =
-        vec![("cpu_ms", (baseline.cpu_ms, candidate.cpu_ms)), ("wall_ms", (baseline.wall_ms, candidate.wall_ms))];
+        vec![(METRICS[0], (baseline.cpu_ms, candidate.cpu_ms)), (METRICS[1], (baseline.wall_ms, candidate.wall_ms))];
     if let (Some(before), Some(after)) = (baseline.wait_ms, candidate.wait_ms) {
         // What programs waited for a processor is the host's, not theirs. Waits of several programs overlap: no more than
         // the operation's own time can have been waited.
         let rest = |wall: f64, wait: f64| (wall - wait).max(wall * 0.01);
-        values.push(("wall_minus_wait_ms", (rest(baseline.wall_ms, before), rest(candidate.wall_ms, after))));
+        values.push((METRICS[2], (rest(baseline.wall_ms, before), rest(candidate.wall_ms, after))));
     }
     values
 }

@@ -152,6 +152,8 @@ pub struct DuetOptions {
     pub whole_cases: bool,
     /// Random seed of the duet.
     pub seed: u64,
+    /// True to measure in pairs even where the machines of both sides are the same, which shows how often verdicts are wrong.
+    pub measures_same_sides: bool,
 }
 
 /// Context that all cases of a run share.

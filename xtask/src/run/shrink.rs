@@ -118,7 +118,7 @@ pub fn shrink(
     if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
         clients::write(&dir)?;
     }
-    let images = make_images(project, &plan, options, &recorder, interrupt)?;
+    let images = make_images(project, &plan, &options.replacements, &recorder, interrupt)?;
     let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
     let mut workshop = Workshop {
         project,

@@ -35,6 +35,7 @@ mod pytest;
 mod readiness;
 mod records;
 mod recovery;
+mod replaced;
 mod report;
 mod runs;
 mod secrets;

@@ -202,6 +202,15 @@ fn a_duet_finds_more_work_and_calls_the_same_work_no_worse() {
     assert_eq!(same.status, 0, "{}", said(&same));
     assert!(said(&same).contains("the images of both sides are the same"), "{}", said(&same));
     let count = comparison(root, "count", "cpu_ms");
+    assert!(count["decision"] == "unchanged" && count["samples"] == 0, "{count:#}");
+    assert_eq!(count["because"], "same layers, same program");
+
+    let task = root.join("containers/task/files/task.sh");
+    let text = fs::read_to_string(&task).unwrap();
+    fs::write(&task, format!("{text}# a comment\n")).unwrap();
+    let same = duet("HEAD");
+    assert_eq!(same.status, 0, "{}", said(&same));
+    let count = comparison(root, "count", "cpu_ms");
     assert!(count["way"] == "duet" && count["samples"].as_u64().unwrap() >= 20, "{count:#}");
 
     set_percent(root, 50);
