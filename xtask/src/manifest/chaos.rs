@@ -19,17 +19,17 @@ use crate::error::Error;
 pub struct Chaos {
     /// Tolerated faults. Where it is empty, `nothing_because` says why.
     pub faults: Vec<FaultRule>,
-    /// Reason why it tolerates no fault.
+    /// Reason why the scenario tolerates no fault.
     pub nothing_because: Option<String>,
-    /// Maximum faults at once.
+    /// Maximum number of faults that are active at the same time.
     pub max_concurrent: u32,
-    /// Time for which faults are played.
+    /// Time during which faults are injected.
     pub length: Duration,
     /// Longest duration of a fault.
     pub longest: Duration,
     /// Time without faults after everything was healed and works again.
     pub quiet: Duration,
-    /// Deadline for the machines to work again, after everything was healed; the same for a single machine after each fault.
+    /// Deadline for the machines to work again, after everything was healed; also that of a single machine after each fault.
     pub recovery: Duration,
     /// Conditions that have to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
@@ -40,23 +40,22 @@ pub struct Chaos {
 pub struct FaultRule {
     /// Fault or family, such as `net.delay` or `net`.
     pub fault: String,
-    /// The containers that it may be done to, by their names in the lab.
+    /// Containers that the fault may be injected into, by their names in the lab.
     pub on: Vec<String>,
-    /// Parameters that it has, or the ranges that they are drawn from.
+    /// The fault's parameters, each fixed or with the range that it is drawn from.
     pub parameters: BTreeMap<String, ParameterRule>,
 }
 
 /// Permitted values of a fault's parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParameterRule {
-    /// A fixed value.
     Fixed(Value),
-    /// A whole number from this to that.
+    /// A whole number from the first to the second one, both included.
     Range(i64, i64),
 }
 
 impl FaultRule {
-    /// Tells whether this rule means a fault, by the fault's own name or by its family.
+    /// Tells whether this rule permits a fault, by the fault's own name or by its family.
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {
         name == self.fault || name.split('.').next() == Some(self.fault.as_str())
@@ -96,7 +95,7 @@ pub(super) struct ChaosTable {
 struct FaultTable {
     /// A fault, such as `net.delay`, or a family of them, such as `net`.
     fault: Spanned<String>,
-    /// The containers that it may be done to; all if not given.
+    /// Containers that the fault may be injected into; all if not given.
     on: Option<Vec<Spanned<String>>>,
     /// Any other keys: parameters of that fault, each with its value or with two whole numbers, `[5, 100]`, from which to which one is
     /// drawn. A parameter that is not given is drawn from the fault's own range.
@@ -247,7 +246,7 @@ fn families_own(name: &str) -> bool {
     !name.contains('.')
 }
 
-/// Reads a parameter: `[5, 100]` is a range, whose ends both have to be values that the fault takes; anything else is a fixed value.
+/// Reads a parameter: `[5, 100]` is a range, of which the fault has to accept both ends; anything else is a fixed value.
 fn rule_of(fault: &str, parameter: &str, value: &Value) -> Result<ParameterRule, String> {
     let may_be = |value: &Value| Fault::range_of(fault, parameter).map_or(Ok(()), |range| range.check(value));
     let ends = value.as_array().and_then(|list| match list.as_slice() {
@@ -266,7 +265,7 @@ fn rule_of(fault: &str, parameter: &str, value: &Value) -> Result<ParameterRule,
     Ok(ParameterRule::Range(from, to))
 }
 
-/// Fails unless the fault has such parameters. Those that are missing are drawn.
+/// Checks that the fault has each of the given parameters; missing ones are drawn later.
 fn check_parameters(name: &str, rules: &BTreeMap<String, ParameterRule>) -> Result<(), String> {
     let mut fields = Map::from_iter([("name".to_owned(), Value::from(name))]);
     for (parameter, rule) in rules {
