@@ -1,4 +1,4 @@
-//! Expected results of the transactions, worked out from the CSV file alone: nothing here looks at the product.
+//! Expected results of the transactions, computed from the CSV file alone: no code here reads the product's output.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use common::jobs::digest;
 use serde::Deserialize;
 
-/// Key of a record: batch and id.
+/// Key of a record: its batch and its id.
 type Key = (u32, u32);
 
-/// Content of the results table.
+/// Expected content of the results table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Results {
     records: BTreeMap<Key, Record>,
@@ -23,7 +23,7 @@ struct Record {
     digest: String,
 }
 
-/// Sum of the amounts of one batch.
+/// Number of results of one batch, and the sum of their amounts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sum {
@@ -33,10 +33,7 @@ pub struct Sum {
 }
 
 impl Results {
-    /// Works out the results for a file of `batch,id,amount_cents` lines.
-    ///
-    /// # Errors
-    /// The file cannot be read, a line is of another form, or a record stands there twice.
+    /// Computes the results for a file of `batch,id,amount_cents` lines.
     pub fn of(transactions: &Path, rounds: u32) -> anyhow::Result<Self> {
         let text =
             std::fs::read_to_string(transactions).with_context(|| format!("reading {}", transactions.display()))?;
@@ -51,13 +48,12 @@ impl Results {
         Ok(Self { records })
     }
 
-    /// Returns the number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Returns the sum of each batch, in order.
+    /// Returns the sum of each batch, sorted by batch.
     #[must_use]
     pub fn sums(&self) -> Vec<Sum> {
         let mut sums: BTreeMap<u32, Sum> = BTreeMap::new();
@@ -69,11 +65,8 @@ impl Results {
         sums.into_values().collect()
     }
 
-    /// Lists how a dump of the table, lines of `batch,id,amount_cents,digest`, differs from these results: for each kind of
+    /// Lists differences between a dump of the table, lines of `batch,id,amount_cents,digest`, and these results: for each kind of
     /// difference the number of rows and an example.
-    ///
-    /// # Errors
-    /// A line of the dump is of another form.
     pub fn differences(&self, dump: &str) -> anyhow::Result<Vec<String>> {
         let mut missing = self.records.clone();
         let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -98,7 +91,7 @@ impl Results {
     }
 }
 
-/// Parses a row; returns batch and id, the amount, and the text after them.
+/// Parses a row into its batch and id, the amount, and the text after them.
 fn parsed(row: &str) -> anyhow::Result<(Key, i64, &str)> {
     let mut fields = row.splitn(4, ',');
     let mut field = || fields.next().context("fewer than three fields");

@@ -1,4 +1,4 @@
-//! Resources that the workers use, seen from outside of them, and what is left of that when they are gone.
+//! Resources that the workers use, measured from outside, and their remains after the workers have ended.
 
 use std::time::Duration;
 
@@ -13,17 +13,13 @@ const KIBIBYTE: u64 = 1024;
 pub struct Machine {
     /// Number of processes of the user that the workers run as.
     pub mancers_processes: usize,
-    /// Memory of the processes' own, not mapped from files.
+    /// Memory of the processes that is not mapped from files.
     pub anonymous_bytes: u64,
     /// Sum of each process's largest resident memory so far. Shared memory counts for each process.
     pub peak_bytes: u64,
 }
 
 impl Machine {
-    /// Reads the sums on a machine.
-    ///
-    /// # Errors
-    /// When the machine cannot be asked, or answers in another form.
     pub fn of(container: &Container) -> anyhow::Result<Self> {
         // A process may be gone before it is read.
         let answer = container.sh("cat /proc/[0-9]*/status 2>/dev/null; true")?.success()?;
@@ -45,9 +41,6 @@ impl Machine {
 }
 
 /// Returns the processor time of all running workers, each since its start.
-///
-/// # Errors
-/// When the answer has another form.
 pub fn processor_time(worker: &Container) -> anyhow::Result<Duration> {
     let stat = worker.sh("pgrep -u mancer -f batch_worker.py | sed 's:.*:/proc/&/stat:' | xargs -r cat")?.success()?;
     let mut ticks = 0;
@@ -64,9 +57,6 @@ pub fn processor_time(worker: &Container) -> anyhow::Result<Duration> {
 }
 
 /// Returns the number of times that systemd has restarted each worker.
-///
-/// # Errors
-/// When systemd does not say.
 pub fn restarts(worker: &Container, workers: u32) -> anyhow::Result<Vec<u32>> {
     let ask = ["systemctl", "show", "--property=NRestarts", "--value"].map(str::to_owned);
     let units = (1..=workers).map(|number| format!("batch-worker@{number}"));
