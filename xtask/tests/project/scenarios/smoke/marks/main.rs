@@ -1,4 +1,4 @@
-//! Marks of known defects, wrong in the way the case names.
+//! Scenario with marks of known defects that are wrong in the way that the case names.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Ends badly in the way its case names.
+//! Scenario that ends badly in the way that its case names.
 
 use std::process::ExitCode;
 use std::time::Duration;

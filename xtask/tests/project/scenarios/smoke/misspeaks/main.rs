@@ -1,4 +1,4 @@
-//! Speaks the contract by hand, breaks it in the way its case names, and ends with 0 all the same.
+//! Scenario without the SDK that breaks the protocol in the way that its case names, and exits with 0 all the same.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Waits for what the engine says before it closes the socket: a line, or nothing.
+/// Prints what the engine sends before it closes the socket: a line, or nothing.
 fn print_last_words(engine: &mut BufReader<UnixStream>) {
     let mut line = String::new();
     let read = engine.read_line(&mut line);
@@ -81,7 +81,7 @@ fn failed_check() -> Result<Value> {
     Ok(serde_json::to_value(check)?)
 }
 
-/// Sends a request whose answer nobody waits for.
+/// Sends a request without waiting for the answer.
 fn tell(engine: &mut BufReader<UnixStream>, id: u64, method: &str, params: Value) -> Result<()> {
     let mut line = serde_json::to_vec(&Request::new(id, method, params))?;
     line.push(b'\n');

@@ -1,4 +1,4 @@
-//! Pictures of pages that a container serves, of what is no page, and of one that never ends.
+//! Scenario of screenshots: of pages that a container serves, of URLs that are no page, and of a page that never ends.
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use anyhow::{Context as _, bail};
 use e2e::{Container, Lab, Likeness, Picture, Port, RequestError, Result, Tolerance, check};
 use nix::unistd::geteuid;
 
-/// Root's own folder, which `xtask/tests/lxc/as_user.rs` puts beside the project.
+/// Folder that only root may read, which `xtask/tests/lxc/as_user.rs` makes beside the project.
 const ROOTS: &str = "../../../../roots/folder";
 
-/// Is asked for, and never answers.
+/// URL that is never answered.
 const SILENT: &str = "http://app/cgi-bin/silent";
 
-/// Leads to a page that is not there.
+/// URL that redirects to a page that does not exist.
 const REDIRECT: &str = "http://app/cgi-bin/redirect";
 
-/// Longer than any picture takes when nothing is wrong.
+/// Deadline that is longer than any screenshot takes without a fault.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -71,7 +71,7 @@ fn pages(lab: &Lab) -> Result {
     Ok(())
 }
 
-/// The bytes of a picture that was taken, after a look at the file.
+/// Takes a screenshot, checks the file, and returns its bytes.
 fn taken(lab: &Lab, name: &str, url: &str) -> Result<Vec<u8>> {
     let Picture::Taken { path, size_bytes } = lab.screenshot(name, url)? else { bail!("{name} was skipped") };
     let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -114,7 +114,7 @@ fn refusal(lab: &Lab, name: &str, url: &str, deadline: Duration) -> Result<Reque
     }
 }
 
-/// Checks that the engine writes with the scenario's rights where the scenario may plant what it likes.
+/// Checks that the engine writes only with the scenario's rights in a folder where the scenario may make any link.
 fn kept(lab: &Lab) -> Result {
     taken(lab, "blank", "http://app/blank.html")?;
     if geteuid().is_root() {
@@ -132,7 +132,7 @@ fn kept(lab: &Lab) -> Result {
     Ok(())
 }
 
-/// A picture is compared with one of before; the last comparison fails.
+/// Compares a screenshot with an earlier one; the last comparison fails.
 fn looks(lab: &Lab, app: &Container) -> Result {
     let url = "http://app/status.html";
     taken(lab, "before", url)?;
@@ -153,7 +153,7 @@ fn looks(lab: &Lab, app: &Container) -> Result {
     bail!("a page that is blue looks like one that is not")
 }
 
-/// The host has no browser: the engine says so, and a page that is not there is an error all the same.
+/// Checks a host without a browser: the screenshot is skipped with the reason, and a page that does not exist is still an error.
 fn skipped(lab: &Lab) -> Result {
     match lab.screenshot("status", "http://app/status.html")? {
         Picture::Taken { path, .. } => bail!("there is a browser: {}", path.display()),

@@ -1,5 +1,5 @@
-//! Writes down with whose rights it runs, checks that they are no more than they look, and tries to get more through
-//! the engine, which is root. It speaks the contract by hand: the SDK would refuse some of this itself.
+//! Scenario that records the rights it runs with, checks that they are the user's and no more, and tries to gain more through the engine,
+//! which is root. It does not use the SDK, which would refuse some of this itself.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -13,8 +13,8 @@ use e2e_contract::{
 };
 use nix::sys::stat::Mode;
 
-/// Root's own things, which `xtask/tests/lxc/as_user.rs` puts beside the project: the file `file` of mode 0440, and
-/// the folder `folder` with a file `f` in it.
+/// Folder of things that only root may use, which `xtask/tests/lxc/as_user.rs` makes beside the project: the file `file` of mode 0440,
+/// and the folder `folder` with a file `f` in it.
 const ROOTS: &str = "../../../../roots";
 
 fn main() -> Result<()> {
@@ -106,8 +106,7 @@ fn write_where_only_root_may(engine: &mut Engine, artifacts: &Path) -> Result<()
     Ok(())
 }
 
-/// Asks for what cannot be done, which is this scenario's mistake: if the engine took it for its own, the case would
-/// not pass.
+/// Makes requests that cannot be fulfilled, which is this scenario's mistake: if the engine blamed itself, the case would not pass.
 fn ask_for_what_cannot_be(engine: &mut Engine, artifacts: &Path) -> Result<()> {
     std::fs::create_dir(artifacts.join("folder"))?;
     expect_refused("an artifact in a folder's place", engine.keep("folder", b"x")?)?;

@@ -1,4 +1,4 @@
-//! Says hello in a protocol that does not exist, prints the refusal, and ends with 0 all the same.
+//! Scenario that says hello in a version of the protocol that does not exist, prints the refusal, and exits with 0 all the same.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
