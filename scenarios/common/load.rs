@@ -218,7 +218,7 @@ impl Pipeline<'_> {
         let states: Vec<State> = serde_json::Deserializer::from_slice(states.stdout())
             .into_iter()
             .collect::<Result<_, _>>()
-            .context("the state files of the workers")?;
+            .context("reading the state files of the workers")?;
         Ok(states.len() == self.workers.len() && states.iter().all(|worker| worker.state == "idle"))
     }
 }
@@ -228,7 +228,8 @@ pub fn no_result_vanishes(db: &Container) -> impl FnMut() -> Result<bool> + Send
     let (db, mut seen) = (db.clone(), 0_u64);
     move || {
         let counts = psql(&db, DATABASE, "SELECT count(*), count(DISTINCT (batch, id)) FROM results")?;
-        let (all, distinct) = counts.trim().split_once('|').with_context(|| format!("two counts: {counts:?}"))?;
+        let (all, distinct) =
+            counts.trim().split_once('|').with_context(|| format!("psql did not print two counts: {counts:?}"))?;
         let (all, distinct): (u64, u64) = (all.parse()?, distinct.parse()?);
         let holds = all == distinct && all >= seen;
         seen = all;

@@ -22,7 +22,7 @@ pub struct Damaged {
 impl<'a> Whole<'a> {
     pub fn of(app: &'a Container, name: &'static str) -> e2e::Result<Self> {
         let size = app.exec(["stat", "-c", "%s", &format!("{FOLDER}/{name}")])?.success()?;
-        let bytes = size.stdout_text()?.trim().parse().with_context(|| format!("the size of {name}"))?;
+        let bytes = size.stdout_text()?.trim().parse().with_context(|| format!("parsing the size of {name}"))?;
         Ok(Self { app, name, bytes })
     }
 

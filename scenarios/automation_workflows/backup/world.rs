@@ -92,7 +92,7 @@ fn listing(machine: &Container, folder: &str) -> e2e::Result<Vec<String>> {
     let find = ["find", folder, "-printf", r"%y\0%m\0%U:%G\0%n\0%Ts\0%P\0%l\0"];
     let found = machine.exec(find)?.success()?;
     let fields: Vec<&[u8]> = found.stdout().strip_suffix(b"\0").unwrap_or_default().split(|byte| *byte == 0).collect();
-    ensure!(fields.len().is_multiple_of(7), "find printed {} fields", fields.len());
+    ensure!(fields.len().is_multiple_of(7), "find printed {} fields, not 7 for each file", fields.len());
     let sums = machine.exec(["find", folder, "-type", "f", "-exec", "sha256sum", "--zero", "{}", "+"])?.success()?;
     let sum_of = |name: &[u8]| {
         let ending = [b"  ".as_slice(), folder.as_bytes(), b"/", name].concat();
@@ -107,7 +107,7 @@ fn listing(machine: &Container, folder: &str) -> e2e::Result<Vec<String>> {
         line.extend([text(time), if name.is_empty() { ".".to_owned() } else { text(name) }]);
         match *kind {
             b"l" => line.push(format!("-> {}", text(target))),
-            b"f" => line.push(format!("= {}", text(sum_of(name).context("a file without checksum")?))),
+            b"f" => line.push(format!("= {}", text(sum_of(name).context("find listed a file that has no checksum")?))),
             _ => {}
         }
         lines.push(line.join(" "));

@@ -95,5 +95,5 @@ fn used_percent(container: &Container, path: &str) -> Result<i64> {
     let output = container.exec(["df", "--output=pcent", path])?.success()?;
     let text = output.stdout_text()?;
     let percent = text.lines().nth(1).and_then(|line| line.trim().strip_suffix('%')?.parse().ok());
-    percent.with_context(|| format!("df printed {text}"))
+    percent.with_context(|| format!("df printed no percentage: {text}"))
 }

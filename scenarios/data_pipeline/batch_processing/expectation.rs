@@ -40,10 +40,14 @@ impl Results {
         let mut records = BTreeMap::new();
         for (line, row) in (1..).zip(text.lines()).skip(1) {
             let (key, amount_cents, rest) =
-                parsed(row).with_context(|| format!("{}:{line}: {row:?}", transactions.display()))?;
+                parsed(row).with_context(|| format!("parsing {}:{line}: {row:?}", transactions.display()))?;
             anyhow::ensure!(rest.is_empty(), "{}:{line}: more than three fields", transactions.display());
             let record = Record { amount_cents, digest: digest(key.0.into(), key.1.into(), amount_cents, rounds) };
-            anyhow::ensure!(records.insert(key, record).is_none(), "{}:{line}: a second time", transactions.display());
+            anyhow::ensure!(
+                records.insert(key, record).is_none(),
+                "{}:{line}: this record comes a second time",
+                transactions.display()
+            );
         }
         Ok(Self { records })
     }
@@ -71,7 +75,7 @@ impl Results {
         let mut missing = self.records.clone();
         let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for row in dump.lines() {
-            let (key, amount_cents, digest) = parsed(row).with_context(|| format!("the result {row:?}"))?;
+            let (key, amount_cents, digest) = parsed(row).with_context(|| format!("parsing the result {row:?}"))?;
             let kind = match (self.records.get(&key), missing.remove(&key)) {
                 (None, _) => "foreign",
                 (Some(_), None) => "there twice",

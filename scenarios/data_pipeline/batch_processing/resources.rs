@@ -26,7 +26,8 @@ impl Machine {
         let text = answer.stdout_text()?;
         let mut machine = Self { mancers_processes: 0, anonymous_bytes: 0, peak_bytes: 0 };
         for line in text.lines() {
-            let (name, value) = line.split_once(':').with_context(|| format!("/proc/PID/status: {line:?}"))?;
+            let (name, value) =
+                line.split_once(':').with_context(|| format!("a line of /proc/PID/status has no ':': {line:?}"))?;
             let first = value.split_whitespace().next().unwrap_or_default();
             match name {
                 "Uid" if first == "1000" => machine.mancers_processes += 1,
@@ -46,11 +47,11 @@ pub fn processor_time(worker: &Container) -> anyhow::Result<Duration> {
     let mut ticks = 0;
     for line in stat.stdout_text()?.lines() {
         // The second field is the program's name in parentheses, which may hold anything; 14 and 15 are the times.
-        let (_, from_third) = line.rsplit_once(')').with_context(|| format!("/proc/PID/stat: {line:?}"))?;
+        let (_, from_third) = line.rsplit_once(')').with_context(|| format!("/proc/PID/stat has no ')': {line:?}"))?;
         let times: Vec<&str> = from_third.split_whitespace().skip(11).take(2).collect();
-        ensure!(times.len() == 2, "/proc/PID/stat: {line:?}");
+        ensure!(times.len() == 2, "/proc/PID/stat has no times: {line:?}");
         for time in times {
-            ticks += time.parse::<u32>().with_context(|| format!("/proc/PID/stat: {line:?}"))?;
+            ticks += time.parse::<u32>().with_context(|| format!("parsing /proc/PID/stat: {line:?}"))?;
         }
     }
     Ok(TICK * ticks)
@@ -62,5 +63,7 @@ pub fn restarts(worker: &Container, workers: u32) -> anyhow::Result<Vec<u32>> {
     let units = (1..=workers).map(|number| format!("batch-worker@{number}"));
     let answer = worker.exec(ask.into_iter().chain(units))?.success()?;
     let text = answer.stdout_text()?;
-    text.split_whitespace().map(|count| count.parse().with_context(|| format!("NRestarts: {text:?}"))).collect()
+    text.split_whitespace()
+        .map(|count| count.parse().with_context(|| format!("parsing NRestarts of the workers: {text:?}")))
+        .collect()
 }

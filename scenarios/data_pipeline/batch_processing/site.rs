@@ -180,7 +180,8 @@ impl<'lab> Site<'lab> {
         let answer = query.run()?.success()?;
         let sum = |line: &str| {
             let mut fields = line.split(',');
-            let mut field = || fields.next().with_context(|| format!("a sum: {line:?}"));
+            let mut field =
+                || fields.next().with_context(|| format!("a line of the sums has too few fields: {line:?}"));
             Ok(Sum { batch: field()?.parse()?, records: field()?.parse()?, amount_cents: field()?.parse()? })
         };
         answer.stdout_text()?.lines().map(sum).collect()
@@ -205,7 +206,8 @@ impl<'lab> Site<'lab> {
     fn by_worker(&self) -> e2e::Result<Vec<(String, u64)>> {
         let rows = self.psql("SELECT worker, count(*) FROM results GROUP BY worker ORDER BY worker")?;
         let row = |line: &str| {
-            let (name, count) = line.split_once('|').with_context(|| format!("a worker's results: {line:?}"))?;
+            let (name, count) =
+                line.split_once('|').with_context(|| format!("a line of the workers' results has no '|': {line:?}"))?;
             Ok((name.to_owned(), count.parse()?))
         };
         rows.lines().map(row).collect()

@@ -87,8 +87,12 @@ fn multiplied(file: &str, text: &str, id_columns: &[usize], copies: u64) -> anyh
                     result.push(',');
                 }
                 if id_columns.contains(&column) {
-                    let id: u64 = field.parse().with_context(|| format!("{file}:{line}: the id {field:?}"))?;
-                    ensure!(id < IDS_PER_COPY, "{file}:{line}: the id {id} would meet the second copy's ids");
+                    let id: u64 =
+                        field.parse().with_context(|| format!("{file}:{line}: the id {field:?} is not a number"))?;
+                    ensure!(
+                        id < IDS_PER_COPY,
+                        "{file}:{line}: the id {id} is not below {IDS_PER_COPY}, so ids of the copies would be equal"
+                    );
                     result.push_str(&(id + copy * IDS_PER_COPY).to_string());
                 } else {
                     result.push_str(field);

@@ -129,7 +129,7 @@ fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
 /// Returns the number of rows in the database.
 fn rows(db: &Container) -> e2e::Result<u64> {
     let counted = psql(db, DATABASE, ROWS)?;
-    counted.trim().parse().with_context(|| format!("psql counted {counted:?} rows"))
+    counted.trim().parse().with_context(|| format!("psql printed {counted:?} as the number of rows"))
 }
 
 /// Returns the rows to load, and the expected outcome. Checks that the fixtures are the generator's, byte for byte, and that
@@ -198,6 +198,6 @@ fn output(files: &Files) -> e2e::Result<Output> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> e2e::Result<T> {
-    let text = files.get(name).with_context(|| format!("{name} is not read"))?;
+    let text = files.get(name).with_context(|| format!("{name} was not read"))?;
     serde_json::from_slice(text).with_context(|| format!("reading {name} as the pipeline wrote it"))
 }

@@ -104,7 +104,8 @@ impl Outcome {
         let mut outcome = Self::default();
         let mut seen = BTreeSet::new();
         for Delivery { manifest, announced, .. } in &planted.deliveries {
-            let (stem, _) = manifest.rsplit_once('.').with_context(|| format!("the manifest {manifest:?}"))?;
+            let (stem, _) =
+                manifest.rsplit_once('.').with_context(|| format!("the manifest {manifest:?} has no file ending"))?;
             let file = format!("{stem}.csv");
             let path = incoming.join(&file);
             let content = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;

@@ -115,12 +115,14 @@ impl Site {
 
     pub fn state(&self) -> e2e::Result<State> {
         let text = self.app.get("/var/lib/ledger/state.json")?;
-        serde_json::from_slice(&text).with_context(|| format!("state.json on app: {}", String::from_utf8_lossy(&text)))
+        serde_json::from_slice(&text)
+            .with_context(|| format!("parsing state.json of app: {}", String::from_utf8_lossy(&text)))
     }
 
     pub fn incidents(&self) -> e2e::Result<Vec<Incident>> {
         let text = self.app.sh("cat /var/lib/ledger/incidents.jsonl 2> /dev/null || true")?.success()?;
-        let read = |line: &str| serde_json::from_str(line).with_context(|| format!("an incident on app: {line}"));
+        let read =
+            |line: &str| serde_json::from_str(line).with_context(|| format!("parsing an incident of app: {line}"));
         self.fails_no_more()?;
         text.stdout_text()?.lines().map(read).collect()
     }
@@ -177,7 +179,7 @@ impl Site {
         let backup = "pg_basebackup --host db --username postgres --pgdata - --format tar --wal-method none \
                       --checkpoint fast | wc --bytes";
         let all = self.app.command(["/bin/bash", "-o", "pipefail", "-c", backup]).user("mancer").run()?.success()?;
-        let bytes: u64 = all.stdout_text()?.trim().parse().context("how many bytes the pages are")?;
+        let bytes: u64 = all.stdout_text()?.trim().parse().context("parsing the number of bytes of all pages")?;
         check!(bytes > CLUSTER_BYTES_MIN, "every page of the cluster was read and has its checksum");
         Ok(())
     }

@@ -45,8 +45,8 @@ impl Transfer {
 
 /// Parses the numbers of transfers in `acknowledged.log`.
 pub fn numbers(log: &[u8]) -> e2e::Result<Vec<u64>> {
-    let text = std::str::from_utf8(log).context("acknowledged.log")?;
-    text.lines().map(|line| line.parse().with_context(|| format!("{line:?} in acknowledged.log"))).collect()
+    let text = std::str::from_utf8(log).context("reading acknowledged.log")?;
+    text.lines().map(|line| line.parse().with_context(|| format!("parsing {line:?} of acknowledged.log"))).collect()
 }
 
 /// Returns acknowledged transfers that are missing or different on db.

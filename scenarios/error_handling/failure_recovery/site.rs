@@ -98,7 +98,8 @@ impl Site {
 
     pub fn app_state(&self) -> e2e::Result<AppState> {
         let text = self.app.get("/var/lib/transfer/state.json")?;
-        serde_json::from_slice(&text).with_context(|| format!("state.json on app: {}", String::from_utf8_lossy(&text)))
+        serde_json::from_slice(&text)
+            .with_context(|| format!("parsing state.json of app: {}", String::from_utf8_lossy(&text)))
     }
 
     pub fn acknowledged_log(&self) -> e2e::Result<Vec<u8>> {
@@ -202,9 +203,12 @@ impl Site {
         );
         let argv = ["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", &transfers, "-c", &balances];
         let answer = self.app.command(argv).user("mancer").run()?.success()?;
-        let (transfers, balances) = answer.stdout_text()?.split_once('\n').context("two answers of psql's")?;
-        let transfers = serde_json::from_str(transfers).context("the transfers of the statement")?;
-        Ok(Booked { transfers, balances: serde_json::from_str(balances).context("the balances of the statement")? })
+        let (transfers, balances) = answer.stdout_text()?.split_once('\n').context("psql did not print two answers")?;
+        let transfers = serde_json::from_str(transfers).context("parsing the transfers of the statement")?;
+        Ok(Booked {
+            transfers,
+            balances: serde_json::from_str(balances).context("parsing the balances of the statement")?,
+        })
     }
 
     /// Returns the results of the batches that were queued here, as lines of `batch|id|amount_cents|digest`.

@@ -474,12 +474,12 @@ method!(FaultHeal, "fault.heal", Healed,
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Healed {
-    /// Observations in words: whether the fault was active until now, and that it is gone.
+    /// Observations in words, which show whether the fault was active until now, and that its effect is gone.
     pub evidence: String,
 }
 
-/// `chaos.begin`: the faults of this case's schedule are played from now on. Without `--chaos` there are none, and the
-/// answer says so. Once in a case.
+/// `chaos.begin`: begins to inject the faults of this case's schedule. Without `--chaos` there are none, and the answer says
+/// so. May be sent once in a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]

@@ -132,7 +132,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
     let begin: String = name.chars().take(NAME_BYTES_MAX).collect();
     Err(format!(
-        "{begin:?} is no name in snake_case: lowercase letters, digits and '_', a letter first, at most {NAME_BYTES_MAX} bytes"
+        "{begin:?} is not a name in snake_case: lowercase letters, digits and '_', a letter first, at most {NAME_BYTES_MAX} bytes"
     ))
 }
 
@@ -253,7 +253,7 @@ mod tests {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
         for name in ["", "Restore", "two words", "a-b", "1st", "_a", "ä", "a\n", "a/b", &"a".repeat(101)] {
-            assert!(check_name(name).is_err_and(|why| why.contains("is no name in snake_case")), "{name:?}");
+            assert!(check_name(name).is_err_and(|why| why.contains("is not a name in snake_case")), "{name:?}");
         }
     }
 

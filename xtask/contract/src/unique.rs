@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         while let Some(name) = map.next_key::<String>()? {
             let Unique(value) = map.next_value()?;
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("{name:?} comes twice")));
+                return Err(A::Error::custom(format_args!("the name {name:?} comes twice in one object")));
             }
             object.insert(name, value);
         }

@@ -134,7 +134,7 @@ impl Container {
         self.put_with(host_path, path, Access::default())
     }
 
-    /// Like [`Container::put`], with permissions and an owner.
+    /// Copies a file as [`Container::put`] does, with the given permissions and owner.
     ///
     /// # Errors
     /// The errors of [`Container::put`].
@@ -153,7 +153,7 @@ impl Container {
         self.write_with(path, bytes, Access::default())
     }
 
-    /// Like [`Container::write`], with permissions and an owner.
+    /// Writes bytes as [`Container::write`] does, with the given permissions and owner.
     ///
     /// # Errors
     /// The errors of [`Container::write`].
@@ -185,7 +185,7 @@ impl Container {
         self.wait_for_within(condition, DEADLINE_DEFAULT)
     }
 
-    /// Like [`Container::wait_for`], with a deadline. On a slow machine the engine multiplies it by its patience.
+    /// Waits as [`Container::wait_for`] does, with the given deadline, which the engine multiplies by the machine's patience.
     ///
     /// # Errors
     /// The errors of [`Container::wait_for`].

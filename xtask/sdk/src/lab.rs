@@ -42,7 +42,7 @@ pub struct Lab {
 impl Lab {
     /// Joins the lab over a connected socket with `hello`; `on_lost` is called with the reason when the connection is lost.
     pub(crate) fn join(socket: UnixStream, on_lost: impl FnOnce(&str) + Send + 'static) -> Result<Self> {
-        let connection = Arc::new(Connection::over(socket, on_lost).context("listening to the engine")?);
+        let connection = Arc::new(Connection::over(socket, on_lost).context("starting to read from the engine")?);
         let welcome = connection.call(&Hello { protocol: PROTOCOL_VERSION })?;
         Ok(Self { connection, welcome })
     }

@@ -72,7 +72,7 @@ impl Lab {
         self.screenshot_within(name, url, DEADLINE)
     }
 
-    /// Like [`Lab::screenshot`], with a deadline. A browser takes some seconds by itself.
+    /// Takes a screenshot as [`Lab::screenshot`] does, with the given deadline. A browser alone needs some seconds.
     ///
     /// # Errors
     /// The errors of [`Lab::screenshot`].

@@ -66,7 +66,7 @@ fn play(lab: &Lab, what: &str) -> Result {
                 std::thread::park();
             }
         }
-        other => bail!("nobody plays {other}"),
+        other => bail!("there is no part {other}"),
     }
 }
 

@@ -87,7 +87,7 @@ fn of_the_project() {
         ("[secrets]\nvariables = ['LD_PRELOAD']", "3:14", "LD_PRELOAD means something to other programs"),
         ("[secrets]\nvariables = ['PATH']", "3:14", "PATH means something to other programs"),
         ("[secrets]\nvariables = ['A', 'A']", "3:19", "\"A\" is listed twice"),
-        ("[secrets]\nvariables = ['A']\nfiles = { A = 'a' }", "4:15", "\"A\" is one of `variables` too"),
+        ("[secrets]\nvariables = ['A']\nfiles = { A = 'a' }", "4:15", "\"A\" is listed in `variables` too"),
         ("[secrets]\nfiles = { A = '' }", "3:15", "is not the path of a file"),
         ("[secrets]\nfiles = { 'A B' = 'a' }", "3:19", "is not the name of an environment variable"),
         ("[defaults]\nretries = 101", "3:11", "a whole number from 0 to 100"),

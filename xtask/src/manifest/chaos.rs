@@ -1,4 +1,4 @@
-//! `[chaos]` in a `scenario.toml`: which faults a scenario tolerates, on which machines, and what it owes after them.
+//! `[chaos]` in a `scenario.toml`: faults that a scenario tolerates, their machines, and the deadline of the recovery.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -70,10 +70,10 @@ pub(super) struct ChaosTable {
     /// Faults that the scenario tolerates.
     #[serde(default)]
     faults: Vec<Spanned<FaultTable>>,
-    /// Maximum faults at once, as played: each until it is healed and its machine is ready again.
+    /// Maximum number of active faults; a fault is active until it is healed and its machine is ready again.
     #[serde(default = "default_concurrent", deserialize_with = "within::<ConcurrentFaults, _>")]
     max_concurrent: u32,
-    /// Time for which faults are played, from `lab.chaos` on.
+    /// Time during which faults are injected, from `lab.chaos` on.
     #[serde(default = "default_length", deserialize_with = "within::<ChaosLength, _>")]
     length: Duration,
     /// Longest duration of a fault; at most the `length`.
@@ -169,7 +169,10 @@ impl ChaosTable {
                 );
             }
             (Some(reason), true) if reason.get_ref().trim().is_empty() => {
-                return Err(source.error_at(reason, "give the reason why it tolerates no fault"));
+                return Err(source.error_at(
+                    reason,
+                    "`nothing_because` is empty: give the reason why the scenario tolerates no fault",
+                ));
             }
             _ => {}
         }

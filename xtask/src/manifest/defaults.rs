@@ -14,7 +14,7 @@ use super::setting::{
 };
 use crate::input;
 
-/// A value with the line of `e2e.toml` where it stands, from 1.
+/// Value of a setting with its line in `e2e.toml`, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed<T> {
     pub value: T,

@@ -84,10 +84,10 @@ struct File {
     /// to fail where there is nothing to edit.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
-    /// Functions of Python to replace. The template, or one that it is built on, has `[pip]`.
+    /// Python functions to replace. The template `on`, or one that it is built on, has `[pip]`.
     #[serde(default)]
     python: Vec<Spanned<PythonTable>>,
-    /// Check that has to fail. Either this or `equivalent`.
+    /// Check that has to fail. A mutant has either this or `equivalent`.
     noticed_by: Option<Spanned<NoticeTable>>,
     /// Regular expression that the message of that check has to match: its words name the cause. One that matches the words of
     /// `check` is refused, because these stand in each message.
@@ -202,7 +202,7 @@ impl Mutant {
 
 fn required_text(text: Spanned<String>, source: &Source) -> Result<String, Error> {
     if text.get_ref().trim().is_empty() || text.get_ref().contains('\n') {
-        return Err(source.error_at(&text, "this text has to be one line, and not an empty one"));
+        return Err(source.error_at(&text, "this key needs one line of text that is not empty"));
     }
     Ok(text.into_inner())
 }

@@ -48,7 +48,7 @@ pub fn split_url(url: &str) -> Result<(&str, u16, String), &'static str> {
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("the URL has blanks or characters outside ASCII: write them percent-encoded, such as %20");
     }
-    let rest = url.strip_prefix("http://").ok_or("write http://CONTAINER/PATH")?;
+    let rest = url.strip_prefix("http://").ok_or("the URL is not of the form http://CONTAINER/PATH")?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (host, port) = match authority.split_once(':') {
         None => (authority, 80),

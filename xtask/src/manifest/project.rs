@@ -61,28 +61,28 @@ struct Ids {
 struct File {
     /// Prefix of the names of containers, and of what the engine makes on the host: up to 20 of a-z, 0-9, '-' and '_'.
     name: Spanned<String>,
-    /// Containers with a place of their own: it fixes their address (11, 12, ... in the last octet), and `--e2e-containers`
-    /// renames them by it.
+    /// Names of containers with a fixed place in this list: it fixes their address (11, 12, ... in the last octet), and
+    /// `--e2e-containers` renames them by it.
     #[serde(default)]
     containers: Vec<Spanned<String>>,
     /// Deadline of a case whose scenario has no `timeout` of its own.
     #[serde(deserialize_with = "within::<CaseTime, _>", default = "default_timeout")]
     timeout: Duration,
-    /// The network that every lab has, each in a namespace of its own: 256 private addresses.
+    /// Network of 256 private addresses that every lab has, each in a network namespace of its own.
     #[serde(default = "default_network")]
     network: Spanned<String>,
-    /// The ids of the host that labs take, each slot a range of its own. Needed only where users or containers of the host have the usual
-    /// ones.
+    /// User ids of the host that labs take, a range for each slot. Needed only where users or containers of the host have the default ids
+    /// already.
     #[serde(default = "default_ids")]
     ids: Spanned<Ids>,
     /// Folders of templates and scenarios.
     #[serde(default)]
     paths: Paths,
-    /// The Cargo package that has the scenarios' binaries. It is asked for only if a scenario has no `command`.
+    /// Name of the Cargo package with the scenarios' binaries. It is needed only if a scenario has no `command`.
     #[serde(default = "default_package")]
     #[serde(deserialize_with = "within::<PackageName, _>")]
     scenarios_package: String,
-    /// Secrets that scenarios need, and shapes of others.
+    /// Secrets that scenarios need, and shapes of other secrets that bundles leave out.
     #[serde(deserialize_with = "secrets_table", default)]
     secrets: SecretsTable,
     /// Values of command-line options and environment variables that are not given.

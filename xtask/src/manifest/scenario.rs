@@ -120,7 +120,7 @@ struct File {
     /// Rules for the comparison of measured operations, by the operation's name.
     #[serde(default)]
     operations: BTreeMap<String, OperationTable>,
-    /// Pages, a name and a URL of a container each: pictures of them are taken after a failure.
+    /// Web pages of containers, each with a name and a URL: screenshots of them are taken after a failure.
     #[serde(default)]
     pages: BTreeMap<String, Spanned<String>>,
 }
@@ -462,8 +462,11 @@ mod tests {
             &pages("status='http://min/'"),
             "scenario.toml:4:8: there is no container \"min\": did you mean \"mini\"?",
         );
-        check(&pages("status='https://mini/'"), "scenario.toml:4:8: write http://CONTAINER/PATH");
-        check(&pages("status='http://mini:x/'"), "scenario.toml:4:8: its port is not a whole number from 1 to 65535");
+        check(&pages("status='https://mini/'"), "scenario.toml:4:8: the URL is not of the form http://CONTAINER/PATH");
+        check(
+            &pages("status='http://mini:x/'"),
+            "scenario.toml:4:8: the URL's port is not a whole number from 1 to 65535",
+        );
         check(&pages("'A b'='http://mini/'"), "scenario.toml:4:7: \"A b\": a page is named");
         check(&pages("status=5"), "scenario.toml:4:8: invalid type: integer");
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");

@@ -98,7 +98,7 @@ impl SecretsTable {
         for (name, file) in &self.files {
             let name = secret_name(name).map_err(|message| source.error_at(file, message))?;
             if declared.variables.contains(&name) {
-                let message = format!("{name:?} is one of `variables` too: it has one value");
+                let message = format!("{name:?} is listed in `variables` too: each secret has one value");
                 return Err(source.error_at(file, message));
             }
             let path = file.get_ref();
@@ -128,7 +128,7 @@ pub fn secret_name(text: &str) -> Result<String, String> {
     {
         return Err(format!(
             "{text:?} is not the name of an environment variable: up to {NAME_CHARS_MAX} of A-Z, a-z, 0-9 and '_', no digit first; \
-             the value stays in the environment"
+             give the name alone, the value stays in the environment"
         ));
     }
     if TAKEN.contains(&text) || TAKEN_BEGINS.iter().any(|begin| text.starts_with(begin)) {

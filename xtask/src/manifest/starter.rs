@@ -78,7 +78,7 @@ impl Starter {
         let name = match name {
             Some(name) => name.to_owned(),
             None => name_of(&dir).ok_or_else(|| {
-                Error::Usage(format!("{shown}: no project's name can be made of the folder's: give one, --name NAME"))
+                Error::Usage(format!("{shown}: the folder's name gives no project's name: give one, --name NAME"))
             })?,
         };
         if !is_name(&name) || name.len() > NAME_CHARACTERS_MAX {

@@ -322,7 +322,7 @@ pub(super) struct FileTable {
     program: Option<Spanned<String>>,
     /// Absolute path in the container.
     target: Within<MachinePath>,
-    /// Permission bits of every file, octal. Without it 0755 for files that somebody may execute, 0644 for others.
+    /// Permission bits of every file, octal; if not given, 0755 for files that anybody may execute, 0644 for others.
     #[serde(default, deserialize_with = "optional_mode")]
     mode: Option<u32>,
     /// `user` or `user:group`, by name or number inside the container; root if not given.

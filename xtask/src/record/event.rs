@@ -405,7 +405,7 @@ pub enum Event {
         container: Option<String>,
         /// Process or unit that the finding is about.
         about: String,
-        /// Description of what was seen.
+        /// Description of the anomaly.
         detail: String,
         /// Time of the anomaly on the run's clock; absent where it is unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -322,7 +322,7 @@ impl RunDir {
     /// Puts a link at `at` that leads to `to`, in place of an older one.
     ///
     /// # Errors
-    /// When something that is no link stands there.
+    /// When `at` exists and is not a link.
     pub fn link(&self, at: &Path, to: &Path) -> anyhow::Result<()> {
         let link = || -> anyhow::Result<()> {
             if std::fs::symlink_metadata(at).is_ok_and(|metadata| !metadata.is_symlink()) {

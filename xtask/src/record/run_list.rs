@@ -133,7 +133,7 @@ impl RunList {
         };
         owner.act(remove).with_context(|| format!("removing {} as {}", folder.display(), owner.name))?;
         self.runs.retain(|run| run.name != name);
-        owner.act(|| self.lead_latest()).context("leading `latest` to the newest run that is left")
+        owner.act(|| self.lead_latest()).context("pointing `latest` to the newest run that is left")
     }
 
     fn lead_latest(&self) -> anyhow::Result<()> {

@@ -96,7 +96,7 @@ impl std::str::FromStr for LogLevel {
     fn from_str(name: &str) -> Result<Self, String> {
         let all = [Self::Debug, Self::Info, Self::Warning, Self::Error];
         let found = all.into_iter().find(|level| level.name() == name);
-        found.ok_or_else(|| format!("a level is {}", all.map(Self::name).join(", ")))
+        found.ok_or_else(|| format!("{name:?} is not a level: the levels are {}", all.map(Self::name).join(", ")))
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
     fn levels_are_read_as_they_are_written() {
         assert_eq!("warning".parse(), Ok(LogLevel::Warning));
         let error = "warn".parse::<LogLevel>().unwrap_err();
-        assert_eq!(error, "a level is debug, info, warning, error");
+        assert_eq!(error, "\"warn\" is not a level: the levels are debug, info, warning, error");
     }
 
     #[test]

@@ -33,6 +33,6 @@ fn scenario(lab: &Lab) -> Result {
             a.command(["sleep", "54321"]).deadline(Duration::from_secs(54_321)).run()?;
             Ok(())
         }
-        other => bail!("nobody misbehaves as {other}"),
+        other => bail!("there is no case {other}"),
     })
 }

@@ -11,7 +11,8 @@ use e2e_contract::{
 use serde_json::{Value, json};
 
 fn main() -> Result<()> {
-    let socket = std::env::var_os(SOCKET_VARIABLE).context("this needs the engine")?;
+    let socket = std::env::var_os(SOCKET_VARIABLE)
+        .context("the variable of the engine's socket is not set: the engine has to start this program")?;
     let mut engine = BufReader::new(UnixStream::connect(socket)?);
     let welcome: Welcome = serde_json::from_value(ask(&mut engine, 1, &Hello { protocol: PROTOCOL_VERSION })?)?;
     match welcome.case.as_str() {
@@ -51,7 +52,7 @@ fn main() -> Result<()> {
                 sent += block.len();
             }
         }
-        other => bail!("nobody misspeaks as {other}"),
+        other => bail!("there is no case {other}"),
     }
     if welcome.case != "closes" {
         print_last_words(&mut engine);

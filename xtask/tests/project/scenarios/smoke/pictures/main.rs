@@ -109,8 +109,10 @@ fn no_pages(lab: &Lab) -> Result {
 
 fn refusal(lab: &Lab, name: &str, url: &str, deadline: Duration) -> Result<RequestError> {
     match lab.screenshot_within(name, url, deadline) {
-        Ok(picture) => bail!("of {url} as {name} there is {picture:?}"),
-        Err(error) => Ok(error.downcast_ref::<RequestError>().context("no answer of the engine's")?.clone()),
+        Ok(picture) => bail!("the screenshot {name} of {url} is {picture:?} and no error"),
+        Err(error) => {
+            Ok(error.downcast_ref::<RequestError>().context("the error is not an answer of the engine")?.clone())
+        }
     }
 }
 
@@ -139,18 +141,18 @@ fn looks(lab: &Lab, app: &Container) -> Result {
     let before = screenshots(lab).join("before.png");
     match lab.screenshot_like("same", url, &before, Tolerance::NONE)? {
         Likeness::Compared { difference: None, pixels_off: 0, pixels, .. } => check!(pixels == 1024 * 768),
-        other => bail!("the same page is {other:?}"),
+        other => bail!("the same page was compared as {other:?}"),
     }
     let missing = lab.screenshot_like("same", url, lab.fixture("none.png"), Tolerance::NONE);
-    let Err(missing) = missing else { bail!("a picture that is not there is like this one") };
+    let Err(missing) = missing else { bail!("a missing expected picture was accepted") };
     check!(missing.to_string().contains("to accept the new image: cp "), "{missing}");
     let page = lab.fixture("status.html");
     let no_png = lab.screenshot_like("same", url, page, Tolerance::NONE);
-    let Err(no_png) = no_png else { bail!("a page is like its picture") };
+    let Err(no_png) = no_png else { bail!("an expected picture that is no PNG was accepted") };
     check!(no_png.to_string().contains("it is no PNG"), "{no_png}");
     app.write("/tmp/pages/status.html", "<!doctype html><body style='background: #3050a0'>")?;
     lab.screenshot_like("other", url, &before, Tolerance::default())?;
-    bail!("a page that is blue looks like one that is not")
+    bail!("a blue page was accepted as looking like the earlier one")
 }
 
 /// Checks a host without a browser: the screenshot is skipped with the reason, and a page that does not exist is still an error.

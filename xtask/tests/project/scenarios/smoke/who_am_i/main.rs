@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     write_where_only_root_may(&mut engine, &artifacts)?;
     ask_for_what_cannot_be(&mut engine, &artifacts)?;
     // Planted for what the engine writes when this process has ended.
-    let run = artifacts.ancestors().nth(3).context("the artifacts lie in the run's folder")?;
+    let run = artifacts.ancestors().nth(3).context("the artifacts' folder is not in the run's folder")?;
     let prey = std::fs::canonicalize(ROOTS)?.join("file");
     symlink(&prey, artifacts.with_file_name("performance.json.new"))?;
     symlink(&prey, run.join("run.json.new"))?;
@@ -43,7 +43,7 @@ fn whose_rights(engine: &mut Engine, artifacts: &Path) -> Result<u32> {
     let uids = ids(&status, "Uid:")?;
     let gids = ids(&status, "Gid:")?;
     let groups = ids(&status, "Groups:")?;
-    let user = *uids.first().context("a process has a user")?;
+    let user = *uids.first().context("/proc/self/status names no user")?;
     engine.keep("who_am_i.txt", format!("uid {uids:?}\ngid {gids:?}\ngroups {groups:?}\n").as_bytes())??;
     ensure!(uids == [user; 4], "real, effective, saved and file system user are {uids:?}");
     let own = artifacts.join("own_file.txt");
@@ -53,7 +53,7 @@ fn whose_rights(engine: &mut Engine, artifacts: &Path) -> Result<u32> {
     if user != 0 {
         ensure!(!gids.contains(&0) && !groups.contains(&0), "a group of root's is left over");
         let capabilities = line(&status, "CapEff:")?;
-        ensure!(capabilities == "0000000000000000", "it has the capabilities {capabilities}");
+        ensure!(capabilities == "0000000000000000", "the scenario has the capabilities {capabilities}");
     }
     Ok(user)
 }
@@ -63,7 +63,7 @@ fn read_what_only_root_may(engine: &mut Engine, artifacts: &Path) -> Result<()> 
     nix::unistd::mkfifo(&pipe, Mode::S_IRWXU)?;
     let roots = std::fs::canonicalize(ROOTS)?.join("file");
     let refused = std::fs::read(&roots).map_err(|error| error.kind()).err();
-    ensure!(refused == Some(ErrorKind::PermissionDenied), "{}: {refused:?}", roots.display());
+    ensure!(refused == Some(ErrorKind::PermissionDenied), "reading {} was not refused: {refused:?}", roots.display());
     // By root's rights, by root's group, for ever, until somebody writes, and out of the engine itself.
     for path in [Path::new("/etc/shadow"), &roots, Path::new("/dev/zero"), &pipe, Path::new("/proc/self/maps")] {
         let content = Stream::File { path: path.to_owned(), bytes: 1 };
@@ -142,7 +142,7 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 fn expect_refused<T>(what: &str, answer: Result<T, RpcError>) -> Result<()> {
-    let code = answer.err().with_context(|| format!("{what} was done"))?.code;
+    let code = answer.err().with_context(|| format!("{what} was not refused"))?.code;
     ensure!(code == ErrorCode::InvalidParams as i64, "{what} was answered with {code}");
     Ok(())
 }
@@ -154,7 +154,8 @@ struct Engine {
 
 impl Engine {
     fn connect() -> Result<Self> {
-        let socket = std::env::var_os(SOCKET_VARIABLE).context("this needs the engine")?;
+        let socket = std::env::var_os(SOCKET_VARIABLE)
+            .context("the variable of the engine's socket is not set: the engine has to start this program")?;
         Ok(Self { socket: BufReader::new(UnixStream::connect(socket)?), asked: 0 })
     }
 
@@ -165,10 +166,13 @@ impl Engine {
         self.socket.get_mut().write_all(&line)?;
         let mut answer = String::new();
         self.socket.read_line(&mut answer)?;
-        let response: Response = serde_json::from_str(&answer).with_context(|| format!("after {}", M::NAME))?;
+        let response: Response =
+            serde_json::from_str(&answer).with_context(|| format!("parsing the answer to {}", M::NAME))?;
         match response.error {
             Some(error) => Ok(Err(error)),
-            None => Ok(Ok(serde_json::from_value(response.result.context("neither result nor error")?)?)),
+            None => {
+                Ok(Ok(serde_json::from_value(response.result.context("the answer has neither result nor error")?)?))
+            }
         }
     }
 

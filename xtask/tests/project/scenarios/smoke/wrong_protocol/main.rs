@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use e2e_contract::{Hello, Method as _, Request, Response, SOCKET_VARIABLE};
 
 fn main() -> Result<()> {
-    let socket = std::env::var_os(SOCKET_VARIABLE).context("this needs the engine")?;
+    let socket = std::env::var_os(SOCKET_VARIABLE)
+        .context("the variable of the engine's socket is not set: the engine has to start this program")?;
     let mut engine = BufReader::new(UnixStream::connect(socket)?);
     let hello = Request::new(1, Hello::NAME, serde_json::to_value(Hello { protocol: 999 })?);
     let line = serde_json::to_string(&hello)? + "\n";
