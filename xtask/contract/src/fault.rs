@@ -245,7 +245,7 @@ pub enum Fault {
         /// Size of the file afterwards, in bytes: 0 to 16 TiB.
         size_bytes: u64,
     },
-    /// Lower memory limit of the container.
+    /// Memory limit below the container's own.
     #[serde(rename = "memory.limit")]
     MemoryLimit {
         /// Memory limit in bytes: 1 MiB to 16 TiB.
@@ -260,7 +260,7 @@ pub enum Fault {
     /// Use of more memory than the container may have, until the kernel kills a process in it. Healed by freeing the memory.
     #[serde(rename = "memory.oom")]
     MemoryOom,
-    /// Lower limit of the container's processor time.
+    /// Limit of processor time below the container's own.
     #[serde(rename = "cpu.quota")]
     CpuQuota {
         /// Processor time in percent of one processor: 1 to 10,000.

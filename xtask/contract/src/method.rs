@@ -360,7 +360,7 @@ pub struct Check {
     pub message: Option<String>,
     /// Source file of the check.
     pub file: String,
-    /// Line in that file, from 1.
+    /// Line in the source file, from 1.
     pub line: u32,
 }
 method!(Check, "check", Done);
@@ -537,7 +537,7 @@ pub struct Invariant {
     pub values: String,
     /// Source file of the invariant.
     pub file: String,
-    /// Line in that file, from 1.
+    /// Line in the source file, from 1.
     pub line: u32,
 }
 method!(Invariant, "invariant", Done,
@@ -606,7 +606,7 @@ pub struct Defect {
     pub failure: Option<String>,
     /// Source file of the defect's mark.
     pub file: String,
-    /// Line in that file, from 1.
+    /// Line in the source file, from 1.
     pub line: u32,
 }
 method!(Defect, "defect", Done,

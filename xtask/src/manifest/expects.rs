@@ -13,7 +13,7 @@ pub const FINDINGS: [&str; 8] =
 /// A finding that is expected of a scenario's lab, because the scenario itself causes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Name, of [`FINDINGS`].
+    /// Name of the finding, one of [`FINDINGS`].
     pub finding: String,
     /// Containers, by their names in the lab; any container if the list is empty.
     pub on: Vec<String>,

@@ -180,7 +180,7 @@ impl<const LEAST: u32, const MOST: u32> fmt::Display for Count<LEAST, MOST> {
 /// A number within bounds, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrOff<const LEAST: u32, const MOST: u32> {
-    /// `off`
+    /// No number, written as `off`.
     Off,
     On(Count<LEAST, MOST>),
 }
@@ -348,7 +348,7 @@ pub enum Timeout {
 }
 
 impl Timeout {
-    /// Returns the deadline that precedes a scenario's own.
+    /// Returns the deadline that replaces a scenario's own; `None` for [`Timeout::UnlessOwn`].
     #[must_use]
     pub fn every(self) -> Option<Duration> {
         match self {

@@ -384,7 +384,7 @@ pub enum Event {
         bit: u32,
         /// Number of faults of the schedule that could not be injected.
         refused: u32,
-        /// Time from the scenario's request `settle` until then.
+        /// Time from the scenario's request `settle` to its answer.
         duration_ms: f64,
     },
     /// Result of an invariant: a condition that the scenario evaluated repeatedly.

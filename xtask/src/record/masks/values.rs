@@ -373,7 +373,7 @@ mod tests {
 
     const VALUE: &str = "pä\"ss' <&w/d\\9z+22";
 
-    /// Returns the value in many languages and encodings, each with words for it. Each stands between a line's begin and a line's end.
+    /// Returns the value in many languages and encodings, each with its description. Each stands between a line's begin and a line's end.
     fn shapes(value: &str) -> Vec<(&'static str, Vec<u8>)> {
         let each = |by: &dyn Fn(char) -> String| value.chars().map(by).collect::<String>().into_bytes();
         let bytes = |by: &dyn Fn(u8) -> String, between: &str| {
