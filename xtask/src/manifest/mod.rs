@@ -1,7 +1,6 @@
 //! Files of a project: `e2e.toml`, `containers/*/template.toml`, `scenarios/*/*/scenario.toml`, `scenarios/mutants/*.toml`.
-//! Parsed strictly: an unknown key, a wrong type or a dangling name is an error with file, line and column. Knows nothing
-//! of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new scenario or project,
-//! no more.
+//! Parsed strictly: an unknown key, a wrong type or a name of something that does not exist is an error with file, line and
+//! column. Also makes the files of a new scenario or project. Knows nothing of LXC, layers or processes.
 
 #[cfg(test)]
 mod bad_values;

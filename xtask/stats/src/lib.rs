@@ -1,5 +1,5 @@
-//! The statistics that verdicts are made with, one method a file, each with its source. Pure: samples in, numbers out; what
-//! is random comes from a seed. No function here panics, whatever the samples: where an answer has no meaning it is `None`.
+//! Statistics that verdicts are made with, one method per file, each with its source. Pure: samples in, numbers out; all randomness comes
+//! from a seed. No function here panics, whatever the samples: it returns `None` where a result has no meaning.
 
 mod bootstrap;
 mod change;

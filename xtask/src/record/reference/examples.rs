@@ -20,7 +20,7 @@ fn place() -> (String, u32) {
     ("scenarios/data_pipeline/data_ingestion/main.rs".into(), 42)
 }
 
-/// An example of each.
+/// Returns an example of each event.
 pub fn examples() -> Vec<Event> {
     let mut all = of_the_run();
     all.extend(of_the_case());

@@ -1,5 +1,5 @@
-//! Attempts to get out of a machine: this program puts itself into machine `a` and is root there. Each attempt does no
-//! harm where it works: it reads, opens without writing, or writes what stood there.
+//! Scenario of attempts to escape from a machine: this program copies itself into machine `a` and runs there as root. No attempt does
+//! harm if it succeeds: it reads, opens without writing, or writes the present content again.
 
 mod files;
 mod kernel;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use outside::Asked;
 use world::{Attempt, MARK, World};
 
-/// Exit status of an attempt that has worked.
+/// Exit status of an attempt that has succeeded.
 const ESCAPED: u8 = 7;
 
 /// Place of this program in the machine.
@@ -34,7 +34,7 @@ fn attempts() -> Vec<Attempt> {
     [files::ATTEMPTS, kernel::ATTEMPTS].concat()
 }
 
-/// Makes one attempt inside the machine; its only line says what was seen.
+/// Makes one attempt inside the machine; its only line of output is the evidence, or what has stopped the attempt.
 #[expect(clippy::print_stdout, reason = "the answer of a program in a machine")]
 fn attempt(name: &str) -> ExitCode {
     let world = World::from_environment();
@@ -52,7 +52,7 @@ fn attempt(name: &str) -> ExitCode {
     }
 }
 
-/// Makes all attempts and keeps the table of them; none may work, but for a survey, which only tells.
+/// Makes all attempts and keeps a table of them. None may succeed, except in the case of a survey, which only reports.
 fn scenario(lab: &Lab) -> Result {
     let (a, b) = (lab.container("a")?, lab.container("b")?);
     let host = Host::lay_out(lab, &b)?;
@@ -87,7 +87,7 @@ fn row(name: &str, gain: &str, escaped: bool, seen: &str) -> Value {
     json!({"name": name, "gain": gain, "escaped": escaped, "seen": seen})
 }
 
-/// The host's own things that the attempts are after, open as long as this value.
+/// Things of the host that the attempts try to reach; they exist as long as this value.
 struct Host {
     world: World,
     _listener: TcpListener,
@@ -115,13 +115,13 @@ impl Host {
     }
 }
 
-/// The dynamic loader in the machine, and the folder of the libraries.
+/// Dynamic loader in the machine, with the folder of its libraries.
 struct Loader {
     program: String,
     folder: String,
 }
 
-/// Puts this program and the libraries it runs with into a machine that has none of its own.
+/// Copies this program and its libraries into a machine that has no libraries.
 fn move_in(a: &Container) -> Result<Loader> {
     let maps = std::fs::read_to_string("/proc/self/maps").context("reading the maps")?;
     let mut libraries: Vec<PathBuf> = maps
