@@ -364,7 +364,7 @@ pub(super) mod tests {
     fn bad_mutants_name_the_place() {
         check("on = 'web'", "total.toml:1:1: missing field `breaks`");
         check(&format!("{BEGIN}{NOTICED}broken = 1"), "total.toml:6:1: unknown field `broken`");
-        check(&format!("{}{NOTICED}", BEGIN.replace("'x'", "' '")), "total.toml:1:10: this text has to be one line");
+        check(&format!("{}{NOTICED}", BEGIN.replace("'x'", "' '")), "total.toml:1:10: this key needs one line of text");
         check(
             &format!("{}{NOTICED}", BEGIN.replace("'web'", "'wep'")),
             "total.toml:2:6: there is no template \"wep\": did you mean \"web\"?",
