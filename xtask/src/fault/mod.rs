@@ -1,5 +1,5 @@
-//! Fault injection: the catalogue, how an effect is verified, how it is healed. One file a family.
-//! Knows labs; nothing of scenarios, plans or reports.
+//! Fault injection: the catalogue, how an effect is verified, how it is healed. One file a family. Knows labs; nothing of scenarios, plans
+//! or reports.
 
 mod active;
 mod catalogue;

@@ -3,27 +3,25 @@
 use crate::error::Error;
 use crate::lab::{Container, Lab, Outage};
 
-/// Maximum attempts at a piece of work on a container that reboots during each.
+/// Maximum number of attempts at a piece of work on a container that reboots during each.
 const TRIES_MAX: u32 = 3;
 
 /// Error of a container that did not stay up long enough for the work on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{container} does not stay up: it has rebooted by itself, {reboots} times until now in this lab")]
 pub struct Reboots {
-    /// Name in the lab.
     pub container: String,
-    /// Number of its reboots in this lab.
     pub reboots: u64,
 }
 
 impl Reboots {
-    /// Returns the error of a container, with its number of reboots until now.
+    /// Returns the error for a container, with its number of reboots until now.
     pub(super) fn of(container: &Container) -> Self {
         Self { container: container.machine().name.clone(), reboots: container.reboots() }
     }
 }
 
-/// Error of a fault without effect that could not be taken back completely: no other conclusion may be drawn from it.
+/// Error of a fault without effect that could not be taken back completely: no other conclusion may be drawn from the error below it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it could not be taken back completely ({0})")]
 pub(super) struct NotTakenBack(pub(super) String);
@@ -31,7 +29,7 @@ pub(super) struct NotTakenBack(pub(super) String);
 /// Does `work` on a container; where that fails because of a reboot, once more when the container is ready again.
 ///
 /// # Errors
-/// [`Reboots`] where the container reboots each time; else that of `work`.
+/// [`Reboots`] where the container reboots each time.
 pub(super) fn despite_reboots<T>(
     lab: &Lab,
     container: &Container,
@@ -50,7 +48,7 @@ pub(super) fn despite_reboots<T>(
     Err(Reboots::of(container).into())
 }
 
-/// Tells whether a reboot may explain an error: it explains none of an outage by another fault, or of damage that could not be taken back.
+/// Tells whether a reboot may explain an error. It explains neither an outage by another fault nor damage that could not be taken back.
 fn may_be_of_reboot(error: &anyhow::Error) -> bool {
     !error.is::<NotTakenBack>() && !error.chain().any(<dyn std::error::Error>::is::<Outage>)
 }

@@ -1,4 +1,4 @@
-//! Some of the packets to the container arrive with a byte changed.
+//! Fault that changes a byte of some packets to the container.
 
 use anyhow::{Context as _, bail};
 
@@ -10,7 +10,7 @@ use super::tally::{Happens, Tally};
 use crate::fault::effect::FaultTarget;
 use crate::host::network::netns::bad_udp_checksums;
 
-/// A byte of a packet is another one; its receiver finds the checksum wrong, and drops it.
+/// Fault that changes a byte of some packets, whose receiver drops them for their wrong checksum (`net.corrupt`).
 pub struct Corrupt {
     percent: u8,
     tally: Tally,

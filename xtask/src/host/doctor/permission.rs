@@ -89,7 +89,7 @@ impl Facts {
     }
 }
 
-/// Line of a shell that adds a range to `/etc/subuid` or `/etc/subgid`, whether or not its last line has an end.
+/// Returns the shell command that adds a range to `/etc/subuid` or `/etc/subgid`, whether or not the file's last line has an end.
 #[must_use]
 pub fn registration(file: &str, user: &str, (first, count): (u32, u32)) -> String {
     format!(
