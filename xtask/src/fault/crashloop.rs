@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::usage;
-use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted, usage};
+use super::process::counted;
 use crate::host::disk::mount;
 use crate::host::disk::mountns;
 use crate::host::exec::process::Running;
@@ -306,10 +306,6 @@ fn cover(program: &Path) -> anyhow::Result<()> {
     let bound = mount::bind(&cover, program);
     std::fs::remove_file(&cover).with_context(context)?;
     bound
-}
-
-fn counted(processes: usize) -> String {
-    format!("{processes} {}", if processes == 1 { "process" } else { "processes" })
 }
 
 #[cfg(test)]

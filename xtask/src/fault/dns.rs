@@ -9,16 +9,13 @@ use anyhow::{Context as _, bail};
 
 use super::effect::{FaultTarget, usage};
 use super::name_server::{self, Heard, Reply, SERVFAIL, Server};
-use super::net::{Filter, IptablesRules, LinkDamage, Means, Rules, Seen, chain, ms, network_of};
+use super::net::{CLOSED_PORT, Filter, IptablesRules, LinkDamage, Means, Rules, Seen, chain, ms, network_of};
 use crate::host::network::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, compose};
 
 /// Port of name servers.
 const PORT: u16 = 53;
-
-/// Port of the bridge on which nothing listens, so that the kernel refuses what comes to it.
-const CLOSED_PORT: u16 = 1;
 
 /// Name that queries ask for, and its true answer: an address reserved for documentation.
 const NAME: &str = "fault.test";

@@ -233,6 +233,6 @@ impl Effect for Pause {
     }
 }
 
-fn counted(processes: usize) -> String {
+pub fn counted(processes: usize) -> String {
     format!("{processes} {}", if processes == 1 { "process" } else { "processes" })
 }

@@ -38,7 +38,7 @@ pub use means::Means;
 pub use mtu::MtuHole;
 pub use oneway::Oneway;
 pub use partition::Partition;
-pub use peer::{Seen, ms, network_of};
+pub use peer::{CLOSED_PORT, Seen, ms, network_of};
 pub use port::PortBlock;
 pub use rate::Rate;
 pub use reset::Reset;

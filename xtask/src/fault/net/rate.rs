@@ -9,7 +9,7 @@ use super::flood::{Flood, HEADER_BYTES};
 use super::helper::Helper;
 use super::link::LinkDamage;
 use super::means::Means;
-use super::peer::{Seen, cut_off, ms};
+use super::peer::{CLOSED_PORT, Seen, cut_off, ms};
 use crate::error::Error;
 use crate::fault::effect::FaultTarget;
 use crate::host::network::iptables::UNDELAYED;
@@ -33,9 +33,6 @@ const QUEUE_BYTES_MIN: u64 = 16 << 10;
 /// Sizes of the packets that are sent to measure the rate: the smaller, the slower the link.
 const FRAME_BYTES: std::ops::RangeInclusive<u64> = 100..=1514;
 const FRAMES: u64 = 16;
-
-/// Port on which nothing listens; the container's kernel answers some packets with an error that nobody reads.
-const CLOSED_PORT: u16 = 1;
 
 /// Fault that limits the rate of packets to a container by a token bucket at its port (`net.rate`).
 pub struct Rate {
