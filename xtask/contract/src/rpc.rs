@@ -28,12 +28,6 @@ impl Request {
     pub fn new(id: u64, method: &str, params: Value) -> Self {
         Self { jsonrpc: "2.0".into(), id, method: method.into(), params, location: None }
     }
-
-    /// Returns the same request, made at this `file:line` of the scenario.
-    #[must_use]
-    pub fn at(self, location: impl Into<String>) -> Self {
-        Self { location: Some(location.into()), ..self }
-    }
 }
 
 /// Answer of the engine: `result` or `error`, never both.

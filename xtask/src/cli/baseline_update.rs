@@ -69,8 +69,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if !is_root() {
-        let are_built = args.programs.folder().is_some();
-        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
+        return sudo::again_with_scenarios(&project, &plan, &args.programs, &args.secrets, &context.terminal);
     }
     let secrets = args.secrets.given(&project)?;
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;

@@ -103,7 +103,7 @@ impl Cli {
     /// text.
     #[must_use]
     pub fn typed() -> Self {
-        let matches = help::dressed(Self::command()).try_get_matches();
+        let matches = Self::dressed().try_get_matches();
         let matches = matches.unwrap_or_else(|error| before_a_program(error, std::env::args()).exit());
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }

@@ -29,8 +29,8 @@ use crate::plan::{Order, Plan, Shard};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
 use crate::run::{
-    self, Breakpoints, Comparing, DuetOptions, Interrupt, Keep, Machines, Monitoring, Options, Samples,
-    ScenarioBinaries, Schedules, Secrets,
+    self, Breakpoints, Comparing, DuetOptions, Interrupt, Machines, Monitoring, Options, Samples, ScenarioBinaries,
+    Schedules, Secrets,
 };
 
 /// Run scenarios on fresh labs of containers.
@@ -205,7 +205,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     request.require_prompt()?;
     if !is_root() {
-        return request.start_again_as_root();
+        return sudo::again_with_scenarios(
+            &request.project,
+            &request.plan,
+            &args.programs,
+            &args.secrets,
+            &context.terminal,
+        );
     }
     let secrets = args.secrets.given(&request.project)?;
     request.prepare_host()?;
@@ -278,13 +284,6 @@ impl<'a> Request<'a> {
         let shown = plan_view::Shown { layers: &layers, schedules: schedules.as_ref(), timeout };
         plan_view::dry_run(&self.project, &self.plan, &shown, self.context.format);
         Ok(EXIT_PASSED)
-    }
-
-    /// Builds the scenarios as the user, then starts this program again as root.
-    fn start_again_as_root(&self) -> anyhow::Result<u8> {
-        let are_built = self.args.programs.folder().is_some();
-        let terminal = &self.context.terminal;
-        sudo::again_with_scenarios(&self.project, &self.plan, are_built, &self.args.secrets, terminal)
     }
 
     /// Installs missing dependencies if `--setup` is given; an error if a tool that the templates need is missing.
@@ -394,11 +393,7 @@ impl<'a> Request<'a> {
         Ok(Options {
             slot: settings.slot.value.to_string(),
             wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
-            keep: match settings.keep_containers.value {
-                KeepWhen::Never => Keep::Never,
-                KeepWhen::Failure => Keep::OnFailure,
-                KeepWhen::Always => Keep::Always,
-            },
+            keep: settings.keep_containers.value,
             stay: Stay::of(settings.ttl.value.get()),
             breakpoints: args.break_on_failure.then(|| {
                 let machines = if args.freeze { Machines::Freeze } else { Machines::Run };

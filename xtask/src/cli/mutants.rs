@@ -81,8 +81,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !args.list && !is_root() {
         // Whatever sample root draws, its scenarios are built.
         let plan = run::plan_mutants(&project, &chosen)?;
-        let are_built = args.programs.folder().is_some();
-        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
+        return sudo::again_with_scenarios(&project, &plan, &args.programs, &args.secrets, &context.terminal);
     }
     let sample_seed = args.sample.map(|_| args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())));
     let mutants = match (args.sample, sample_seed) {

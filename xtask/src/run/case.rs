@@ -12,7 +12,7 @@ use super::clients;
 use super::compare::as_often_as_baseline;
 use super::machines::{Position, machine, require_budgets};
 use super::not_ready::NotReadyLab;
-use super::options::{CaseContext, Keep, RetryBudget, Samples};
+use super::options::{CaseContext, RetryBudget, Samples};
 use super::slot_lease::SlotLease;
 use crate::error::{Error, HostCause};
 use crate::fault::{CHAOS_FILE, ChaosFile, Played, Schedule};
@@ -21,7 +21,7 @@ use crate::host::container::lxc;
 use crate::host::exec::shell::which;
 use crate::host::machine::kmsg::{KernelMessage, KernelWatch, Noted, WATCHED_MAX};
 use crate::lab::{Lab, Machine, Moment};
-use crate::manifest::{ContainerUse, Scenario};
+use crate::manifest::{ContainerUse, KeepWhen, Scenario};
 use crate::plan::PlannedCase;
 use crate::record::command_line::carried;
 use crate::record::logs::LogLevel;
@@ -311,9 +311,9 @@ fn end_lab(
     let begun = Instant::now();
     let Some(lab) = lab else { return };
     let keep = match (context.options.keep, outcome) {
-        (Keep::Never, _) | (_, None | Some(Outcome::Interrupted)) => false,
-        (Keep::OnFailure, Some(outcome)) => *outcome != Outcome::Passed && !retries.after(outcome),
-        (Keep::Always, Some(outcome)) => !retries.after(outcome),
+        (KeepWhen::Never, _) | (_, None | Some(Outcome::Interrupted)) => false,
+        (KeepWhen::Failure, Some(outcome)) => *outcome != Outcome::Passed && !retries.after(outcome),
+        (KeepWhen::Always, Some(outcome)) => !retries.after(outcome),
     };
     if keep {
         match lease.keep() {

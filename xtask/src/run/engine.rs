@@ -43,9 +43,7 @@ pub fn execute(
     recorder: &Arc<Recorder>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<RunRecord> {
-    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
-        clients::require_listable(&project.root)?;
-    }
+    clients::require_listable(project, plan)?;
     let invoker = Invoker::find();
     let dir = match &options.part {
         Some(part) => part.dir.clone(),
@@ -183,7 +181,7 @@ fn setup(plan: &Plan, options: &Options) -> RunSetup {
 }
 
 /// Prepares everything that the cases need: client libraries, and layers, which stay locked until the returned locks are dropped.
-fn prepare(
+pub(super) fn prepare(
     project: &Project,
     plan: &Plan,
     options: &Options,

@@ -35,6 +35,6 @@ pub use kept_lab::{KeptLab, KeptLabSpec, create_kept_lab};
 pub use lab_check::check_lab;
 pub use live_check::{LiveCheck, live_check};
 pub use mutants::{MutantStage, MutantSuite, MutantWatch, plan_mutants, run_mutants, sample};
-pub use options::{Comparing, DuetOptions, Keep, Monitoring, Options, RunPart, Samples};
+pub use options::{Comparing, DuetOptions, Monitoring, Options, RunPart, Samples};
 pub use secrets::Secrets;
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};

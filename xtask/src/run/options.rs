@@ -16,17 +16,9 @@ use crate::guard::{Stay, Wait};
 use crate::host::invoker::Invoker;
 use crate::host::patience;
 use crate::image::{Image, Replacement};
-use crate::manifest::{Project, Scenario};
+use crate::manifest::{KeepWhen, Project, Scenario};
 use crate::record::{Outcome, Recorder, RunDir};
 use crate::session::Gate;
-
-/// Condition for keeping a lab after its case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    Never,
-    OnFailure,
-    Always,
-}
 
 /// Measurements of a run, and how often they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +64,7 @@ pub struct Options {
     /// Slot that the run's labs use, one after the other.
     pub slot: String,
     pub wait: Wait,
-    pub keep: Keep,
+    pub keep: KeepWhen,
     pub stay: Stay,
     /// Breakpoint that pauses a case at its first failure; `None` for no pauses.
     pub breakpoints: Option<Arc<Breakpoints>>,
@@ -115,7 +107,7 @@ impl Options {
         Ok(Self {
             slot: slot.to_string(),
             wait: Wait::UntilFree,
-            keep: Keep::Never,
+            keep: KeepWhen::Never,
             stay: Stay::UntilTold,
             breakpoints: None,
             failures_max: None,

@@ -9,7 +9,7 @@ use super::build::ScenarioBinaries;
 use super::case::run_case;
 use super::chaos::{Schedules, read};
 use super::clients;
-use super::engine::make_images;
+use super::engine::prepare;
 use super::interrupt::Interrupt;
 use super::options::{CaseContext, Options, RetryBudget};
 use super::slot_lease::SlotLease;
@@ -110,16 +110,13 @@ pub fn shrink(
     observe: &dyn Fn(String),
 ) -> anyhow::Result<Shrunk> {
     let plan = Plan::make(project, std::slice::from_ref(&failure.case), crate::plan::Order::ONCE)?;
+    clients::require_listable(project, &plan)?;
     let invoker = Invoker::find();
     let dir = RunDir::create(&project.root, invoker.clone()).context("making the folder of the shrinking")?;
     let recorder = Arc::new(Recorder::new(Vec::new()).masked_by(Arc::clone(options.secrets.masks())));
     let dir = dir.masked_by(Arc::clone(recorder.masks()));
     recorder.write_to(&dir)?;
-    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
-        clients::write(&dir)?;
-    }
-    let images = make_images(project, &plan, options, &recorder, interrupt)?;
-    let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
+    let (images, _locks) = prepare(project, &plan, options, &recorder, interrupt, &dir)?;
     let mut workshop = Workshop {
         project,
         failure,
