@@ -19,8 +19,8 @@ pub const EXIT_REGRESSED: u8 = 4;
 /// Exit code if the run was interrupted.
 pub const EXIT_INTERRUPTED: u8 = 5;
 
-/// Reason on this host why a lab cannot be made. The case is not tried again; if every case would meet the same reason, no further case is
-/// tried.
+/// Cause on this host that prevents a lab from being made. The case is not tried again; if every case would meet the cause, no further case
+/// is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostCause {
@@ -38,7 +38,7 @@ pub enum HostCause {
     Overlay,
     /// A file system with files of the engine is full.
     Space,
-    /// A budget that all labs of this host share has less left than this lab needs. A smaller lab may still be possible.
+    /// A budget that all labs of this host share, such as memory, has less left than this lab needs. A smaller lab may still be possible.
     Budget,
     /// Not even the smallest lab can be made, for a reason that no other variant names.
     Lab,
@@ -105,7 +105,7 @@ impl HostCause {
         Error::EveryCase { cause: self, detail: format!("{detail:#}"), help: self.help().to_owned() }.into()
     }
 
-    /// Returns the cause of an error, if it is one of these.
+    /// Returns the host's cause in the chain of an error; `None` if there is none.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Option<Self> {
         error.chain().find_map(|cause| match cause.downcast_ref() {

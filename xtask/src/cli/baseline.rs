@@ -28,7 +28,7 @@ enum Verb {
     List,
     /// Show the samples of a scenario's baselines
     Show {
-        /// category/scenario.
+        /// Scenario, as category/scenario.
         scenario: String,
     },
     /// Judge one baseline file against another, such as an earlier one from version control
@@ -38,7 +38,7 @@ enum Verb {
         /// The newer file.
         new: PathBuf,
     },
-    /// Remove the baselines of scenarios and cases that the project has no more
+    /// Remove the baselines of scenarios and cases that the project no longer has
     Prune {
         /// Show what would be removed, and remove nothing.
         #[arg(long)]

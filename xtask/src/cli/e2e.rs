@@ -40,7 +40,7 @@ pub struct Args {
     /// Scenarios to run [default: all].
     ///
     /// A category, a scenario, category/scenario, scenario:case, part of a name, a path (scenarios/data_pipeline/), or
-    /// tag:NAME. Several filters choose the cases of each.
+    /// tag:NAME. With several filters, the cases that match any of them run.
     #[arg(value_name = "FILTER", help_heading = CHOOSING)]
     filters: Vec<String>,
     /// List matching scenarios without running them.
@@ -83,7 +83,7 @@ pub struct Args {
     chaos: Option<Profile>,
     /// Random seed [default: random, printed].
     ///
-    /// The seed decides the faults, their times, and the order in a pair.
+    /// The seed decides the faults, their times, and which lab of a pair measures first.
     #[arg(long, value_name = "N", help_heading = CHAOS)]
     seed: Option<u64>,
     /// Repeat the faults of an earlier run at the same times.
@@ -94,7 +94,7 @@ pub struct Args {
     /// Compare with the committed baselines of machines like this one.
     #[arg(long, conflicts_with_all = ["chaos", "chaos_replay"], help_heading = PERFORMANCE)]
     baseline_compare: bool,
-    /// Compare with the templates of REV, pair by pair in two labs.
+    /// Compare with the templates of Git revision REV, pair by pair in two labs.
     ///
     /// Both labs run side by side, which detects smaller changes than committed baselines do.
     #[arg(long, value_name = "REV", help_heading = PERFORMANCE,
@@ -121,7 +121,7 @@ pub struct Args {
     /// Faults and deadlines pause too. The prompt offers a shell in a machine, to continue, and to give up.
     #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"], help_heading = LOOKING_INSIDE)]
     break_on_failure: bool,
-    /// Freeze the other machines while paused.
+    /// With --break-on-failure: freeze all machines during the pause.
     #[arg(long, requires = "break_on_failure", help_heading = LOOKING_INSIDE)]
     freeze: bool,
     /// Install missing dependencies first, without asking.
@@ -513,7 +513,8 @@ fn baseline_templates(args: &Args, project: &Project) -> anyhow::Result<Option<(
     Ok(Some((folder.display().to_string(), folder)))
 }
 
-/// Returns the sampling rate, and the number of samples; a comparison with committed baselines takes as many as the baseline has.
+/// Returns the sampling rate of resource usage, whether to calibrate, and the number of samples of each operation: for a comparison with
+/// committed baselines, as many as the baseline has.
 fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
     let asked_hz = settings.performance_monitoring.value.get();
     let rate_hz = asked_hz.unwrap_or(Monitoring::ALWAYS.rate_hz);

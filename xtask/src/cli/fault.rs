@@ -103,7 +103,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
 }
 
-/// Prints the catalogue; if `sees_host` (as root), also which faults this host does not support, with the reasons.
+/// Prints the catalogue; if `sees_host`, which needs root, also the faults that this host does not support, with the reasons.
 fn list(format: Format, sees_host: bool) {
     let entries = catalogue();
     if format == Format::Json {

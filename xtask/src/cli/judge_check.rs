@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, requires = "live", value_name = "PERCENT", value_delimiter = ',', default_values_t = [0, 5, 10, 20],
           value_parser = clap::value_parser!(u32).range(0..=100))]
     more: Vec<u32>,
-    /// With --live: number of duets for each amount of work, six verdicts a duet.
+    /// With --live: number of duets for each amount of work; each duet gives six verdicts.
     #[arg(long, requires = "live", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     duets: u32,
     #[command(flatten)]
@@ -78,7 +78,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     };
     let rates = Comparisons { windows, seed: args.seed }.run(&recordings);
     if rates.is_empty() {
-        let message = "too few rounds for any comparison: at least 20 rounds must have the variant A0 and another one";
+        let message = "too few rounds for any comparison: at least 20 rounds must have variant A0 and one other";
         return Err(Error::Usage(message.into()).into());
     }
     print(&rates, context);
@@ -87,7 +87,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     let passed_over: usize = recordings.iter().map(|recording| recording.passed_over).sum();
     if passed_over > 0 {
-        println!("{passed_over} lines of runs at the same time were skipped");
+        println!("{passed_over} lines of simultaneous runs (`par`) were skipped");
     }
     Ok(EXIT_PASSED)
 }

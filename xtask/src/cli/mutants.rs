@@ -29,7 +29,7 @@ const REASON_MAX: usize = 160;
 
 /// Check that the suite notices a broken product
 ///
-/// Runs the scenarios that have to notice on the product as it is, then on each mutant of scenarios/mutants/.
+/// Runs the scenarios that have to notice a mutant: first on the product as it is, then on each mutant of scenarios/mutants/.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\

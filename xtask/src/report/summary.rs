@@ -71,7 +71,7 @@ fn row(case: &CaseResult) -> String {
     format!("| {name} | {} | {} | {} |\n", word(case.verdict), case.attempts.len(), seconds(time))
 }
 
-/// Tells whether some fault of the case was so late that its planned time was over: another schedule was played than was planned.
+/// Tells whether a fault of the case took effect only after its planned end, so that the schedule was not played as planned.
 fn is_displaced(case: &CaseResult) -> bool {
     case.attempts
         .iter()
