@@ -17,7 +17,7 @@ pub(super) fn write(dir: &RunDir) -> anyhow::Result<()> {
     dir.write(name, text.as_bytes()).context("writing the client libraries of scenarios")
 }
 
-/// Refuses a project folder that cannot be an entry in a variable with a list of folders.
+/// Refuses a project folder that cannot be listed in PYTHONPATH.
 ///
 /// # Errors
 /// [`Error::Usage`] when its path has a colon.
