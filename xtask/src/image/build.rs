@@ -121,7 +121,7 @@ impl fmt::Display for BuildFailed {
             writeln!(f, "  {met}")?;
         }
         if *is_log_full && !tail.contains(NO_SPACE.0) {
-            writeln!(f, "  the file system of its log is full, and the worker could not write there what happened")?;
+            writeln!(f, "  the file system of its log is full, so the worker's last messages are missing")?;
         }
         let help = match (is_log_full, met) {
             (true, _) => Some(NO_SPACE.1),

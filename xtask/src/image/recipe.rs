@@ -193,8 +193,9 @@ fn python(template: &Template, replacements: &[Replacement], sources: &mut Sourc
     let Some(pip) = &template.pip else { return Ok(None) };
     let mut text = input::read_text(&pip.requirements)?;
     if let Some((line, why)) = requirements::problem(&text) {
-        let message =
-            format!("{why}; the installer runs as root, and takes only pinned packages with hashes and their index");
+        let message = format!(
+            "{why}; the installer runs as root: it takes only pinned packages with hashes, and options of the package index"
+        );
         return Err(Error::BadFile { path: pip.requirements.clone(), line, column: 1, message }.into());
     }
     let mut hashes = Vec::new();

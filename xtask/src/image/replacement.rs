@@ -21,7 +21,7 @@ impl Replacement {
     /// Reads `TEMPLATE.PACKAGE=PATH`; the path is relative to the working directory.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the text, the template, the package or the path is not valid; the text lists the valid ones.
+    /// [`Error::Usage`] when the text, the template, the package or the path is not valid; the message lists the valid ones.
     pub fn parse(text: &str, project: &Project) -> anyhow::Result<Self> {
         let Some(((template, package), path)) =
             text.split_once('=').and_then(|(left, path)| Some((left.split_once('.')?, path)))

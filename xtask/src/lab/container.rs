@@ -28,7 +28,7 @@ pub struct Container {
     life: Arc<(Mutex<Life>, Condvar)>,
 }
 
-/// Changing state of a container, shared by all handles of it.
+/// Mutable state of a container, shared by all handles of it.
 #[derive(Debug)]
 struct Life {
     /// `lxc-start` process of the container's last start.
@@ -243,7 +243,7 @@ impl Container {
     /// creates it anew.
     pub fn group(&self) -> anyhow::Result<Group> {
         let found = Group::named(&self.cgroup_name()).child_with(self.init_pid()?);
-        found.with_context(|| format!("no process of {} is in a cgroup of its own", self.machine.name))
+        found.with_context(|| format!("process 1 of {} is in no cgroup below the container's", self.machine.name))
     }
 
     /// Returns the container's processes whose program, or script of an interpreter, is this file, given by device and inode; see

@@ -27,7 +27,7 @@ const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Deadline for lxc-attach to start its program after the container was restarted.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(3);
 
-/// Lowest exit status of a program that was killed by a signal.
+/// Lowest exit status that is taken for the death of a program by a signal.
 const KILLED: i32 = 128;
 
 /// Environment variable that marks the processes of one exec, so that they can be found and killed.

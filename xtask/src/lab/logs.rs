@@ -163,7 +163,7 @@ fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>>
     Ok(with_begin_told(end.split_off(surplus), is_cut || surplus > 0))
 }
 
-/// Adds a first line that says so to a log whose beginning is missing.
+/// Adds a first line about the cut to a log whose beginning is missing.
 fn with_begin_told(bytes: Vec<u8>, is_cut: bool) -> Vec<u8> {
     if !is_cut {
         return bytes;

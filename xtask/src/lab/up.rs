@@ -82,7 +82,7 @@ impl Lab {
         let container = |live: &LiveMachine| {
             let process = guard
                 .found(&live.name)
-                .with_context(|| format!("the guard of the lab has started no process of {}", live.host_name))?;
+                .with_context(|| format!("the lab's guard reports no lxc-start of {}", live.host_name))?;
             let machine = live.machine().clone();
             let places = Places::of(slot, &machine);
             anyhow::Ok(Container::found(machine, places, process, Arc::clone(&clock)))

@@ -63,7 +63,7 @@ impl Sampler {
     }
 }
 
-/// Returns the time of the next sample after one at `at`: a whole number of periods since the begin. Missed samples are left out.
+/// Returns the time of the next sample after one at `at`: a whole number of periods since the start. Missed samples are left out.
 fn next(at: Duration, period: Duration) -> Duration {
     let periods = at.as_nanos() / period.as_nanos() + 1;
     period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX))

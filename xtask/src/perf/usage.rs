@@ -21,7 +21,7 @@ struct State {
     devices: Option<Devices>,
     oom_kills: Option<OomKills>,
     containers: Vec<Meter>,
-    /// Readings of all containers at the begin of each open measurement, by the measurement's number.
+    /// Readings of all containers at the start of each open measurement, by the measurement's number.
     open: BTreeMap<u64, Vec<Begin>>,
 }
 
@@ -136,7 +136,7 @@ impl Meters {
         state.open.insert(measurement, begins);
     }
 
-    /// Ends a measurement and returns the usage since its begin; `None` where it never began.
+    /// Ends a measurement and returns the usage since its start; `None` where it never began.
     pub fn end(&self, measurement: u64) -> Option<Spent> {
         let mut state = self.state();
         let ends = state.look();
@@ -332,7 +332,7 @@ fn between(begin: Option<Shown>, end: Option<Shown>) -> Option<Used> {
 }
 
 impl Used {
-    /// Makes zeros for those counters that `other` has.
+    /// Returns a reading with zero for each counter that `other` has.
     fn nothing_like(other: &Self) -> Self {
         let group = Counted {
             waited_ns: other.group.waited_ns.map(|_| 0),

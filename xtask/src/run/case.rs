@@ -34,10 +34,10 @@ use crate::{perf, program};
 /// Maximum lines of each log that are shown after a failure.
 const LAST_LINES: usize = 8;
 
-/// Maximum characters of each such line that are shown.
+/// Maximum characters shown of each log line.
 const LAST_LINE_CHARS_MAX: usize = 1000;
 
-/// Bytes at the end of each log in which lines to show are searched for.
+/// Bytes read at the end of each log to find its last lines.
 const LAST_BYTES: u64 = 256 << 10;
 
 /// Runs one attempt, from the start of its lab to the lab's end.
@@ -109,7 +109,7 @@ fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Optio
     context.options.schedules.as_ref()?.of(&planned.id)
 }
 
-/// Adds failures to write the record to an attempt's outcome: a pass becomes an infrastructure error, any other outcome stays.
+/// Warns of each failure to write the record, and returns the attempt's outcome: after a failure, a pass becomes an infrastructure error.
 fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::Error>) -> Outcome {
     for error in &unkept {
         context.recorder.record(Event::Warning { message: format!("the record is incomplete: {error:#}") });
@@ -128,7 +128,7 @@ fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: &Perfo
         .dir
         .masks()
         .typed(performance.clone())
-        .context("the measurements hold a secret that cannot be masked in them")?;
+        .context("the measurements contain a secret, and would not be valid with the secret masked")?;
     context.dir.write(&format!("{folder}/performance.json"), readable_json(&performance)?.as_bytes())
 }
 
@@ -163,8 +163,8 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Turns an error of waiting for a lab into an outcome: failed, if the product in a machine is to blame. Otherwise returns the error; if
-/// the image lacks something that its template names, as an error of the project.
+/// Turns an error of waiting for a lab into an outcome: failed, if the product in a machine is to blame. Otherwise returns the error, which
+/// is one of the project if the image lacks something that its template names.
 fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::Error) -> anyhow::Result<Outcome> {
     match NotReadyLab::explain(lab, error) {
         NotReadyLab::Product { cause, end } => {
@@ -282,7 +282,7 @@ fn run_session(
     session::run(spec, lab, context.recorder, &interrupted)
 }
 
-/// Returns the environment variables of a scenario's program, besides those of the engine.
+/// Returns the environment variables that a scenario's program gets in addition to the engine's.
 fn environment(context: &CaseContext<'_>, scenario: &Scenario) -> Vec<(String, String)> {
     let clients = if scenario.command.is_some() { clients::environment(context.dir) } else { Vec::new() };
     clients.into_iter().chain(context.options.secrets.variables().iter().cloned()).collect()

@@ -80,7 +80,8 @@ pub(super) fn run_duet(
         sides.candidate.recorder.record(Event::Warning { message });
     }
     if unpaired > 0 {
-        let message = format!("{}: {unpaired} samples had no partner, and were not used", planned.id);
+        let message =
+            format!("{}: {unpaired} samples had no partner in the other lab, and were not compared", planned.id);
         sides.candidate.recorder.record(Event::Warning { message });
     }
     Ok(comparisons(&CaseId(planned.id.clone()), judged, sides.options.whole_cases))

@@ -359,7 +359,7 @@ impl Cases {
         self.error.is_some() || self.host_cause.is_some()
     }
 
-    /// Records a warning with the cause on the host for which cases were skipped, if any were.
+    /// Records a warning with the number of skipped cases and their cause on the host, if there are any.
     fn tell_host_cause(&self, recorder: &Recorder) {
         let Some(cause) = self.host_cause else { return };
         let skipped = self.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();

@@ -21,7 +21,7 @@ use crate::manifest::{Origin, Project, Template};
 /// Names of the lab's machines; the fault is injected into the first.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Deadline for starting the program that a fault of processes acts on.
+/// Deadline for starting the program that a process fault acts on.
 const SUBJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Executor of fault trials, each in a new lab in the same slot.

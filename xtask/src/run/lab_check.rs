@@ -20,7 +20,7 @@ use crate::manifest::{Init, Limits, Network, Origin, Ssh, Template};
 /// Slot of the labs of this check; no run can use a slot of this name.
 const SLOT: &str = "doctor";
 
-/// Deadline for the check of another doctor to release the slot.
+/// Deadline for another `doctor` process to release the slot.
 const WAIT_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Deadline for the program that is run in the machine.
@@ -35,7 +35,7 @@ const PROGRAMS: [&str; 4] = ["sh", "true", "echo", "sleep"];
 /// Reason why the check did not pass.
 #[derive(Debug, thiserror::Error)]
 pub enum LabCheckError {
-    /// No lab was tried: the host has no static busybox, or another doctor holds the slot.
+    /// No lab was tried: the host has no static busybox, or another `doctor` process holds the slot.
     #[error("{0:#}")]
     NotTried(anyhow::Error),
     /// Creating, using or removing the lab failed.

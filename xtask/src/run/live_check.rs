@@ -1,4 +1,5 @@
-//! Check of the judge's error rates on this machine: duets of equal work, and of work with a real percentage more for the candidate.
+//! Check of the judge's error rates on this machine: duets in which the candidate does as much work as the baseline, or a known percentage
+//! more.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ const PROGRAM: &str = include_str!("../../live/main.py");
 /// Metrics that a duet judges, by their names in verdicts.
 const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
 
-/// Options of the check.
+/// Options of the check of the judge's error rates.
 #[derive(Debug, Clone)]
 pub struct LiveCheck {
     /// Amounts of additional work of the candidate, in percent; 0 means equal work.
@@ -124,7 +125,7 @@ fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result
     let mini = project.containers_dir.join("mini");
     if !input::is_folder(&mini) {
         let problem = format!("there is no template mini in {}", project.containers_dir.display());
-        return Err(Error::Usage(format!("--live works on the template `mini`: {problem}")).into());
+        return Err(Error::Usage(format!("--live needs the template `mini`: {problem}")).into());
     }
     let mut files: Vec<(PathBuf, Vec<u8>)> = vec![
         ("e2e.toml".into(), E2E.into()),

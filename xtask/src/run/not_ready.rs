@@ -48,7 +48,7 @@ impl NotReadyLab {
         match (blame::of_not_ready(&not_ready), not_ready.asked) {
             (Blame::Product, _) => Self::Product { cause: Cause::NotReady { container, message }, end: None },
             (Blame::Image, Asked::ProgramMissing { program }) => {
-                let problem = format!("its probe's program {program:?} is not there");
+                let problem = format!("the probe's program {program:?}");
                 Self::Other(not_in_image(lab, &container, &problem).into())
             }
             (_, Asked::LayerDamaged { program, layer }) => Self::Other(layer.error(&program).into()),

@@ -54,7 +54,7 @@ pub enum Comparing {
         /// True if an operation without a baseline is accepted.
         missing_allowed: bool,
     },
-    /// Baseline lab that runs beside this one and is compared pair by pair.
+    /// Baseline in a lab of its own, which runs beside the candidate's; compared pair by pair.
     Duet(Box<DuetOptions>),
 }
 
@@ -97,7 +97,7 @@ pub struct Options {
 pub struct RunPart {
     /// Existing folder for the record of the run.
     pub dir: RunDir,
-    /// Sentence that readers of the record have to know first.
+    /// Text of the warning that the record begins with.
     pub note: String,
 }
 
@@ -126,7 +126,8 @@ impl Options {
         })
     }
 
-    /// Returns the deadline of a case: the one given for the run, or else its scenario's, scaled by this machine's patience.
+    /// Returns the deadline of a case: the one given for the run, or else its scenario's, multiplied by `patience`, this machine's factor
+    /// of deadlines.
     pub(super) fn timeout_of(&self, scenario: &Scenario) -> Duration {
         self.timeout.unwrap_or_else(|| patience::scaled(scenario.timeout))
     }

@@ -141,7 +141,8 @@ impl Session {
                     let listed = self.spec.sometimes.contains(&invariant.name);
                     if !listed {
                         let message = format!(
-                            "scenario.toml does not list {:?} under `sometimes` in [chaos]: without that, nothing would fail if it never came true",
+                            "scenario.toml does not list the condition {:?} under `sometimes` in [chaos]: \
+                             the case would pass even if it never came true",
                             invariant.name
                         );
                         return Err(bad(message));
@@ -210,7 +211,8 @@ impl Session {
         }
     }
 
-    /// Returns what the scenario failed to do about its fault schedule, if anything, and the fates of the faults, if there was a schedule.
+    /// Returns what the scenario failed to do about its fault schedule, if anything, and the results of the faults, if there was a
+    /// schedule.
     pub(super) fn judge_chaos(&self) -> (Option<String>, Option<Vec<Played>>) {
         let Some(spec) = &self.spec.chaos else { return (None, None) };
         let state = self.chaos.state();
@@ -229,7 +231,7 @@ impl Session {
                 Fate::Refused { reason, .. } => Some(reason.as_str()),
                 _ => None,
             });
-            let why = refused.map_or_else(|| "the scenario was done before the first".to_owned(), str::to_owned);
+            let why = refused.map_or_else(|| "the scenario ended before the first fault".to_owned(), str::to_owned);
             Some(format!("none of the {} faults of its schedule took effect: {why}", spec.schedule.faults.len()))
         } else if never.is_empty() {
             None

@@ -20,7 +20,7 @@ pub struct Faults {
     evidence: Arc<EvidenceLog>,
     /// Maximum time for a machine to become ready again after a scheduled fault.
     recovery: Duration,
-    /// Numbers of the scheduled faults: number in the schedule, by number in the case.
+    /// Numbers of the scheduled faults in the schedule, by their numbers in the case.
     scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 

@@ -187,7 +187,7 @@ impl Session {
     fn hello(&self, hello: &Hello) -> Answer<Welcome> {
         if hello.protocol != PROTOCOL_VERSION {
             let message = format!(
-                "it speaks version {} of the protocol, but the engine speaks version {PROTOCOL_VERSION}",
+                "the scenario speaks version {} of the protocol, but the engine speaks version {PROTOCOL_VERSION}",
                 hello.protocol
             );
             self.break_off(&message);
@@ -320,8 +320,8 @@ impl Session {
     fn defect(&self, defect: Defect) -> Answer<Done> {
         if !self.spec.defects.contains(&defect.defect) {
             let message = format!(
-                "scenario.toml does not list the defect {:?}: write it under `defects` there, and describe it where the \
-                 project's defects are described",
+                "scenario.toml does not list the defect {:?} under `defects`: add it, and describe it where the project \
+                 describes its defects",
                 defect.defect
             );
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
@@ -486,7 +486,7 @@ fn is_too_long(error: &anyhow::Error) -> bool {
     matches!(refused, Some(Problem::Start(error)) if error.raw_os_error() == Some(Errno::E2BIG as i32))
 }
 
-/// Scales a deadline that the scenario requests by this machine's patience, as the engine's own deadlines are.
+/// Multiplies a deadline that the scenario requests by `patience`, this machine's factor of deadlines.
 pub(super) fn asked(deadline_ms: u64) -> Duration {
     patience::scaled(Duration::from_millis(deadline_ms))
 }

@@ -38,7 +38,7 @@ struct Workplace {
     scratch: PathBuf,
     root: PathBuf,
     upper: PathBuf,
-    /// Folder on disk that is mounted at `scratch`; `None` if a tmpfs is.
+    /// Folder on disk that is mounted at `scratch`; `None` if a tmpfs is mounted there.
     on_disk: Option<PathBuf>,
 }
 
@@ -180,8 +180,10 @@ impl Workplace {
         }
         if let Some(folder) = &self.on_disk {
             // As it lies on the disk: nothing is renamed from one mount to another.
-            let upper =
-                self.upper.strip_prefix(&self.scratch).context("the tree does not lie in the scratch folder")?;
+            let upper = self
+                .upper
+                .strip_prefix(&self.scratch)
+                .context("the layer's own tree is outside the build's scratch folder")?;
             let upper = folder.join(upper);
             fs::rename(&upper, &tree).with_context(|| format!("moving {} to {}", upper.display(), tree.display()))?;
             mount::detach(&self.scratch)?;
