@@ -39,8 +39,8 @@ pub(super) enum Form {
     Kernel,
     /// Log of a program in a container, with the container's clock.
     OfProgram,
-    /// Log whose times stand in a second file: pairs of a byte's offset and the time in ms on the run's clock at which the bytes from
-    /// there came.
+    /// Log whose times stand in a second file: pairs of a byte's offset, and the time in ms on the run's clock at which the bytes from that
+    /// offset on were written.
     Beside(Vec<(u64, f64)>),
 }
 
