@@ -198,6 +198,6 @@ fn output(files: &Files) -> e2e::Result<Output> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> e2e::Result<T> {
-    let text = files.get(name).with_context(|| format!("{name} was not read"))?;
+    let text = files.get(name).with_context(|| format!("the file {name} was not read from app"))?;
     serde_json::from_slice(text).with_context(|| format!("reading {name} as the pipeline wrote it"))
 }
