@@ -183,8 +183,8 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
-    /// Tells whether the cause is an uncaught exception of a program in another language than Rust: the first line of the message ends
-    /// with a place in such a file.
+    /// Tells whether the cause is an uncaught exception of a program in another language than Rust: the first line of the message ends with
+    /// a place in a file of that language.
     #[must_use]
     pub fn is_exception(&self) -> bool {
         let Self::Panic { message } = self else { return false };

@@ -33,7 +33,7 @@ pub(super) struct Placed {
 pub(super) enum Form {
     /// LXC's own log, with the host's clock.
     OfHost,
-    /// Journal of a container, with the host's clock, and the levels of its lines by their bytes.
+    /// Journal of a container, with the host's clock, and the level of each line by the line's bytes.
     Journal(HashMap<Vec<u8>, LogLevel>),
     /// Messages of the kernel, with the host's clock, and the name of a level behind the time.
     Kernel,
