@@ -95,7 +95,8 @@ fn tolerate_faults(lab: &Lab, app: &Container, db: &Container, expected: &Outcom
     })
 }
 
-/// Measures a small batch, as it comes every few minutes, the same in every case: it is loaded into a table, and read by the pipeline.
+/// Measures a small batch such as a pipeline gets every few minutes, the same in every case: it is loaded into a table, and read by the
+/// pipeline.
 fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     let batch = Source::read(&lab.fixture(""))?.first(BATCH_CUSTOMERS, BATCH_ORDERS);
     let expected = Outcome::of(&batch)?;
