@@ -14,5 +14,5 @@ pub fn get<const N: usize>(from: &Container, urls: &[impl AsRef<str>; N]) -> Res
     let urls = urls.each_ref().map(AsRef::as_ref);
     let got = from.exec(["python3", "-c", GET].into_iter().chain(urls))?.success()?;
     let pages: Vec<String> = serde_json::from_slice(got.stdout())?;
-    pages.try_into().map_err(|pages| anyhow!("there is not one page for each of {urls:?}: {pages:?}"))
+    pages.try_into().map_err(|pages| anyhow!("the URLs {urls:?} did not give one page each: {pages:?}"))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use e2e::{Container, scaled};
 use sha2::{Digest as _, Sha256};
 
-/// Multiplies the time limits of workers that start from now on by this machine's patience: a worker that gives up on PostgreSQL too soon
-/// leaves a server process behind with each attempt.
+/// Multiplies the time limits of workers that start from now on by the machine's patience factor: a worker that gives up on PostgreSQL too
+/// soon leaves a server process behind with each attempt.
 pub fn be_patient(worker: &Container) -> e2e::Result {
     let factor = scaled(Duration::from_secs(1)).as_secs_f64();
     worker.write("/etc/batch-worker.env", format!("PATIENCE={factor}\n"))

@@ -76,7 +76,7 @@ impl Machines {
         let name = machine.name();
         let found = machine.exec(["/bin/sh", "-c", LOOK, root])?.success()?;
         let found: Vec<String> = found.stdout_text()?.lines().map(str::to_owned).collect();
-        let expected = self.releases.lines(name, current, kept).context("working out what a release is made of")?;
+        let expected = self.releases.lines(name, current, kept).context("computing the expected files of a release")?;
         let wrong = differences(&expected, &found);
         check!(
             wrong == NONE,

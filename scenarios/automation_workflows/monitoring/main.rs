@@ -25,7 +25,7 @@ const QUIET_ROUNDS: u64 = 5;
 const DEADLINE: Duration = Duration::from_secs(15);
 /// Deadline of the start: Python, Mancer and three SSH connections take 1.5 s on an idle host; then come the quiet rounds.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-/// Deadline of the stretch with faults, whose length is less.
+/// Deadline of the stretch with faults, longer than the stretch.
 const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> std::process::ExitCode {

@@ -29,7 +29,7 @@ const WORKERS: u32 = 3;
 /// Limits of the machine worker, as containers/worker/template.toml sets them.
 const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 const PROCESSORS_LIMIT: f64 = 3.0;
-/// Memory by which the machine itself may have grown during the run, such as for its journal.
+/// Permitted growth of the machine's own memory usage during the run, such as for its journal.
 const MEMORY_MARGIN_BYTES: u64 = 16 << 20;
 /// Number of processors from which on three workers must be faster than one, by the factor [`SPEEDUP_MIN`].
 const PROCESSORS_TO_JUDGE_FROM: usize = 4;
@@ -81,7 +81,7 @@ fn prepare(lab: &Lab, site: &Site) -> e2e::Result<Results> {
 }
 
 /// Checks that every record has exactly one result, the correct one, that Mancer read the correct sums, and that nothing is left in Redis
-/// except the workers' signs of life.
+/// except the workers' heartbeats.
 fn check_run(site: &Site, run: &Run, expected: &Results) -> e2e::Result {
     check!(run.jobs == expected.len(), "every transaction was queued");
     let differences = expected.differences(&site.results()?)?;
@@ -142,7 +142,7 @@ fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
     Ok(())
 }
 
-/// Hands jobs in while `--chaos` injects faults; without Mancer, which does not repeat what has failed.
+/// Hands jobs in while `--chaos` injects faults; without Mancer, which retries nothing that failed.
 fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result {
     let Site { app, db, worker, rounds, .. } = site;
     site.clear()?;

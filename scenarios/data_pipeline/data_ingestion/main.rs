@@ -95,7 +95,8 @@ fn tolerate_faults(lab: &Lab, app: &Container, db: &Container, expected: &Outcom
     })
 }
 
-/// Measures a small batch, as it comes every few minutes, the same in every case: it is loaded into a table, and read by the pipeline.
+/// Measures a small batch such as a pipeline gets every few minutes, the same in every case: it is loaded into a table, and read by the
+/// pipeline.
 fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     let batch = Source::read(&lab.fixture(""))?.first(BATCH_CUSTOMERS, BATCH_ORDERS);
     let expected = Outcome::of(&batch)?;
@@ -198,6 +199,6 @@ fn output(files: &Files) -> e2e::Result<Output> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> e2e::Result<T> {
-    let text = files.get(name).with_context(|| format!("{name} was not read"))?;
+    let text = files.get(name).with_context(|| format!("the file {name} was not read from app"))?;
     serde_json::from_slice(text).with_context(|| format!("reading {name} as the pipeline wrote it"))
 }

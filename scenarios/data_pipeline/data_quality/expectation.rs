@@ -76,7 +76,7 @@ impl Expected {
 }
 
 impl Expected {
-    /// Returns the part of one delivery, whose result does not depend on the others.
+    /// Returns the expectation for one delivery, whose result does not depend on the other deliveries.
     #[must_use]
     pub fn only(mut self, manifest: &str) -> Self {
         let stem = manifest.rsplit_once('.').map_or(manifest, |(stem, _)| stem);

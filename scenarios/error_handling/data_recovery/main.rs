@@ -18,7 +18,7 @@ use site::{Incident, Site};
 
 /// Deadline for damage to be found and repaired; it takes 3 s on an idle machine.
 const REPAIR_DEADLINE: Duration = Duration::from_secs(40);
-/// Deadline of the stretch with faults, whose length is less.
+/// Deadline of the stretch with faults, longer than the stretch.
 const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 const LEDGER_CONF: &str = "/etc/postgresql/15/main/conf.d/ledger.conf";
 const LEDGER_JSON: &str = "/srv/ledger/ledger.json";

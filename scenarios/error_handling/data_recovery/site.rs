@@ -127,7 +127,7 @@ impl Site {
         text.stdout_text()?.lines().map(read).collect()
     }
 
-    /// Fails if the program has given up on damage that it cannot repair, so that no wait goes on.
+    /// Fails if the program has given up on damage that it cannot repair, so that no wait goes on until its deadline.
     fn fails_no_more(&self) -> e2e::Result {
         if self.has_given_up()? {
             let end = self.app.sh("tail -n 3 /var/log/ledger.log | tail -c 1000")?;

@@ -40,7 +40,7 @@ impl AppState {
         self.state == "degraded" && self.reasons.iter().any(|given| given == reason)
     }
 
-    /// Tells whether the program has noticed that the database is down. Its words depend on the moment at which the machine died.
+    /// Tells whether the program has noticed that the database is down. Its message depends on the moment at which the machine died.
     pub fn lacks_the_database(&self) -> bool {
         ["no answer", "refused", "connection lost"].iter().any(|reason| self.is_degraded_by(reason))
     }

@@ -66,7 +66,7 @@ pub fn read(record: &[u8]) -> Result<Vec<Answer>> {
     whole
         .map(|line| {
             let Line { kind, id, began, took_ms, status, body } =
-                serde_json::from_str(line).with_context(|| format!("reading the client's line {line}"))?;
+                serde_json::from_str(line).with_context(|| format!("parsing a line of the client's record: {line}"))?;
             let began = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(began);
             Ok(Answer { kind, id, began, took: Duration::from_millis(took_ms), status, body })
         })

@@ -73,7 +73,7 @@ pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec
     Ok(wrong)
 }
 
-/// Returns a list of jobs of batch 2 that the client never reaches.
+/// Returns a list of jobs of batch 2 whose ids the client never reaches.
 pub fn further_list() -> Round {
     Round::of(2, FURTHER..=FURTHER + LIST - 1, ROUNDS[1], |id| amount_cents(id) as i64)
 }

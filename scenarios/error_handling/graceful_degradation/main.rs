@@ -25,7 +25,7 @@ const NONE: &[&str] = &[];
 const BOUND: Duration = Duration::from_secs(4);
 /// Interval between two checks whether faults are still to come.
 const LOOK: Duration = Duration::from_millis(100);
-/// Known defects of Mancer's own limits, which is why the service has its own, with a part of the text of each failure.
+/// Known defects of Mancer's time limits, in place of which the service has its own, with a part of the text of each failure.
 /// `scenarios/DEFECTS.md` describes them.
 const DEFECTS: &[(&str, &str)] = &[
     ("backend-timeout", "sleep 2 with timeout=1 was waited for to its end"),

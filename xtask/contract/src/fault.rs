@@ -1,4 +1,4 @@
-//! Faults, with parameters and units in their names.
+//! Faults with their parameters, whose names tell their units.
 
 use std::net::Ipv4Addr;
 
@@ -6,7 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Kind of damage to one container of the lab, which [`crate::FaultInject`] injects.
-// `remote`: what is derived are methods of the same names, so that `Deserialize` below can hold what was read to its ranges.
+// `remote` derives methods of the same names, which `Deserialize` below calls before it checks the values against their ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(remote = "Self", tag = "name", deny_unknown_fields)]

@@ -641,7 +641,7 @@ pub struct Screenshot {
 }
 method!(Screenshot, "screenshot", Picture,
     InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the begin, and blanks at the ends), the URL is none of this lab's, or the page answers with an error",
-    Deadline: "the page was not loaded, or not pictured, in time",
+    Deadline: "the page was not loaded, or no picture was taken, in time",
     Unavailable: "a fault has taken the container down, or frozen it");
 
 /// Result of a `screenshot`.
@@ -679,12 +679,12 @@ pub struct ScreenshotCompare {
     pub deadline_ms: u64,
     /// Absolute path of the expected picture, a PNG.
     pub expected: PathBuf,
-    /// Maximum difference of each color of a pixel, of 255, up to which the pixel counts as equal.
+    /// Maximum difference in each color channel, 0 to 255, up to which a pixel counts as equal.
     pub channel_off_max: u8,
 }
 method!(ScreenshotCompare, "screenshot.compare", Likeness,
     InvalidParams: "as for `screenshot`; or the expected picture is not there, or is no PNG",
-    Deadline: "the page was not loaded, or not pictured, in time",
+    Deadline: "the page was not loaded, or no picture was taken, in time",
     Unavailable: "a fault has taken the container down, or frozen it");
 
 /// Size of a picture.

@@ -38,9 +38,10 @@ pub fn host_file(path: &Path) -> Result<Stream> {
 /// Returns the bytes of a received stream, from its file if it names one.
 pub fn incoming(stream: &Stream) -> Result<Vec<u8>> {
     if let Stream::File { path, .. } = stream {
-        return std::fs::read(path).with_context(|| format!("reading {}, a stream of the engine", path.display()));
+        return std::fs::read(path)
+            .with_context(|| format!("reading {}, the file of a stream from the engine", path.display()));
     }
-    let inline = stream.inline_bytes().context("decoding a stream of the engine")?;
+    let inline = stream.inline_bytes().context("decoding a base64 stream from the engine")?;
     Ok(inline.unwrap_or_default())
 }
 

@@ -30,7 +30,7 @@ pub struct Connection {
 #[derive(Debug, Default)]
 struct Waiting {
     answers: HashMap<u64, Sender<Result<Value, RpcError>>>,
-    /// Reason why no answer can come any more, once that is so.
+    /// Reason why no more answers can come; `None` while the connection works.
     lost: Option<String>,
 }
 
@@ -109,8 +109,9 @@ impl Connection {
 
     fn understand<M: Method>(&self, received: Option<Result<Value, RpcError>>) -> Result<M::Answer, RequestError> {
         match received {
-            Some(Ok(result)) => serde_json::from_value(result)
-                .map_err(|error| RequestError::new(M::NAME, format!("the engine's answer has another shape: {error}"))),
+            Some(Ok(result)) => serde_json::from_value(result).map_err(|error| {
+                RequestError::new(M::NAME, format!("the engine's answer does not fit the method: {error}"))
+            }),
             Some(Err(error)) => Err(RequestError::answered(M::NAME, error)),
             None => {
                 let reason = lock(&self.waiting).lost.clone();

@@ -185,7 +185,7 @@ impl Container {
         self.wait_for_within(condition, DEADLINE_DEFAULT)
     }
 
-    /// Waits as [`Container::wait_for`] does, with the given deadline, which the engine multiplies by the machine's patience.
+    /// Waits as [`Container::wait_for`] does, with the given deadline, which the engine multiplies by the machine's patience factor.
     ///
     /// # Errors
     /// The errors of [`Container::wait_for`].

@@ -42,7 +42,8 @@ pub struct Lab {
 impl Lab {
     /// Joins the lab over a connected socket with `hello`; `on_lost` is called with the reason when the connection is lost.
     pub(crate) fn join(socket: UnixStream, on_lost: impl FnOnce(&str) + Send + 'static) -> Result<Self> {
-        let connection = Arc::new(Connection::over(socket, on_lost).context("starting to read from the engine")?);
+        let connection =
+            Arc::new(Connection::over(socket, on_lost).context("starting the thread that reads from the engine")?);
         let welcome = connection.call(&Hello { protocol: PROTOCOL_VERSION })?;
         Ok(Self { connection, welcome })
     }
@@ -106,8 +107,9 @@ impl Lab {
                  below its name in scenario.toml"
             )
         })?;
-        T::deserialize(value)
-            .with_context(|| format!("parameter {name} of case {case} of {scenario} is {value} in scenario.toml"))
+        T::deserialize(value).with_context(|| {
+            format!("parameter {name} of case {case} of {scenario} has another type in scenario.toml: {value}")
+        })
     }
 
     /// Returns a container by its name in `scenario.toml`.
@@ -254,8 +256,8 @@ impl Lab {
         Ok(self.measure_one(operation, 1, body)?.0)
     }
 
-    /// Measures an operation this many times, or more or less often where the run compares it and needs another number of samples. `body`
-    /// must be repeatable on the same state, since verdicts compare its samples with each other. The first error ends the repetitions.
+    /// Measures an operation this many times; a run that compares the operation may need more or fewer repetitions. `body` must be
+    /// repeatable on the same state, since verdicts compare its samples with each other. The first error ends the repetitions.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -276,7 +278,7 @@ impl Lab {
         ensure!(repetitions > 0, "operation {operation} is to be measured 0 times");
         for repetition in 1_u32.. {
             let measured = self.measure_one(operation, repetitions, &mut body);
-            if !measured.with_context(|| format!("repetition {repetition} of {operation}"))?.1 {
+            if !measured.with_context(|| format!("repetition {repetition} of the operation {operation}"))?.1 {
                 break;
             }
         }
@@ -319,8 +321,8 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// [`CheckFailed`](crate::CheckFailed) when `holds` has not returned true within the deadline, multiplied by the patience of a slow
-    /// machine; at once an error of `holds`.
+    /// [`CheckFailed`](crate::CheckFailed) when `holds` has not returned true within the deadline, multiplied by the patience factor
+    /// of a slow machine; at once an error of `holds`.
     #[track_caller]
     pub fn eventually(
         &self,
@@ -497,7 +499,7 @@ mod tests {
                 Ok(())
             })
             .unwrap_err();
-        assert_eq!(format!("{error:#}"), "repetition 2 of query: empty");
+        assert_eq!(format!("{error:#}"), "repetition 2 of the operation query: empty");
         let begin = r#"measure.begin {"operation":"query","repetitions":5}"#;
         let end = |succeeded: bool| format!(r#"measure.end {{"measurement":7,"succeeded":{succeeded}}}"#);
         assert_eq!(told_of(&seen), [begin.to_owned(), end(true), begin.to_owned(), end(false)]);

@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
-    /// Maximum difference of each color of a pixel, of 255, up to which the pixel counts as equal.
+    /// Maximum difference in each color channel, 0 to 255, up to which a pixel counts as equal.
     pub channel_off_max: u8,
     /// Maximum percentage of pixels that differ.
     pub pixels_off_percent_max: f64,

@@ -66,7 +66,7 @@ fn play(lab: &Lab, what: &str) -> Result {
                 std::thread::park();
             }
         }
-        other => bail!("there is no part {other}"),
+        other => bail!("the scenario cannot act {other}"),
     }
 }
 

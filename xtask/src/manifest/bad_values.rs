@@ -1,4 +1,4 @@
-//! Values out of their ranges, of each kind of file: each is an error that names file, line, column and range.
+//! Tests of values out of their ranges in each kind of file: each gives an error that names file, line, column and range.
 
 use std::path::Path;
 

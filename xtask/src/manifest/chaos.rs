@@ -29,7 +29,7 @@ pub struct Chaos {
     pub longest: Duration,
     /// Time without faults after everything was healed and works again.
     pub quiet: Duration,
-    /// Deadline for the machines to work again, after everything was healed; also that of a single machine after each fault.
+    /// Deadline for all machines to be ready again after all faults are healed, and for a single machine after each fault.
     pub recovery: Duration,
     /// Conditions that have to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
@@ -97,15 +97,15 @@ struct FaultTable {
     fault: Spanned<String>,
     /// Containers that the fault may be injected into; all if not given.
     on: Option<Vec<Spanned<String>>>,
-    /// Any other keys: parameters of that fault, each with its value or with two whole numbers, `[5, 100]`, from which to which one is
-    /// drawn. A parameter that is not given is drawn from the fault's own range.
+    /// Any other keys: parameters of that fault, each a value or a range such as `[5, 100]`, from which a whole number is drawn, both ends
+    /// included. A parameter that is not given is drawn from the fault's own range.
     parameters: AnyOther,
 }
 
-/// Keys of a table that are no fields of its type, each with the place of its value.
+/// Keys of a table that are not fields of its type, each with its value and the value's position in the file.
 type AnyOther = Vec<(String, Spanned<Value>)>;
 
-/// Written by hand, because `flatten` forgets where a parameter stands.
+/// Implemented by hand, because serde's `flatten` loses the positions of the parameters in the file.
 impl<'de> Deserialize<'de> for FaultTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(FaultKeys)

@@ -44,8 +44,8 @@ macro_rules! of_file {
 settings!(of_file);
 
 impl Defaults {
-    /// Reads the settings, and nothing else of the project, so that verbs which need no project work although other parts of the file
-    /// are wrong. A folder without `e2e.toml` sets nothing.
+    /// Reads only the settings, so that verbs which need no project work even if other parts of the file are invalid. A folder without
+    /// `e2e.toml` sets nothing.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         let path = root.join("e2e.toml");
         if !input::exists(&path)? {

@@ -1,4 +1,4 @@
-//! `[[expects]]` in a `scenario.toml`: findings of a lab that are the scenario's own doing.
+//! `[[expects]]` in a `scenario.toml`: findings of a lab that the scenario itself causes.
 
 use serde::Deserialize;
 use toml::Spanned;

@@ -15,7 +15,7 @@ pub struct UsageLimit {
     /// Name of the container in the lab.
     pub container: String,
     pub kind: LimitKind,
-    /// Maximum, in the unit that the kind is named by.
+    /// Maximum, in the unit in the kind's name: bytes or seconds.
     pub most: f64,
     /// Line of the limit in its file, from 1.
     pub line: u32,
@@ -30,7 +30,7 @@ pub enum LimitKind {
     CpuSeconds,
     /// Bytes that the container reads from block devices; with cgroup version 1 only from its volumes.
     ReadBytes,
-    /// Bytes that the container writes to block devices, that is to its volumes: all else that it writes is memory.
+    /// Bytes that the container writes to block devices, which are its volumes; what it writes elsewhere stays in memory.
     WrittenBytes,
     /// Bytes received by the container, headers of Ethernet included.
     ReceivedBytes,
@@ -61,11 +61,11 @@ pub(super) type LimitTables = BTreeMap<Spanned<String>, LimitTable>;
 pub(super) struct LimitTable {
     /// Peak of memory usage, cached files and tmpfs included.
     memory_peak_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// Processor time of all its programs, in seconds; on a slow machine multiplied by the machine's patience.
+    /// Processor time of all the container's programs, in seconds; on a slow machine multiplied by the run's patience factor.
     cpu_seconds: Option<Spanned<Within<UsageSeconds>>>,
     /// Bytes read from block devices; with cgroup version 1 only from its volumes.
     read_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// Bytes written to block devices, that is to its volumes: all else that it writes is memory.
+    /// Bytes written to block devices, which are the container's volumes; what it writes elsewhere stays in memory.
     written_bytes: Option<Spanned<Within<UsageSize>>>,
     /// Bytes received at the container's port, headers of Ethernet included.
     received_bytes: Option<Spanned<Within<UsageSize>>>,

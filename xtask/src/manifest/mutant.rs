@@ -35,7 +35,7 @@ pub struct Mutant {
 /// Python functions that a mutant replaces.
 #[derive(Debug, Clone)]
 pub struct BrokenPython {
-    /// Python packages of the template `on`, or of the nearest template below it that has some.
+    /// Python packages of the template `on`, or of the nearest template with some that it is built on.
     pub pip: Pip,
     /// Replaced functions, at least one.
     pub functions: Vec<BrokenFunction>,
@@ -54,7 +54,7 @@ pub struct BrokenFunction {
 pub enum MutantFate {
     /// A check of a scenario fails.
     Noticed(Notice),
-    /// No check can ever fail, for this reason.
+    /// No check can notice the mutant, for this reason.
     Equivalent(String),
 }
 
@@ -80,8 +80,8 @@ struct File {
     /// Files and folders to copy into the mutant's layer, in this order, relative to the folder of mutants.
     #[serde(default)]
     files: Vec<Spanned<FileTable>>,
-    /// Commands to run in the mutant's layer afterwards, as in a template. One that fails ends the build: a command that edits a file has
-    /// to fail where there is nothing to edit.
+    /// Commands to run in the mutant's layer afterwards, as in a template. A command that fails ends the build, so a command that edits a
+    /// file must fail where it finds nothing to edit.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
     /// Python functions to replace. The template `on`, or one that it is built on, has `[pip]`.
@@ -89,8 +89,8 @@ struct File {
     python: Vec<Spanned<PythonTable>>,
     /// Check that has to fail. A mutant has either this or `equivalent`.
     noticed_by: Option<Spanned<NoticeTable>>,
-    /// Regular expression that the message of that check has to match: its words name the cause. One that matches the words of
-    /// `check` is refused, because these stand in each message.
+    /// Regular expression that the message of that check has to match, and that names the cause. One that matches the text of `check` is
+    /// refused, because each message of the check contains that text.
     says: Option<Spanned<String>>,
     /// Reason why no check can notice the mutant: the broken product does the same in all that can be seen. The mutant is not run.
     equivalent: Option<Spanned<String>>,
@@ -99,9 +99,9 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PythonTable {
-    /// The function: `module:function`, `module:Class.method` or `module:Class.property`, where the class itself defines it.
+    /// The function: `module:function`, or `module:Class.method` or `module:Class.property` of the class that defines it.
     function: Spanned<String>,
-    /// Python code that defines a function `broken(original, ...)`, which is called in its place, with the original and all
+    /// Python code that defines a function `broken(original, ...)`, which is called in place of the original, with the original and all
     /// arguments.
     becomes: Spanned<String>,
 }
@@ -109,7 +109,7 @@ struct PythonTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoticeTable {
-    /// The scenario, `NAME` or `CATEGORY/NAME`, of which all cases run, or one of them: `NAME:CASE`.
+    /// The scenario, `NAME` or `CATEGORY/NAME`, all of whose cases run; or `NAME:CASE` for one of its cases.
     scenario: Spanned<String>,
     /// The check, by its condition or its meaning, or a part of either.
     check: Spanned<String>,
@@ -219,8 +219,10 @@ fn check_python(
         of = if let Origin::Template(parent) = from { project.templates.get(parent) } else { None };
     }
     let Some(pip) = of.and_then(|template| template.pip.clone()) else {
-        let message =
-            format!("the template {} has no Python packages: neither it nor one below it has [pip]", template.name);
+        let message = format!(
+            "the template {} has no Python packages: neither it nor a template that it is built on has [pip]",
+            template.name
+        );
         return Err(source.error_at(first, message));
     };
     let check = |table: Spanned<PythonTable>| {
@@ -289,7 +291,7 @@ fn check_notice(
         );
     }
     if pattern.is_match(check.get_ref()) {
-        let message = "this regular expression matches the words that name the check, which stand in each message of it: \
+        let message = "this regular expression matches the text of `check`, which each message of the check contains: \
                        write words that name the cause";
         return Err(source.error_at(says, message));
     }
@@ -399,7 +401,7 @@ pub(super) mod tests {
         );
         check(
             &format!("{}{NOTICED}", BEGIN.replace("'the total is'", "'tot'")),
-            "total.toml:3:8: this regular expression matches the words that name the check",
+            "total.toml:3:8: this regular expression matches the text of `check`",
         );
         check(&format!("{BEGIN}{NOTICED}[[files]]\nsource = 'no'\ntarget = '/x'"), "total.toml:7:10: there is no file");
         let python = |function: &str, code: &str| {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Maximum length of a container's name; names of host interfaces also hold those of its project and slot.
 pub(super) const CONTAINER_NAME_MAX: usize = 10;
 
-/// Last octet of the first address of the containers that have a place of their own in `e2e.toml`.
+/// Last octet of the first address of the containers that `containers` of `e2e.toml` lists.
 pub(super) const ORDERED_FIRST: usize = 11;
 
 /// Last octet of the first address of all other containers.

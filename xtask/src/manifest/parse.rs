@@ -58,7 +58,7 @@ pub fn bytes_as_text<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok,
 /// Line and column in a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Place {
-    /// Line, from 1; 0 in the default, which is no place.
+    /// Line, from 1; 0 in the default value, which stands for no place.
     pub line: usize,
     /// Column, from 1, in characters.
     pub column: usize,

@@ -19,7 +19,7 @@ use crate::input;
 /// Maximum length of a project's name, so that names of containers stay short enough for the host.
 pub(super) const NAME_CHARACTERS_MAX: usize = 20;
 
-/// Size of the range of user ids that a container with a whole system needs.
+/// Number of user ids that a container with a whole operating system needs.
 const IDS_OF_A_SYSTEM: u32 = 65_536;
 
 /// A project: `e2e.toml` with all manifests that belong to it.
@@ -29,7 +29,7 @@ pub struct Project {
     pub root: PathBuf,
     /// Prefix of the names of containers, and of cgroup and state folders.
     pub name: String,
-    /// Names of containers with a fixed place: it fixes their address, and `--e2e-containers` renames them by position.
+    /// Names of containers in a fixed order: the position gives a container its address, and `--e2e-containers` its new name.
     pub container_order: Vec<String>,
     /// Deadline of a case whose scenario has no timeout of its own.
     pub timeout: Duration,
@@ -61,8 +61,8 @@ struct Ids {
 struct File {
     /// Prefix of the names of containers, and of what the engine makes on the host: up to 20 of a-z, 0-9, '-' and '_'.
     name: Spanned<String>,
-    /// Names of containers with a fixed place in this list: it fixes their address (11, 12, ... in the last octet), and
-    /// `--e2e-containers` renames them by it.
+    /// Names of containers in a fixed order: the position in this list gives a container its address (11, 12, ... in the last octet), and
+    /// `--e2e-containers` its new name.
     #[serde(default)]
     containers: Vec<Spanned<String>>,
     /// Deadline of a case whose scenario has no `timeout` of its own.
@@ -127,8 +127,8 @@ impl Project {
     /// Deadline of a case where neither a flag nor a file sets one.
     pub const TIMEOUT: Duration = Duration::from_secs(300);
 
-    /// First user id of labs where `e2e.toml` sets none: right above those of systemd's containers, 524288 to 1879048191, and above those
-    /// that `useradd` gives to people's containers, 100000 to 600100000.
+    /// First user id of labs where `e2e.toml` sets none: right above the ids of systemd's containers, 524288 to 1879048191, and above the
+    /// ids that `useradd` reserves for users' containers, 100000 to 600100000.
     pub const FIRST_ID: u32 = 1_879_048_192;
 
     /// Reads and checks every manifest below `root`.

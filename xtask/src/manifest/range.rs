@@ -259,11 +259,12 @@ ranges! {
     MemorySize = SizeIn<{ 4 << 20 }, SIZE_MAX>;
     /// Maximum that a container writes outside its volumes.
     DiskSize = SizeIn<{ 1 << 20 }, SIZE_MAX>;
-    /// Size of a volume; ext4 needs the minimum for itself, and an image above the maximum takes long to make and lies in memory.
+    /// Size of a volume; ext4 needs the minimum for itself, and an image above the maximum takes long to make.
     VolumeSize = SizeIn<{ 1 << 20 }, { 1 << 40 }>;
-    /// Processors of a container: the kernel has no quota below one millisecond in 100, and supports no machine with more.
+    /// Number of processors of a container: the kernel has no quota below 1 ms in 100 ms, and supports at most 8192 processors.
     ProcessorCount = DecimalIn<10, 8_192_000>;
-    /// Processes and threads of a container: with fewer, nothing can be run beside its init, and the kernel has no more ids.
+    /// Number of processes and threads of a container: the minimum allows programs beside init; the kernel has no more ids than the
+    /// maximum.
     ProcessCount = WholeIn<8, 4_194_304>;
     /// User id of a template's user: 0 is root's, and 65534 is nobody's.
     UserId = WholeIn<1, 65_533>;
@@ -288,12 +289,12 @@ ranges! {
     UsageSize = SizeIn<1, SIZE_MAX>;
     /// Limit of a container's processor time in a case, in seconds: up to ten days.
     UsageSeconds = DecimalIn<1, 864_000_000>;
-    /// Change of an operation's time that counts as worse, in percent: a smaller one is noise; a larger one would never be found.
+    /// Change of an operation's time that counts as worse, in percent: a smaller limit would report noise, a larger one nothing.
     WorsePercent = DecimalIn<1000, 1_000_000>;
     /// Recorded duration of a case, in seconds: up to a day.
     CaseSeconds = DecimalIn<0, 86_400_000>;
-    /// First user id of labs: above those that people, their containers and systemd's are given; the ids end below 2147352576, from
-    /// which on systemd gives out others.
+    /// First user id of labs: above the ids of users, of their containers and of systemd's; the range ends below 2147352576, where further
+    /// ids of systemd begin.
     FirstId = WholeIn<1_879_048_192, 2_130_575_360>;
     /// Duration of a packet capture.
     CaptureTime = TimeIn<100, { 24 * HOUR_MS }>;

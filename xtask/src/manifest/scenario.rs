@@ -75,7 +75,7 @@ pub struct Case {
     pub name: String,
     /// Parameters that the scenario gets in the answer to `hello`.
     pub params: Map<String, Value>,
-    /// True if it runs only when a filter names it.
+    /// True if the case runs only when a filter names it.
     pub on_request: bool,
 }
 
@@ -95,7 +95,7 @@ struct File {
     /// Words by which filters choose the scenario, such as `slow` for `tag:slow`.
     #[serde(default)]
     tags: Vec<Spanned<String>>,
-    /// Known defects of the product that every case is expected to meet, each as `PRODUCT/NAME`: a case that does not check one fails.
+    /// Known defects of the product that every case is expected to meet, each as `PRODUCT/NAME`: a case that leaves one unchecked fails.
     #[serde(default)]
     defects: Vec<Spanned<String>>,
     /// Command that starts the scenario's program, run in the scenario's folder: the program and its arguments. A program with a `/` in its

@@ -65,7 +65,7 @@ pub struct DeclaredSecrets {
     pub variables: Vec<String>,
     /// Files, by the names of the variables in which scenarios get their content.
     pub files: BTreeMap<String, PathBuf>,
-    /// Shapes of values that no bundle holds.
+    /// Shapes of secret values, which bundles leave out.
     pub shapes: Vec<SecretShape>,
 }
 

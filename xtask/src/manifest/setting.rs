@@ -14,7 +14,7 @@ pub enum Written {
     Number,
     /// A text such as `"failure"`.
     Text,
-    /// A number such as `3`, or a word such as this one: `"off"`.
+    /// A number such as `3`, or the given word, such as `"off"`.
     NumberOrText(&'static str),
 }
 
@@ -343,7 +343,7 @@ impl fmt::Display for TimeToLive {
 pub enum Timeout {
     /// Deadline of the scenarios that have none of their own.
     UnlessOwn(Duration),
-    /// Deadline of every scenario, before its own.
+    /// Deadline of every scenario, in place of its own.
     Every(Duration),
 }
 
@@ -386,8 +386,8 @@ fn short(time: Duration) -> String {
     humantime::format_duration(time).to_string().replace(' ', "")
 }
 
-/// Table of all settings: meaning, key in `e2e.toml`, type and built-in value of each. It calls a macro with its rows. A setting's
-/// variable and flag have the name of its key: `E2E_MAX_FAIL`, `--max-fail`. The deadline is set outside `[defaults]`.
+/// Table of all settings: meaning, key in `e2e.toml`, type and built-in value of each. The rows are passed to the given macro. A setting's
+/// variable and flag have the name of its key: `E2E_MAX_FAIL`, `--max-fail`. The deadline of cases is set outside `[defaults]`.
 macro_rules! settings {
     ($made:ident) => {
         $made! {

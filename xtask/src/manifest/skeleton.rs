@@ -39,8 +39,8 @@ pub struct Skeleton {
 }
 
 impl Skeleton {
-    /// Plans a new scenario, and writes nothing. Its containers are named after their templates; where none is given, it has the
-    /// project's first one.
+    /// Plans a new scenario, and writes nothing. Its containers are named after their templates; without given templates, it has one
+    /// container, of the project's first template.
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::BadFile`] with the help: a bad name, one that is taken, a template or a Cargo package
@@ -126,7 +126,7 @@ impl Skeleton {
 fn read_package(project: &Project) -> anyhow::Result<Source> {
     let path = project.scenarios_dir.join("Cargo.toml");
     let (shown, package) = (path.display(), &project.scenarios_package);
-    let other = "or take --language python, which needs none";
+    let other = "or take --language python, which needs no Cargo package";
     if !path.is_file() {
         let problem = format!("{shown} does not exist: make the Cargo package {package} there, {other}");
         return Err(Error::Usage(problem).into());

@@ -12,7 +12,7 @@ use crate::error::Error;
 /// Placeholder of the project's name in the files' texts.
 const PLACE: &str = "@PROJECT@";
 
-/// Path in the project and text of each file. The first ones have other names here, since Git and GitHub would act on their own names.
+/// Path in the project and text of each file. Sources whose names Git or GitHub would act on have other names here.
 const FILES: &[(&str, &str)] = &[
     (".github/workflows/e2e.yml", include_str!("../../starter/workflow.yml")),
     (".gitignore", include_str!("../../starter/gitignore")),

@@ -183,7 +183,7 @@ pub struct Limits {
     /// Maximum memory, cached files and tmpfs included.
     #[serde(deserialize_with = "within::<MemorySize, _>", serialize_with = "bytes_as_text")]
     pub memory: u64,
-    /// Number of processors; 0.5 is half of one. No more than the host grants, where that is a container with a bound of its own.
+    /// Number of processors; 0.5 is half of one. Where the host is itself a container, at most its quota.
     #[serde(deserialize_with = "within::<ProcessorCount, _>")]
     pub cpus: f64,
     /// Maximum number of processes and threads.
@@ -390,7 +390,7 @@ impl Template {
         (!names.is_empty()).then(|| names.join(", "))
     }
 
-    /// Reads every template below `dir`, and checks that each `from` leads to a root without a cycle.
+    /// Reads every template below `dir`, and checks that each chain of `from` ends, without a cycle.
     pub fn read_all(dir: &Path) -> anyhow::Result<BTreeMap<String, Self>> {
         let mut found = BTreeMap::new();
         for path in input::list(dir)? {

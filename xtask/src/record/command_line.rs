@@ -6,7 +6,7 @@ pub const PLACE: [&str; 2] = ["--root", "--slot"];
 /// Options of a run that a rerun of one of its cases needs too.
 pub const RUN: [&str; 5] = ["--root", "--slot", "--set", "--timeout", "--e2e-containers"];
 
-/// Returns those options of a command that have one of these names, as they are typed, each with a blank before it.
+/// Returns the options of a command that have one of the given names, as they are typed, each with a blank before it.
 #[must_use]
 pub fn carried(command: &[String], names: &[&str]) -> String {
     let mut text = String::new();

@@ -35,7 +35,7 @@ pub struct RunSetup {
     /// Name of the baseline of the run's measured operations; absent where they are not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<String>,
-    /// Shard of the suite that the run is, where the suite was split (`--shard`).
+    /// Shard of the suite that the run executes, where the suite was split (`--shard`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<RecordedPart>,
     /// The planned cases, in the order in which they are to run.

@@ -1,4 +1,4 @@
-//! Reader of the events in a run's folder, line by line, which accepts what a killed engine, a full disk or a bad block left.
+//! Reader of the events in a run's folder, line by line, which tolerates damage by a killed engine, a full disk or a bad block.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::EXIT_INTERRUPTED;
 
-/// Record of a run while events are added. Its size is that of the record, however many events there are.
+/// Record of a run while events are added. Its size depends on the record, not on the number of events.
 #[derive(Debug, Default)]
 pub struct Fold {
     record: RunRecord,

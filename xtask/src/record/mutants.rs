@@ -22,7 +22,7 @@ pub struct MutantReport {
     pub run: Option<String>,
     /// True if all cases passed on the unchanged product. Otherwise no mutant was tried.
     pub unbroken_passed: bool,
-    /// Seed of the sample, where the mutants are one.
+    /// Seed of the sample, where only a sample of the mutants was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_seed: Option<u64>,
     /// Results of the mutants, in the order in which they were tried.

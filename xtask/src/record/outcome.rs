@@ -183,8 +183,8 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
-    /// Tells whether the cause is an uncaught exception of a program in another language than Rust: the first line of the message ends
-    /// with a place in such a file.
+    /// Tells whether the cause is an uncaught exception of a program in another language than Rust: the first line of the message ends with
+    /// a place in a file of that language.
     #[must_use]
     pub fn is_exception(&self) -> bool {
         let Self::Panic { message } = self else { return false };
@@ -235,7 +235,7 @@ pub struct FaultCounts {
     pub planned: u32,
     /// Faults whose effect was verified, and then the recovery.
     pub bit: u32,
-    /// Faults that could not be injected in the state in which the lab was at their time.
+    /// Faults that could not be injected because of the lab's state at their planned time.
     pub refused: u32,
     /// Lateness of the faults that took effect; left out where none did, and by older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -334,7 +334,7 @@ impl Counts {
         counts
     }
 
-    /// Returns the exit code: that of an interruption comes before that of a failure, then an infrastructure error's, then 0.
+    /// Returns the exit code: that of an interruption if there was one, else a failure's, else an infrastructure error's, else 0.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.interrupted > 0 {
@@ -392,7 +392,7 @@ impl fmt::Display for Unfinished {
 pub enum LabIds {
     /// Each slot has a range of ids of its own.
     PerSlot,
-    /// All labs have the same range of ids, and share what the kernel counts for a user.
+    /// All labs have the same range of ids, and share the kernel's limits for each user id.
     Shared,
 }
 
@@ -455,7 +455,7 @@ pub struct RunRecord {
     /// Debian and Python packages in the containers, by template, as `name=version`.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub packages: std::collections::BTreeMap<String, Vec<String>>,
-    /// Shard of the suite that the run is, where the suite was split (`--shard`).
+    /// Shard of the suite that the run executed, where the suite was split (`--shard`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<RecordedPart>,
     /// State of an unfinished run; absent where the run has ended, as in every `run.json` that an engine wrote.
@@ -519,7 +519,7 @@ impl RunRecord {
     }
 }
 
-/// Shard of a suite that a run was.
+/// Shard of a suite that a run executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedPart {
     /// Number of the shard, from 1.

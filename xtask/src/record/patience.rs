@@ -10,7 +10,7 @@ use super::milliseconds;
 /// Factor of a run's deadlines, with the measurement that chose it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RecordedPatience {
-    /// Factor by which all deadlines are multiplied; they are written for a quick machine.
+    /// Factor by which all deadlines are multiplied; as written, deadlines suit a quick machine.
     pub factor: f64,
     /// Time that this machine took to start a program, from which the factor was chosen; absent where the factor was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,10 +19,10 @@ pub(super) const CONTROLS: &str = r"(?x)
     | \x1b (?: [\x20-\x2f] [0-~]? | [0-OQ-WYZ\\`a-~] )?
     | [\x00-\x08\x0b-\x1f\x7f\u{80}-\u{9f}]";
 
-/// Pattern of invisible characters: Unicode's `Default_Ignorable_Code_Point`, and format characters (those that annotate a text).
+/// Pattern of invisible characters: Unicode's `Default_Ignorable_Code_Point`, and format characters such as annotation marks.
 pub(super) const INVISIBLE: &str = r"[\p{DI}\p{Cf}]";
 
-/// Pattern of invisible characters, without those that select the shape of a letter or a picture, and those that stand for a sign.
+/// Pattern of invisible characters, without variation selectors, and without format characters that are visible as signs.
 const HIDDEN: &str = r"[\p{DI}\u{fff9}-\u{fffb}--\p{VS}]";
 
 /// Returns the pattern of all that [`plain_text`] leaves out. The search for secrets leaves out this and more: otherwise a line could
@@ -71,8 +71,8 @@ pub fn plain_text(line: &str) -> String {
     plain
 }
 
-/// Returns the whole text of another program for a report: colors are left out, and every other control character or mark that would hide
-/// or turn its neighbors is shown by a sign or its number. Tabs and line ends stay.
+/// Returns the whole text of another program for a report: colors are left out, and every other control character or mark that hides or
+/// reorders its neighbors is shown as a symbol or by its code point. Tabs and line ends stay.
 #[must_use]
 pub fn visible_text(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());

@@ -6,8 +6,8 @@ use serde_json::Value;
 /// Maximum length of a line that holds several values, in characters.
 const LINE_CHARS_MAX: usize = 120;
 
-/// Formats a value as JSON. Lists and objects of numbers stand in one line however long they are, others where they fit; whole numbers
-/// have no point.
+/// Formats a value as JSON. Lists and objects of numbers stand in one line however long they are, others where they fit; whole numbers have
+/// no decimal point.
 ///
 /// # Errors
 /// When the value has no form in JSON, such as a map whose keys are no text.

@@ -145,10 +145,10 @@ impl Recorder {
         };
         Err(Error::Host {
             problem: format!(
-                "{} {damage} during the run: its record is not whole",
+                "{} {damage} during the run: its record is incomplete",
                 dir.path().join(EVENTS_FILE).display()
             ),
-            help: "run it again, and find what changes it: a scenario writes to the folder of its artifacts only"
+            help: "run again, and find the program that changes this file: a scenario may write only to its folder of artifacts"
                 .into(),
         })
     }

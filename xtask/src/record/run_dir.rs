@@ -40,7 +40,7 @@ pub struct RunDir {
     path: PathBuf,
     run_id: String,
     owner: Invoker,
-    /// Descriptor of the folder, which stays the same whatever stands at its path later.
+    /// Descriptor of the folder, which stays valid when something else takes the folder's path.
     top: Arc<OwnedFd>,
     /// Bytes in the folder that scenarios have asked to keep.
     kept_bytes: Arc<AtomicU64>,
@@ -68,7 +68,7 @@ impl RunDir {
             Ok(open_folder(&above, Path::new(&run_id), BENEATH).map_err(std::io::Error::from)?)
         };
         let top = owner.act(make).map_err(|error| Error::Host {
-            problem: format!("{} cannot be made as {}: {error:#}", path.display(), owner.name),
+            problem: format!("{} cannot be made by the user {}: {error:#}", path.display(), owner.name),
             help: help(root, &owner),
         })?;
         let dir = Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default(), masks: Arc::default() };
@@ -151,8 +151,9 @@ impl RunDir {
         }
         Err(Error::Host {
             problem: format!("the run's folder {} was removed or replaced during the run", self.path.display()),
-            help: "run it again, and find what removes it: a scenario writes to the folder of its artifacts only"
-                .into(),
+            help:
+                "run again, and find the program that removes it: a scenario may write only to its folder of artifacts"
+                    .into(),
         })
     }
 
@@ -225,13 +226,14 @@ impl RunDir {
             let walk = walkdir::WalkDir::new(&top).min_depth(1).contents_first(true).sort_by_file_name();
             Ok(walk.into_iter().collect::<Result<_, _>>()?)
         };
-        for entry in self.owner.act(entries).with_context(|| format!("looking through {}", top.display()))? {
+        for entry in self.owner.act(entries).with_context(|| format!("listing the files below {}", top.display()))? {
             let Ok(below) = entry.path().strip_prefix(&self.path) else { continue };
             let Some(below) = below.to_str() else { continue }; // declared values are UTF-8
             if entry.file_type().is_file() {
                 self.mask_file(below).with_context(|| format!("masking secrets in {}", entry.path().display()))?;
             }
-            self.mask_name(below).with_context(|| format!("masking the name of {}", entry.path().display()))?;
+            self.mask_name(below)
+                .with_context(|| format!("masking secrets in the name of {}", entry.path().display()))?;
         }
         Ok(())
     }
@@ -276,7 +278,7 @@ impl RunDir {
             let free = (1_u32..)
                 .map(|number| if number == 1 { masked.to_string() } else { format!("{masked}-{number}") })
                 .find(|name| fstatat(&folder, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT));
-            let free = free.context("finding a free name")?;
+            let free = free.context("finding a file name that is not taken")?;
             Ok(renameat(&folder, name, &folder, free.as_str()).map_err(std::io::Error::from)?)
         };
         self.owner.act(rename)

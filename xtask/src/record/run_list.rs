@@ -15,7 +15,7 @@ use crate::input;
 /// Name of the link to the latest run.
 const LATEST: &str = "latest";
 
-/// Folder of a run, whatever became of the run.
+/// Folder of a run, with the run's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunFolder {
     /// Name of the run and of the folder.
@@ -131,7 +131,7 @@ impl RunList {
             }
             Ok(std::fs::remove_dir_all(&folder)?)
         };
-        owner.act(remove).with_context(|| format!("removing {} as {}", folder.display(), owner.name))?;
+        owner.act(remove).with_context(|| format!("removing {} as the user {}", folder.display(), owner.name))?;
         self.runs.retain(|run| run.name != name);
         owner.act(|| self.lead_latest()).context("pointing `latest` to the newest run that is left")
     }

@@ -1,5 +1,5 @@
-//! Record of any number of cases for tests, in a folder: events, `run.json` and the files of each attempt. Each case has what most cases
-//! have; one in five fails.
+//! Record of any number of cases for tests, in a folder: events, `run.json` and the files of each attempt. Each case has the events of a
+//! usual case; one in five fails.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::{
     Performance, RECORD_FILE, RunSetup, Sample, Sampling, Stamped, Verdict,
 };
 
-/// Writes a record of so many cases to a folder, and reads it.
+/// Writes a record of this many cases to a folder, and reads it.
 pub fn write(folder: &Path, cases: u32) -> PastRun {
     std::fs::create_dir_all(folder).unwrap();
     let (mut fold, mut lines) = (Fold::default(), String::new());
@@ -47,7 +47,7 @@ fn machine() -> Machine {
     }
 }
 
-/// Makes all events of a run of so many cases.
+/// Makes all events of a run of this many cases.
 pub fn events(cases: u32) -> Vec<Stamped> {
     let setup = RunSetup {
         engine_version: Some("0.1.0".into()),

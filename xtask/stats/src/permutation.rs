@@ -26,9 +26,9 @@ pub struct Permuted {
     pub p_lower: f64,
 }
 
-/// Tests pairs of (first side, second side) by [`log_ratio`](super::log_ratio), with the lowest `fraction` of each side. The weight of
-/// each of the two estimates comes from the swaps: an estimate that varies less over the swaps has more weight. The observed pairs and
-/// all swaps have the same weights, so that the test stays one of labels alone.
+/// Tests pairs of (first side, second side) by [`log_ratio`](super::log_ratio), with the lowest `fraction` of each side. The weight of each
+/// of the two estimates comes from the swaps: an estimate that varies less over the swaps has more weight. The observed pairs and all swaps
+/// have the same weights, so that they differ only in the labels.
 ///
 /// p = (1 + swaps at least as extreme) / (1 + [`PERMUTATIONS`]), one-sided (Phipson and Smyth, "Permutation p-values should never be
 /// zero" (2010)). Swapping the sides changes the sign of the log ratio and exchanges the two p-values. `None` without pairs, or where a

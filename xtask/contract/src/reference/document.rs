@@ -8,7 +8,8 @@ use super::examples::{Exchange, exchanges, refusal};
 use super::schema::{WRITE_VARIABLE, hold, reference};
 use crate::*;
 
-/// Variables in a scenario's environment: name, type and meaning. `xtask/src/run/clients.rs` holds the engine to it.
+/// Variables in a scenario's environment: name, type and meaning. A test in `xtask/src/run/clients.rs` compares them with those that the
+/// engine sets.
 const VARIABLES: [(&str, &str, &str); 8] = [
     (SOCKET_VARIABLE, "always", "Path of the engine's socket; it is this user's alone."),
     (

@@ -28,10 +28,10 @@ pub struct Page {
     pub path: &'static str,
     pub title: &'static str,
     pub beginning: &'static str,
-    /// Whole files, each with the sentence before it; together they have every key.
+    /// Complete example files, each with the sentence before it on the page; together they have every key.
     pub examples: &'static [(&'static str, &'static str)],
     pub sections: &'static [Section],
-    /// Types that are no tables, each with its words on the page.
+    /// Types that are not tables, each with its description on the page.
     pub words: Vec<(&'static str, String)>,
     /// Default values of keys, by `HEADING KEY`.
     pub defaults: Vec<(&'static str, String)>,

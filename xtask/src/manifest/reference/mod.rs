@@ -1,5 +1,5 @@
 //! Reference pages `docs/templates.md`, `docs/scenarios.md`, `docs/mutants.md` and `docs/project.md`, made from the source of the
-//! manifests' types, with examples that the real parser reads. All of it is a test, so no engine is built with it.
+//! manifests' types, with examples that the real parser reads. Compiled for tests only.
 
 mod document;
 mod mutants;

@@ -64,7 +64,7 @@ impl PastRun {
         found.into_iter().map(|placed| placed.line).collect()
     }
 
-    /// Returns the names of the machines that may have logged in an attempt: the containers, and those for the scenario and the host.
+    /// Returns the names of the machines that may have logged in an attempt: its containers, `scenario`, and `host` if the kernel logged.
     #[must_use]
     pub fn log_machines(&self, attempt_folder: &str) -> Vec<String> {
         let folder = Path::new(attempt_folder);

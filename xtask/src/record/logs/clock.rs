@@ -1,4 +1,4 @@
-//! Conversion of times in a case's logs, without wrong ones: a fault of the clock makes programs write wrong times.
+//! Conversion of times in a case's logs to the run's clock. Times that may be wrong, after a fault of a clock, are left out.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -22,7 +22,7 @@ pub(super) struct Clock {
     pub ended_ms: f64,
     /// Time on the wall clock near the logged times, from which a time without a year gets its year.
     pub near_epoch_ms: f64,
-    /// Ranges of times, by container, that its programs may have written while their clock was wrong.
+    /// Ranges of times, by container, that the container's programs may have written while their clock was wrong.
     pub doubtful: BTreeMap<String, Vec<RangeInclusive<f64>>>,
 }
 

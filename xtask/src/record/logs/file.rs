@@ -33,14 +33,14 @@ pub(super) struct Placed {
 pub(super) enum Form {
     /// LXC's own log, with the host's clock.
     OfHost,
-    /// Journal of a container, with the host's clock, and the levels of its lines by their bytes.
+    /// Journal of a container, with the host's clock, and the level of each line by the line's bytes.
     Journal(HashMap<Vec<u8>, LogLevel>),
     /// Messages of the kernel, with the host's clock, and the name of a level behind the time.
     Kernel,
     /// Log of a program in a container, with the container's clock.
     OfProgram,
-    /// Log whose times stand in a second file: pairs of a byte's offset and the time in ms on the run's clock at which the bytes from
-    /// there came.
+    /// Log whose times stand in a second file: pairs of a byte's offset, and the time in ms on the run's clock at which the bytes from that
+    /// offset on were written.
     Beside(Vec<(u64, f64)>),
 }
 

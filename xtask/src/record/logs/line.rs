@@ -1,4 +1,4 @@
-//! One line of a log: its harmless text, and the level that its words state.
+//! One line of a log: its text, made safe to show, and the level that its words state.
 
 use serde::{Deserialize, Serialize};
 
@@ -150,7 +150,7 @@ fn of_request(line: &str) -> Option<LogLevel> {
 /// Maximum number of bytes of a line that are kept.
 const LINE_BYTES_MAX: usize = 4000;
 
-/// Converts a line to harmless text. A long line is cut, with the number of missing bytes at its end.
+/// Converts a line to text that is safe to show. A long line is cut, with the number of missing bytes at its end.
 pub(super) fn clean(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let kept = &line[..cut(line)];

@@ -62,8 +62,7 @@ pub(super) fn with_quotes(pattern: &str, quotes: &[Option<String>]) -> String {
     filled
 }
 
-/// Returns the length of a string up to its closing mark, with its replacement. A mark without a closing one is an apostrophe, which
-/// stays.
+/// Returns the length of a quoted string, and its replacement. A quotation mark without a closing one is an apostrophe, which stays.
 fn quoted(rest: &str, mark: char) -> (usize, Option<&'static str>) {
     match rest[1..].find(mark) {
         Some(length) => (length + 2, Some(QUOTE)),
@@ -71,8 +70,8 @@ fn quoted(rest: &str, mark: char) -> (usize, Option<&'static str>) {
     }
 }
 
-/// Returns the length of the first word with all that belongs to it (`10.77.0.11:45784`, `7f3a-11ee`, `2026-11-26`, `12.5ms`), or of its
-/// first part, and the replacement, if it has one.
+/// Returns the length of the first word with its joined parts (`10.77.0.11:45784`, `7f3a-11ee`, `2026-11-26`, `12.5ms`), or of its first
+/// part alone; and the replacement of that text, if any.
 fn word(rest: &str) -> (usize, Option<&'static str>) {
     let joins = |byte: u8| matches!(byte, b'.' | b':' | b'-' | b'_');
     let bytes = rest.as_bytes();

@@ -41,8 +41,8 @@ const LINE_ENDS: &str = r"(?-u)[ \t]*\n[ \t\n]*";
 /// Pattern of quotation marks, which shells, SQL and tables in text double or mix.
 const QUOTES: &str = r#"(?-u)["']+"#;
 
-/// Pattern of hexadecimal digits of several bytes, with what programs write between them; or as many as there are at the end of a text. A
-/// single digit belongs to a number that is written without a leading zero.
+/// Pattern of hexadecimal digits of at least six bytes, with up to eight separators between two bytes; at the end of a text, of any number
+/// of bytes. A byte may have a single digit behind `0x`.
 const HEXADECIMAL: &str = r"(?xi-u)
     (?:(?:(?:0x)?[0-9a-f]{2}|0x[0-9a-f][^0-9a-z])[^0-9a-z]{0,8}){6,}(?:0x[0-9a-f]?|[0-9a-f])?
     | (?:(?:0x)?[0-9a-f]{1,2}[^0-9a-z]{0,8})+(?:0x?)?\z";
@@ -81,7 +81,7 @@ pub fn shown(text: &[u8]) -> Option<View> {
     without(text, &HIDDEN)
 }
 
-/// Returns a text as [`shown`] does, but with the texts of titles and links; `None` where it has none of these.
+/// Returns a text as [`shown`] does, but keeps the texts in escape sequences, such as titles and links; `None` where it has none.
 pub fn shown_with_strings(text: &[u8]) -> Option<View> {
     if STRING.is_match(text) { without(text, &HIDDEN_BUT_STRINGS) } else { None }
 }
@@ -137,8 +137,8 @@ pub fn hexadecimal(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     HEXADECIMAL_RUN.find_iter(text).map(|found| found.range())
 }
 
-/// Returns the digits of such a place without the characters between them. A number such as `0x7` gets a leading zero, unless it is the
-/// last of a text that goes on.
+/// Returns the digits of a place from [`hexadecimal`], without the characters between them. A number such as `0x7` gets a leading zero,
+/// unless it is the last of a text that goes on.
 pub fn digits(text: &[u8], goes_on: bool) -> Option<View> {
     let is_digit = |at: usize| text.get(at).map_or(goes_on, u8::is_ascii_hexdigit);
     let parts = SEPARATOR.find_iter(text).map(|found| {

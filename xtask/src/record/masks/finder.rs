@@ -43,8 +43,8 @@ impl Finder {
         self.automaton.find_overlapping_iter(text).map(|found| found.range())
     }
 
-    /// Returns the first place from which on the rest of a text may be the begin of a form; the text's length where there is none. A
-    /// begin of at most `passed` bytes does not count where the rest of the form behind it is looked for too.
+    /// Returns the first place from which on the rest of a text may be the begin of a form; the text's length where there is none. A begin
+    /// of at most `passed` bytes does not count if the rest of its form is searched for by itself.
     pub fn open_from(&self, text: &[u8], passed: usize) -> usize {
         let is_begin = |rest: &[u8]| {
             // They are sorted: those that begin like this stand together, one that is no longer first.

@@ -18,10 +18,10 @@ const WHOLE_BYTES_MAX: usize = 256;
 /// Number of levels of escapes that are decoded: a text that was escaped for one language may be escaped for others.
 pub const LEVELS_MAX: usize = 4;
 
-/// Number of digits at the begin of a wrapped form that are written out, and not held back, where a line ends with them.
+/// Maximum number of digits of a wrapped form that are written out at a line's end, and not held back until the next line.
 pub const PASSED_DIGITS: usize = 3;
 
-/// Minimum length of the rest of a wrapped form behind such digits that is looked for by itself, in bytes.
+/// Minimum length of the rest of a wrapped form, after digits that were written out, that is searched for by itself, in bytes.
 pub const REST_BYTES_MIN: usize = 12;
 
 /// Returns the plain forms of a secret: the whole, without blanks around it, and each of its lines.
@@ -119,8 +119,8 @@ fn seen(text: &[u8], by: fn(&[u8]) -> Option<View>) -> Vec<u8> {
     by(text).map_or_else(|| text.to_vec(), |view| view.bytes().to_vec())
 }
 
-/// Adds a form that may be wrapped over several lines, and its rests behind its first digits, which may stand at the end of a line that
-/// is written out already.
+/// Adds a form that may be wrapped over several lines, and the form without its first digits, which may have been written out at the end of
+/// a line.
 fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
     for passed in 1..=PASSED_DIGITS {
         if form.len() >= passed + REST_BYTES_MIN {
@@ -130,9 +130,8 @@ fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
     forms.insert(form);
 }
 
-/// Returns the digits of a secret within the base64 encoding of a longer text that has `before` bytes (modulo 3) before it: first those
-/// that depend on the secret alone; second the same with the last digits of an encoding that ends with the secret, where some of its bits
-/// are left over.
+/// Returns the base64 digits of a secret in an encoded text that has `before` bytes (modulo 3) before the secret: first only those that
+/// depend on the secret alone; second also the last digit of a text that ends with the secret.
 fn base64_inside(text: &[u8], before: usize, alphabet: &Alphabet) -> [Vec<u8>; 2] {
     let mut bytes = vec![0; before];
     bytes.extend_from_slice(text);

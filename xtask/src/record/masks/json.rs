@@ -92,7 +92,7 @@ impl Masks {
     }
 }
 
-/// Reads a Rust value from a document; `None` unless the value is written as the same document again.
+/// Reads a Rust value from a document; `None` unless the value serializes to the same document again.
 fn read_back<T: Serialize + DeserializeOwned>(document: &Value) -> Option<T> {
     let read: T = serde_json::from_value(document.clone()).ok()?;
     (serde_json::to_value(&read).ok()? == *document).then_some(read)

@@ -25,7 +25,7 @@ const PART_BYTES_MIN: usize = 4;
 /// Minimum number of bytes that are searched at once.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// Maximum number of bytes of a text that one byte of a form is expected to take: a begin that takes more is not held back.
+/// Maximum number of bytes of a text that one byte of a form is expected to take; an incomplete form that takes more is not held back.
 const SPREAD_MAX: usize = 16;
 
 /// Secrets that must not be written anywhere, and the search for them. Without secrets, all texts stay as they are.
@@ -38,7 +38,7 @@ pub struct Masks {
     pub(super) looked: std::sync::atomic::AtomicU64,
 }
 
-/// Searches for forms, by the view of a text in which each looks.
+/// Finders of forms, one for each view of a text.
 struct Finders {
     text: Finder,
     unquoted: Option<Finder>,
@@ -263,8 +263,8 @@ impl Search<'_> {
         }
     }
 
-    /// Searches a text for secrets, and its end for the begin of one, where a begin of at most `passed` digits may not count; `place`
-    /// maps a range of the text to a range of the part.
+    /// Searches a text for secrets, and with `passed` also its end for the begin of a secret, as [`Finder::open_from`] does; `place` maps a
+    /// range of the text to a range of the part.
     fn look(
         &mut self,
         finder: &Finder,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::record::{Performance, readable_json};
 
-/// Function that moves the times of a file's text to a clock that began so many milliseconds earlier.
+/// Function that moves the times in a file's text to a clock that began the given number of milliseconds earlier.
 pub type Move = fn(&str, f64) -> anyhow::Result<String>;
 
 /// Returns the function that moves a file of an attempt, by the file's name; `None` where the file has no times of the run's clock.

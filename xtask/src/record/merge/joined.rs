@@ -41,9 +41,9 @@ impl Shards {
                 let mut files = Files { from: &run.folder, dir: &dir, later_ms: later_ms(run), notes: &mut notes };
                 // A run that was killed may not have made the folder.
                 if run.folder.join(&attempt.folder).is_dir() {
-                    files
-                        .copy(&attempt.folder)
-                        .with_context(|| format!("copying {} of {}", attempt.folder, run.record.run_id))?;
+                    files.copy(&attempt.folder).with_context(|| {
+                        format!("copying the folder {} of the run {}", attempt.folder, run.record.run_id)
+                    })?;
                 }
             }
         }

@@ -76,7 +76,7 @@ impl Shards {
             let parts = [&pair[0], &pair[1]].map(|run| run.record.part.as_ref());
             let same = |get: fn(&RecordedPart) -> (u32, &[String])| parts[0].map(get) == parts[1].map(get);
             if !same(|part| (part.of, &part.suite)) {
-                let help = "give the shards of one run, made with the same filters, options and N";
+                let help = "give the shards of one run, made with the same filters, options and number of shards";
                 return Err(Error::Usage(format!("{folders} are shards of different suites: {help}")));
             }
             if number(&pair[0]) == number(&pair[1]) {

@@ -1,5 +1,5 @@
 //! Reference pages `docs/events.md`, `docs/performance.md` and `docs/mutants-json.md`, made from the source of the types and from an
-//! example of each event. All of it is a test, so no engine is built with it.
+//! example of each event. Compiled for tests only.
 
 mod document;
 mod examples;

@@ -83,7 +83,7 @@ fn unshared(flags: CloneFlags) -> Seen {
     unshare(flags).map(|()| "a namespace was made".into()).map_err(|error| error.to_string())
 }
 
-/// Ends the child of a `clone` that was permitted at once; in the parent, returns the result as evidence.
+/// Ends the child at once where a `clone` was permitted; in the parent, returns the result as evidence.
 fn child_or(result: c_long) -> Seen {
     match result {
         0 => {
@@ -242,7 +242,7 @@ fn signal(world: &World) -> Seen {
     }
 }
 
-/// Looks for a process whose environment only a process of the host has.
+/// Looks for a process with a variable in its environment that only processes of the host have.
 fn trace(_: &World) -> Seen {
     let mut seen = 0;
     for entry in std::fs::read_dir("/proc").map_err(|error| error.to_string())?.flatten() {
@@ -260,7 +260,7 @@ fn namespace(pid: &str) -> Seen {
     nix::sched::setns(file, CloneFlags::CLONE_NEWNS).map(|()| "entered".into()).map_err(|error| error.to_string())
 }
 
-/// Opens the terminal into which a command could be typed.
+/// Opens the caller's terminal, and tries to type into it with `TIOCSTI`.
 fn terminal(_: &World) -> Seen {
     let file = std::fs::File::open("/dev/tty").map_err(|error| error.to_string())?;
     use std::os::fd::AsRawFd as _;

@@ -137,8 +137,8 @@ pub fn system_calls(lab: &Lab, b: &Container) -> Result {
     serve(b)
 }
 
-/// Returns the duration of a round of the program: it opens the file at the round's begin and writes to it at the end, so that two
-/// changes of the file span one round at least, however late they are seen. The kernel's time stamps may be 10 ms old.
+/// Returns the duration of a round of the program: it opens the file at the round's begin and writes to it at the end, so that two changes
+/// of the file span at least one round, even if they are seen late. The kernel's time stamps may be 10 ms old.
 fn round_seconds(b: &Container) -> Result<f64> {
     let next = "new=$old; while [ \"$new\" = \"$old\" ]; do new=$(stat -c %y /tmp/came); done; old=$new";
     let said = b.sh(format!("old=; {next}; {next}; echo $old; {next}; {next}; echo $old"))?.success()?;

@@ -165,7 +165,7 @@ fn name_servers(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-/// Checks a link with several faults at once, which are healed in another order.
+/// Checks a link with several faults at once, which are healed in another order than they were injected.
 pub fn several_at_once(lab: &Lab, a: &Container, b: &Container) -> Result {
     let mut faults = Vec::new();
     for fault in [

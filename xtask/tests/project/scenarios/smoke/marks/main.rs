@@ -1,4 +1,4 @@
-//! Scenario with marks of known defects that are wrong in the way that the case names.
+//! Scenario that marks known defects wrongly, in the way that the case names.
 
 use std::process::ExitCode;
 

@@ -96,5 +96,5 @@ fn ask<M: Method>(engine: &mut BufReader<UnixStream>, id: u64, params: &M) -> Re
     let mut answer = String::new();
     engine.read_line(&mut answer)?;
     let response: Response = serde_json::from_str(&answer)?;
-    response.result.with_context(|| format!("{} was refused: {answer}", M::NAME))
+    response.result.with_context(|| format!("the request {} was refused: {answer}", M::NAME))
 }

@@ -38,7 +38,7 @@ fn scenario(lab: &Lab) -> Result {
         "skipped" => skipped(lab),
         "hangs" => {
             let picture = lab.screenshot("hangs", "http://app/hangs.html")?;
-            bail!("a page that does not end has the picture {picture:?}")
+            bail!("the screenshot of a page that never ends is {picture:?}")
         }
         other => bail!("there is no case {other}"),
     }
@@ -73,7 +73,9 @@ fn pages(lab: &Lab) -> Result {
 
 /// Takes a screenshot, checks the file, and returns its bytes.
 fn taken(lab: &Lab, name: &str, url: &str) -> Result<Vec<u8>> {
-    let Picture::Taken { path, size_bytes } = lab.screenshot(name, url)? else { bail!("{name} was skipped") };
+    let Picture::Taken { path, size_bytes } = lab.screenshot(name, url)? else {
+        bail!("the screenshot {name} was skipped")
+    };
     let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     check!(path.ends_with(format!("screenshots/{name}.png")), "{}", path.display());
     check!(bytes.len() as u64 == size_bytes);
@@ -141,7 +143,7 @@ fn looks(lab: &Lab, app: &Container) -> Result {
     let before = screenshots(lab).join("before.png");
     match lab.screenshot_like("same", url, &before, Tolerance::NONE)? {
         Likeness::Compared { difference: None, pixels_off: 0, pixels, .. } => check!(pixels == 1024 * 768),
-        other => bail!("the same page was compared as {other:?}"),
+        other => bail!("the comparison of a page with its own screenshot is {other:?}"),
     }
     let missing = lab.screenshot_like("same", url, lab.fixture("none.png"), Tolerance::NONE);
     let Err(missing) = missing else { bail!("a missing expected picture was accepted") };
@@ -158,7 +160,9 @@ fn looks(lab: &Lab, app: &Container) -> Result {
 /// Checks a host without a browser: the screenshot is skipped with the reason, and a page that does not exist is still an error.
 fn skipped(lab: &Lab) -> Result {
     match lab.screenshot("status", "http://app/status.html")? {
-        Picture::Taken { path, .. } => bail!("there is a browser: {}", path.display()),
+        Picture::Taken { path, .. } => {
+            bail!("this host has a browser and should have none: it made {}", path.display())
+        }
         Picture::Skipped { reason } => check!(reason.contains("cargo xtask setup --optional")),
     }
     check!(refusal(lab, "x", "http://app/missing.html", PATIENCE)?.to_string().contains("status is 404"));

@@ -61,7 +61,7 @@ fn requests_overlap(a: &Container) -> Result {
     std::thread::scope(|scope| {
         let romeo = scope.spawn(|| meet("romeo", "juliet"));
         meet("juliet", "romeo")?;
-        romeo.join().map_err(|_| anyhow!("romeo panicked"))??;
+        romeo.join().map_err(|_| anyhow!("the thread of the first request panicked"))??;
         Ok(())
     })
 }
