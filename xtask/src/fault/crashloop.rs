@@ -165,7 +165,7 @@ impl Effect for Crashloop {
         }
         let (path, file) = self.locate(target)?;
         if self.is_covered(target, &path)? {
-            return Err(self.bad(&format!("of {} crashes already: heal that first", target.name())));
+            return Err(self.bad(&format!("of {} crashes already: heal that fault first", target.name())));
         }
         let head = self.head(target)?;
         self.found = Some(Found { path, file, head, units: Vec::new(), restarts: 0 });

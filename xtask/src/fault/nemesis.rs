@@ -78,8 +78,8 @@ pub enum Fate {
         bitten_ms: u64,
         /// Time at which the fault's recovery was verified.
         healed_ms: u64,
-        /// Time at which the fault's machine was ready again, or at which its deadline for that passed; left out where the machine did not
-        /// become ready or the schedule ended first, and by older engines.
+        /// Time at which the fault's machine was ready again, or at which its deadline to be ready passed; absent where the machine did not
+        /// become ready or the schedule ended first, and in files of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recovered_ms: Option<u64>,
         /// Time from the planned begin until the effect was verified.

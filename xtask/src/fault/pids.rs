@@ -107,8 +107,10 @@ impl Effect for Cap {
         let group = target.container.group()?;
         let (now, bound) = (Self::count(target)?, group.bound(Setting::Processes)?);
         if bound.is_some_and(|bound| bound < u64::from(target.container.machine().template.limits.pids)) {
-            let message =
-                format!("pids.cap: the number of processes of {} is limited already: heal that first", target.name());
+            let message = format!(
+                "pids.cap: the number of processes of {} is limited already: heal that fault first",
+                target.name()
+            );
             return Err(usage(message));
         }
         if let Some(bound) = bound.filter(|bound| now + u64::from(self.free) + ROOM > *bound) {

@@ -161,7 +161,9 @@ fn take_inodes(top: &Path, free: u64) -> anyhow::Result<()> {
             return Ok(());
         }
         if made + left - free > FILLER_MAX {
-            return Err(usage(format!("disk.inodes: the volume takes {left} files more: at most {FILLER_MAX}")));
+            return Err(usage(format!(
+                "disk.inodes: the volume takes {left} more files; the fault makes {FILLER_MAX} at most"
+            )));
         }
         for _ in free..left {
             match openat(&folder, made.to_string().as_str(), flags, Mode::S_IRUSR) {

@@ -117,7 +117,7 @@ impl Connection {
             Ok(_) => Ok(false),
             Err(error) if is_reset(error.kind()) => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-            Err(error) => Err(error).context("using a connection to the container"),
+            Err(error) => Err(error).context("sending and receiving on a connection to the container"),
         }
     }
 }
