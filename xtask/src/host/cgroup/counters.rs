@@ -23,7 +23,7 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 pub struct Counted {
     /// Processor time used, in user space and in the kernel, in nanoseconds.
     pub cpu_ns: u64,
-    /// Processor time in user space, in nanoseconds: good for the ratio to `system_ns`, as both need not add up to `cpu_ns`.
+    /// Processor time in user space, in nanoseconds: of use by its ratio to `system_ns`, as the two need not add up to `cpu_ns`.
     pub user_ns: u64,
     /// Processor time in the kernel, in nanoseconds.
     pub system_ns: u64,

@@ -149,7 +149,7 @@ impl Group {
         &self.name
     }
 
-    /// Returns the child cgroup that a process is in, or is below.
+    /// Returns the child of this cgroup that a process is in, or that is above the process's cgroup.
     #[must_use]
     pub fn child_with(&self, pid: i32) -> Option<Self> {
         let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;

@@ -63,7 +63,7 @@ pub fn start_environment() -> Vec<(String, String)> {
     vec![("PATH".into(), START_PATH.join(":")), ("HOME".into(), "/".into())]
 }
 
-/// Maximum bytes of a stream of a program in a container whose output the engine itself reads as an answer.
+/// Maximum bytes of each output stream of a program in a container, where the engine itself parses the output.
 pub const OUTPUT_MAX: u64 = 64 << 20;
 
 /// Run of a program in a container.

@@ -134,8 +134,8 @@ fn body(ports: &[Port], bridge: Ipv4Addr) -> Text<Nft> {
     all.into_iter().collect::<Text<Nft>>() + compose!(Nft, "}}")
 }
 
-/// Composes rules against announcing an IPv6 address from these ports, and against the query by which an owner claims it. They match the
-/// address by its place in the packet, because nft before 1.0.8 has no word for it.
+/// Composes rules against announcing an IPv6 address from these ports, and against claiming it by duplicate address detection. They match
+/// the address by its place in the packet, because nft before 1.0.8 has no word for it.
 fn claims(from: &Text<Nft>, address: Ipv6Addr) -> Text<Nft> {
     let target = u128::from(address).to_be_bytes();
     let part =

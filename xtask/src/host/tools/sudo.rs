@@ -1,4 +1,4 @@
-//! sudo, asked before any work is left to it, so that its own refusal is told from the status of the program that it starts.
+//! sudo, checked before any work is left to it, so that its own refusal differs from the status of the program that it starts.
 
 use std::ffi::OsString;
 
