@@ -36,7 +36,7 @@ const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(5);
 const RUNS_AFTER: Deadline = Deadline::from_millis(50);
 const RUNS_AFTER_TIMES: u32 = 3;
 
-/// Interval between two looks at the processes.
+/// Interval between two checks of the processes.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Fault that puts a file that ends at once with an error into a program's place.

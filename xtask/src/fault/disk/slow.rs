@@ -25,7 +25,7 @@ const ROUNDS: usize = 3;
 /// Deadline for a healed disk to be fast again.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Time that one measurement may take beyond that of the rate.
+/// Time that one measurement may take beyond the time that the rate demands.
 const PATIENCE: Deadline = Deadline::from_secs(20);
 
 /// Fault that limits the rate of a volume's device in the container's cgroup (`disk.slow`).

@@ -131,7 +131,7 @@ impl Reset {
         self.port.map_or_else(|| "a port".to_owned(), |port| format!("port {port}"))
     }
 
-    /// Has each peer connect; the peers' names where all results are as wanted.
+    /// Has each peer connect; returns the peers' names where all results are as wanted.
     fn look(&self, target: &FaultTarget<'_>, peers: &[&Peer], wanted: Came) -> anyhow::Result<Seen> {
         let listening = ListeningPort::open(target, self.port)?;
         let came = side_by_side(peers, |peer| Ok(listening.connect(target, peer)?.0))?;
