@@ -36,7 +36,7 @@ impl Facts {
                 Finding::failure(group, check, seen, allow)
             }
             Sudo::Missing => {
-                let help = "run the command as root, or install sudo and allow this user to use it";
+                let help = "run the engine as root, or install sudo and allow this user to use it";
                 Finding::failure(group, check, format!("{user}, without sudo"), help)
             }
         }
