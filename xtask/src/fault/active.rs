@@ -92,7 +92,7 @@ impl ActiveFaults {
             let Ok(other) = entry.try_lock() else { continue }; // it is just being healed
             if !other.is_healed() && other.container().machine().name == *name && undoes(fault, other.fault()) {
                 let problem = format!(
-                    "{fault} on {name}: it would undo fault {number}, which is active there ({}): heal that first",
+                    "{fault} on {name}: it would undo the active fault {number} ({}): heal that fault first",
                     other.fault()
                 );
                 return Err(Error::Usage(problem));

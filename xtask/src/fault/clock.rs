@@ -345,7 +345,8 @@ impl Clock {
         argv.extend(["/bin/sh", "-c", LOOK, "clock", &watch]);
         let said = target.ask(&argv)?;
         let said = String::from_utf8_lossy(&said);
-        seen(&said).with_context(|| format!("a program that looked at its clock said {said:?}"))
+        seen(&said)
+            .with_context(|| format!("a program that reads its clock printed {said:?} instead of six clock times"))
     }
 
     /// Tells whether an observed clock is as the fault makes it, and cannot be a right one.
@@ -413,7 +414,7 @@ impl Effect for Clock {
         self.library = library.trim().to_owned();
         let pid = self.process(target)?.map_err(|problem| usage(format!("{name}: {problem}")))?;
         if self.has_library(target, pid)? {
-            return Err(usage(format!("{name}: {} has a clock of its own already: heal that first", self.unit)));
+            return Err(usage(format!("{name}: {} has a clock of its own already: heal that fault first", self.unit)));
         }
         match self.look_until(target, &[], |seen| self.is_right(seen))? {
             Ok(seen) => Ok(format!("process {pid} runs; a program in {} sees {seen}", target.name())),
@@ -435,8 +436,7 @@ impl Effect for Clock {
             Err(problem) => bail!("{problem} after its restart"),
         };
         if !self.has_library(target, pid)? {
-            let why =
-                format!("process {pid} has not loaded libfaketime: its program is static, or leaves LD_PRELOAD aside");
+            let why = format!("process {pid} has not loaded libfaketime: its program is static, or ignores LD_PRELOAD");
             return Err(self.not_applicable(&why));
         }
         let seen = match self.look_until(target, &self.environment(), |seen| self.is_wrong(seen))? {
@@ -453,15 +453,16 @@ impl Effect for Clock {
             Some(reader) => match self.own_call(target)? {
                 None => Ok(format!("{reader} reads its clock through libfaketime: {seen}")),
                 Some(call) => {
-                    let why =
-                        format!("{reader} reads its clock through libfaketime, but one asks the kernel itself: {call}");
+                    let why = format!(
+                        "{reader} reads its clock through libfaketime, but a process asks the kernel itself: {call}"
+                    );
                     Err(self.not_applicable(&why))
                 }
             },
             None => {
                 let why = format!(
                     "none of its processes was seen reading its clock through libfaketime within {READ_DEADLINE}: they read \
-                     none, or ask the kernel themselves, as a Go program does, and have the right time"
+                     no clock, or ask the kernel themselves, as a Go program does, and have the right time"
                 );
                 Err(self.not_applicable(&why))
             }

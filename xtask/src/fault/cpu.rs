@@ -154,19 +154,20 @@ impl Effect for Quota {
         let configured = target.container.machine().template.limits.cpus.min(cpus_at_most()) * 100.0;
         if share.percent().is_some_and(|now| now < configured * 0.99) {
             let message =
-                format!("cpu.quota: the processor time of {} is limited already: heal that first", target.name());
+                format!("cpu.quota: the processor time of {} is limited already: heal that fault first", target.name());
             return Err(usage(message));
         }
         let processors = processors();
         let now = share.percent().unwrap_or(f64::INFINITY).min(processors as f64 * 100.0);
         if f64::from(self.percent) > now * SHARE_OF_NOW_MAX {
             let most = now * SHARE_OF_NOW_MAX;
-            let message = format!("cpu.quota: {} may use {now:.0} % now: choose {most:.0} at most", target.name());
+            let message = format!("cpu.quota: {} may use {now:.0} % now: choose at most {most:.0} %", target.name());
             return Err(usage(message));
         }
         let window = self.watch(target, |window| window.took >= WINDOW, |window| self.is_free(window))?;
         if !self.is_free(&window) {
-            let problem = format!("cpu.quota: busy programs in {} get {:.0} % now", target.name(), window.percent());
+            let problem =
+                format!("cpu.quota: busy programs in {} get {:.0} % of a processor", target.name(), window.percent());
             let help = "choose a lower percentage, or a machine with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
@@ -192,7 +193,7 @@ impl Effect for Quota {
             window.periods
         );
         if !is_bound(&window) && self.is_starved(&before, &window) {
-            let problem = format!("cpu.quota: {seen}: the host gives them less than the fault leaves them");
+            let problem = format!("cpu.quota: {seen}: the host leaves these programs less than the fault does");
             let help = "choose a lower percentage, or a machine with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
@@ -325,7 +326,8 @@ impl Effect for Pin {
         };
         let (now, above) = Self::allowed(target)?;
         if now.len() < above.len() {
-            let message = format!("cpu.pin: the processors of {} are limited already: heal that first", target.name());
+            let message =
+                format!("cpu.pin: the processors of {} are limited already: heal that fault first", target.name());
             return Err(usage(message));
         }
         let stray = cpus.iter().find(|cpu| !now.contains(cpu));
@@ -351,7 +353,7 @@ impl Effect for Pin {
         let (seen, moved) =
             Self::with_program(target, |program| Ok((Self::seen_on(target, program)?, program.bind_to(self.lost))))?;
         if let Some(stray) = seen.iter().find(|processor| !self.cpus.contains(processor)) {
-            bail!("a busy program in {} ran on processor {stray}, which the fault does not leave it", target.name());
+            bail!("a busy program in {} ran on processor {stray}, which the fault takes away", target.name());
         }
         match moved {
             Err(Errno::EINVAL) => Ok(format!(
@@ -440,18 +442,18 @@ impl Effect for Burn {
         }
         let (there, group) = (Self::HOGS.running(target).len(), target.container.group()?);
         if there > 0 {
-            let message =
-                format!("cpu.burn: {there} processes of an earlier cpu.burn run in {}: heal that first", target.name());
+            let message = format!(
+                "cpu.burn: {there} processes of an earlier cpu.burn run in {}: heal that fault first",
+                target.name()
+            );
             return Err(usage(message));
         }
         let now = group.gauge(Gauge::Processes)?;
         // One more for the shell that starts them, and one for what brings it there.
         if let Some(most) = group.bound(Setting::Processes)?.filter(|most| now + u64::from(self.processes) + 2 > *most)
         {
-            let message = format!(
-                "cpu.burn: {} has no room for the processes: it has {now} of the {most} that it may have",
-                target.name()
-            );
+            let message =
+                format!("cpu.burn: {} has no room for the processes: it runs {now} and may run {most}", target.name());
             return Err(usage(message));
         }
         Self::used(target)

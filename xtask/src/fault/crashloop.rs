@@ -36,7 +36,7 @@ const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(5);
 const RUNS_AFTER: Deadline = Deadline::from_millis(50);
 const RUNS_AFTER_TIMES: u32 = 3;
 
-/// Interval between two looks at the processes.
+/// Interval between two checks of the processes.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Fault that puts a file that ends at once with an error into a program's place.
@@ -165,7 +165,7 @@ impl Effect for Crashloop {
         }
         let (path, file) = self.locate(target)?;
         if self.is_covered(target, &path)? {
-            return Err(self.bad(&format!("of {} crashes already: heal that first", target.name())));
+            return Err(self.bad(&format!("of {} crashes already: heal that fault first", target.name())));
         }
         let head = self.head(target)?;
         self.found = Some(Found { path, file, head, units: Vec::new(), restarts: 0 });

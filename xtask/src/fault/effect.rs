@@ -45,7 +45,7 @@ pub trait Effect: Send {
     fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
     /// Verifies, before the fault is healed, that the effect has lasted. The check is cheap, keeps within [`FaultTarget::within`], and
-    /// blames nothing that another fault, or the end of the target, explains.
+    /// reports no loss that another fault, or the end of the target, explains.
     ///
     /// # Errors
     /// When the observation itself failed, which says nothing of the effect.

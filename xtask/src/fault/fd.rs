@@ -96,7 +96,7 @@ impl Effect for Cap {
             let left = left_below(&process.open_files(), bound.soft);
             if left <= u64::from(FREE_MAX) {
                 let message =
-                    format!("fd.cap: process {} of {} may open {left} more files only", process.pid, target.name());
+                    format!("fd.cap: process {} of {} may open only {left} more files", process.pid, target.name());
                 return Err(usage(message));
             }
         }

@@ -64,7 +64,7 @@ impl Effect for Damage {
             Kind::Bitflip { offset, bit } => {
                 if offset >= length || bit > 7 {
                     let message = format!(
-                        "file.bitflip: {} has {length} bytes of 8 bits: no bit {bit} of byte {offset}",
+                        "file.bitflip: {} has {length} bytes of bits 0 to 7: no bit {bit} of byte {offset}",
                         self.path
                     );
                     return Err(usage(message));
@@ -122,7 +122,7 @@ impl Effect for Damage {
                     done.after[0]
                 )
             }
-            (Kind::Truncate { size }, _) => bail!("a program in {} still reads bytes after {size}", target.name()),
+            (Kind::Truncate { size }, _) => bail!("a program in {} still reads beyond byte {size}", target.name()),
         }
     }
 

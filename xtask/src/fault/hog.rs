@@ -19,7 +19,7 @@ const START_DEADLINE: Deadline = Deadline::from_secs(20);
 /// Deadline for the container to have room for the processes.
 pub const ROOM_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Interval between two attempts to start the processes, and between two looks whether they have ended.
+/// Interval between two attempts to start the processes, and between two checks whether they have ended.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Deadline for the killed processes to end.

@@ -95,8 +95,8 @@ impl Calls {
         for process in &found {
             if let Some(tracer) = process.tracer() {
                 let message = format!(
-                    "{}: process {} of {} is traced already, by process {tracer} ({}): end that first, or heal the fault \
-                     that it belongs to",
+                    "{}: process {} of {} is traced already, by process {tracer} ({}): end the tracer, or heal its \
+                     fault, first",
                     self.name(),
                     process.pid,
                     target.name(),

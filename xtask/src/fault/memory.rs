@@ -135,7 +135,8 @@ impl Effect for Limit {
         let group = target.container.group()?;
         let (bound, held) = (group.bound(Setting::Memory)?, group.held_bytes()?);
         if bound.is_some_and(|bound| bound < target.container.machine().template.limits.memory) {
-            let message = format!("memory.limit: the memory of {} is limited already: heal that first", target.name());
+            let message =
+                format!("memory.limit: the memory of {} is limited already: heal that fault first", target.name());
             return Err(usage(message));
         }
         let available = Memory::now().available_bytes + group.gauge(Gauge::MemoryBytes)?;
@@ -143,7 +144,7 @@ impl Effect for Limit {
         let (least, most) = (held + SLACK_BYTES, self.before.saturating_sub(2 * SLACK_BYTES));
         if !(least..=most).contains(&self.bytes) {
             let message = format!(
-                "memory.limit: {} holds {held} bytes that cannot be taken from it, and may use {}: {least} to {most} bytes",
+                "memory.limit: {} holds {held} bytes that cannot be taken from it, and may use {}: set {least} to {most} bytes",
                 target.name(),
                 self.before
             );
@@ -254,7 +255,7 @@ impl Effect for Pressure {
         }
         if !Self::HOGS.running(target).is_empty() {
             return Err(usage(format!(
-                "memory.pressure: {} has a fault of this kind already: heal that first",
+                "memory.pressure: {} has a fault of this kind already: heal that fault first",
                 target.name()
             )));
         }
@@ -357,12 +358,13 @@ impl Effect for OutOfMemory {
                 target.name()
             );
             let help =
-                "bound it in its template (`[limits] memory`), or by memory.limit, or free memory of the host".into();
+                "limit memory in its template (`[limits] memory`), or by memory.limit, or free memory of the host"
+                    .into();
             return Err(Error::Host { problem, help }.into());
         };
         if has_swap() && group.no_swap_text(bound).is_err() {
             let problem =
-                "memory.oom: this host has swap, and its kernel does not bound what a container may use of it";
+                "memory.oom: this host has swap, and its kernel cannot limit what a container uses of the swap";
             let help = "boot with swapaccount=1, or run `swapoff -a`".into();
             return Err(Error::Host { problem: problem.into(), help }.into());
         }

@@ -179,7 +179,7 @@ fn answer(bytes: &[u8], reply: Reply) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// Parses the answer to the query of this number; its first record has to refer to the query's name by two bytes.
+/// Parses the answer to the query of this number; its first record has to refer to the query's name by a compression pointer.
 fn heard(bytes: &[u8], number: u16) -> Option<Heard> {
     let flags = word_at(bytes, 2).filter(|flags| flags & IS_ANSWER != 0)?;
     word_at(bytes, 0).filter(|found| *found == number)?;

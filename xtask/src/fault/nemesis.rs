@@ -36,7 +36,7 @@ const HELD_POLL: Duration = Duration::from_millis(20);
 /// Executor of a nemesis: injects and heals faults, and reports failures.
 pub trait Stage: Send + Sync {
     /// Injects a fault; returns the number under which it is healed, and the evidence of its effect. `now_ms` returns the time since the
-    /// begin of the schedule.
+    /// start of the schedule.
     fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)>;
 
     /// Heals a fault by its number; returns the evidence of its recovery.
@@ -66,23 +66,23 @@ pub struct Played {
     pub fate: Fate,
 }
 
-/// Result of one fault of a schedule. Times are since the begin of the schedule.
+/// Result of one fault of a schedule. Times are since the start of the schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fate", rename_all = "snake_case")]
 pub enum Fate {
     /// Effect and recovery were verified.
     Bit {
-        /// Begin of the fault's injection.
+        /// Start of the fault's injection.
         begun_ms: u64,
         /// Time at which the fault's effect was verified.
         bitten_ms: u64,
         /// Time at which the fault's recovery was verified.
         healed_ms: u64,
-        /// Time at which the fault's machine was ready again, or at which its deadline for that passed; left out where the machine did not
-        /// become ready or the schedule ended first, and by older engines.
+        /// Time at which the fault's machine was ready again, or at which its deadline to be ready passed; absent where the machine did not
+        /// become ready or the schedule ended first, and in files of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recovered_ms: Option<u64>,
-        /// Time from the planned begin until the effect was verified.
+        /// Time from the planned start until the effect was verified.
         #[serde(default)]
         late_ms: u64,
         /// Evidence of the effect.
@@ -100,7 +100,7 @@ pub enum Fate {
     },
     /// The fault had no effect, or its effect is not gone: an infrastructure error.
     Failed {
-        /// Begin of the fault's injection.
+        /// Start of the fault's injection.
         begun_ms: u64,
         /// Reason for the failure.
         reason: String,
@@ -380,7 +380,7 @@ impl Shared {
         let _ = self.changed.wait_timeout_while(self.state(), MOMENT, same);
     }
 
-    /// Returns the number of begins and ends of faults until now.
+    /// Returns the number of starts and ends of faults until now.
     fn changes(&self) -> usize {
         let state = self.state();
         state.begun.iter().chain(&state.over).filter(|happened| **happened).count()

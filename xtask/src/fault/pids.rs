@@ -16,7 +16,7 @@ use crate::host::patience::Deadline;
 const START: &str = r#"trap 'kill $all 2>/dev/null; wait' EXIT
 n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & all="$all $!"; n=$((n + 1)); echo "$n"; done"#;
 
-/// Number of processes that the proof tries to start beyond the limit.
+/// Number of processes that the check tries to start beyond the limit.
 const EXCESS: u32 = 3;
 
 /// Minimum room, in processes, before the fault: for the two that bring a program into the container, and for others that come meanwhile.
@@ -107,8 +107,10 @@ impl Effect for Cap {
         let group = target.container.group()?;
         let (now, bound) = (Self::count(target)?, group.bound(Setting::Processes)?);
         if bound.is_some_and(|bound| bound < u64::from(target.container.machine().template.limits.pids)) {
-            let message =
-                format!("pids.cap: the number of processes of {} is limited already: heal that first", target.name());
+            let message = format!(
+                "pids.cap: the number of processes of {} is limited already: heal that fault first",
+                target.name()
+            );
             return Err(usage(message));
         }
         if let Some(bound) = bound.filter(|bound| now + u64::from(self.free) + ROOM > *bound) {

@@ -49,7 +49,7 @@ pub fn open_more(pid: i32, most: u32) -> anyhow::Result<Opened> {
             std::thread::Builder::new().name("tracer".into()).spawn_scoped(scope, || calls::open_more(pid, most));
         thread.map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the tracing thread panicked"))))
     });
-    done.context("starting a thread").flatten().with_context(context)
+    done.context("starting the tracing thread").flatten().with_context(context)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -105,7 +105,7 @@ mod calls {
             .split(' ')
             .next()
             .and_then(|range| range.split_once('-'))
-            .context("the address of the vdso is not written as expected")?;
+            .context("the address of the vdso has an unexpected format")?;
         let (first, last) = (u64::from_str_radix(first, 16)?, u64::from_str_radix(last, 16)?);
         let mut code = vec![0; usize::try_from(last - first)?];
         let memory = File::open(format!("/proc/{pid}/mem")).context("opening the memory of the process")?;

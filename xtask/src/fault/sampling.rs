@@ -52,7 +52,7 @@ fn ranges(name: &str) -> Vec<Range> {
     }
 }
 
-/// Draws the parameters of a fault of this name; `None` when neither the scenario nor this file has a range for one of them.
+/// Draws the parameters of a fault of this name; `None` when neither the scenario nor `ranges` has a range for one of them.
 pub fn draw(
     name: &str,
     rules: &BTreeMap<String, ParameterRule>,
@@ -97,7 +97,7 @@ fn number(parameters: &Map<String, Value>, name: &str) -> Option<i64> {
     parameters.get(name)?.as_i64()
 }
 
-/// Returns the same fault, half as hard; `None` when nothing of it can be made milder.
+/// Returns the same fault, half as hard; `None` when no parameter of it can be made milder.
 pub fn milder(fault: &Fault) -> Option<Fault> {
     let Ok(Value::Object(mut parameters)) = serde_json::to_value(fault) else { return None };
     parameters.remove("name");

@@ -50,10 +50,10 @@ pub struct Schedule {
     pub seed: Option<u64>,
     /// Profile that the schedule was made by.
     pub profile: String,
-    /// Time from the begin of the schedule to the latest end of a fault.
+    /// Time from the start of the schedule to the latest end of a fault.
     #[serde(deserialize_with = "duration_ms")]
     pub length_ms: u64,
-    /// Faults in the order of their begins.
+    /// Faults in the order in which they begin.
     pub faults: Vec<Planned>,
 }
 
@@ -64,7 +64,7 @@ pub struct Planned {
     /// Number of the fault and of its random stream.
     #[serde(deserialize_with = "within::<WholeIn<1, 1_000_000>, _>")]
     pub number: u32,
-    /// Begin of the fault, since the begin of the schedule.
+    /// Start of the fault, since the start of the schedule.
     #[serde(deserialize_with = "moment_ms")]
     pub at_ms: u64,
     /// Time from the injection to the healing.
@@ -218,7 +218,7 @@ impl Schedule {
 }
 
 impl Planned {
-    /// Planned end of the fault, in milliseconds since the begin of the schedule.
+    /// Planned end of the fault, in milliseconds since the start of the schedule.
     #[must_use]
     pub fn end_ms(&self) -> u64 {
         self.at_ms + self.duration_ms

@@ -10,7 +10,7 @@ use crate::host::patience::Deadline;
 /// Deadline for a unit that is being started: its process may have been killed meanwhile.
 const START_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Interval between two looks at a unit that is being started.
+/// Interval between two checks of a unit that is being started.
 const START_POLL: Duration = Duration::from_millis(50);
 
 /// Fault that stops a unit until it is healed (`service.stop`).

@@ -69,8 +69,8 @@ pub fn command(call: &str, change: &Change, pids: &[i32]) -> Vec<String> {
 const TIME_CALLS: &str = "trace=?clock_gettime,?gettimeofday,?time";
 
 /// Returns the first call, within the time `watch`, by which one of these processes asks the kernel itself for the time of day. `None`
-/// where none was seen, and where even the C library makes such calls, because the kernel's page in each process does not have the time.
-/// strace writes to `log`, which is removed.
+/// where none was seen, and where even the C library makes such calls, because the vDSO does not have the time. strace writes to `log`,
+/// which is removed.
 pub fn asks_for_time(pids: &[i32], watch: Duration, log: &Path) -> anyhow::Result<Option<String>> {
     let by_library = Command::new(path_of("strace")).args(["-qq", "-e", TIME_CALLS, "date"]).run()?;
     if time_call(&String::from_utf8_lossy(&by_library.stderr)).is_some() {

@@ -169,7 +169,7 @@ impl Part<'_> {
         })
     }
 
-    /// Tells whether a process belongs to this part: to the slot, or for everything to the engine.
+    /// Tells whether a process belongs to this part: to the slot, or to the engine where the part is everything.
     fn has_process(self, group: &str, command: &str, of_engine: bool) -> bool {
         match self {
             Self::Everything => of_engine,

@@ -99,7 +99,7 @@ impl Invoker {
             return Ok(());
         }
         lchown(path, Some(self.uid), Some(self.gid))
-            .with_context(|| format!("giving {} to {}", path.display(), self.name))
+            .with_context(|| format!("changing the owner of {} to {}", path.display(), self.name))
     }
 
     /// Runs an action with the user's rights and none of root's: what the action makes is the user's, and a link that the user has planted
@@ -258,7 +258,7 @@ fn read_regular(path: &Path) -> anyhow::Result<Vec<u8>> {
         file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     }
     if length.max(bytes.len() as u64) > READ_BYTES_MAX {
-        bail!("the file is larger than {} MiB, the most that one request takes", READ_BYTES_MAX >> 20);
+        bail!("the file is larger than {} MiB, the most that is read into memory", READ_BYTES_MAX >> 20);
     }
     Ok(bytes)
 }

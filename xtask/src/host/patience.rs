@@ -145,7 +145,7 @@ fn start_of(mut one: impl FnMut() -> Option<ProgramTime>) -> Option<Duration> {
     Some(quickest)
 }
 
-/// Returns the factor of a machine that starts a program in this time, in tenths.
+/// Returns the factor of a machine that starts a program in this time, rounded to tenths.
 fn factor_of(start: Duration) -> f64 {
     let factor = start.as_secs_f64() / QUICK.as_secs_f64();
     (factor.clamp(1.0, MEASURED_MOST) * 10.0).round() / 10.0

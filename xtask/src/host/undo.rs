@@ -22,7 +22,7 @@ const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Folders below which trees may be removed: a damaged ledger must not lead anywhere else.
 const REMOVABLE_BELOW: [&str; 4] = [RUN_PATH, "/var/lib/lxc", "/var/lib/mancer-e2e", "/var/log/lxc"];
 
-/// Folder in which each slot has its own, on tmpfs.
+/// Folder of the slots' own folders, on tmpfs.
 pub(super) const RUN_PATH: &str = "/run/mancer-e2e";
 
 /// Prefix of the names of the engine's own cgroups.
@@ -108,7 +108,7 @@ pub enum Undo {
 }
 
 impl Undo {
-    /// Name of the step's kind, for the points at which tests kill.
+    /// Name of the step's kind, for [`crash_point`](crate::host::crash_point).
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -102,7 +102,7 @@ impl Effect for Broken {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside)),
             Err(said) => {
                 let message = format!(
-                    "{}: nothing can be written to {} and read even without the fault: {said}",
+                    "{}: writing to {} and reading it back fails even without the fault: {said}",
                     self.kind.name(),
                     volume.inside
                 );

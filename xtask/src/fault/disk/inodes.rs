@@ -21,7 +21,7 @@ const FILLER: &str = ".e2e-inodes";
 /// Maximum number of files made to use up inodes.
 const FILLER_MAX: u64 = 1 << 20;
 
-/// Number of files beyond those that the fault leaves free which the proof tries to make.
+/// Number of files that the check tries to make beyond those that the fault leaves free.
 const EXCESS: u64 = 4;
 
 /// Fault that uses up a volume's inodes until `free` are left (`disk.inodes`).
@@ -161,7 +161,9 @@ fn take_inodes(top: &Path, free: u64) -> anyhow::Result<()> {
             return Ok(());
         }
         if made + left - free > FILLER_MAX {
-            return Err(usage(format!("disk.inodes: the volume takes {left} files more: at most {FILLER_MAX}")));
+            return Err(usage(format!(
+                "disk.inodes: the volume takes {left} more files; the fault makes {FILLER_MAX} at most"
+            )));
         }
         for _ in free..left {
             match openat(&folder, made.to_string().as_str(), flags, Mode::S_IRUSR) {

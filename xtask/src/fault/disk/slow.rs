@@ -25,7 +25,7 @@ const ROUNDS: usize = 3;
 /// Deadline for a healed disk to be fast again.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Time that one measurement may take beyond that of the rate.
+/// Time that one measurement may take beyond the time that the rate demands.
 const PATIENCE: Deadline = Deadline::from_secs(20);
 
 /// Fault that limits the rate of a volume's device in the container's cgroup (`disk.slow`).
@@ -59,7 +59,7 @@ impl Slow {
         u64::from(self.kilobytes_per_second) * 1000
     }
 
-    /// Returns the number of bytes to write and read, and the shortest time that the rate allows for each of both.
+    /// Returns the number of bytes to write and to read, and the shortest time that the rate allows for each of the two.
     fn watched(&self) -> (u64, Duration) {
         let bytes = self.bytes_per_second() * WATCH.as_millis() as u64 / 1000;
         let bytes = bytes.next_multiple_of(BLOCK_BYTES).max(4 * BLOCK_BYTES);
@@ -147,7 +147,7 @@ impl Effect for Slow {
         let room = state.blocks_available() * state.fragment_size();
         if room < bytes {
             let message = format!(
-                "disk.slow: {} has room for {room} bytes, and {bytes} are needed to see this rate: choose a lower one",
+                "disk.slow: {} has room for {room} bytes, and {bytes} are needed to see this rate: choose a lower rate",
                 volume.inside
             );
             return Err(usage(message));

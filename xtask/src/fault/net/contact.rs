@@ -1,4 +1,4 @@
-//! Bad contact: rules on the bridge that a thread makes and removes in turns.
+//! Link that fails and recovers in turns, by rules on the bridge that a thread makes and removes.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -23,7 +23,7 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// Returns a contact whose thread does not run yet.
+    /// Prepares the failures; [`Self::start`] starts the thread.
     pub fn new(filter: Filter, down: Duration, up: Duration) -> Self {
         Self { filter, down, up, flapper: None }
     }

@@ -31,7 +31,7 @@ impl Corrupt {
         let before = Self::refused(target)?;
         let seen = observe()?;
         match Self::refused(target)?.saturating_sub(before) {
-            0 => bail!("{seen}, but none for its checksum"),
+            0 => bail!("{seen}, but none was refused for its checksum"),
             refused => Ok(format!("{seen}; {} has refused {refused} for their checksum", target.name())),
         }
     }

@@ -12,7 +12,7 @@ use crate::host::network::nft::Table;
 use crate::host::syntax::{Iptables, Nft, Text, compose};
 use crate::host::undo::Undo;
 
-/// Match of packets that carry data. Others pass: a peer still learns the hardware address, and hears a healed link at once.
+/// Match of IP packets. ARP passes, so that peers still resolve the hardware address, and reach a healed link at once.
 pub const TRAVELS: &str = "ether type { ip, ip6 }";
 
 /// Packet filter of a fault on one container. Each fault has a table of its own, so that several work side by side.
@@ -37,7 +37,7 @@ enum Way {
     Iptables { program: &'static str, table: &'static str, hook: &'static str },
 }
 
-/// Rules of a filter, in the words of each means.
+/// Rules of a filter, in the syntax of each means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Chains of a table of nft.

@@ -9,8 +9,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 /// Bytes of a packet on a wire that are Ethernet, IP and UDP headers.
 pub const HEADER_BYTES: u64 = 14 + 20 + 8;
 
-/// Minimum payload for which many packets are handed to the kernel in one piece, which it cuts: one call a packet would be slower than many
-/// links.
+/// Minimum payload, in bytes, for which one call hands the kernel many packets as one, to be segmented (UDP GSO): one call per packet would
+/// be slower than many links.
 const PIECES_FROM_BYTES: u64 = 1000;
 const PACKETS_IN_PIECE: u64 = 40;
 

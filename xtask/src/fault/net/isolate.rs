@@ -89,7 +89,8 @@ impl LinkDamage for Isolate {
         })
     }
 
-    /// Waits for answers themselves: unlike for other faults, being cut off is no reason to end the wait.
+    /// Waits for answers, unlike [`until_healed`](super::peer::until_healed), which takes a container that answers nobody for one that
+    /// another fault has cut off.
     fn verify_recovery(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let begun = Instant::now();
         loop {

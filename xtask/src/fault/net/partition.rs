@@ -213,7 +213,7 @@ impl LinkDamage for Partition {
         let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.scaled().max(pair.usual * 3)))?;
         let lost = self.open.iter().zip(heard).find(|(pair, took)| took.is_none() && !pair.is_gone());
         if let Some((pair, _)) = lost {
-            bail!("there is no answer {} either, which the fault does not cut", pair.name());
+            bail!("there is no answer {} either, and the fault does not cut that pair", pair.name());
         }
         Ok(if self.open.is_empty() { silent } else { format!("{silent}; {}", counted(&self.open, "answers")) })
     }

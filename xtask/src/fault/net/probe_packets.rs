@@ -27,8 +27,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Requested size of a receiver's buffer for packets that were not read yet, in bytes.
 const SOCKET_BYTES: usize = 8 << 20;
 
-/// Maximum room that a packet takes of a socket's buffer, in bytes: its own, the kernel's bookkeeping, and the third of the buffer which
-/// the kernel frees late.
+/// Maximum room that a packet takes of a socket's buffer, in bytes: its own, the kernel's bookkeeping, and a third more, because the kernel
+/// is late to free part of the buffer.
 const PACKET_ROOM_BYTES: usize = 3072;
 
 /// Sender in one network namespace and receiver in another, for numbered packets.

@@ -148,7 +148,7 @@ impl LinkDamage for Rate {
         let flow = self.send(target, means)?;
         // A bucket lets no more through than it holds; a little is lost to the clock's grain.
         if self.kilobits(&flow) > f64::from(self.kilobits_per_second) * 1.2 {
-            bail!("{flow}, but at this rate they take at least {}", ms(shortest));
+            bail!("{flow}, but at the rate of the fault these bytes take at least {}", ms(shortest));
         }
         if !flow.is_whole {
             bail!("{flow}: something else keeps packets back");

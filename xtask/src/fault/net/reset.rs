@@ -117,7 +117,7 @@ impl Connection {
             Ok(_) => Ok(false),
             Err(error) if is_reset(error.kind()) => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-            Err(error) => Err(error).context("using a connection to the container"),
+            Err(error) => Err(error).context("sending and receiving on a connection to the container"),
         }
     }
 }
@@ -131,7 +131,7 @@ impl Reset {
         self.port.map_or_else(|| "a port".to_owned(), |port| format!("port {port}"))
     }
 
-    /// Has each peer connect; the peers' names where all results are as wanted.
+    /// Has each peer connect; returns the peers' names where all results are as wanted.
     fn look(&self, target: &FaultTarget<'_>, peers: &[&Peer], wanted: Came) -> anyhow::Result<Seen> {
         let listening = ListeningPort::open(target, self.port)?;
         let came = side_by_side(peers, |peer| Ok(listening.connect(target, peer)?.0))?;

@@ -81,7 +81,7 @@ impl LinkDamage for Stall {
         Ok(format!("{seen}; {waiting} wait"))
     }
 
-    /// Verifies the effect by a knock, which is held like all other packets; the packets held since the injection stay so.
+    /// Verifies the effect by a knock, which is held like all other packets; the packets held since the injection stay held.
     fn verify_effect_once(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let took = side_by_side(&self.peers, |peer| peer.knock(target, peer.quiet()))?;
         let answered = self.peers.iter().zip(&took).find_map(|(peer, took)| Some((peer, (*took)?)));

@@ -6,10 +6,10 @@ use super::peer::{Peer, Seen, in_rounds};
 use super::probe_packets::{Arrivals, PAYLOAD_BYTES_MIN};
 use crate::fault::effect::{FaultTarget, usage};
 
-/// Expected number of affected packets: large enough that missing it by half is no chance.
+/// Expected number of affected packets: so large that a count below half of it is not due to chance.
 const EXPECTED: f64 = 30.0;
 
-/// Maximum number of counts until one is as expected.
+/// Maximum number of counts that are made until one is as expected.
 const ROUNDS: usize = 4;
 
 /// Minimum number of packets of a count.
@@ -89,7 +89,7 @@ impl Tally {
             let text = self.say(&peer, &seen);
             if seen.share() > 0.5 {
                 return Err(usage(format!(
-                    "{text} even without the fault, so its effect could not be observed: heal that first"
+                    "{text} even without the fault, so its effect could not be observed: heal the cause first"
                 )));
             }
             said.push(text);

@@ -23,7 +23,7 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 pub struct Counted {
     /// Processor time used, in user space and in the kernel, in nanoseconds.
     pub cpu_ns: u64,
-    /// Processor time in user space, in nanoseconds: good for the ratio to `system_ns`, as both need not add up to `cpu_ns`.
+    /// Processor time in user space, in nanoseconds: of use by its ratio to `system_ns`, as the two need not add up to `cpu_ns`.
     pub user_ns: u64,
     /// Processor time in the kernel, in nanoseconds.
     pub system_ns: u64,
@@ -34,7 +34,7 @@ pub struct Counted {
     pub waited_ns: Option<u64>,
     /// Number of processes that the kernel has killed for want of memory.
     pub oom_kills: u64,
-    /// Reads and writes of disks; `None` with version 1, which does not count them well enough.
+    /// Reads and writes of disks; `None` with cgroup version 1, whose counters miss delayed writes.
     pub disk: Option<DiskCounted>,
 }
 
@@ -87,14 +87,14 @@ enum Oom {
     Apart { folder: PathBuf, on_host: Option<u64>, sum: u64, total: u64 },
 }
 
-/// Peak of a cgroup's memory since a stretch of time began.
+/// Peak of a cgroup's memory since the last [`Counters::begin_peak`].
 #[derive(Debug)]
 struct Peak {
     /// File of the kernel's peak; `None` with version 2 in kernels before 5.19.
     file: Option<File>,
     /// True if the kernel's peak can be reset.
     begins_anew: bool,
-    /// Kernel's peak when the stretch began, where the peak cannot be reset.
+    /// Kernel's peak at the last [`Counters::begin_peak`], where the peak cannot be reset.
     at_begin: u64,
 }
 
@@ -163,7 +163,7 @@ impl Counters {
     /// Also when the cgroup is gone.
     pub fn read(&mut self, killed_on_host: Option<u64>) -> anyhow::Result<(Counted, Present)> {
         let mut counted = match &self.cpu {
-            Cpu::Stat(file) => parse_cpu_stat(&text_of(file)?).context("cpu.stat is not written as expected")?,
+            Cpu::Stat(file) => parse_cpu_stat(&text_of(file)?).context("cpu.stat has an unexpected format")?,
             Cpu::Accounting { all, user, system } => Counted {
                 cpu_ns: number_of(all)?,
                 user_ns: number_of(user)?,

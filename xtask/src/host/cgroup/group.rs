@@ -35,18 +35,17 @@ pub enum Setting {
 pub enum Gauge {
     /// Memory in use, in bytes.
     MemoryBytes,
-    /// Bytes of recently used files among `MemoryBytes`, which the kernel can take back at any time because the files have the same
-    /// content.
+    /// Bytes of recently used page cache, part of `MemoryBytes`: the kernel can reclaim it, as the files on disk have the same content.
     FileBytesActive,
-    /// Bytes of files that were not used lately among `MemoryBytes`, which the kernel can take back as well.
+    /// Bytes of page cache that was not used lately, part of `MemoryBytes`, which the kernel can reclaim as well.
     FileBytesInactive,
-    /// Number of times that the cgroup wanted more memory than it may use.
+    /// Number of times that the cgroup's memory was about to exceed its limit.
     MemoryRefusals,
     /// Number of processes that the kernel has killed for want of memory.
     OomKills,
     /// Processor time used: nanoseconds in version 1, microseconds in version 2; see [`Group::cpu_time`].
     CpuTime,
-    /// Number of periods of the limit of processor time in which the cgroup wanted to run.
+    /// Number of periods of the limit of processor time in which the cgroup had something to run.
     CpuPeriods,
     /// Number of periods in which the limit of processor time was used up.
     CpuThrottled,
@@ -150,7 +149,7 @@ impl Group {
         &self.name
     }
 
-    /// Returns the child cgroup that a process is in, or is below.
+    /// Returns the child of this cgroup that a process is in, or that is above the process's cgroup.
     #[must_use]
     pub fn child_with(&self, pid: i32) -> Option<Self> {
         let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
@@ -252,7 +251,7 @@ impl Group {
             .with_context(|| format!("looking for the cgroup of process {beside}"))?;
         let path = path_in(&paths, (version == Version::V1).then_some(controller_name));
         let path =
-            path.with_context(|| format!("process {beside} is in no group of the controller {controller_name}"))?;
+            path.with_context(|| format!("process {beside} is in no cgroup of the controller {controller_name}"))?;
         let inside = path == self.name || path.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('/'));
         anyhow::ensure!(inside, "process {beside} is in the cgroup {path}, not in {}", self.name);
         Ok(top.join(path).join("cgroup.procs"))
@@ -303,7 +302,7 @@ fn missing(controller: &str) -> String {
 }
 
 fn odd(path: &Path) -> String {
-    format!("{} is not written as expected", path.display())
+    format!("{} has an unexpected format", path.display())
 }
 
 pub(super) fn read(path: &Path) -> anyhow::Result<String> {

@@ -18,7 +18,7 @@ pub struct Limits {
 }
 
 /// Returns the maximum number of processors that this host grants to a cgroup, such as 1.5: the host may be a container with a limit of its
-/// own. Infinite where no larger limit is refused, as with version 2.
+/// own. Infinite where the kernel accepts any limit, as with cgroup version 2.
 #[must_use]
 pub fn cpus_at_most() -> f64 {
     match controller("cpu") {
@@ -58,7 +58,7 @@ fn granted(group: &Path) -> Option<f64> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessBound {
     pub group: PathBuf,
-    /// True for the top of the hierarchy as it is mounted here, which all labs are below.
+    /// True for the top cgroup of the hierarchy that is mounted here, which all labs are below.
     pub is_top: bool,
     /// Present number of processes and threads of the cgroup.
     pub now: u64,

@@ -15,7 +15,7 @@ impl Tree {
     /// Also when the kernel has no such limit, or does not keep it.
     pub fn slow_device(&self, device: (u64, u64), bytes_per_second: u64) -> anyhow::Result<()> {
         if self.throttle(device, Some(bytes_per_second))? == 0 {
-            bail!("none of the groups {:?} can have a bound for block devices", self.folders());
+            bail!("none of the cgroups {:?} can have a limit for block devices", self.folders());
         }
         Ok(())
     }

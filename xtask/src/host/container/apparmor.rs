@@ -28,14 +28,14 @@ const LOAD_DEADLINE: Deadline = Deadline::from_secs(120);
 /// Prefix of the profile's name. Distributions confine `lxc-start` itself, and let it change only to profiles of `lxc-`.
 const NAME_PREFIX: &str = "lxc-mancer-e2e-";
 
-/// The kernel's part in the confinement of containers.
+/// Use that the engine can make of the kernel's AppArmor to confine containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mediation {
     /// No AppArmor in the kernel, or switched off.
     None,
-    /// AppArmor that takes no profiles from here: containers are confined as this process is.
+    /// AppArmor that takes no profiles from this process: containers are confined as this process is.
     Inherited,
-    /// AppArmor with profiles that can be loaded from here.
+    /// AppArmor that takes profiles from this process.
     Profiles,
 }
 
@@ -113,7 +113,7 @@ const NEWER_RULES: [(&str, &str, &str); 3] = [
     ("mqueue", "ipc/posix_mqueue", ""),
 ];
 
-/// Returns the rules for operations that this kernel mediates beyond the older ones.
+/// Returns those of [`NEWER_RULES`] whose operations this kernel mediates.
 fn newer_rules(features: &Path) -> Vec<&'static str> {
     let is_mediated = |file: &str, word: &str| {
         let text = fs::read_to_string(features.join(file));

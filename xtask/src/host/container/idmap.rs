@@ -34,8 +34,8 @@ impl IdMap {
     }
 }
 
-/// Read-only view of a tree with other owners, mounted nowhere yet. Set-id bits and devices have no effect in the view; in an overlay on it
-/// they have, unless the overlay's own mount forbids it.
+/// Read-only view of a tree with other owners, mounted nowhere yet. Set-id bits and devices have no effect in the view; they do in an
+/// overlay on it, unless the overlay's own mount forbids it.
 #[derive(Debug)]
 pub struct IdMappedTree {
     mount: OwnedFd,
@@ -47,7 +47,7 @@ impl IdMappedTree {
     /// # Errors
     /// Also when the kernel or the folder's file system has no id-mapped mounts, or without root.
     pub fn of(folder: &Path, ids: &UserNamespace) -> anyhow::Result<Self> {
-        let context = || format!("showing {} with other ids", folder.display());
+        let context = || format!("making an ID-mapped mount of {}", folder.display());
         let mount = mountns::cloned(folder).with_context(context)?;
         set_map(&mount, ids).with_context(context)?;
         Ok(Self { mount })

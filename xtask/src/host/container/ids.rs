@@ -20,13 +20,13 @@ use crate::host::machine::kernel_part::{self, Trial, one_line};
 /// Number of ids in one range: those of a whole system.
 pub const COUNT: u32 = 65_536;
 
-/// Number of ranges in a region: the store's, those of the slots 1 to 99, doctor's, those of the other labs of comparisons, and spare ones.
+/// Number of ranges in a region: the store's, those of the slots 1 to 99, doctor's, those of the second labs of duets, and spare ones.
 const RANGES: u32 = 256;
 
 /// Number of the range of doctor's own lab.
 const DOCTOR: u32 = 100;
 
-/// Distance between the range of a slot and that of the slot's other lab, such as `2` and `2b`.
+/// Number of ranges from that of a slot to that of its second lab in a duet, such as from `2` to `2b`.
 const OTHER_LAB: u32 = 100;
 
 /// Candidates for the first id of the range that labs share where a container around the engine lacks the region.
@@ -90,7 +90,7 @@ pub enum Ids {
 
 impl Ids {
     /// Returns the ids of labs in a region, whose layers lie below a folder, which need not exist. Tries once a boot whether the host can
-    /// show layers to other ids, which takes root.
+    /// mount layers with other owners (ID-mapped mounts), which takes root.
     #[must_use]
     pub fn of_this_host(region: Region, layers: &Path) -> Self {
         let maps =
@@ -128,7 +128,7 @@ impl Ids {
         matches!(self, Self::Shared { .. })
     }
 
-    /// Tells whether layers can be used whose owners on the disk are the ids from `first_id` on.
+    /// Tells whether labs can use layers whose files are owned on the disk by the ids from `first_id` on.
     #[must_use]
     pub const fn can_show(&self, first_id: u32) -> bool {
         match self {
@@ -148,7 +148,7 @@ fn holds(map: &str, first: u32, count: u32) -> bool {
     })
 }
 
-/// Reason why this host cannot show layers to other ids; `None` where it can.
+/// Reason why this host cannot mount layers with other owners (ID-mapped mounts); `None` where it can.
 fn mapping_problem(region: Region, layers: &Path) -> Option<String> {
     /// Results by the device of a folder, kept because a run asks for each machine.
     static KNOWN: Mutex<Vec<(u64, Option<String>)>> = Mutex::new(Vec::new());
@@ -186,7 +186,7 @@ fn trial(region: Region, place: &Path) -> Trial {
     }
 }
 
-/// Mounts an overlay on a folder shown with other ids, in a mount namespace that ends with the thread.
+/// Mounts an overlay on an ID-mapped view of a folder, in a mount namespace that ends with the thread.
 fn try_overlay(region: Region, place: &Path) -> anyhow::Result<()> {
     let map = IdMap { from: region.of_store().first, to: region.range(1).first, count: COUNT };
     let mount_it = || {

@@ -53,7 +53,7 @@ pub fn start_command(name: &str) -> Vec<String> {
     words
 }
 
-/// Folders in which a container's start looks for programs.
+/// Folders of the `PATH` that `lxc-start` runs with.
 pub const START_PATH: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// Returns the environment for [`start_command`]. Without newuidmap in its PATH, LXC as root writes the id map itself and does not check
@@ -63,7 +63,7 @@ pub fn start_environment() -> Vec<(String, String)> {
     vec![("PATH".into(), START_PATH.join(":")), ("HOME".into(), "/".into())]
 }
 
-/// Maximum bytes of a stream of a program in a container whose output the engine itself reads as an answer.
+/// Maximum bytes of each output stream of a program in a container, where the engine itself parses the output.
 pub const OUTPUT_MAX: u64 = 64 << 20;
 
 /// Run of a program in a container.
@@ -136,7 +136,7 @@ pub fn unfreeze(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reason of this host for which LXC can start no container, as far as the kernel's settings show one.
+/// Reason why LXC cannot start any container on this host, as far as the kernel's settings show one.
 #[must_use]
 pub fn host_cause() -> Option<HostCause> {
     let namespaces = std::fs::read_to_string("/proc/sys/user/max_user_namespaces");

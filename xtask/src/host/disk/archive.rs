@@ -57,7 +57,7 @@ pub fn pack(from: &Path, name: &Path, output: impl Write, interrupted: &dyn Fn()
         let target = if below.as_os_str().is_empty() { name.to_owned() } else { name.join(below) };
         add(&mut builder, entry.path(), &target, &mut moved).with_context(|| entry.path().display().to_string())?;
     }
-    let mut output = builder.into_inner().context("ending the archive")?;
+    let mut output = builder.into_inner().context("finishing the archive")?;
     output.flush().context("writing the archive")?;
     Ok(moved)
 }
@@ -188,7 +188,7 @@ impl Unpacking<'_> {
                 self.moved.left_out.push(path.to_owned());
             }
             EntryType::XGlobalHeader => {}
-            other => bail!("the entry has a kind that no tar of a container makes: {other:?}"),
+            other => bail!("the entry has the unexpected type {other:?}"),
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Unpacking<'_> {
             match part {
                 Component::Normal(part) => place.push(part),
                 Component::CurDir => {}
-                _ => bail!("its path leads out of the folder"),
+                _ => bail!("the entry's path leads out of the folder"),
             }
         }
         ensure!(place.starts_with(self.folder.join(self.name)), "the entry does not lie in {}", self.name);

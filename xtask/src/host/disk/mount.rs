@@ -46,8 +46,8 @@ pub fn overlay(path: &Path, lowers: &[PathBuf], upper: &Path, work: &Path) -> an
     })
 }
 
-/// Tells whether the kernel refuses a container a `/proc` of its own because this one is partly covered, as by a container manager or in a
-/// test: the container's would show what is covered here. A cover on a folder that is always empty does not count.
+/// Tells whether mounts cover parts of this `/proc`, as a container manager or a test may make them: the kernel then refuses a container a
+/// `/proc` of its own, which would show these parts. A mount on a folder that is always empty does not count.
 #[must_use]
 pub fn is_proc_covered() -> bool {
     covers_proc(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())

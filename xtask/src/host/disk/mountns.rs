@@ -71,7 +71,7 @@ impl MountNamespace {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("inside".into()).spawn_scoped(scope, || {
                 // Root and working folder belong to all threads of a process until one has its own.
-                unshare(CloneFlags::CLONE_FS).context("leaving the folder of the other threads")?;
+                unshare(CloneFlags::CLONE_FS).context("unsharing the working folder from other threads")?;
                 self.enter()?;
                 work()
             })?;
@@ -113,7 +113,7 @@ impl MountNamespace {
     /// removed: a program that starts at that moment would find the empty folder below, or the files of a mount under it.
     pub fn show_in(&self, source: &Path, other: &Self, target: &Path) -> anyhow::Result<()> {
         self.inside(|| {
-            let tree = cloned(source).with_context(|| format!("taking a mount of {}", source.display()))?;
+            let tree = cloned(source).with_context(|| format!("cloning the mount of {}", source.display()))?;
             other.enter()?;
             attach(&tree, target).with_context(|| format!("mounting at {}", target.display()))
         })

@@ -122,7 +122,7 @@ impl Room {
     }
 }
 
-/// Returns the beginning of a name from an archive for an error, without anything that a terminal obeys or hides.
+/// Returns the beginning of a name from an archive for an error, without control characters and invisible ones.
 #[must_use]
 pub fn shown(name: &Path) -> String {
     let text = name.to_string_lossy();

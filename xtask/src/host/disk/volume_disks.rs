@@ -37,7 +37,7 @@ struct LoopDevice {
 }
 
 impl VolumeDisks {
-    /// Opens the counters of the container with this first process, whose volumes are mounted at these paths in it. They count from now.
+    /// Opens the counters of the volumes that are mounted at these paths in a container, given by its first process. They count from now.
     #[must_use]
     pub fn open(init_pid: i32, paths: &[&str]) -> Self {
         let volumes = paths.iter().map(|path| ((*path).to_owned(), Seat::Unknown)).collect();

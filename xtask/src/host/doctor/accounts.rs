@@ -1,11 +1,10 @@
-//! Ids that the machine's user databases assign to users, and to the users' containers. Pure but for the reading of these files.
+//! Ids that the machine's user databases assign to users, and to the users' containers. Pure, except where it reads these files.
 
 use std::fs;
 
 use crate::host::container::ids::{IdRange, Region};
 
-/// Name that labs' ids are registered under. No user has it: a line of root's is one for Incus and LXD, which would give the same ids to
-/// their containers.
+/// Name that labs' ids are registered under. No user has it: ids registered for root would be given to other containers by Incus and LXD.
 pub const REGISTERED_AS: &str = "mancer-e2e";
 
 /// First ids at which a region may begin, in units of a region: those that `ids` in `e2e.toml` may name.

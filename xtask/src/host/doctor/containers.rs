@@ -121,7 +121,8 @@ impl Facts {
         }
     }
 
-    /// Finding about the folders of cgroup v1: LXC opens each tree by the kernel's own list of its controllers, and follows no links.
+    /// Finding about the folders of cgroup v1: LXC opens each hierarchy below `/sys/fs/cgroup` by its list of controllers, such as
+    /// `cpu,cpuacct`, and follows no links.
     fn cgroup_folders(&self) -> Finding {
         let (group, check) = (Group::Containers, "cgroup-folders");
         let limits = |list: &str| list.split(',').any(|name| LIMITED.contains(&name));

@@ -32,8 +32,8 @@ impl Facts {
         self.way_to_root.prefix().map_or_else(|| command.to_owned(), |sudo| format!("{sudo} {command}"))
     }
 
-    /// Returns the help to run a root command which a container around the engine cannot run: in a container, the text names the machine
-    /// around it.
+    /// Returns the help to run a command as root outside of any container: where the engine is in one, the text names the machine around
+    /// it.
     pub fn on_the_machine(&self, command: &str) -> String {
         match &self.surroundings {
             Some(_) => format!("on the machine around this container: {command}"),

@@ -56,7 +56,7 @@ pub struct Facts {
     pub namespaces: Vec<String>,
     pub user_namespaces_max: Option<u64>,
     pub cgroups: Cgroups,
-    /// States of the entries of `/sys/fs/cgroup` where LXC looks for them: one for each list of controllers of version 1.
+    /// States of the entries of `/sys/fs/cgroup` that LXC opens, one for each hierarchy of version 1, by its list of controllers.
     pub cgroup_folders: Vec<(String, Folder)>,
     /// Container around the engine, if any.
     pub surroundings: Option<Surroundings>,

@@ -22,7 +22,8 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 }
 
 impl Facts {
-    /// Finding about locked ports. Where nft does not work at all, nft's own check reports it.
+    /// Finding about the port lock, which keeps machines from taking each other's addresses. Where nft does not work at all, nft's own
+    /// check reports it.
     fn port_lock(&self) -> Finding {
         let (group, check) = (Group::Network, "port-lock");
         match self.trials.get("port-lock") {

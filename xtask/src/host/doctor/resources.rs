@@ -51,7 +51,7 @@ impl Facts {
     fn memory(&self) -> Finding {
         let (group, check, total) = (Group::Resources, "memory", self.memory_total_bytes);
         if total < MEMORY_TOTAL_MIN_BYTES {
-            let help = "give the machine 4 GB, or lower the limits in containers/*/template.toml";
+            let help = "give the machine 4 GB of memory, or lower the limits in containers/*/template.toml";
             return Finding::warning(group, check, format!("{} in all: less than 4 GB", size(total)), help);
         }
         Finding::ok(group, check, format!("{} in all", size(total)))
@@ -72,7 +72,7 @@ impl Facts {
     fn memory_available(&self) -> Finding {
         let (group, check) = (Group::Resources, "memory-available");
         let seen = format!("{} available", size(self.memory_available_bytes));
-        let help = "end what holds the memory: ps -e -o pid,rss,comm --sort -rss | head";
+        let help = "end programs that hold memory; this lists them: ps -e -o pid,rss,comm --sort -rss | head";
         if self.memory_available_bytes < MEMORY_AVAILABLE_LEAST_BYTES {
             Finding::failure(group, check, seen, help)
         } else if self.memory_available_bytes < MEMORY_AVAILABLE_MIN_BYTES {

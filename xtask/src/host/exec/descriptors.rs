@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 
-/// Has the kernel close every file but the three streams when the program of this command starts.
+/// Has the kernel close every file but the three standard streams when the program of this command starts.
 pub(super) fn hand_on_streams_only(command: &mut std::process::Command) {
     // SAFETY: one system call between fork and exec.
     unsafe {
@@ -22,8 +22,9 @@ pub(super) fn keep_no_files_above(last: u32) {
     }
 }
 
-/// Keeps the files that this process inherits, beside its three streams, from every program that it will start: a folder of the host that
-/// whoever started the engine had open would be a way out of a container. To be called before anything else, and before any thread.
+/// Keeps the files that this process inherits, beside its three standard streams, from every program that it will start: a folder of the
+/// host that whoever started the engine had open would be a way out of a container. To be called before anything else, and before any
+/// thread.
 pub fn hand_on_no_files() {
     keep_no_files_above(2);
     // The kernel may not know that call.

@@ -188,7 +188,7 @@ impl Running {
         service_in(&paths)
     }
 
-    /// Limits the open files of the process, all its threads together: their numbers are from 0 to below the limit.
+    /// Limits the number of files that the process, with all its threads, can have open: each file descriptor is below the limit.
     pub fn bound_files(&self, bound: FileBound) -> anyhow::Result<()> {
         let new = rlimit { rlim_cur: bound.soft, rlim_max: bound.hard };
         self.file_limit(Some(&new)).map(drop)

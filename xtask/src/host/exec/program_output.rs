@@ -143,7 +143,7 @@ impl ProgramOutput {
         let pipe = || -> anyhow::Result<(PipeReader, File)> {
             let (reader, writer) = io::pipe().context("making a pipe for a program's output")?;
             fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("preparing a pipe for a program's output")?;
-            fchown(&writer, Some(owner.0), Some(owner.1)).context("giving a pipe its owner")?;
+            fchown(&writer, Some(owner.0), Some(owner.1)).context("setting the owner of a pipe")?;
             Ok((reader, File::from(OwnedFd::from(writer))))
         };
         let ((stdout, for_stdout), (stderr, for_stderr)) = (pipe()?, pipe()?);

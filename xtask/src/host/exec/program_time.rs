@@ -21,7 +21,7 @@ pub struct ProgramTime {
 /// Runs a program without output, and measures its time. `None` where it cannot be started, or does not end within the deadline: then it is
 /// killed.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "starts the program that it times")]
 pub fn time_of(program: &str, deadline: Duration) -> Option<ProgramTime> {
     let used = || {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;

@@ -29,7 +29,8 @@ pub(super) struct Relay {
 #[derive(Debug)]
 struct Output {
     name: &'static str,
-    /// Closed when the program has ended: processes that it left behind may hold the pipe open for ever.
+    /// End of a second pipe, closed when the program has ended, so that the copying ends even where processes left behind keep the output
+    /// open.
     program: PipeWriter,
     thread: JoinHandle<io::Result<()>>,
 }

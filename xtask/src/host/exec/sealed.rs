@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc::MFD_EXEC;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-/// First bytes of a program that the kernel itself starts: a script's interpreter would look for a file that is closed by then.
+/// First bytes of a program that can start from memory: the interpreter of a script would look for a file that is closed by then.
 const ELF: &[u8] = b"\x7fELF";
 
 /// Maximum size of a program that is copied.

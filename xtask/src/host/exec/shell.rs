@@ -1,4 +1,4 @@
-//! The seam through which every process of the engine starts.
+//! Start of every process of the engine.
 //!
 //! A failed command's error carries the command line, the status and the end of both streams; every command has a deadline, past which its
 //! whole process group is killed and reaped.
@@ -32,7 +32,7 @@ use crate::program::named;
 /// Default deadline of a command, long enough for any that talks only to the kernel.
 const DEADLINE_DEFAULT: Deadline = Deadline::from_secs(30);
 
-/// Interval at which a deadline looks whether its clock is held.
+/// Interval at which a wait checks whether the clock of its deadline is held.
 const CLOCK_POLL: Duration = Duration::from_millis(250);
 
 /// Command to run to its end.
@@ -55,7 +55,7 @@ pub struct Command {
     output_max: Option<u64>,
 }
 
-/// Predicate that is asked repeatedly while a command runs; true once the command waits for something that will never come.
+/// Predicate that is called repeatedly while a command runs; true once the command waits for something that will never happen.
 #[derive(Clone)]
 struct LossSign(Arc<dyn Fn() -> bool + Send + Sync>);
 
@@ -155,7 +155,8 @@ impl fmt::Display for CommandError {
 }
 
 impl Command {
-    /// Returns a command found by `PATH`, with nothing on stdin and the default deadline of 30 s, times this machine's patience.
+    /// Returns a command found by `PATH`, with nothing on stdin and the default deadline of 30 s, [scaled](Deadline::scaled) to this
+    /// machine.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
@@ -267,7 +268,7 @@ impl Command {
         self
     }
 
-    /// Runs the command as the user who called sudo, where the engine is root for one: with that user's rights, name and home.
+    /// Runs the command with the rights, name and home of the user who called sudo, where the engine is root for such a user.
     #[must_use]
     pub fn as_user(self, invoker: &Invoker) -> Self {
         if !invoker.is_other() {
@@ -369,7 +370,7 @@ impl Command {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    #[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
     fn expression(&self) -> io::Result<duct::Expression> {
         let copy = self.copy.clone().map(|copy| (copy, self.program.clone()));
         // It is looked up after the fork, before the files that the program is not to have are closed.
@@ -569,7 +570,7 @@ pub fn search_path() -> String {
 }
 
 /// Replaces this process by a command; returns only when that failed.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn replace_process(program: &OsStr, args: &[OsString]) -> io::Error {
     let mut command = std::process::Command::new(program);
     hand_on_streams_only(&mut command);
@@ -595,7 +596,7 @@ pub fn run_interactive_in(dir: &Path, program: &str, args: &[String]) -> anyhow:
     run_at_terminal(dir, program, args, |_| Ok(Relay::default()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 fn run_at_terminal(
     dir: &Path,
     program: &str,
@@ -612,9 +613,9 @@ fn run_at_terminal(
     Ok(status)
 }
 
-/// Runs a command that may ask on the caller's terminal, without its standard input and output; its errors are shown. Returns its exit
-/// status.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+/// Runs a command that may ask questions on the caller's terminal. Its standard input is empty, its standard output is dropped, and its
+/// errors are shown. Returns its exit status.
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn status_at_terminal(program: &OsStr, args: &[OsString]) -> anyhow::Result<i32> {
     let mut command = std::process::Command::new(program);
     hand_on_streams_only(&mut command);
@@ -643,7 +644,7 @@ impl BoundProcess {
 }
 
 /// Starts this program again as a helper process, with one end of a socket at the file descriptor `socket_fd`.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow::Result<BoundProcess> {
     let mut command = std::process::Command::new("/proc/self/exe");
     // What it says, people read as this program's words.
@@ -666,7 +667,7 @@ pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow:
 
 /// Starts a process that is killed when the calling thread ends, in a cgroup or in the caller's, with both streams in a log, and with a
 /// filter on its system calls, if there is one. Returns its PID; the caller reaps it.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn spawn_bound(
     argv: &[String],
     environment: &[(String, String)],
@@ -706,7 +707,7 @@ pub struct UserProcess<'a> {
 /// It has no terminal, so nothing that the user has allowed for this terminal (a ticket of sudo) is allowed to the process, and it cannot
 /// write into the terminal's input; and no program that it starts has more rights than the user, whatever the program's mode
 /// (`no_new_privs`).
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn spawn_as_user(process: &UserProcess<'_>) -> anyhow::Result<BoundProcess> {
     let (program, args) = process.argv.split_first().context("the command line of the process is empty")?;
     let invoker = process.invoker;

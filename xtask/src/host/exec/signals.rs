@@ -5,7 +5,7 @@ use std::fs;
 use nix::libc;
 use nix::sys::signal::Signal;
 
-/// Names of the lines of a `status` that count how often the thread gave its processor up or had to.
+/// Names of the lines of a thread's `status` in /proc that count its voluntary and its involuntary context switches.
 const SWITCHES: [&str; 2] = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
 
 /// Tells whether a process has a handler of its own for a signal.

@@ -1,6 +1,7 @@
 //! Budgets of this host, such as memory and open files: the least that a lab needs of each, and what is left of it. Labs share them with
 //! each other and with other programs. Budgets that the kernel counts only for an id, such as keys, are a lab's own where each slot has its
-//! own ids; those that it counts for the owner of a user namespace as well, such as inotify instances, are root's for all labs.
+//! own ids; those that it also counts for the owner of a user namespace, such as inotify instances, all labs share, as root owns their
+//! namespaces.
 
 use std::fmt;
 use std::fs;
@@ -26,7 +27,7 @@ const SYSTEMD_PROCESSES: u64 = 16;
 const PROCESSES: u64 = 4;
 /// Processes and threads of the engine and its helpers, for a whole lab.
 const ENGINE_PROCESSES: u64 = 24;
-/// Files that the engine has open for each machine, and for a whole lab, as measured.
+/// Files that the engine has open for each machine, and (`ENGINE_FILES_OF_ALL`) once for a whole lab, as measured.
 const ENGINE_FILES: u64 = 7;
 const ENGINE_FILES_OF_ALL: u64 = 40;
 /// Files that the kernel has open for a machine.
@@ -217,7 +218,7 @@ fn processes_of_groups(need: &Need) -> Option<Shortage> {
             left,
             most: bound.most,
             bound: file.display().to_string(),
-            help: format!("write a larger number to {}, or start the engine in another group", file.display()),
+            help: format!("write a larger number to {}, or start the engine in another cgroup", file.display()),
         })
     })
 }
@@ -260,7 +261,7 @@ fn loop_devices(need: &Need) -> Option<Shortage> {
         left,
         most,
         bound: "max_part of the kernel's module loop".to_owned(),
-        help: "`losetup -l` shows what uses them; detach what nobody needs, or load the module with max_part=0"
+        help: "`losetup -l` lists the loop devices: detach unused ones, or load the module loop with max_part=0"
             .to_owned(),
     })
 }

@@ -28,7 +28,7 @@ pub enum Trial {
     Works,
     /// The kernel lacks the part of this name.
     Lacks(String),
-    /// The trial failed for this other reason, so that the next one may not.
+    /// The trial failed for this reason, which need not be a lack of the part: the next trial may not fail.
     Fails(String),
 }
 

@@ -34,8 +34,7 @@ impl LoadGauge {
         Self { system: System::new().ok(), last: None }
     }
 
-    /// Measures the present load. Within the shortest time for which the use of processors can be told, the last measurement is returned
-    /// again.
+    /// Measures the present load. Returns the last measurement again where it is too recent for another one to tell the use of processors.
     pub fn look(&mut self) -> Load {
         if let Some((at, load)) = self.last
             && at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL
@@ -87,7 +86,7 @@ impl Memory {
     }
 }
 
-/// Tells whether the machine moves memory to a disk when it gets short.
+/// Tells whether the machine can swap memory out to a disk.
 #[must_use]
 pub fn has_swap() -> bool {
     let memory = MemoryRefreshKind::nothing().with_swap();

@@ -113,8 +113,8 @@ fn socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 
-/// Opens a socket in the calling thread's network namespace. It has no protocol at first: else packets of all devices would come until it
-/// is bound to one.
+/// Opens a socket in the calling thread's network namespace. It has no protocol at first: with one, packets of all devices would come until
+/// the socket is bound to the device.
 fn open(device: &str) -> io::Result<(OwnedFd, usize)> {
     let name = CString::new(device)?;
     // SAFETY: system calls on numbers and on structures that live until they return; the descriptor is nobody else's.

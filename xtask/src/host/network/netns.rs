@@ -109,7 +109,7 @@ pub struct Devices {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeviceCounted {
     pub received_bytes: u64,
-    /// Number of packets received; one that the kernel has not cut yet counts once.
+    /// Number of packets received; a packet that the kernel has not segmented yet (GSO) counts once.
     pub received_packets: u64,
     pub sent_bytes: u64,
     pub sent_packets: u64,

@@ -3,9 +3,9 @@
 //! A machine sends only with its own hardware address, and claims no address of another one or of the bridge: not as the sender of packets,
 //! and not by ARP or IPv6's neighbor discovery. Addresses that no machine of the lab was given are free, so that products move virtual
 //! addresses between machines. Frames are checked as they enter the bridge, before it learns from them. A frame with a VLAN tag is refused
-//! whatever is in it: behind tags the rules would not see the frame's content, and a receiver takes the tags of VLAN 0 off. A frame to the
-//! group of addresses that bridges keep for themselves passes no rule: the bridge is made so that it learns nothing from such frames, and
-//! its namespace takes no packet on a port from an address that is reached by another one.
+//! whatever is in it: behind tags the rules would not see the frame's content, and a receiver takes the tags of VLAN 0 off. The rules see
+//! no frame to the multicast addresses reserved for bridges: the bridge is made so that it learns nothing from such frames, and its
+//! namespace takes no packet on a port from an address that is reached by another one.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::thread::JoinHandle;
@@ -63,7 +63,7 @@ impl Making {
             network.inside(|| std::fs::write(SOURCES, "1"))?.with_context(|| format!("writing {SOURCES}"))?;
             PORTS.make(&network, &body)
         };
-        let thread = thread.spawn(make).context("starting a thread")?;
+        let thread = thread.spawn(make).context("starting the thread that locks ports")?;
         Ok(Some(Self { thread }))
     }
 
@@ -134,8 +134,8 @@ fn body(ports: &[Port], bridge: Ipv4Addr) -> Text<Nft> {
     all.into_iter().collect::<Text<Nft>>() + compose!(Nft, "}}")
 }
 
-/// Composes rules against announcing an IPv6 address from these ports, and against the query by which an owner claims it. They match the
-/// address by its place in the packet, because nft before 1.0.8 has no word for it.
+/// Composes rules against announcing an IPv6 address from these ports, and against claiming it by duplicate address detection. They match
+/// the address by its place in the packet, because nft before 1.0.8 has no word for it.
 fn claims(from: &Text<Nft>, address: Ipv6Addr) -> Text<Nft> {
     let target = u128::from(address).to_be_bytes();
     let part =

@@ -182,8 +182,8 @@ impl Part {
     }
 }
 
-/// A line of the policy: the denied system call, the error that it returns, a condition on its arguments, and the part of the kernel whose
-/// request by a template leaves this line out.
+/// A line of the policy: the denied system call, the error that it returns, a condition on its arguments, and the part of the kernel that
+/// leaves this line out where a template asks for it.
 struct Rule {
     call: &'static str,
     error: libc::c_int,

@@ -85,7 +85,7 @@ impl Use {
     pub const OF_TEMPLATES: [Self; 7] =
         [Self::Debian, Self::Tar, Self::Python, Self::Download, Self::Ssh, Self::Ext4, Self::Busybox];
 
-    /// Returns a sentence that this feature is not in use, for a missing tool that only this feature needs.
+    /// Returns the sentence that says that this feature is not in use, for a missing tool that only this feature needs.
     #[must_use]
     pub const fn absence(self) -> &'static str {
         match self {

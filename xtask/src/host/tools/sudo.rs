@@ -1,4 +1,4 @@
-//! sudo, asked before any work is left to it, so that its own refusal is told from the status of the program that it starts.
+//! sudo, checked before any work is left to it, so that its own refusal differs from the status of the program that it starts.
 
 use std::ffi::OsString;
 
@@ -17,9 +17,9 @@ const ANSWER_DEADLINE: Deadline = Deadline::from_secs(5);
 pub enum Sudo {
     /// sudo starts any program without a question.
     Silent,
-    /// sudo asks for a password, and then obeys as far as its rules can be asked for.
+    /// sudo asks for a password; by its rules (`sudo --list`) it then starts the engine.
     Asks,
-    /// sudo asks for a password before it says whether it will obey.
+    /// sudo asks for a password before it shows its rules, so that it may still refuse.
     Doubtful,
     /// sudo's rules do not let this user start any program.
     Refuses,
@@ -72,7 +72,9 @@ pub fn require(words: &[OsString]) -> anyhow::Result<()> {
     }
     let user = user_name(geteuid().as_raw());
     Err(Error::Host {
-        problem: format!("this needs root, and sudo did not start it for {user} (status {status}): nothing was run"),
+        problem: format!(
+            "the command needs root, and sudo did not start it for {user} (status {status}): nothing was run"
+        ),
         help: format!(
             "`sudo -v` at a terminal asks for {user}'s password first; without a terminal sudo needs a rule such as \
              `{user} ALL=(ALL) NOPASSWD: ALL`; or run it as root"

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Bytes of the Ethernet header, which a queue does not show of a packet.
+/// Bytes of the Ethernet header, which packets of a queue come without.
 const LINK_HEADER_BYTES: u64 = 14;
 
 /// Parameters of a token bucket, as `tc` has them.

@@ -177,8 +177,8 @@ impl PacketSampler {
     }
 }
 
-/// Returns the index of the first byte that may be changed: in UDP the first of the payload, because a changed checksum may mean that there
-/// is none.
+/// Returns the index of the first byte that may be changed: in UDP the first of the payload, because a checksum field changed to 0 would
+/// mean that the packet has no checksum.
 fn first_byte(packet: &[u8]) -> Option<usize> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     let carried = header + UDP_HEADER_BYTES;

@@ -12,7 +12,7 @@ use nix::sys::socket::{
 use crate::host::network::netns::NetworkNamespace;
 use crate::host::network::receive_buffer;
 
-/// Types of netlink messages: its own, and those of the queue subsystem, number 3.
+/// Types of netlink messages: the error of netlink itself, and those of the queue subsystem, number 3.
 const ERROR: u16 = 2;
 const PACKET: u16 = 3 << 8;
 const VERDICT: u16 = 3 << 8 | 1;
@@ -57,9 +57,9 @@ const BUFFER_BYTES: usize = 72 << 10;
 /// Part of a queue's packets that its reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copy {
-    /// Numbers only: the packets may be segments of any size.
+    /// Numbers only: the packets may be large segments, not split yet.
     Nothing,
-    /// Every byte from the IP header on, as on a wire: cut to its size and with its checksum.
+    /// Every byte from the IP header on, as on a wire: segments are split to their size and have their checksums.
     Whole,
 }
 
