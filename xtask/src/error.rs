@@ -110,10 +110,10 @@ impl HostCause {
     /// Returns the cause of an error, if the error has one of these.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Option<Self> {
-        error.chain().find_map(|cause| match cause.downcast_ref() {
-            Some(Error::EveryCase { cause, .. }) => Some(*cause),
+        match Error::of(error)? {
+            Error::EveryCase { cause, .. } => Some(*cause),
             _ => None,
-        })
+        }
     }
 }
 
@@ -159,6 +159,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the kind of an error, if it has one of these, from below its contexts. Only here is an [`anyhow::Error`] asked for its type to
+    /// decide an exit code, an outcome or an answer: whoever decides matches on this enum, or on one made from it.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.chain().find_map(|cause| cause.downcast_ref())
+    }
+
     /// A bad file, placed at a byte offset of its text.
     #[must_use]
     pub fn bad_file(path: &Path, text: &str, offset: usize, message: impl Into<String>) -> Self {
@@ -171,7 +178,7 @@ impl Error {
     /// The exit code of an error that reached `main`.
     #[must_use]
     pub fn exit_code(error: &anyhow::Error) -> u8 {
-        match error.chain().find_map(|cause| cause.downcast_ref::<Self>()) {
+        match Self::of(error) {
             Some(Self::BadFile { .. } | Self::Usage(_)) => EXIT_USAGE,
             Some(Self::Interrupted) => EXIT_INTERRUPTED,
             Some(Self::Host { .. } | Self::EveryCase { .. }) | None => EXIT_INFRASTRUCTURE,

@@ -154,7 +154,7 @@ pub(super) fn keep_schedule(context: &CaseContext<'_>, planned: &PlannedCase) {
 /// Turns an error into an outcome: that of an interrupt, or a failure of the infrastructure. The error of a bad project is returned, and
 /// ends the run.
 fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
-    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
+    match Error::of(&error) {
         Some(Error::Interrupted) => Ok(Outcome::Interrupted),
         Some(Error::Usage(_) | Error::BadFile { .. }) => Err(error),
         Some(Error::Host { .. } | Error::EveryCase { .. }) | None => {

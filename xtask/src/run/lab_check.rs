@@ -58,7 +58,7 @@ pub fn check_lab(network: Network, ids: &Ids) -> Result<Duration, LabCheckError>
     let slot = Slot::named(SLOT);
     let ids = ids.of_slot(SLOT).map_err(LabCheckError::NotTried)?;
     let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE.scaled());
-    let guard = Arc::new(guard.map_err(|error| match error.downcast_ref::<Error>() {
+    let guard = Arc::new(guard.map_err(|error| match Error::of(&error) {
         Some(Error::Interrupted) => {
             LabCheckError::NotTried(error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE}")))
         }
