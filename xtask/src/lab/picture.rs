@@ -1,7 +1,6 @@
 //! Pictures of pages that the lab serves, taken by the host's browser inside the lab's network. The browser is a process
 //! of the guard's: it is in the slot's cgroup and ends with the lab at the latest.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use anyhow::Context as _;
 use super::capture_lock::STOP_POLL;
 use super::container::Container;
 use super::log_folder::tail_of;
-use super::readiness::http_status;
+use super::readiness::{http_status, is_timeout};
 use super::up::Lab;
 use crate::guard::{Make, ProcessEnd, Spawn};
 use crate::host::chromium::{self, Browser, Shot};
@@ -126,7 +125,7 @@ impl Lab {
         match http_status(self.network(), address, &machine.name, &page.path, page.left()) {
             Ok(status) => Ok(status),
             Err(error) if is_timeout(&error) => Err(page.late("it did not answer")),
-            Err(error) => Err(page.problem(format!("{error:#}"))),
+            Err(error) => Err(page.problem(error.to_string())),
         }
     }
 
@@ -220,9 +219,4 @@ fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>
             }
         },
     }
-}
-
-fn is_timeout(error: &anyhow::Error) -> bool {
-    let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    matches!(kind, Some(ErrorKind::TimedOut | ErrorKind::WouldBlock))
 }

@@ -20,7 +20,7 @@ use crate::guard::{Guard, state_dir};
 use crate::host::kmsg::{KernelMessage, KernelWatch, Noted, WATCHED_MAX};
 use crate::host::lxc;
 use crate::host::shell::which;
-use crate::lab::{Lab, Machine, Moment};
+use crate::lab::{Lab, Machine, Moment, WaitError};
 use crate::manifest::{ContainerUse, Scenario};
 use crate::plan::PlannedCase;
 use crate::record::command_line::carried;
@@ -67,22 +67,23 @@ pub(super) fn run_case(
     let (mut faults, mut unkept) = (None, Vec::new());
     let (outcome, lab) = match started {
         Ok(lab) => {
-            let ready = wait_for_lab(context, &case, &lab);
-            if ready.is_ok() {
+            let mut in_session = || -> anyhow::Result<Outcome> {
                 lease.had_lab();
-            }
-            let session = ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab));
-            let ended = session.map(|ended| {
+                let ended = run_session(context, planned, &case, &folder, &guard, &lab)?;
                 unkept.extend(keep_performance(context, &folder, &ended.performance).err());
                 let schedule = schedule_of(context, planned);
                 faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
                 unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
-                ended.outcome
-            });
+                Ok(ended.outcome)
+            };
+            let ended = match wait_for_lab(context, &case, &lab) {
+                Ok(()) => in_session(),
+                Err(wait) => of_wait(context, &case, &lab, wait),
+            };
             unkept.extend(keep_logs(context, &folder, &lab).err());
             // The scenario has written there itself, and has read large streams from there.
             unkept.extend(context.dir.mask_below(&format!("{folder}/artifacts")).err());
-            (ended.or_else(|error| of_wait(context, &case, &lab, error)).or_else(as_outcome), Some(lab))
+            (ended.or_else(as_outcome), Some(lab))
         }
         Err(error) => (as_outcome(error), None),
     };
@@ -166,8 +167,8 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
 
 /// Returns the outcome of a lab whose machine ended or did not become ready by the product's fault; otherwise the error, as one of the
 /// project where the image lacks what its template names.
-fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::Error) -> anyhow::Result<Outcome> {
-    match NotReadyLab::explain(lab, error) {
+fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, wait: WaitError) -> anyhow::Result<Outcome> {
+    match NotReadyLab::explain(lab, wait) {
         NotReadyLab::Product { cause, end } => {
             if let Some(end) = end {
                 context.recorder.record(session::machine_ended(case, &end, false));
@@ -198,7 +199,7 @@ fn start_lab(
     Lab::start(guard, &machines, &observe).map(Arc::new)
 }
 
-fn wait_for_lab(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> anyhow::Result<()> {
+fn wait_for_lab(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Result<(), WaitError> {
     let observe = |moment: Moment| context.recorder.record(lab_event(case, moment));
     lab.wait_until_ready(&observe, &|| context.interrupt.is_set())?;
     let after_ms = milliseconds(lab.age());

@@ -15,7 +15,7 @@ use crate::guard::{Guard, Slot, Wait};
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
 use crate::image::{self, Image, Progress};
-use crate::lab::{Container, ExecRequest, Lab, Machine};
+use crate::lab::{Container, ExecRequest, Lab, Machine, WaitError};
 use crate::manifest::{Origin, Project, Template};
 
 /// Names of the machines: the fault is done to the first.
@@ -188,7 +188,7 @@ impl<'a> FaultTrials<'a> {
     }
 
     fn wait_until_ready(&self, lab: &Lab) -> anyhow::Result<()> {
-        lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set())
+        lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set()).map_err(WaitError::of_lab)
     }
 
     fn try_on(&self, lab: &Arc<Lab>, trial: &FaultTrial) -> anyhow::Result<TrialOutcome> {

@@ -14,7 +14,7 @@ use crate::host::doctor::static_busybox;
 use crate::host::ids::{IdRange, Ids};
 use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
-use crate::lab::{ExecRequest, Lab, Machine};
+use crate::lab::{ExecRequest, Lab, Machine, WaitError};
 use crate::manifest::{Init, Limits, Network, Origin, Ssh, Template};
 
 /// The slot of these labs: no slot of a run has this name.
@@ -81,7 +81,7 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     let machine = machine(root, network, ids);
     guard.note(vec![Undo::RemoveMarked { path: machine.log_dir(), slot: SLOT.to_owned() }])?;
     let lab = Lab::start(guard, &[machine], &|_| ())?;
-    lab.wait_until_ready(&|_| (), &|| false)?;
+    lab.wait_until_ready(&|_| (), &|| false).map_err(WaitError::of_lab)?;
     let container = lab.containers().first().context("the lab has a machine")?;
     let request = ExecRequest {
         argv: ["/bin/echo", WORD].map(str::to_owned).to_vec(),
