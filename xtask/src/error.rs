@@ -117,7 +117,7 @@ impl HostCause {
     }
 }
 
-/// An error whose kind decides the exit code. Everything else that reaches `main` is the infrastructure's.
+/// An error whose kind decides the exit code, or whose failure a case is. Everything else that reaches `main` is the infrastructure's.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of the project that cannot be used, with the place where it goes wrong.
@@ -153,6 +153,12 @@ pub enum Error {
         /// The command or change that mends it.
         help: String,
     },
+    /// A fault keeps a machine down or frozen: nothing can be done in it.
+    #[error("{0}")]
+    Outage(String),
+    /// A machine has ended by itself.
+    #[error("{0}")]
+    MachineEnded(String),
     /// Ctrl-C, TERM, HUP or QUIT.
     #[error("interrupted")]
     Interrupted,
@@ -181,7 +187,7 @@ impl Error {
         match Self::of(error) {
             Some(Self::BadFile { .. } | Self::Usage(_)) => EXIT_USAGE,
             Some(Self::Interrupted) => EXIT_INTERRUPTED,
-            Some(Self::Host { .. } | Self::EveryCase { .. }) | None => EXIT_INFRASTRUCTURE,
+            Some(_) | None => EXIT_INFRASTRUCTURE,
         }
     }
 }

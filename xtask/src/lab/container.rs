@@ -1,5 +1,6 @@
 //! A container of a lab: running, or taken down or frozen by a fault.
 
+use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,8 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::config::Places;
+use super::ending::MachineEnd;
 use super::log_folder::tail_of;
 use super::machine::Machine;
+use crate::error::Error;
 use crate::guard::{Process, ProcessEnd};
 use crate::host::cgroup::{Group, Tree};
 use crate::host::held_clock::HeldClock;
@@ -56,8 +59,7 @@ impl Drop for Entered<'_> {
 }
 
 /// Intended state of a container in which it runs no programs: a fault has taken it down or frozen it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{container} is {}: {cause}", if *.frozen { "frozen" } else { "down" })]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
     /// Name in the lab.
     pub container: String,
@@ -65,6 +67,19 @@ pub struct Outage {
     pub cause: String,
     /// True if its processes are frozen; false if it is down and has none.
     pub frozen: bool,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container, cause, frozen } = self;
+        write!(f, "{container} is {}: {cause}", if *frozen { "frozen" } else { "down" })
+    }
+}
+
+impl From<Outage> for anyhow::Error {
+    fn from(outage: Outage) -> Self {
+        Error::Outage(outage.to_string()).into()
+    }
 }
 
 impl Container {
@@ -214,8 +229,8 @@ impl Container {
     ///
     /// # Errors
     /// When the container has ended by itself.
-    pub fn fail_if_dead(&self) -> anyhow::Result<()> {
-        self.ending().map_or(Ok(()), |end| Err(end.into()))
+    pub fn fail_if_dead(&self) -> Result<(), MachineEnd> {
+        self.ending().map_or(Ok(()), Err)
     }
 
     /// Returns the path of the container's root on the host, through its process 1.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::capture_lock::STOP_POLL;
-use super::container::Container;
+use super::container::{Container, Outage};
 use super::log_folder::tail_of;
 use super::readiness::{http_status, is_timeout};
 use super::up::Lab;
@@ -52,7 +52,10 @@ pub enum PictureError {
     /// The run was interrupted, or the scenario ended.
     #[error("the screenshot was interrupted")]
     Interrupted,
-    /// The host failed, or a fault has taken the container away.
+    /// A fault has taken the container away.
+    #[error("{0}")]
+    Outage(Outage),
+    /// The host failed.
     #[error(transparent)]
     Host(#[from] anyhow::Error),
 }
@@ -114,11 +117,10 @@ impl Lab {
     /// Returns the HTTP status of a page.
     ///
     /// # Errors
-    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Host`] when a fault
-    /// has taken its container away.
+    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Outage`].
     pub fn status(&self, page: &Page<'_>) -> Result<u16, PictureError> {
         if let Some(outage) = page.container.outage() {
-            return Err(PictureError::Host(outage.into()));
+            return Err(PictureError::Outage(outage));
         }
         let machine = page.container.machine();
         let address = SocketAddr::new(IpAddr::V4(machine.address()), page.port);

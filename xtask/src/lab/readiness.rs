@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use e2e_contract::Condition;
 
-use super::container::{Container, Outage};
+use super::container::Container;
 use super::ending::MachineEnd;
-use super::exec::{ExecOutput, ExecRequest};
+use super::exec::{ExecError, ExecOutput, ExecRequest};
 use super::probe_answer::{LastAnswer, LookBound, ProbeAnswer};
 use crate::error::Error;
 use crate::host::lxc::{self, InitEnd};
 use crate::host::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
-use crate::host::shell::{CommandError, Problem};
+use crate::host::shell::Problem;
 use crate::manifest::{Init, Probe, Template};
 
 /// Deadline for one look at a condition.
@@ -335,17 +335,14 @@ impl Container {
                 Err(ProbeAnswer::DeadEnd { evidence: text.clone(), text })
             }
             Ok(output) => Err(ProbeAnswer::No(format!("status {} {}", output.status, output.tail()).trim_end().into())),
-            Err(error) if error.is::<Outage>() => Err(ProbeAnswer::NotRunning(format!("{error:#}"))),
-            Err(error) if is_missing_tool(&error) => Err(ProbeAnswer::NoTool(format!("{error:#}"))),
-            Err(error) => Err(ProbeAnswer::NotLooked(format!("{error:#}"))),
+            Err(ExecError::Outage(outage)) => Err(ProbeAnswer::NotRunning(outage.to_string())),
+            // A program of the host that every look needs.
+            Err(ExecError::Command(error)) if matches!(error.problem, Problem::Missing(_)) => {
+                Err(ProbeAnswer::NoTool(error.to_string()))
+            }
+            Err(error) => Err(ProbeAnswer::NotLooked(format!("{:#}", anyhow::Error::from(error)))),
         }
     }
-}
-
-/// Tells whether an error says that a program of the host is missing which every look needs.
-fn is_missing_tool(error: &anyhow::Error) -> bool {
-    let problem = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
-    matches!(problem, Some(Problem::Missing(_)))
 }
 
 /// Returns the answer for a look over the network that failed; a connection that timed out has overrun its bound.

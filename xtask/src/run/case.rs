@@ -67,18 +67,19 @@ pub(super) fn run_case(
     let (mut faults, mut unkept) = (None, Vec::new());
     let (outcome, lab) = match started {
         Ok(lab) => {
-            let mut in_session = || -> anyhow::Result<Outcome> {
+            let ready = wait_for_lab(context, &case, &lab);
+            if ready.is_ok() {
                 lease.had_lab();
-                let ended = run_session(context, planned, &case, &folder, &guard, &lab)?;
-                unkept.extend(keep_performance(context, &folder, &ended.performance).err());
-                let schedule = schedule_of(context, planned);
-                faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
-                unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
-                Ok(ended.outcome)
-            };
-            let ended = match wait_for_lab(context, &case, &lab) {
-                Ok(()) => in_session(),
+            }
+            let ended = match ready {
                 Err(wait) => of_wait(context, &case, &lab, wait),
+                Ok(()) => run_session(context, planned, &case, &folder, &guard, &lab).map(|ended| {
+                    unkept.extend(keep_performance(context, &folder, &ended.performance).err());
+                    let schedule = schedule_of(context, planned);
+                    faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
+                    unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
+                    ended.outcome
+                }),
             };
             unkept.extend(keep_logs(context, &folder, &lab).err());
             // The scenario has written there itself, and has read large streams from there.
@@ -158,7 +159,7 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     match Error::of(&error) {
         Some(Error::Interrupted) => Ok(Outcome::Interrupted),
         Some(Error::Usage(_) | Error::BadFile { .. }) => Err(error),
-        Some(Error::Host { .. } | Error::EveryCase { .. }) | None => {
+        Some(_) | None => {
             let (message, host_cause) = (format!("{error:#}"), HostCause::of(&error));
             Ok(Outcome::Infrastructure { message, host_cause, failed_check: None })
         }

@@ -10,7 +10,7 @@ use super::interrupt::Interrupt;
 use super::machines::{Position, machine, require_budgets};
 use super::slot_lease;
 use crate::error::{Error, HostCause};
-use crate::fault::{ActiveFaults, Entry, Needs, Observed, RecoveryTime};
+use crate::fault::{ActiveFaults, Entry, FaultError, Needs, Observed, RecoveryTime};
 use crate::guard::{Guard, Slot, Wait};
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
@@ -56,9 +56,9 @@ pub struct FaultTrial {
 #[derive(Debug)]
 pub struct TrialOutcome {
     /// Verified effect, with the observation before, or the reason why there is none.
-    pub effect: anyhow::Result<Observed>,
+    pub effect: Result<Observed, FaultError>,
     /// Verified recovery, or the reason why there is none; empty where there was no effect.
-    pub recovery: Option<anyhow::Result<Observed>>,
+    pub recovery: Option<Result<Observed, FaultError>>,
 }
 
 impl FaultTrial {
