@@ -153,6 +153,9 @@ pub enum Error {
         /// The command or change that mends it.
         help: String,
     },
+    /// A template does not build.
+    #[error("{0}")]
+    Build(String),
     /// A fault keeps a machine down or frozen: nothing can be done in it.
     #[error("{0}")]
     Outage(String),

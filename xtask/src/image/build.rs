@@ -103,22 +103,20 @@ pub struct Job<'a> {
 }
 
 /// A template that does not build.
-#[derive(Debug, thiserror::Error)]
-pub struct BuildFailed {
-    /// The template.
-    pub template: String,
+struct BuildFailed {
+    template: String,
     /// Step that failed.
-    pub step: String,
+    step: String,
     /// The worker's exit status.
-    pub status: i32,
+    status: i32,
     /// The whole log.
-    pub log: PathBuf,
+    log: PathBuf,
     /// The end of the log.
-    pub tail: String,
+    tail: String,
     /// True if the log's file system is full: what the worker had to say is lost.
-    pub is_log_full: bool,
+    is_log_full: bool,
     /// Limit that the build has reached, if any.
-    pub met: Option<String>,
+    met: Option<String>,
 }
 
 impl fmt::Display for BuildFailed {
@@ -181,7 +179,7 @@ fn help(tail: &str) -> Option<&'static str> {
 /// files are still what they were.
 ///
 /// # Errors
-/// [`BuildFailed`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].
+/// [`Error::Build`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].
 pub fn build(
     store: &Store,
     job: &Job<'_>,
@@ -268,7 +266,8 @@ fn under_guard(
         let free = statvfs(&store.layers()).map(|counts| counts.blocks_available() * counts.fragment_size());
         let is_log_full = free.is_ok_and(|bytes| bytes < LOG_ROOM_BYTES);
         let template = job.template.to_owned();
-        return Err(BuildFailed { template, step: last_step, status, log, tail, is_log_full, met }.into());
+        let failed = BuildFailed { template, step: last_step, status, log, tail, is_log_full, met };
+        return Err(Error::Build(failed.to_string()).into());
     }
     if !unchanged()? {
         anyhow::bail!("the files of the template {} changed while it was built: build it again", job.template);
