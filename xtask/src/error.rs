@@ -108,10 +108,10 @@ impl HostCause {
     /// Returns the host's cause in the chain of an error; `None` if there is none.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Option<Self> {
-        error.chain().find_map(|cause| match cause.downcast_ref() {
-            Some(Error::EveryCase { cause, .. }) => Some(*cause),
+        match Error::of(error)? {
+            Error::EveryCase { cause, .. } => Some(*cause),
             _ => None,
-        })
+        }
     }
 }
 
@@ -149,13 +149,29 @@ pub enum Error {
         /// Command or change that solves the problem.
         help: String,
     },
-    /// The run got a signal: Ctrl-C, TERM, HUP or QUIT.
+    /// A template does not build.
+    #[error("{0}")]
+    Build(String),
+    /// A fault keeps a machine down or frozen: nothing can be done in it.
+    #[error("{0}")]
+    Outage(String),
+    /// A machine has ended by itself.
+    #[error("{0}")]
+    MachineEnded(String),
+    /// Ctrl-C, TERM, HUP or QUIT.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Error {
-    /// Returns the error for a bad file; the problem's place is a byte offset in the file's text.
+    /// Returns the kind of an error, if it has one of these, from below its contexts. Only here is an [`anyhow::Error`] asked for its type to
+    /// decide an exit code, an outcome or an answer: whoever decides matches on this enum, or on one made from it.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.chain().find_map(|cause| cause.downcast_ref())
+    }
+
+    /// A bad file, placed at a byte offset of its text.
     #[must_use]
     pub fn bad_file(path: &Path, text: &str, offset: usize, message: impl Into<String>) -> Self {
         let before = &text[..text.floor_char_boundary(offset)];
@@ -167,10 +183,10 @@ impl Error {
     /// Returns the exit code for an error that reached `main`.
     #[must_use]
     pub fn exit_code(error: &anyhow::Error) -> u8 {
-        match error.chain().find_map(|cause| cause.downcast_ref::<Self>()) {
+        match Self::of(error) {
             Some(Self::BadFile { .. } | Self::Usage(_)) => EXIT_USAGE,
             Some(Self::Interrupted) => EXIT_INTERRUPTED,
-            Some(Self::Host { .. } | Self::EveryCase { .. }) | None => EXIT_INFRASTRUCTURE,
+            Some(_) | None => EXIT_INFRASTRUCTURE,
         }
     }
 }

@@ -358,7 +358,7 @@ impl Row {
         };
         let ms = |observed: &Observed| Some(milliseconds(observed.duration));
         let row = match tried.effect {
-            Err(error) => return Self::failed(trial, format!("{error:#}")),
+            Err(error) => return Self::failed(trial, error.to_string()),
             Ok(injected) => {
                 let inject_ms = ms(&injected);
                 Self { took_effect: true, inject_ms, before: injected.before, ..Self::failed(trial, injected.evidence) }
@@ -366,7 +366,7 @@ impl Row {
         };
         match tried.recovery {
             None => row,
-            Some(Err(error)) => Self { after: Some(format!("{error:#}")), ..row },
+            Some(Err(error)) => Self { after: Some(error.to_string()), ..row },
             Some(Ok(healed)) => {
                 let (heal_ms, proof_ms) = (ms(&healed), Some(milliseconds(healed.proof)));
                 let (lasted, after) = (healed.lasted, Some(healed.evidence));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use e2e_contract::Fault;
 
+use super::failure::{FaultError, FaultFailure};
 use super::injection::{Injection, Observed};
 use crate::error::Error;
 use crate::lab::{Container, Lab, WaitError};
@@ -60,7 +61,7 @@ impl ActiveFaults {
     }
 
     /// Injects a fault into a container; returns the fault's number in the lab, from 1, and the observation of its effect.
-    pub fn inject(&self, container: &Container, fault: &Fault) -> anyhow::Result<(u64, Observed)> {
+    pub fn inject(&self, container: &Container, fault: &Fault) -> Result<(u64, Observed), FaultError> {
         self.require_none_like(container, fault)?;
         let (injection, observed) = Injection::inject(&self.lab, container, fault)?;
         let mut state = lock(&self.state);
@@ -77,7 +78,7 @@ impl ActiveFaults {
         tell: Tell<'_>,
         time: RecoveryTime,
         stop: &dyn Fn() -> bool,
-    ) -> anyhow::Result<Observed> {
+    ) -> Result<Observed, FaultError> {
         let healed = self.take_back(number, tell)?;
         Ok(self.recover(number, tell, time, stop)?.unwrap_or(healed))
     }
@@ -107,7 +108,7 @@ impl ActiveFaults {
     ///
     /// # Errors
     /// [`Error::Usage`] when there is no such fault.
-    pub fn take_back(&self, number: u64, tell: Tell<'_>) -> anyhow::Result<Observed> {
+    pub fn take_back(&self, number: u64, tell: Tell<'_>) -> Result<Observed, FaultError> {
         let entry = lock(&self.state).injected.get(&number).cloned();
         let Some(entry) = entry else {
             return Err(Error::Usage(format!("there is no fault {number}")).into());
@@ -135,14 +136,14 @@ impl ActiveFaults {
     /// there is nothing to wait for.
     ///
     /// # Errors
-    /// [`WaitError`] where the container does not become ready although no other fault is active; `tell` is not called then.
+    /// [`FaultFailure::NotReady`] where the container does not become ready although no other fault is active; `tell` is not called then.
     pub fn recover(
         &self,
         number: u64,
         tell: Tell<'_>,
         time: RecoveryTime,
         stop: &dyn Fn() -> bool,
-    ) -> anyhow::Result<Option<Observed>> {
+    ) -> Result<Option<Observed>, FaultError> {
         let Some(mut healed) = lock(&self.state).recovering.get(&number).cloned() else { return Ok(None) };
         let begun = Instant::now();
         let seen = loop {
@@ -157,8 +158,8 @@ impl ActiveFaults {
                 }
                 Err(error) => {
                     lock(&self.state).recovering.remove(&number);
-                    let name = &healed.container.machine().name;
-                    return Err(anyhow::Error::new(error).context(format!("after {} on {name}", healed.fault)));
+                    let message = format!("after {} on {}: {error}", healed.fault, healed.container.machine().name);
+                    return Err(FaultError::new(FaultFailure::NotReady(Box::new(error)), message));
                 }
             }
         };

@@ -218,7 +218,7 @@ impl FaultTarget<'_> {
         let deadline = self.within(deadline);
         let request =
             ExecRequest { argv, deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() };
-        self.container.exec(&request)
+        Ok(self.container.exec(&request)?)
     }
 
     /// Runs a program in the container and returns its stdout; fails where its exit status is not 0.

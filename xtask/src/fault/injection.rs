@@ -7,7 +7,8 @@ use e2e_contract::Fault;
 
 use super::catalogue::effect_of;
 use super::effect::{Effect, FaultTarget, Lasted};
-use super::reboots::{NotTakenBack, Reboots, despite_reboots};
+use super::failure::FaultError;
+use super::reboots::{despite_reboots, does_not_stay_up};
 use crate::error::Error;
 use crate::host::patience::Deadline;
 use crate::lab::{Container, Lab};
@@ -69,9 +70,8 @@ impl Injection {
     /// meanwhile, the fault is injected once more when the container is ready again.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a parameter that names nothing; [`Error::Host`] for what this host cannot do; [`Reboots`] for a container that
-    /// does not stay up; another error when the injection failed or has no effect.
-    pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> anyhow::Result<(Self, Observed)> {
+    /// When the fault cannot be injected, or has no effect.
+    pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> Result<(Self, Observed), FaultError> {
         let begun = Instant::now();
         despite_reboots(lab, container, || {
             let (reboots, injected) = (container.reboots(), Self::inject_once(lab, container, fault, begun));
@@ -79,7 +79,7 @@ impl Injection {
                 // Nobody knows on which side of the reboot it was seen.
                 Ok((mut injection, _)) if container.reboots() > reboots => {
                     injection.heal(lab)?;
-                    Err(Reboots::of(container).into())
+                    Err(does_not_stay_up(container))
                 }
                 injected => injected,
             }
@@ -91,7 +91,7 @@ impl Injection {
         container: &Container,
         fault: &Fault,
         begun: Instant,
-    ) -> anyhow::Result<(Self, Observed)> {
+    ) -> Result<(Self, Observed), FaultError> {
         let starts = container.starts();
         let target = FaultTarget::new(lab, container);
         let mut effect = effect_of(fault)?;
@@ -106,9 +106,10 @@ impl Injection {
                 Ok((injection, Observed { before: Some(before), ..observed }))
             }
             Err(error) => {
-                let error = match despite_reboots(lab, container, || effect.heal(&target)) {
+                let error = FaultError::from(error);
+                let error = match despite_reboots(lab, container, || Ok(effect.heal(&target)?)) {
                     Ok(()) => error,
-                    Err(healing) => error.context(NotTakenBack(format!("{healing:#}"))),
+                    Err(healing) => error.not_taken_back(&healing),
                 };
                 Err(error.context(format!("{fault} on {}", target.name())))
             }
@@ -117,7 +118,7 @@ impl Injection {
 
     /// Checks that the effect has lasted, takes the damage back whatever the result, and waits until the recovery is verified. Does nothing
     /// for a fault that is healed already.
-    pub fn heal(&mut self, lab: &Lab) -> anyhow::Result<Observed> {
+    pub fn heal(&mut self, lab: &Lab) -> Result<Observed, FaultError> {
         let begun = Instant::now();
         // Once: what a first try to heal has taken back by halves is no longer on for that reason.
         if self.lasted.is_none() && self.healed.is_none() {
@@ -129,9 +130,9 @@ impl Injection {
             Some(evidence) => evidence.clone(),
             None => {
                 let effect = &mut self.effect;
-                let heal = || effect.heal(&target).and_then(|()| effect.verify_recovery(&target));
+                let heal = || Ok(effect.heal(&target).and_then(|()| effect.verify_recovery(&target))?);
                 let healed = despite_reboots(lab, &self.container, heal);
-                healed.with_context(|| format!("healing {} on {}", self.fault, target.name()))?
+                healed.map_err(|error| error.context(format!("healing {} on {}", self.fault, target.name())))?
             }
         };
         self.healed = Some(evidence.clone());
@@ -216,5 +217,8 @@ impl Injection {
 
 /// Adds to an error that the fault has no effect, unless it says that the fault is not applicable.
 fn without_effect(error: anyhow::Error) -> anyhow::Error {
-    if error.downcast_ref::<Error>().is_some() { error } else { error.context("it has no effect") }
+    match Error::of(&error) {
+        None | Some(Error::Outage(_) | Error::MachineEnded(_)) => error.context("it has no effect"),
+        Some(_) => error,
+    }
 }

@@ -11,12 +11,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::reboots::{NotTakenBack, Reboots};
+use super::failure::{FaultError, FaultFailure};
 use super::schedule::{Planned, Schedule};
-use crate::error::Error;
 use crate::host::exec::held_clock::{HeldClock, Stopwatch};
 use crate::host::patience::Deadline;
-use crate::lab::Outage;
 
 /// Deadline for repeated injections of a fault beside others, after which the fault counts as one without effect.
 const INJECT_DEADLINE: Deadline = Deadline::from_secs(10);
@@ -37,17 +35,17 @@ const HELD_POLL: Duration = Duration::from_millis(20);
 pub trait Stage: Send + Sync {
     /// Injects a fault; returns the number under which it is healed, and the evidence of its effect. `now_ms` returns the time since the
     /// start of the schedule.
-    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)>;
+    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> Result<(u64, String), FaultError>;
 
     /// Heals a fault by its number; returns the evidence of its recovery.
-    fn heal(&self, fault: u64) -> anyhow::Result<String>;
+    fn heal(&self, fault: u64) -> Result<String, FaultError>;
 
     /// Waits until the machine of a healed fault is ready again, or `stop` is true; returns the evidence, where it says more than that of
     /// the healing.
     ///
     /// # Errors
     /// When the machine does not become ready; the implementation has reported that.
-    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>>;
+    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> Result<Option<String>, FaultError>;
 
     /// Reports a fault that took no effect, or whose effect is not gone.
     fn failed(&self, planned: &Planned, reason: &str);
@@ -214,8 +212,8 @@ impl Shared {
         let (fault, evidence) = match self.inject(place, planned) {
             Ok(injected) => injected,
             Err(error) => {
-                let reason = format!("{error:#}");
-                if is_refusal(&error) {
+                let reason = error.to_string();
+                if is_refusal(&error.kind) {
                     self.stage.refused(planned, &reason);
                     return Fate::Refused { begun_ms, reason };
                 }
@@ -228,7 +226,7 @@ impl Shared {
         let healed = match self.heal(place, fault) {
             Ok(healed) => healed,
             Err(error) => {
-                let reason = format!("{error:#}");
+                let reason = error.to_string();
                 self.stage.failed(planned, &reason);
                 return Fate::Failed { begun_ms, reason };
             }
@@ -246,14 +244,14 @@ impl Shared {
             evidence,
             healed: match recovered {
                 Ok(seen) => seen.unwrap_or(healed),
-                Err(error) => format!("{healed}; {error:#}"),
+                Err(error) => format!("{healed}; {error}"),
             },
         }
     }
 
     /// Injects a fault. An injection without effect is repeated where another fault was on the machine, or any fault began or ended
     /// meanwhile: a machine that another fault restarts shows no effect.
-    fn inject(&self, place: usize, planned: &Planned) -> anyhow::Result<(u64, String)> {
+    fn inject(&self, place: usize, planned: &Planned) -> Result<(u64, String), FaultError> {
         let begun = self.clock.watch();
         loop {
             let (changes, alone, others_busy) = (self.changes(), self.is_alone(place), self.state().busy > 0);
@@ -262,8 +260,8 @@ impl Shared {
             match injected {
                 Err(error)
                     if disturbed
-                        && !is_refusal(&error)
-                        && !is_still_there(&error)
+                        && !is_refusal(&error.kind)
+                        && !matches!(error.kind, FaultFailure::NotTakenBack)
                         && !self.state().stopped
                         && begun.elapsed() < INJECT_DEADLINE.scaled() => {}
                 injected => return injected,
@@ -272,14 +270,17 @@ impl Shared {
     }
 
     /// Heals a fault. Where the healing fails beside another fault on the machine, it is repeated when a fault is over.
-    fn heal(&self, place: usize, fault: u64) -> anyhow::Result<String> {
+    fn heal(&self, place: usize, fault: u64) -> Result<String, FaultError> {
         let begun = self.clock.watch();
         loop {
             let (over, alone) = (self.over(), self.is_alone(place));
             let healed = self.busy(|| self.stage.heal(fault));
             let disturbed = !alone || !self.is_alone(place);
             match healed {
-                Err(error) if (is_outage(&error) || disturbed) && begun.elapsed() < HEAL_DEADLINE.scaled() => {
+                Err(FaultError { kind, .. })
+                    if (disturbed || matches!(kind, FaultFailure::Outage))
+                        && begun.elapsed() < HEAL_DEADLINE.scaled() =>
+                {
                     self.wait_for_change(over);
                 }
                 healed => return healed,
@@ -405,20 +406,9 @@ impl Shared {
     }
 }
 
-fn is_outage(error: &anyhow::Error) -> bool {
-    error.chain().any(<dyn std::error::Error>::is::<Outage>)
-}
-
 /// Tells whether a fault could not be injected because of the state of its container or of the host, or because a parameter names nothing.
-fn is_refusal(error: &anyhow::Error) -> bool {
-    let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
-    let reboots = error.chain().any(<dyn std::error::Error>::is::<Reboots>);
-    !is_still_there(error)
-        && (is_outage(error) || reboots || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses))
-}
-
-fn is_still_there(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<NotTakenBack>().is_some()
+fn is_refusal(failure: &FaultFailure) -> bool {
+    matches!(failure, FaultFailure::Usage | FaultFailure::Host | FaultFailure::Outage | FaultFailure::Reboots)
 }
 
 /// Name of the file in a case's folder that holds its schedule, as planned and as played.
@@ -436,10 +426,12 @@ pub struct ChaosFile {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
     use e2e_contract::Fault;
 
     use super::super::schedule::SCHEDULE_VERSION;
     use super::*;
+    use crate::error::Error;
 
     /// Stage that injects nothing, and notes each call.
     #[derive(Default)]
@@ -470,7 +462,7 @@ mod tests {
     }
 
     impl Stage for Paper {
-        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
+        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> Result<(u64, String), FaultError> {
             let tries = |line: &String| line == "tried disturbed";
             // On a busy machine the thread of the second may be there before that of the first.
             match planned.container.as_str() {
@@ -481,9 +473,9 @@ mod tests {
             match planned.container.as_str() {
                 "disturbed" if planned.number == 2 && !self.lines.lock().unwrap().iter().any(tries) => {
                     self.write("tried disturbed".into());
-                    anyhow::bail!("the other one is in its way");
+                    Err(anyhow!("the other one is in its way").into())
                 }
-                "broken" => anyhow::bail!("it takes no effect"),
+                "broken" => Err(anyhow!("it takes no effect").into()),
                 "down" => Err(Error::Usage("it is down".into()).into()),
                 name => {
                     self.write(format!("{} {name}", planned.fault.name()));
@@ -492,15 +484,22 @@ mod tests {
             }
         }
 
-        fn heal(&self, fault: u64) -> anyhow::Result<String> {
+        fn heal(&self, fault: u64) -> Result<String, FaultError> {
             let lines = self.lines.lock().unwrap().clone();
             let is_full = lines.iter().any(|line| line == "disk.full full") && !lines.contains(&"heal 1".to_owned());
-            anyhow::ensure!(!(is_full && fault == WAITS_FOR_ROOM), "no room");
+            if is_full && fault == WAITS_FOR_ROOM {
+                return Err(anyhow!("no room").into());
+            }
             self.write(format!("heal {fault}"));
             Ok("gone".into())
         }
 
-        fn recover(&self, planned: &Planned, _fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+        fn recover(
+            &self,
+            planned: &Planned,
+            _fault: u64,
+            stop: &dyn Fn() -> bool,
+        ) -> Result<Option<String>, FaultError> {
             let begun = std::time::Instant::now();
             let is_slow = || planned.container == "slow" && begun.elapsed() < SLOW;
             while (planned.container == "never" || is_slow()) && !stop() {
@@ -655,7 +654,7 @@ mod tests {
     }
 
     impl Stage for Slow {
-        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
+        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> Result<(u64, String), FaultError> {
             {
                 let mut open = self.open.lock().unwrap();
                 if !open.contains(&planned.number) {
@@ -671,12 +670,17 @@ mod tests {
             Ok((planned.number.into(), String::new()))
         }
 
-        fn heal(&self, fault: u64) -> anyhow::Result<String> {
-            self.pass(u32::try_from(fault)?, 2);
+        fn heal(&self, fault: u64) -> Result<String, FaultError> {
+            self.pass(u32::try_from(fault).unwrap(), 2);
             Ok(String::new())
         }
 
-        fn recover(&self, planned: &Planned, _fault: u64, _stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+        fn recover(
+            &self,
+            planned: &Planned,
+            _fault: u64,
+            _stop: &dyn Fn() -> bool,
+        ) -> Result<Option<String>, FaultError> {
             self.pass(planned.number, 3);
             self.over(planned.number);
             Ok(None)
@@ -769,14 +773,17 @@ mod tests {
 
     #[test]
     fn what_could_not_be_taken_back_is_no_refusal() {
-        let refused = || anyhow::Error::from(Error::Usage("it is down".into()));
-        assert!(is_refusal(&refused().context("net.isolate on app")));
-        let left = refused().context(NotTakenBack("a rule is left".into())).context("net.isolate on app");
-        assert!(!is_refusal(&left) && is_still_there(&left));
+        let refused = || FaultError::from(Error::Usage("it is down".into())).context("net.isolate on app".into());
+        assert!(is_refusal(&refused().kind));
+        let left =
+            FaultError::from(Error::Usage("it is down".into())).not_taken_back(&anyhow!("a rule is left").into());
+        let left = left.context("net.isolate on app".into());
+        assert!(!is_refusal(&left.kind) && matches!(left.kind, FaultFailure::NotTakenBack));
         assert_eq!(
-            format!("{left:#}"),
+            left.to_string(),
             "net.isolate on app: it could not be taken back completely (a rule is left): it is down"
         );
+        assert!(Error::of(&left.into()).is_none(), "nor is it a bad parameter on the command line");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use crate::error::Error;
 use crate::host::patience::Deadline;
-use crate::lab::Outage;
 
 /// Minimum time without a sign of life from a program for its machine to count as frozen.
 const STILL_FOR: Deadline = Deadline::from_millis(150);
@@ -157,7 +157,7 @@ fn is_still_down(target: &FaultTarget<'_>) -> Lasted {
 
 /// Tells whether an outage was refused because another fault holds the machine down or frozen: only the other fault ends that.
 fn is_refused(done: &anyhow::Result<()>) -> bool {
-    done.as_ref().is_err_and(anyhow::Error::is::<Outage>)
+    done.as_ref().is_err_and(|error| matches!(Error::of(error), Some(Error::Outage(_))))
 }
 
 /// Waits until the machine has no processes: a program that was just being started from outside when the machine ended stays for an

@@ -205,7 +205,7 @@ pub(super) struct Failure {
 impl Failure {
     /// Turns an error into a failure to send.
     pub fn of(error: &anyhow::Error) -> Self {
-        match error.chain().find_map(|cause| cause.downcast_ref()) {
+        match Error::of(error) {
             Some(Error::EveryCase { cause, detail, .. }) => Self { message: detail.clone(), host_cause: Some(*cause) },
             _ => Self { message: format!("{error:#}"), host_cause: None },
         }

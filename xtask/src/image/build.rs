@@ -94,19 +94,20 @@ pub struct Job<'a> {
 }
 
 /// Failure of a template's build.
-#[derive(Debug, thiserror::Error)]
-pub struct BuildFailed {
-    pub template: String,
-    pub step: String,
-    pub status: i32,
+struct BuildFailed {
+    template: String,
+    /// Step that failed.
+    step: String,
+    /// The worker's exit status.
+    status: i32,
     /// Path of the whole log.
-    pub log: PathBuf,
+    log: PathBuf,
     /// Last lines of the log.
-    pub tail: String,
+    tail: String,
     /// True if the log's file system is full, so that the worker's last messages are lost.
-    pub is_log_full: bool,
+    is_log_full: bool,
     /// Description of the limit that the build has reached, if any.
-    pub met: Option<String>,
+    met: Option<String>,
 }
 
 impl fmt::Display for BuildFailed {
@@ -169,7 +170,7 @@ fn help(tail: &str) -> Option<&'static str> {
 /// whether the recipe's source files are still the same.
 ///
 /// # Errors
-/// [`BuildFailed`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].
+/// [`Error::Build`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].
 pub fn build(
     store: &Store,
     job: &Job<'_>,
@@ -256,7 +257,8 @@ fn under_guard(
         let free = statvfs(&store.layers()).map(|counts| counts.blocks_available() * counts.fragment_size());
         let is_log_full = free.is_ok_and(|bytes| bytes < LOG_ROOM_BYTES);
         let template = job.template.to_owned();
-        return Err(BuildFailed { template, step: last_step, status, log, tail, is_log_full, met }.into());
+        let failed = BuildFailed { template, step: last_step, status, log, tail, is_log_full, met };
+        return Err(Error::Build(failed.to_string()).into());
     }
     if !unchanged()? {
         anyhow::bail!("the files of the template {} changed while it was built: build it again", job.template);

@@ -80,8 +80,8 @@ struct Planned<'a> {
 /// reads only the templates' own files and one record for each layer.
 ///
 /// # Errors
-/// [`super::BuildFailed`] for the first template that does not build; or for a file of the project that cannot be read, or a missing tool
-/// of the host that building a layer needs.
+/// [`Error::Build`](crate::error::Error::Build) for the first template that does not build; or for a file of the project that cannot be
+/// read, or a missing tool of the host that building a layer needs.
 pub fn ensure(
     project: &Project,
     wanted: &[String],

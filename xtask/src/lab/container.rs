@@ -1,5 +1,6 @@
 //! Container of a lab: running, or taken down or frozen by a fault.
 
+use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,8 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::config::Places;
+use super::ending::MachineEnd;
 use super::log_folder::tail_of;
 use super::machine::Machine;
+use crate::error::Error;
 use crate::guard::{Process, ProcessEnd};
 use crate::host::cgroup::{Group, Tree};
 use crate::host::container::lxc;
@@ -55,14 +58,26 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Intended state of a container that cannot run programs, because a fault has taken it down or frozen it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{container} is {}: {cause}", if *.frozen { "frozen" } else { "down" })]
+/// Intended state of a container in which it runs no programs: a fault has taken it down or frozen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
     pub container: String,
     pub cause: String,
     /// True if the container is frozen; false if it is down and has no processes.
     pub frozen: bool,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container, cause, frozen } = self;
+        write!(f, "{container} is {}: {cause}", if *frozen { "frozen" } else { "down" })
+    }
+}
+
+impl From<Outage> for anyhow::Error {
+    fn from(outage: Outage) -> Self {
+        Error::Outage(outage.to_string()).into()
+    }
 }
 
 impl Container {
@@ -207,8 +222,8 @@ impl Container {
     }
 
     /// Fails with LXC's error lines and the end of the console if the container has ended although no fault has ended it.
-    pub fn fail_if_dead(&self) -> anyhow::Result<()> {
-        self.ending().map_or(Ok(()), |end| Err(end.into()))
+    pub fn fail_if_dead(&self) -> Result<(), MachineEnd> {
+        self.ending().map_or(Ok(()), Err)
     }
 
     /// Returns the path on the host of the container's root filesystem, through its process 1.

@@ -119,7 +119,7 @@ impl Container {
             kept: KeptPart::Last(usize::try_from(LOG_BYTES_MAX).unwrap_or(usize::MAX)),
             ..ExecRequest::default()
         };
-        let content = self.exec(&request).and_then(|output| match output.failure() {
+        let content = self.exec(&request).map_err(anyhow::Error::from).and_then(|output| match output.failure() {
             None => Ok(with_begin_told(output.stdout.bytes()?, output.stdout.lost_bytes() > 0)),
             Some(failure) => anyhow::bail!("`{}` {failure}", request.argv.join(" ")),
         });

@@ -34,7 +34,7 @@ pub fn calibrate(lab: &Lab, meters: &Meters) -> anyhow::Result<Option<Calibratio
     let before = meters.cpu_ns(name);
     let output = match container.exec(&request) {
         Err(_) if container.outage().is_some() => return Ok(None),
-        other => other.with_context(|| format!("calibrating in {name}"))?,
+        other => other.map_err(anyhow::Error::from).with_context(|| format!("calibrating in {name}"))?,
     };
     let after = meters.cpu_ns(name);
     if let Some(failure) = output.failure() {

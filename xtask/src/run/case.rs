@@ -20,7 +20,7 @@ use crate::guard::{Guard, state_dir};
 use crate::host::container::lxc;
 use crate::host::exec::shell::which;
 use crate::host::machine::kmsg::{KernelMessage, KernelWatch, Noted, WATCHED_MAX};
-use crate::lab::{Lab, Machine, Moment};
+use crate::lab::{Lab, Machine, Moment, WaitError};
 use crate::manifest::{ContainerUse, KeepWhen, Scenario};
 use crate::plan::PlannedCase;
 use crate::record::command_line::carried;
@@ -71,18 +71,20 @@ pub(super) fn run_case(
             if ready.is_ok() {
                 lease.had_lab();
             }
-            let session = ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab));
-            let ended = session.map(|ended| {
-                unkept.extend(keep_performance(context, &folder, &ended.performance).err());
-                let schedule = schedule_of(context, planned);
-                faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
-                unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
-                ended.outcome
-            });
+            let ended = match ready {
+                Err(wait) => of_wait(context, &case, &lab, wait),
+                Ok(()) => run_session(context, planned, &case, &folder, &guard, &lab).map(|ended| {
+                    unkept.extend(keep_performance(context, &folder, &ended.performance).err());
+                    let schedule = schedule_of(context, planned);
+                    faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
+                    unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
+                    ended.outcome
+                }),
+            };
             unkept.extend(keep_logs(context, &folder, &lab).err());
             // The scenario has written there itself, and has read large streams from there.
             unkept.extend(context.dir.mask_below(&format!("{folder}/artifacts")).err());
-            (ended.or_else(|error| of_wait(context, &case, &lab, error)).or_else(as_outcome), Some(lab))
+            (ended.or_else(as_outcome), Some(lab))
         }
         Err(error) => (as_outcome(error), None),
     };
@@ -153,10 +155,10 @@ pub(super) fn keep_schedule(context: &CaseContext<'_>, planned: &PlannedCase) {
 
 /// Turns an error into an outcome: interrupted, or an infrastructure error. An error of the project's files is returned and ends the run.
 fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
-    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
+    match Error::of(&error) {
         Some(Error::Interrupted) => Ok(Outcome::Interrupted),
         Some(Error::Usage(_) | Error::BadFile { .. }) => Err(error),
-        Some(Error::Host { .. } | Error::EveryCase { .. }) | None => {
+        Some(_) | None => {
             let (message, host_cause) = (format!("{error:#}"), HostCause::of(&error));
             Ok(Outcome::Infrastructure { message, host_cause, failed_check: None })
         }
@@ -165,8 +167,8 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
 
 /// Turns an error of waiting for a lab into an outcome: failed, if the product in a machine is to blame. Otherwise returns the error, which
 /// is one of the project if the image lacks something that its template names.
-fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::Error) -> anyhow::Result<Outcome> {
-    match NotReadyLab::explain(lab, error) {
+fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, wait: WaitError) -> anyhow::Result<Outcome> {
+    match NotReadyLab::explain(lab, wait) {
         NotReadyLab::Product { cause, end } => {
             if let Some(end) = end {
                 context.recorder.record(session::machine_ended(case, &end, false));
@@ -197,7 +199,7 @@ fn start_lab(
     Lab::start(guard, &machines, &observe).map(Arc::new)
 }
 
-fn wait_for_lab(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> anyhow::Result<()> {
+fn wait_for_lab(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Result<(), WaitError> {
     let observe = |moment: Moment| context.recorder.record(lab_event(case, moment));
     lab.wait_until_ready(&observe, &|| context.interrupt.is_set())?;
     let after_ms = milliseconds(lab.age());

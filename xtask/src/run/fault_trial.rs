@@ -10,12 +10,12 @@ use super::interrupt::Interrupt;
 use super::machines::{Position, machine, require_budgets};
 use super::slot_lease;
 use crate::error::{Error, HostCause};
-use crate::fault::{ActiveFaults, Entry, Needs, Observed, RecoveryTime};
+use crate::fault::{ActiveFaults, Entry, FaultError, Needs, Observed, RecoveryTime};
 use crate::guard::{Guard, Slot, Wait};
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
 use crate::image::{self, Image, Progress};
-use crate::lab::{Container, ExecRequest, Lab, Machine};
+use crate::lab::{Container, ExecRequest, Lab, Machine, WaitError};
 use crate::manifest::{Origin, Project, Template};
 
 /// Names of the lab's machines; the fault is injected into the first.
@@ -54,9 +54,9 @@ pub struct FaultTrial {
 #[derive(Debug)]
 pub struct TrialOutcome {
     /// Verified effect with the observation before the fault, or the reason why there was no effect.
-    pub effect: anyhow::Result<Observed>,
+    pub effect: Result<Observed, FaultError>,
     /// Verified recovery, or the reason why there was none; `None` if there was no effect.
-    pub recovery: Option<anyhow::Result<Observed>>,
+    pub recovery: Option<Result<Observed, FaultError>>,
 }
 
 impl FaultTrial {
@@ -185,7 +185,7 @@ impl<'a> FaultTrials<'a> {
     }
 
     fn wait_until_ready(&self, lab: &Lab) -> anyhow::Result<()> {
-        lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set())
+        lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set()).map_err(WaitError::of_lab)
     }
 
     fn try_on(&self, lab: &Arc<Lab>, trial: &FaultTrial) -> anyhow::Result<TrialOutcome> {

@@ -15,7 +15,6 @@ use super::mutant_verdict::{MutantEvidence, equivalent};
 use super::options::{Options, RunPart};
 use crate::error::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
-use crate::image::BuildFailed;
 use crate::manifest::{FileEntry, FileSource, Mutant, Notice, Origin, Place, Project, RunStep, Template};
 use crate::plan::{Order, Plan};
 use crate::record::{
@@ -176,7 +175,7 @@ fn try_one(
     let record = match ended {
         Ok(record) => record,
         Err(_) if suite.interrupt.is_set() => return Ok(None),
-        Err(error) if error.chain().any(|cause| cause.downcast_ref::<BuildFailed>().is_some()) => {
+        Err(error) if matches!(Error::of(&error), Some(Error::Build(_))) => {
             return Ok(Some(result(MutantVerdict::Misread, format!("{error:#}"), Vec::new(), None)));
         }
         Err(error) => return Err(error),

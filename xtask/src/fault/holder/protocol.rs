@@ -78,7 +78,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     pub fn of(error: &anyhow::Error) -> Self {
-        match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
+        match Error::of(error) {
             Some(Error::Usage(_)) => Self::Usage(format!("{error:#}")),
             Some(Error::Host { problem, help }) => Self::Host { problem: problem.clone(), help: help.clone() },
             _ => Self::Other(format!("{error:#}")),

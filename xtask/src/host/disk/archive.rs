@@ -345,7 +345,7 @@ mod tests {
         let endless = header.as_bytes().chain(io::repeat(0));
         let error = unpack(endless, "top", folder.path(), &|| false).unwrap_err();
         assert!(format!("{error:#}").contains("the copy has more than 64 GiB, the most that one copy"), "{error:#}");
-        assert!(error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Usage(_)))));
+        assert!(matches!(Error::of(&error), Some(Error::Usage(_))));
         let file = tempfile::tempfile().unwrap();
         let error = copy_with_holes(&mut io::repeat(0), &file, 10 << 20, &|| false).unwrap_err();
         assert!(error.to_string().contains("more than 64 GiB"), "whatever its header said: {error}");
