@@ -235,10 +235,12 @@ impl Performance {
         let fresh = || MetricSamples { unit: unit.clone(), better: *better, values: Vec::new() };
         let samples = self.metrics.entry(name.clone()).or_insert_with(fresh);
         if (&samples.unit, samples.better) != (unit, *better) {
-            return Err(format!(
-                "metric {name} is in {} already: {unit}, or its direction `better`, is another",
-                samples.unit
-            ));
+            let shown = |unit: &str, better: Better| match better {
+                Better::Higher => format!("{unit}, where higher is better"),
+                Better::Lower => format!("{unit}, where lower is better"),
+            };
+            let (before, now) = (shown(&samples.unit, samples.better), shown(unit, *better));
+            return Err(format!("metric {name} is in {now}, and its earlier values are in {before}"));
         }
         samples.values.push(*value);
         Ok(())
@@ -295,12 +297,16 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_keeps_its_unit() {
+    fn a_metric_keeps_its_unit_and_direction() {
         let mut performance = empty();
         let metric =
             |value: f64, unit: &str| Metric { name: "rate".into(), value, unit: unit.into(), better: Better::Higher };
         performance.add_metric(&metric(1.0, "rows/s")).unwrap();
-        assert!(performance.add_metric(&metric(1.0, "rows/min")).is_err());
+        let before = "and its earlier values are in rows/s, where higher is better";
+        let other = performance.add_metric(&metric(1.0, "rows/min")).unwrap_err();
+        assert_eq!(other, format!("metric rate is in rows/min, where higher is better, {before}"));
+        let turned = performance.add_metric(&Metric { better: Better::Lower, ..metric(1.0, "rows/s") }).unwrap_err();
+        assert_eq!(turned, format!("metric rate is in rows/s, where lower is better, {before}"));
         assert!(performance.add_metric(&metric(f64::NAN, "rows/s")).is_err());
         assert_eq!(performance.metrics["rate"].values, [1.0]);
     }
