@@ -170,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn fixed_work_that_no_number_can_sum_up_is_told_with_its_operation() {
+        let mut slow = case(20.0);
+        slow.operations.get_mut("query").unwrap().calibration_cpu_ms = times(f64::MAX / 1.5);
+        let found = &against(&CaseId("pipeline/load:default".into()), &case(20.0), &slow, &BTreeMap::new())[0];
+        let told = crate::record::human::comparison(found);
+        let expected = "the mean of the lowest fifth of the candidate's fixed work is inf";
+        assert!(
+            told.starts_with("inconclusive pipeline/load:default query cpu_ms:") && told.contains(expected),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn too_few_samples_are_inconclusive() {
         let id = CaseId("pipeline/load:default".into());
         let few = baseline(&[20.0, 21.0]).cases.remove("default").unwrap();

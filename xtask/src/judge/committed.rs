@@ -83,13 +83,12 @@ pub fn committed(
     if let Some(because) = problem {
         return Verdict::inconclusive(samples, because);
     }
-    let fixed = (baseline.calibration, candidate.calibration);
-    let witness = |of_samples: Statistic, of_fixed: Statistic| {
-        let machine = log_ratio(of_fixed, fixed.0, fixed.1)?;
-        Some(Witness { measured: log_ratio(of_samples, &before, &after)?, machine })
-    };
-    let (Some(quickest), Some(middle)) = (witness(smallest, low_fifth), witness(median, median)) else {
-        return Verdict::inconclusive(samples, "there is nothing to compare");
+    let sides = ([&*before, &*after], [baseline.calibration, candidate.calibration]);
+    let witnesses =
+        Witness::of(SMALLEST, LOW_FIFTH, sides).and_then(|one| Ok((one, Witness::of(MEDIAN, MEDIAN, sides)?)));
+    let (quickest, middle) = match witnesses {
+        Ok(witnesses) => witnesses,
+        Err(because) => return Verdict::inconclusive(samples, because),
     };
     let both = [quickest, middle];
     let is_worse = |one: &Witness| one.beyond(least);
@@ -135,8 +134,12 @@ pub fn committed(
     Verdict { decision, effect: better.effect(middle.measured), interval, p: None, samples, because }
 }
 
-/// Statistic of one side.
-type Statistic = fn(&[f64]) -> Option<f64>;
+/// Statistic of one side, with its name.
+type Statistic = (&'static str, fn(&[f64]) -> Option<f64>);
+
+const SMALLEST: Statistic = ("smallest value", |samples| samples.iter().copied().min_by(f64::total_cmp));
+const LOW_FIFTH: Statistic = ("mean of the lowest fifth", low_fifth);
+const MEDIAN: Statistic = ("median", median);
 
 /// Change of one statistic from baseline to candidate.
 #[derive(Clone, Copy)]
@@ -148,6 +151,19 @@ struct Witness {
 }
 
 impl Witness {
+    /// Returns the change of a statistic of both sides' samples beside that of their fixed work; the error names the side whose
+    /// statistic is too large for a number.
+    fn of(
+        of_samples: Statistic,
+        of_fixed: Statistic,
+        (samples, fixed): ([&[f64]; 2], [&[f64]; 2]),
+    ) -> Result<Self, String> {
+        Ok(Self {
+            measured: log_ratio(of_samples, "", samples)?,
+            machine: log_ratio(of_fixed, "'s fixed work", fixed)?,
+        })
+    }
+
     fn corrected(self) -> f64 {
         self.measured - self.machine
     }
@@ -219,13 +235,14 @@ fn mostly_waits(busy: f64) -> String {
     )
 }
 
-fn log_ratio(statistic: fn(&[f64]) -> Option<f64>, before: &[f64], after: &[f64]) -> Option<f64> {
-    let ratio = statistic(after)?.ln() - statistic(before)?.ln();
-    ratio.is_finite().then_some(ratio)
-}
-
-fn smallest(samples: &[f64]) -> Option<f64> {
-    samples.iter().copied().min_by(f64::total_cmp)
+/// Returns ln(candidate / baseline) of a statistic; `work` ends the name of a side in the error.
+fn log_ratio((name, statistic): Statistic, work: &str, [before, after]: [&[f64]; 2]) -> Result<f64, String> {
+    let ln = |side: &str, values: &[f64]| {
+        let value = statistic(values).unwrap_or(f64::NAN);
+        let problem = || format!("the {name} of the {side}{work} is {value}, and only finite numbers can be compared");
+        Some(value.ln()).filter(|ln| ln.is_finite()).ok_or_else(problem)
+    };
+    Ok(ln("candidate", after)? - ln("baseline", before)?)
 }
 
 #[cfg(test)]
@@ -382,6 +399,8 @@ mod tests {
         check(&of(vec![3.0; 40]), "all 40 values of the candidate are 3");
         check(&Case { machine: f64::NAN, ..Case::default() }, "a value of the candidate's fixed work is NaN");
         check(&Case { busy: f64::NAN, ..Case::default() }, "how much of its time the baseline was on a processor");
+        let huge = "the mean of the lowest fifth of the candidate's fixed work is inf, and only finite numbers can";
+        check(&Case { machine: f64::MAX / 15.0, ..Case::default() }, huge);
         let series = |calibration| Series { samples: &[1.0; 30], calibration, busy: 1.0, waited: None };
         let few = committed(series(&[1.0]), series(&[1.0]), Kind::Wall, Better::Lower, Thresholds::default(), 1);
         assert_eq!(few.because, "the baseline has 1 runs of the fixed work, and 10 are the fewest that suffice");

@@ -281,7 +281,8 @@ impl Judge {
         let complaint = complaints.next().or(unmixed);
         let permuted = paired(&self.costs, TESTED, seed);
         let (Some(permuted), None) = (permuted, &complaint) else {
-            let because = complaint.unwrap_or_else(|| "there is nothing to compare".into());
+            let because = complaint
+                .unwrap_or_else(|| format!("the lowest of the {count} values of a side add up to no finite number"));
             self.stage = Stage::Done(Verdict::inconclusive(self.used, because));
             return;
         };
@@ -542,6 +543,8 @@ mod tests {
         check(&zero, &Duet::first, &format!("in pair 4 the candidate's value is 0, {bad}"));
         let constant = "all 20 values of the baseline are 1: a clock or counter so coarse cannot show a change";
         check(&|pair| (1.0, pair as f64 + 1.0), &Duet::first, constant);
+        let huge = |pair: usize| (1.0 + pair as f64, f64::MAX / (1.0 + 0.01 * pair as f64));
+        check(&huge, &Duet::first, "the lowest of the 20 values of a side add up to no finite number");
         let unmixed = "the same side went first in all 20 pairs, so that order and change look alike";
         check(&|pair| (pair as f64 + 1.0, pair as f64 + 2.0), &|_| Side::Candidate, unmixed);
     }
