@@ -12,10 +12,10 @@ use e2e_stats::{Estimates, hodges_lehmann, low_fifth, mann_whitney, moving_block
 use rand::RngExt as _;
 use xtask::fault::{Profile, Schedule};
 use xtask::judge::{
-    Better, Comparisons, Duet, Kind, Metric, Pair, Plan, Recording, Series, Step, Thresholds, Verdict, Windows,
-    committed, hold_together,
+    Better, Duet, Kind, Metric, Pair, Plan, Series, Step, Thresholds, Verdict, committed, hold_together,
 };
 use xtask::manifest::{Chaos, FaultRule, Project};
+use xtask::rates::{Comparisons, Recording, Windows};
 
 /// Pairs of times with so much noise that every look is made: nothing can be said before the last.
 fn pairs(seed: u64, count: usize) -> Vec<(f64, f64)> {

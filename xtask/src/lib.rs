@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod perf;
 pub mod plan;
 pub mod program;
+pub mod rates;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -8,9 +8,10 @@ use e2e_stats::{Estimates, hodges_lehmann, low_mean, mann_whitney, moving_block_
 use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use xtask::judge::{
-    Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Comparisons, Decision, Duet, Kind, Metric, Pair, Plan, RUN_ALPHA,
-    Rate, Recording, Series, Step, Thresholds, Verdict, Windows, committed, criterion, fixed_20_percent,
+    Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Decision, Duet, Kind, Metric, Pair, Plan, RUN_ALPHA, Series, Step,
+    Thresholds, Verdict, committed,
 };
+use xtask::rates::{Comparisons, Rate, Recording, Windows, criterion, fixed_20_percent};
 
 /// Any number a clock or a bug could give.
 fn anything() -> impl Strategy<Value = f64> {

@@ -41,9 +41,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "baseline", "bundle", "dist", "error", "fault", "guard", "host", "image", "input", "judge", "lab",
-            "manifest", "plan", "program", "record", "report", "run", "selftest",
+            "manifest", "plan", "program", "rates", "record", "report", "run", "selftest",
         ],
     ),
+    ("rates", &["error", "host::invoker", "input", "judge", "manifest", "plan", "record", "run"]),
     (
         "run",
         &[
@@ -64,7 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("guard", &["error", "host"]),
     ("plan", &["error", "manifest"]),
     ("record", &["error", "host::invoker", "input", "judge"]),
-    ("judge", &["error"]),
+    ("judge", &[]),
     ("manifest", &["error", "host::seccomp", "input"]),
     ("host", &["error", "program"]),
     ("input", &["error", "host::invoker"]),

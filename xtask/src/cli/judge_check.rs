@@ -11,10 +11,10 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::packages::{Use, Uses};
 use crate::input;
-use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;
+use crate::rates::{Comparisons, LiveCheck, Rate, Recording, Windows, live_check};
 use crate::report::terminal::println;
-use crate::run::{Interrupt, LiveCheck, Options, live_check};
+use crate::run::{Interrupt, Options};
 
 /// Measure the error rates of the verdict rules.
 ///

@@ -7,10 +7,10 @@ use rand_pcg::Pcg64;
 use serde::Serialize;
 
 use super::recording::{Recording, Round, Run, Track};
-use crate::judge::committed::{COMMITTED_SAMPLES, Kind, Series, committed};
-use crate::judge::duet::{Duet, Metric, Pair, Plan, Side, Step};
-use crate::judge::rules;
-use crate::judge::verdict::{Better, Decision, Thresholds};
+use super::rules;
+use crate::judge::{
+    Better, COMMITTED_SAMPLES, Decision, Duet, Kind, Metric, Pair, Plan, Series, Side, Step, Thresholds, committed,
+};
 use e2e_stats::{stream, wilson};
 
 /// Choice of the compared windows of rounds.
@@ -59,7 +59,7 @@ pub struct Rate {
 }
 
 /// Decision, and its number of pairs.
-type Said = (Decision, usize);
+pub(super) type Said = (Decision, usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
@@ -113,7 +113,10 @@ impl Comparisons {
                     }
                 }
                 let said = counts.into_iter().filter(|(_, said)| !said.is_empty());
-                rates.extend(said.map(|((workload, effect), said)| Rate::of(rule, measure, workload, effect, &said)));
+                let rate = |((workload, effect), said): (_, Vec<Said>)| {
+                    Rate::of(rule.name(), measure.name(), workload, effect, &said)
+                };
+                rates.extend(said.map(rate));
             }
         }
         rates
@@ -310,11 +313,17 @@ impl Sides {
 }
 
 impl Rate {
-    fn of(rule: Rule, measure: Measure, workload: &str, effect_percent: u32, said: &[Said]) -> Self {
+    pub(super) fn of(
+        rule: &'static str,
+        metric: &'static str,
+        workload: &str,
+        effect_percent: u32,
+        said: &[Said],
+    ) -> Self {
         let count = |decision| said.iter().filter(|(said, _)| *said == decision).count();
         Self {
-            rule: rule.name(),
-            metric: measure.name(),
+            rule,
+            metric,
             workload: workload.to_owned(),
             effect_percent,
             comparisons: said.len(),
@@ -398,7 +407,7 @@ mod tests {
     #[test]
     fn the_share_has_its_interval() {
         let said = [(Decision::Regressed, 20), (Decision::Unchanged, 40)];
-        let rate = Rate::of(Rule::Duet, Measure::Cpu, "w", 5, &said);
+        let rate = Rate::of("duet", "cpu", "w", 5, &said);
         let (share, low, high) = rate.regressed_percent();
         assert!(share == 50.0 && low > 9.0 && low < 10.0 && high > 90.0 && high < 91.0, "{low} {high}");
         assert_eq!(rate.pairs_mean, 30.0);
