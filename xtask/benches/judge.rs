@@ -8,12 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use e2e_stats::{Estimates, hodges_lehmann, low_fifth, mann_whitney, moving_block, paired, paired_log_ratio, stream};
+use e2e_stats::{
+    Better, Duet, Estimates, Kind, Metric, Pair, Plan, Series, Step, Thresholds, Verdict, committed, hodges_lehmann,
+    hold_together, low_fifth, mann_whitney, moving_block, paired, paired_log_ratio, stream,
+};
 use rand::RngExt as _;
 use xtask::fault::{Profile, Schedule};
-use xtask::judge::{
-    Better, Duet, Kind, Metric, Pair, Plan, Series, Step, Thresholds, Verdict, committed, hold_together,
-};
 use xtask::manifest::{Chaos, FaultRule, Project};
 use xtask::rates::{Comparisons, Recording, Windows};
 

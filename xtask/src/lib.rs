@@ -12,7 +12,6 @@ pub mod guard;
 pub mod host;
 pub mod image;
 pub mod input;
-pub mod judge;
 pub mod lab;
 pub mod manifest;
 pub mod perf;

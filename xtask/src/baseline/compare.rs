@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::file::{BaselineCase, BaselineOperation};
-use crate::judge::{self, Kind, Series, Thresholds, Verdict};
 use crate::program;
 use crate::record::{CaseId, Comparison, Way};
+use e2e_stats::{Better, Kind, Series, Thresholds, Verdict, committed};
 
 /// Seed of the intervals: the same samples always give the same ones.
 const SEED: u64 = 1;
@@ -105,8 +105,7 @@ fn judged(
     let busy = |one: &BaselineOperation| one.cpu_ms.iter().sum::<f64>() / one.wall_ms.iter().sum::<f64>();
     let side =
         |samples, one| Series { samples, calibration: (view.calibration)(one), busy: busy(one), waited: one.waited() };
-    let verdict =
-        judge::committed(side(&old, before), side(&new, after), view.kind, judge::Better::Lower, thresholds, SEED);
+    let verdict = committed(side(&old, before), side(&new, after), view.kind, Better::Lower, thresholds, SEED);
     Some(Comparison {
         case: case.clone(),
         operation: operation.to_owned(),
@@ -123,7 +122,7 @@ fn judged(
 mod tests {
     use super::super::file::tests::baseline;
     use super::*;
-    use crate::judge::Decision;
+    use e2e_stats::Decision;
 
     /// Thirty times around a middle, as samples are.
     fn times(middle: f64) -> Vec<f64> {

@@ -16,12 +16,12 @@ use crate::error::{EXIT_FAILED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::{Invoker, is_root};
 use crate::image;
-use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::{Project, RepeatTime, word_within};
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder};
 use crate::report::terminal::println;
 use crate::run::{self, Interrupt, Monitoring, Options, Samples, ScenarioBinaries};
+use e2e_stats::COMMITTED_SAMPLES;
 
 /// Take baselines on this machine, to be committed.
 ///

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::recording::{Recording, Round, Run, Track};
 use super::rules;
-use crate::judge::{
+use e2e_stats::{
     Better, COMMITTED_SAMPLES, Decision, Duet, Kind, Metric, Pair, Plan, Series, Side, Step, Thresholds, committed,
+    stream, wilson,
 };
-use e2e_stats::{stream, wilson};
 
 /// Choice of the compared windows of rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

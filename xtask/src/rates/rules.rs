@@ -3,8 +3,7 @@
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 
-use crate::judge::Decision;
-use e2e_stats::{RESAMPLES, hodges_lehmann, quantile, stream};
+use e2e_stats::{Decision, RESAMPLES, hodges_lehmann, quantile, stream};
 
 /// Significance level of the tests.
 const ALPHA: f64 = 0.05;

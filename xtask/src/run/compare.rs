@@ -10,13 +10,13 @@ use crate::baseline::{self, Baseline, BaselineCase, Store};
 use crate::error::Error;
 use crate::guard::state_dir;
 use crate::host::invoker::Invoker;
-use crate::judge::{COMMITTED_SAMPLES, Thresholds};
 use crate::manifest::{Project, Scenario};
 use crate::perf;
 use crate::plan::Plan;
 use crate::program;
 use crate::record::{CaseResult, Comparison, Performance, RunRecord, Verdict};
 use crate::session::Repeats;
+use e2e_stats::{COMMITTED_SAMPLES, Thresholds};
 
 /// A scenario's baseline as a run has made it.
 #[derive(Debug)]

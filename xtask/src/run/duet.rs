@@ -8,11 +8,11 @@ use super::lockstep::{Judged, Lockstep, LockstepPlan};
 use super::options::{CaseContext, DuetOptions, RetryBudget};
 use super::slot_lease::SlotLease;
 use crate::image::{self, LockFile};
-use crate::judge::{Side, Verdict, hold_together};
 use crate::manifest::Project;
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Recorder, Way};
 use crate::session::Gate;
+use e2e_stats::{Side, Verdict, hold_together};
 
 /// Maximum runs of a whole case: ten pairs, and ten that confirm.
 const ROUNDS_MAX: u32 = 20;

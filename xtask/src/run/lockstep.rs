@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::judge::{Better, Duet, Metric, Pair, Plan, Side, Step, Thresholds, Verdict};
 use crate::record::Sample;
 use crate::session::Gate;
+use e2e_stats::{Better, Duet, Metric, Pair, Plan, Side, Step, Thresholds, Verdict};
 
 /// Interval between two looks whether the session has to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
@@ -347,7 +347,7 @@ impl Gate for LockstepSide {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::Decision;
+    use e2e_stats::Decision;
 
     fn plan() -> LockstepPlan {
         let (seed, patience) = (7, Duration::from_secs(20));

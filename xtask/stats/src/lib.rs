@@ -1,9 +1,13 @@
-//! The statistics that verdicts are made with, one method a file, each with its source. Pure: samples in, numbers out; what
-//! is random comes from a seed. No function here panics, whatever the samples: where an answer has no meaning it is `None`.
+//! Verdicts on samples: has work become slower? They are made so that noise alone hardly ever gives one. `duet` and `committed`
+//! are the two ways of judging, README.md says how they were chosen; the other files are their statistics, one method a file, each
+//! with its source. Pure: samples in, verdicts and numbers out; what is random comes from a seed. No function here panics, whatever
+//! the samples: where an answer has no meaning it is `None`, or the verdict inconclusive.
 
 mod bootstrap;
 mod change;
+mod committed;
 mod density;
+mod duet;
 mod estimate;
 mod holm;
 mod low;
@@ -14,11 +18,14 @@ mod permutation;
 mod quantile;
 mod shift;
 mod stream;
+mod verdict;
 mod wilson;
 
 pub use bootstrap::{RESAMPLES, moving_block, moving_block_length, moving_block_ratio, paired_log_ratio, resampled};
 pub use change::log_ratio;
+pub use committed::{CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, committed};
 pub use density::density;
+pub use duet::{Duet, Metric, Pair, Plan, Side, Step};
 pub use estimate::{Estimate, Estimates};
 pub use holm::holm;
 pub use low::{low_fifth, low_mean, lowest};
@@ -29,4 +36,5 @@ pub use permutation::{PERMUTATIONS, Permuted, paired};
 pub use quantile::{median, quantile};
 pub use shift::hodges_lehmann;
 pub use stream::stream;
+pub use verdict::{Better, Decision, RUN_ALPHA, Thresholds, Verdict, hold_together};
 pub use wilson::wilson;

@@ -4,9 +4,8 @@ use serde::Serialize;
 
 use super::densities::{densities, interval, undrawn};
 use super::words::{Word, change, count, duration};
-use crate::judge::Decision;
 use crate::record::{CaseResult, Comparison, Operation, PastRun, Performance, Sample, Way};
-use e2e_stats::median;
+use e2e_stats::{Decision, median};
 
 /// View of a measured operation of one attempt.
 #[derive(Debug, Clone, Serialize)]
@@ -232,8 +231,8 @@ fn scale(effect: f64, (low, high): (f64, f64)) -> Scale {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::Verdict;
     use crate::record::CaseId;
+    use e2e_stats::Verdict;
 
     fn comparison(decision: Decision, effect: Option<f64>, gates: bool) -> Comparison {
         let verdict = Verdict { effect, ..Verdict::inconclusive(30, "why") };

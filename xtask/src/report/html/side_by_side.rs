@@ -10,9 +10,11 @@ use super::page::filled;
 use super::page::headline;
 use super::performance::decision;
 use super::words::{Word, change, duration, verdict};
-use crate::judge::{Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, Thresholds, committed};
 use crate::record::{CaseId, CaseResult, Operation, PastRun, Verdict};
-use e2e_stats::{median, moving_block_length, moving_block_ratio};
+use e2e_stats::{
+    Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, Thresholds, committed, median, moving_block_length,
+    moving_block_ratio,
+};
 
 /// Seed of the resampling; it is fixed, so that the same samples give the same interval.
 const SEED: u64 = 1;

@@ -9,8 +9,11 @@
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
+use super::bootstrap::paired_log_ratio;
+use super::change::log_ratio;
+use super::permutation::{Permuted, paired};
+use super::stream::stream;
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
-use e2e_stats::{Permuted, log_ratio, paired, paired_log_ratio, stream};
 
 /// Fraction of each side's costs, from the lowest up, whose means are compared beside the pairs' own ratios: disturbances only
 /// make a program slower, so its low end says most while there are undisturbed moments.

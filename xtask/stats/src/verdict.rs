@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use e2e_stats::holm;
+use super::holm::holm;
 
 /// Maximum chance that noise makes any of a run's comparisons look changed; [`hold_together`] keeps to it.
 pub const RUN_ALPHA: f64 = 0.05;

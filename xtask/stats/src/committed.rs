@@ -2,8 +2,10 @@
 //! samples alone cannot tell from slower work. So each side also has times of a fixed piece of work, the calibration, and a change
 //! counts only if it shows both as measured and after the calibration's own change is taken out.
 
+use super::bootstrap::{moving_block_length, moving_block_ratio};
+use super::low::low_fifth;
+use super::quantile::median;
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
-use e2e_stats::{low_fifth, median, moving_block_length, moving_block_ratio};
 
 /// Minimum samples of each side.
 pub const COMMITTED_SAMPLES: usize = 30;
