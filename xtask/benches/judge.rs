@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use e2e_stats::{
-    Better, Duet, Estimates, Kind, Metric, Pair, Plan, Series, Step, Thresholds, Verdict, committed, hodges_lehmann,
+    Better, Duet, Estimates, Kind, Metric, Pair, Plan, Step, Thresholds, Timings, Verdict, committed, hodges_lehmann,
     hold_together, low_fifth, mann_whitney, moving_block, paired, paired_log_ratio, stream,
 };
 use rand::RngExt as _;
@@ -59,10 +59,16 @@ fn verdicts(c: &mut Criterion) {
         });
     });
     let (first, second): (Vec<f64>, Vec<f64>) = sets[0].iter().copied().unzip();
-    let series = |samples| Series { samples, calibration: &first, busy: 0.9, waited: None };
+    let side = |samples: &[f64]| Timings {
+        wall_ms: samples.to_vec(),
+        cpu_ms: samples.to_vec(),
+        wait_ms: None,
+        calibration_wall_ms: first.clone(),
+        calibration_cpu_ms: first.clone(),
+    };
     group.bench_function("committed, 50 samples", |b| {
-        let (before, after) = (series(&first), series(&second));
-        b.iter(|| committed(black_box(before), after, Kind::Processor, Better::Lower, Thresholds::default(), 1));
+        let (before, after) = (side(&first), side(&second));
+        b.iter(|| committed(black_box(&before), &after, Kind::Processor, Thresholds::default(), 1));
     });
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/noise/raw.csv");
     let text = std::fs::read_to_string(&path).unwrap();

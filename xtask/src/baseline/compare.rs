@@ -2,41 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{BaselineCase, BaselineOperation};
+use super::file::BaselineCase;
 use crate::program;
 use crate::record::{CaseId, Comparison, Way};
-use e2e_stats::{Better, Kind, Series, Thresholds, Verdict, committed};
+use e2e_stats::{Kind, Thresholds, Timings, Verdict, committed};
 
 /// Seed of the intervals: the same samples always give the same ones.
 const SEED: u64 = 1;
 
-/// One metric of an operation's samples, with its accessors.
-struct View {
-    metric: &'static str,
-    kind: Kind,
-    /// True if a change of it fails a build: other work on the machine hardly shows in processor time, and does in wall
-    /// time.
-    gates: bool,
-    samples: fn(&BaselineOperation) -> Option<Vec<f64>>,
-    calibration: fn(&BaselineOperation) -> &Vec<f64>,
-}
-
-const VIEWS: [View; 2] = [
-    View {
-        metric: "cpu_ms",
-        kind: Kind::Processor,
-        gates: true,
-        samples: |one| Some(one.cpu_ms.clone()),
-        calibration: |one| &one.calibration_cpu_ms,
-    },
-    View {
-        metric: "wall_ms",
-        kind: Kind::Wall,
-        gates: false,
-        samples: |one| Some(one.wall_ms.clone()),
-        calibration: |one| &one.calibration_wall_ms,
-    },
-];
+/// Judged times, with the names of their metrics, and whether a change of it fails a build: other work on the machine hardly shows
+/// in processor time, and does in wall time.
+const METRICS: [(Kind, &str, bool); 2] = [(Kind::Processor, "cpu_ms", true), (Kind::Wall, "wall_ms", false)];
 
 /// Judges every repeatable operation of a case by the `thresholds` of scenario.toml. An operation that only one side has is listed
 /// as inconclusive, with that as the reason.
@@ -54,12 +30,12 @@ pub fn against(
         match (before, after) {
             (Some(before), Some(after)) => {
                 let thresholds = thresholds.get(name).copied().unwrap_or_default();
-                VIEWS.iter().filter_map(|view| judged(case, name, view, (before, after), thresholds)).collect()
+                METRICS.map(|metric| judged(case, name, metric, (before, after), thresholds)).to_vec()
             }
             (Some(before), None) => {
                 let because =
                     "the baseline has this operation, and this run does not: it was removed, or was not repeated";
-                vec![unjudged(case, name, before.samples(), because, false)]
+                vec![unjudged(case, name, before.count(), because, false)]
             }
             (None, _) => {
                 let scenario = case.0.split(':').next().unwrap_or(&case.0);
@@ -85,7 +61,7 @@ fn unjudged(case: &CaseId, operation: &str, samples: usize, because: &str, missi
     Comparison {
         case: case.clone(),
         operation: operation.to_owned(),
-        metric: VIEWS[0].metric.to_owned(),
+        metric: METRICS[0].1.to_owned(),
         way: Way::Committed,
         gates: false,
         missing,
@@ -97,25 +73,20 @@ fn unjudged(case: &CaseId, operation: &str, samples: usize, because: &str, missi
 fn judged(
     case: &CaseId,
     operation: &str,
-    view: &View,
-    (before, after): (&BaselineOperation, &BaselineOperation),
+    (kind, metric, gates): (Kind, &str, bool),
+    (before, after): (&Timings, &Timings),
     thresholds: Thresholds,
-) -> Option<Comparison> {
-    let (old, new) = ((view.samples)(before)?, (view.samples)(after)?);
-    let busy = |one: &BaselineOperation| one.cpu_ms.iter().sum::<f64>() / one.wall_ms.iter().sum::<f64>();
-    let side =
-        |samples, one| Series { samples, calibration: (view.calibration)(one), busy: busy(one), waited: one.waited() };
-    let verdict = committed(side(&old, before), side(&new, after), view.kind, Better::Lower, thresholds, SEED);
-    Some(Comparison {
+) -> Comparison {
+    Comparison {
         case: case.clone(),
         operation: operation.to_owned(),
-        metric: view.metric.to_owned(),
+        metric: metric.to_owned(),
         way: Way::Committed,
-        gates: view.gates,
+        gates,
         missing: false,
-        baseline_samples: old,
-        verdict,
-    })
+        baseline_samples: before.samples(kind).to_vec(),
+        verdict: committed(before, after, kind, thresholds, SEED),
+    }
 }
 
 #[cfg(test)]

@@ -6,5 +6,5 @@ mod file;
 mod store;
 
 pub use compare::{absent, against};
-pub use file::{Baseline, BaselineCase, BaselineOperation};
+pub use file::{Baseline, BaselineCase};
 pub use store::Store;

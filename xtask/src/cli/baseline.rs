@@ -74,13 +74,13 @@ fn list(store: &Store, context: &Context) -> u8 {
                         "scenario": baseline.scenario,
                         "case": case,
                         "operation": operation,
-                        "samples": one.samples(),
+                        "samples": one.count(),
                         "recorded_at": baseline.cases[case].recorded_at,
                     }));
                 }
                 if context.format == Format::Human {
                     let operations = baseline.operations().count();
-                    let samples: usize = baseline.operations().map(|(_, _, one)| one.samples()).sum();
+                    let samples: usize = baseline.operations().map(|(_, _, one)| one.count()).sum();
                     println!("{shown}: {operations} operations, {samples} samples");
                 }
             }
@@ -132,7 +132,7 @@ fn show(store: &Store, scenario: &str, context: &Context) -> anyhow::Result<u8> 
             println!(
                 "  {case} {operation}: {} samples, median {:.1} ms of time and {:.1} ms of processor time, least {least:.1} ms; \
                  taken {}",
-                one.samples(),
+                one.count(),
                 middle(&one.wall_ms),
                 middle(&one.cpu_ms),
                 baseline.cases[case].recorded_at

@@ -6,10 +6,10 @@ use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use serde::Serialize;
 
-use super::recording::{Recording, Round, Run, Track};
+use super::recording::{Recording, Run, Track};
 use super::rules;
 use e2e_stats::{
-    Better, COMMITTED_SAMPLES, Decision, Duet, Kind, Metric, Pair, Plan, Series, Side, Step, Thresholds, committed,
+    Better, COMMITTED_SAMPLES, Decision, Duet, Kind, Metric, Pair, Plan, Side, Step, Thresholds, Timings, committed,
     stream, wilson,
 };
 
@@ -92,7 +92,8 @@ struct PairedRound {
     first: Side,
     wall: (f64, f64),
     cpu: (f64, f64),
-    calibration: Option<f64>,
+    /// Wall and CPU of the fixed work.
+    calibration: Option<(f64, f64)>,
 }
 
 impl Comparisons {
@@ -212,12 +213,9 @@ impl Rule {
             Self::MannWhitney => rules::mann_whitney(&before, &after),
             Self::Fixed20Percent => rules::fixed_20_percent(&before, &after),
             _ => {
-                let kind = sides.kind?;
-                let (fixed_before, busy_before) = sides.beside(baseline, |pair| pair.0)?;
-                let (fixed_after, busy_after) = sides.beside(candidate, |pair| pair.1)?;
-                let before = Series { samples: &before, calibration: &fixed_before, busy: busy_before, waited: None };
-                let after = Series { samples: &after, calibration: &fixed_after, busy: busy_after, waited: None };
-                committed(before, after, kind, Better::Lower, Thresholds::default(), seed).decision
+                let (before, after) =
+                    (sides.timings(baseline, |pair| pair.0)?, sides.timings(candidate, |pair| pair.1)?);
+                committed(&before, &after, sides.kind?, Thresholds::default(), seed).decision
             }
         })
     }
@@ -255,14 +253,6 @@ impl Measure {
         }
     }
 
-    fn calibration(self, round: &Round) -> Option<f64> {
-        match self {
-            Self::Wall => round.calibration.map(|(wall, _)| wall),
-            Self::Cpu => round.calibration.map(|(_, cpu)| cpu),
-            Self::WallMinusWait => None,
-        }
-    }
-
     fn kind(self) -> Option<Kind> {
         match self {
             Self::Wall => Some(Kind::Wall),
@@ -288,9 +278,8 @@ impl Sides {
             let (Some(baseline), Some(candidate)) = (round.baseline, round.candidates.get(&effect)) else { continue };
             let (Some(before), Some(after)) = (measure.of(baseline), measure.of(*candidate)) else { continue };
             let first = if baseline.position < candidate.position { Side::Baseline } else { Side::Candidate };
-            let calibration = measure.calibration(round);
             let (wall, cpu) = ((baseline.wall, candidate.wall), (baseline.cpu, candidate.cpu));
-            rounds.push(PairedRound { values: (before, after), first, wall, cpu, calibration });
+            rounds.push(PairedRound { values: (before, after), first, wall, cpu, calibration: round.calibration });
         }
         Self { rounds, kind: measure.kind() }
     }
@@ -301,14 +290,15 @@ impl Sides {
         Some(rounds.iter().map(|round| side(&round.values)).collect())
     }
 
-    /// Returns the calibration of the rounds from `begin` on, and the share of its wall time for which one side was on a
-    /// processor; `None` where rounds or calibrations are missing.
-    fn beside(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<(Vec<f64>, f64)> {
+    /// Returns one side's times from this round on, in seconds: ratios have no unit. `None` where rounds or calibrations are
+    /// missing.
+    fn timings(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<Timings> {
         let rounds = self.rounds.get(begin..begin + COMMITTED_SAMPLES)?;
-        let calibration = rounds.iter().map(|round| round.calibration).collect::<Option<Vec<f64>>>()?;
-        let wall: f64 = rounds.iter().map(|round| side(&round.wall)).sum();
-        let cpu: f64 = rounds.iter().map(|round| side(&round.cpu)).sum();
-        Some((calibration, cpu / wall))
+        let fixed = rounds.iter().map(|round| round.calibration).collect::<Option<Vec<_>>>()?;
+        let (calibration_wall_ms, calibration_cpu_ms) = fixed.into_iter().unzip();
+        let all = |of: fn(&PairedRound) -> &(f64, f64)| rounds.iter().map(|round| side(of(round))).collect();
+        let (wall_ms, cpu_ms) = (all(|round| &round.wall), all(|round| &round.cpu));
+        Some(Timings { wall_ms, cpu_ms, wait_ms: None, calibration_wall_ms, calibration_cpu_ms })
     }
 }
 

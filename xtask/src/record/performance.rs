@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use e2e_contract::{Better, Metric};
+use e2e_stats::Timings;
 use serde::{Deserialize, Serialize};
 
 /// Version of `performance.json`. Version 1 had wall times and metrics only.
@@ -169,7 +170,32 @@ pub struct Sampling {
     pub host: BTreeMap<String, Vec<Option<f64>>>,
 }
 
+impl Operation {
+    /// Returns the times of its samples as they are judged. Samples without a calibration make its lists shorter.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        let all = |value: fn(&Sample) -> f64| self.samples.iter().map(value).collect();
+        let calibrations = self.samples.iter().filter_map(|sample| sample.calibration);
+        let (calibration_wall_ms, calibration_cpu_ms) = calibrations.map(|one| (one.wall_ms, one.cpu_ms)).unzip();
+        Timings {
+            wall_ms: all(|sample| sample.wall_ms),
+            cpu_ms: all(|sample| sample.cpu_ms),
+            wait_ms: self.samples.iter().map(|sample| sample.wait_ms).collect(),
+            calibration_wall_ms,
+            calibration_cpu_ms,
+        }
+    }
+}
+
 impl Performance {
+    /// Returns the times of the operations that were planned and done more than once, with a calibration before each sample.
+    #[must_use]
+    pub fn repeated(&self) -> BTreeMap<String, Timings> {
+        let repeated = self.operations.iter().filter(|(_, one)| one.planned > 1 && one.samples.len() > 1);
+        let timings = repeated.map(|(name, one)| (name.clone(), one.timings()));
+        timings.filter(|(_, one)| one.calibration_wall_ms.len() == one.count()).collect()
+    }
+
     /// Makes a file without measurements.
     #[must_use]
     pub fn new(case: String, machine: Machine, machine_class: String) -> Self {

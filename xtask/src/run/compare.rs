@@ -60,7 +60,7 @@ pub(super) fn as_often_as_baseline(project: &Project, scenario: &Scenario, case:
     let baseline = store.read(&perf::this_machine(&state_dir()).class, &scenario.id())?;
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let operations = baseline.iter().filter_map(|baseline| baseline.cases.get(case)).flat_map(|case| &case.operations);
-    let of = operations.map(|(name, one)| (name.clone(), count(one.samples()))).collect();
+    let of = operations.map(|(name, one)| (name.clone(), count(one.count()))).collect();
     Ok(Repeats { samples: count(COMMITTED_SAMPLES), over: Duration::ZERO, of })
 }
 

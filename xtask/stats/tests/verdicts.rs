@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e_stats::{
-    Better, Decision, Duet, Estimates, Kind, Metric, Pair, Permuted, Plan, Series, Step, Thresholds, Verdict,
+    Better, Decision, Duet, Estimates, Kind, Metric, Pair, Permuted, Plan, Step, Thresholds, Timings, Verdict,
     committed, hodges_lehmann, low_mean, mann_whitney, moving_block_ratio, paired, paired_log_ratio,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -113,12 +113,16 @@ proptest! {
             }
         }
         let (first, second): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
-        let (before, after) = (
-            Series { samples: &first, calibration: &second, busy: part, waited: Some(part) },
-            Series { samples: &second, calibration: &first, busy: part, waited: Some(part) },
-        );
+        let side = |one: &[f64], other: &[f64]| Timings {
+            wall_ms: one.to_vec(),
+            cpu_ms: one.iter().map(|value| value * part).collect(),
+            wait_ms: Some(other.to_vec()),
+            calibration_wall_ms: other.to_vec(),
+            calibration_cpu_ms: other.to_vec(),
+        };
+        let (before, after) = (side(&first, &second), side(&second, &first));
         for kind in [Kind::Wall, Kind::Processor] {
-            let verdict = committed(before, after, kind, Better::Lower, Thresholds::default(), seed);
+            let verdict = committed(&before, &after, kind, Thresholds::default(), seed);
             prop_assert!(first.len() >= 30 || verdict.decision == Decision::Inconclusive);
             let text = serde_json::to_string(&verdict).unwrap();
             prop_assert!(serde_json::from_str::<Verdict>(&text).is_ok(), "{}", text);
