@@ -25,7 +25,7 @@ fn pairs(seed: u64, count: usize) -> Vec<(f64, f64)> {
 }
 
 fn judged(pairs: &[(f64, f64)]) -> Vec<Verdict> {
-    let metric = Metric { name: "wall_ms".into(), better: Better::Lower, thresholds: Thresholds::default() };
+    let metric = Metric { better: Better::Lower, thresholds: Thresholds::default() };
     let mut duet = Duet::new(Plan::quick(), vec![metric], 1);
     for values in pairs {
         if let Step::Done(verdicts) = duet.feed(&Pair { first: duet.first(), values: vec![*values] }) {

@@ -8,7 +8,7 @@ use crate::host::load::OomKills;
 use crate::host::netns::{DeviceCounted, DeviceTable, Devices};
 use crate::host::volume_disks::VolumeDisks;
 use crate::lab::{Container, Lab};
-use crate::record::Usage;
+use crate::record::{Sample, Usage};
 
 /// Counters of all containers of a lab. Their files are opened once, and again when a container was started again.
 #[derive(Debug)]
@@ -70,19 +70,6 @@ struct Used {
     port: DeviceCounted,
 }
 
-/// Usage of all containers between two moments.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Spent {
-    /// Processor time of all containers.
-    pub cpu_ms: f64,
-    /// Time for which programs waited for a processor, over all containers; none where the kernel does not say.
-    pub wait_ms: Option<f64>,
-    /// Usage by container.
-    pub containers: BTreeMap<String, Usage>,
-    /// Containers that were down at one of the moments or started again in between.
-    pub incomplete: Vec<String>,
-}
-
 /// Usage of a container since the session began, in all its lives. Usage between the last reading in a life and that life's end is
 /// not in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,23 +124,23 @@ impl Meters {
         state.open.insert(measurement, begins);
     }
 
-    /// Ends a measurement and returns the usage since its begin; none where it never began.
-    pub fn end(&self, measurement: u64) -> Option<Spent> {
+    /// Ends a measurement and returns a sample with the usage since its begin, without its times; none where it never began.
+    pub fn end(&self, measurement: u64) -> Option<Sample> {
         let mut state = self.state();
         let ends = state.look();
         let begins = state.open.remove(&measurement)?;
-        let mut spent = Spent { cpu_ms: 0.0, wait_ms: Some(0.0), containers: BTreeMap::new(), incomplete: Vec::new() };
+        let mut sample = Sample { wait_ms: Some(0.0), ..Sample::default() };
         for ((meter, begin), end) in state.containers.iter().zip(begins).zip(ends) {
             let name = &meter.container.machine().name;
             match between(begin.shown, end) {
-                Some(used) => spent.add(name, used.usage(begin.peak_bytes)),
-                None => spent.incomplete.push(name.clone()),
+                Some(used) => add(&mut sample, name, used.usage(begin.peak_bytes)),
+                None => sample.incomplete.push(name.clone()),
             }
         }
-        if spent.containers.is_empty() {
-            spent.wait_ms = None;
+        if sample.containers.is_empty() {
+            sample.wait_ms = None;
         }
-        Some(spent)
+        Some(sample)
     }
 
     /// Returns the number of a container's present life, and the processor time used in it, in nanoseconds; none where it is down.
@@ -286,12 +273,11 @@ impl Files {
     }
 }
 
-impl Spent {
-    fn add(&mut self, name: &str, usage: Usage) {
-        self.cpu_ms = round(self.cpu_ms + usage.cpu_user_ms + usage.cpu_system_ms);
-        self.wait_ms = self.wait_ms.zip(usage.wait_ms).map(|(sum, wait)| round(sum + wait));
-        self.containers.insert(name.to_owned(), usage);
-    }
+/// Adds the usage of a container to a sample.
+fn add(sample: &mut Sample, name: &str, usage: Usage) {
+    sample.cpu_ms = round(sample.cpu_ms + usage.cpu_user_ms + usage.cpu_system_ms);
+    sample.wait_ms = sample.wait_ms.zip(usage.wait_ms).map(|(sum, wait)| round(sum + wait));
+    sample.containers.insert(name.to_owned(), usage);
 }
 
 /// Account of a container's usage over its lives.
@@ -526,10 +512,10 @@ mod tests {
         let group = Counted { cpu_ns: 1, ..Counted::default() };
         let usage = Used { group, port: DeviceCounted::default() }.usage(0);
         assert_eq!((usage.wait_ms, usage.read_bytes, usage.written_bytes), (None, None, None));
-        let mut spent = Spent { cpu_ms: 0.0, wait_ms: Some(0.0), containers: BTreeMap::new(), incomplete: Vec::new() };
-        spent.add("a", used(1, 1).usage(0));
-        assert_eq!(spent.wait_ms, Some(0.0));
-        spent.add("b", usage);
-        assert_eq!(spent.wait_ms, None, "a sum that lacks one is none");
+        let mut sample = Sample { wait_ms: Some(0.0), ..Sample::default() };
+        add(&mut sample, "a", used(1, 1).usage(0));
+        assert_eq!(sample.wait_ms, Some(0.0));
+        add(&mut sample, "b", usage);
+        assert_eq!(sample.wait_ms, None, "a sum that lacks one is none");
     }
 }

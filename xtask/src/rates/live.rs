@@ -13,7 +13,7 @@ use crate::host::invoker::Invoker;
 use crate::input;
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::record::{Comparison, RUNS_FOLDER, Recorder, Verdict};
+use crate::record::{Comparison, RUNS_FOLDER, Recorder, Sample, Verdict};
 use crate::run::{Comparing, DuetOptions, Interrupt, Options, ScenarioBinaries, execute};
 
 const E2E: &str = include_str!("task/e2e.toml");
@@ -21,9 +21,6 @@ const TEMPLATE: &str = include_str!("task/template.toml");
 const WORK: &str = include_str!("task/task.sh");
 const SCENARIO: &str = include_str!("task/scenario.toml");
 const PROGRAM: &str = include_str!("task/main.py");
-
-/// Metrics that a duet judges.
-const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
 
 /// Options of the check.
 #[derive(Debug, Clone)]
@@ -74,7 +71,7 @@ pub fn live_check(
                 anyhow::bail!("{} did not pass: see {}", bad.case, folder.display());
             }
             for Comparison { operation, metric, verdict, .. } in &record.comparisons {
-                let Some(metric) = METRICS.into_iter().find(|known| known == metric) else { continue };
+                let Some(metric) = Sample::METRICS.into_iter().find(|known| known == metric) else { continue };
                 let of_metric = said.entry((*percent, operation.clone(), metric)).or_default();
                 of_metric.push((verdict.decision, verdict.samples));
             }

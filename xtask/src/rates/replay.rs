@@ -224,7 +224,7 @@ impl Rule {
 /// Returns the decision of a duet that begins at this round, and its pairs; `None` where it could want more rounds than there are.
 fn duet(plan: Plan, sides: &Sides, begin: usize, seed: u64) -> Option<Said> {
     let rounds = sides.rounds.get(begin..begin + plan.pairs_most())?;
-    let metric = Metric { name: String::new(), better: Better::Lower, thresholds: Thresholds::default() };
+    let metric = Metric { better: Better::Lower, thresholds: Thresholds::default() };
     let mut duet = Duet::new(plan, vec![metric], seed);
     for round in rounds {
         if let Step::Done(verdicts) = duet.feed(&Pair { first: round.first, values: vec![round.values] }) {

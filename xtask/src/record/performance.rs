@@ -65,7 +65,7 @@ pub struct Operation {
 }
 
 /// One repetition of an operation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
     /// From 0, failed ones included.
@@ -170,6 +170,24 @@ pub struct Sampling {
     pub host: BTreeMap<String, Vec<Option<f64>>>,
 }
 
+impl Sample {
+    /// Metrics that are judged pair by pair.
+    pub const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
+
+    /// Returns the value of a judged metric; none where the kernel does not count what it is made of.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        match name {
+            "cpu_ms" => Some(self.cpu_ms),
+            "wall_ms" => Some(self.wall_ms),
+            // The time that programs waited for a processor is the host's, not theirs. Waits of several programs overlap: no more
+            // than the operation's own time can have been waited.
+            "wall_minus_wait_ms" => Some((self.wall_ms - self.wait_ms?).max(self.wall_ms * 0.01)),
+            _ => None,
+        }
+    }
+}
+
 impl Operation {
     /// Returns the times of its samples as they are judged. Samples without a calibration make its lists shorter.
     #[must_use]
@@ -230,23 +248,17 @@ impl Performance {
         serde_json::from_str(text).map_err(|error| format!("this performance.json is damaged: {error}"))
     }
 
-    /// Adds a repetition: with its sample, or without one where it failed. Returns its number, from 0, which `sample` is given as well.
-    pub fn add(
-        &mut self,
-        operation: &str,
-        planned: u32,
-        parent: Option<String>,
-        sample: Option<impl FnOnce(u32) -> Sample>,
-    ) -> u32 {
+    /// Adds a repetition: with its sample, or without one where it failed. Returns its number, from 0, which the sample gets as well.
+    pub fn add(&mut self, operation: &str, planned: u32, parent: Option<String>, sample: Option<Sample>) -> u32 {
         let fresh = || Operation { parent, ..Operation::default() };
         let operation = self.operations.entry(operation.to_owned()).or_insert_with(fresh);
         operation.planned = planned;
-        let number = u32::try_from(operation.samples.len()).unwrap_or(u32::MAX).saturating_add(operation.failed);
+        let repetition = u32::try_from(operation.samples.len()).unwrap_or(u32::MAX).saturating_add(operation.failed);
         match sample {
-            Some(sample) => operation.samples.push(sample(number)),
+            Some(sample) => operation.samples.push(Sample { repetition, ..sample }),
             None => operation.failed += 1,
         }
-        number
+        repetition
     }
 
     /// Adds a value of a metric.
@@ -293,8 +305,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let mut performance = empty();
-        let sample = |repetition| Sample {
-            repetition,
+        let sample = Sample {
+            repetition: 0,
             begun_ms: 12.5,
             wall_ms: 3.25,
             cpu_ms: 2.0,
@@ -303,9 +315,10 @@ mod tests {
             containers: BTreeMap::from([("app".into(), Usage { sent_bytes: 7, ..Usage::default() })]),
             incomplete: vec!["db".into()],
         };
-        assert_eq!(performance.add("query", 3, Some("outer".into()), Some(sample)), 0);
-        assert_eq!(performance.add("query", 3, None, None::<fn(u32) -> Sample>), 1);
+        assert_eq!(performance.add("query", 3, Some("outer".into()), Some(sample.clone())), 0);
+        assert_eq!(performance.add("query", 3, None, None), 1);
         assert_eq!(performance.add("query", 3, None, Some(sample)), 2);
+        assert_eq!(performance.operations["query"].samples[1].repetition, 2);
         assert_eq!(performance.operations["query"].parent.as_deref(), Some("outer"));
         let text = crate::record::readable_json(&performance).unwrap();
         assert_eq!(Performance::parse(&text), Ok(performance));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use e2e_stats::hold_together;
 
 use super::build::ScenarioBinaries;
 use super::case::{keep_schedule, run_case};
@@ -338,7 +339,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
         recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });
         cases.results.push(result);
     }
-    duet::hold_all_together(&mut cases.comparisons);
+    hold_together(cases.comparisons.iter_mut().map(|one| &mut one.verdict));
     cases.cleanup_failures = lease.end();
     cases.cleanup_failures.extend(baseline_lease.end());
     cases.tell_host_cause(recorder);

@@ -7,7 +7,6 @@
 //! made one set of pairs look bad hardly occurs a second time.
 
 use rand::RngExt as _;
-use serde::{Deserialize, Serialize};
 
 use super::bootstrap::paired_log_ratio;
 use super::change::log_ratio;
@@ -40,8 +39,7 @@ const EARLY_ALPHA: f64 = 0.003;
 const LOOKS: [(usize, f64); 4] = [(20, 0.015), (30, 0.02), (50, 0.03), (100, 0.03)];
 
 /// Side of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The old state.
     Baseline,
@@ -50,10 +48,8 @@ pub enum Side {
 }
 
 /// Metric that is judged on every pair.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
-    /// Name: `wall_ms`.
-    pub name: String,
     /// Direction of improvement.
     pub better: Better,
     /// The smallest change that matters.
@@ -119,6 +115,32 @@ enum Stage {
     /// Suspected decision, with its p over all looks and both directions.
     Confirming(Decision, f64),
     Done(Verdict),
+}
+
+impl Side {
+    /// Returns the side that goes first in a pair, drawn from the seed.
+    #[must_use]
+    pub fn drawn(seed: u64, pair: usize) -> Self {
+        if stream(seed, 0x0f00_0000 + pair as u64).random() { Self::Baseline } else { Self::Candidate }
+    }
+
+    /// Returns the other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Baseline => Self::Candidate,
+            Self::Candidate => Self::Baseline,
+        }
+    }
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Baseline => "baseline",
+            Self::Candidate => "candidate",
+        })
+    }
 }
 
 impl Plan {
@@ -200,8 +222,7 @@ impl Duet {
     /// Returns the side that goes first in the next pair, drawn from the seed.
     #[must_use]
     pub fn first(&self) -> Side {
-        let mut stream = stream(self.seed, 0x0f00_0000 + self.pairs as u64);
-        if stream.random() { Side::Baseline } else { Side::Candidate }
+        Side::drawn(self.seed, self.pairs)
     }
 
     /// Returns the number of pairs that it was fed.
@@ -383,7 +404,7 @@ mod tests {
     use rand_pcg::Pcg64;
 
     fn metric(better: Better) -> Metric {
-        Metric { name: "wall_ms".into(), better, thresholds: Thresholds::default() }
+        Metric { better, thresholds: Thresholds::default() }
     }
 
     /// A time of about 100 with noise that makes some slower.

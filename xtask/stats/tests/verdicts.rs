@@ -30,7 +30,7 @@ fn scaled(pairs: &[(f64, f64)], power: i32) -> Vec<(f64, f64)> {
 }
 
 fn duet(plan: Plan, pairs: &[(f64, f64)], better: Better) -> Verdict {
-    let metric = Metric { name: "x".into(), better, thresholds: Thresholds::default() };
+    let metric = Metric { better, thresholds: Thresholds::default() };
     let mut duet = Duet::new(plan, vec![metric], 3);
     for values in pairs {
         if let Step::Done(mut verdicts) = duet.feed(&Pair { first: duet.first(), values: vec![*values] }) {

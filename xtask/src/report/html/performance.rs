@@ -162,12 +162,7 @@ fn samples(
     comparison: &Comparison,
     folder: &dyn Fn(&str) -> String,
 ) -> anyhow::Result<Vec<f64>> {
-    let value: fn(&Sample) -> Option<f64> = match comparison.metric.as_str() {
-        "cpu_ms" => |sample| Some(sample.cpu_ms),
-        "wall_ms" => |sample| Some(sample.wall_ms),
-        "wall_minus_wait_ms" => |sample| Some((sample.wall_ms - sample.wait_ms?).max(0.0)),
-        _ => |_| None,
-    };
+    let value = |sample: &Sample| sample.metric(&comparison.metric);
     let mut all = Vec::new();
     for attempt in &case.attempts {
         let performance = run.performance(&folder(&attempt.folder))?;
