@@ -57,7 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dist", &["error", "host"]),
     ("selftest", &["error", "host"]),
     ("session", &["error", "fault", "host", "lab", "manifest", "perf", "record"]),
-    ("baseline", &["error", "host::invoker", "input", "program", "record"]),
+    ("baseline", &["error", "host::invoker", "input", "manifest", "perf", "program", "record"]),
     ("perf", &["host", "lab", "record"]),
     ("fault", &["error", "guard", "host", "lab", "manifest", "program"]),
     ("lab", &["error", "guard", "host", "manifest", "program"]),

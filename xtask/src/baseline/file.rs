@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::record::{Machine, Performance, readable_json};
+use crate::perf::KnownMachine;
+use crate::record::{Machine, readable_json};
 
 /// The version of a baseline file.
 pub const BASELINE_VERSION: u32 = 1;
@@ -52,23 +53,15 @@ impl Baseline {
     }
 }
 
-impl BaselineCase {
-    /// Returns the baseline of a case's repeated measurements.
-    #[must_use]
-    pub fn of(performance: &Performance, recorded_at: &str, layers: &BTreeMap<String, String>) -> Self {
-        Self { recorded_at: recorded_at.to_owned(), layers: layers.clone(), operations: performance.repeated() }
-    }
-}
-
 impl Baseline {
-    /// Returns a baseline without cases, for the machine that these measurements were taken on.
+    /// Returns a baseline without cases, for this machine.
     #[must_use]
-    pub fn empty(scenario: &str, performance: &Performance) -> Self {
+    pub fn empty(scenario: &str, known: &KnownMachine) -> Self {
         Self {
             format_version: BASELINE_VERSION,
             scenario: scenario.to_owned(),
-            machine_class: performance.machine_class.clone(),
-            machine: performance.machine.clone(),
+            machine_class: known.class.clone(),
+            machine: known.machine.clone(),
             cases: BTreeMap::new(),
         }
     }

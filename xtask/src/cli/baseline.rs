@@ -164,7 +164,7 @@ fn compare(old: &Baseline, new: &Baseline) -> Vec<Comparison> {
     let cases = old.cases.iter().filter_map(|(name, before)| Some((name, before, new.cases.get(name)?)));
     let judged = cases.flat_map(|(name, before, after)| {
         let case = CaseId(format!("{}:{name}", new.scenario));
-        baseline::against(&case, before, after, &BTreeMap::new())
+        baseline::against(&case, &before.operations, &after.operations, &BTreeMap::new())
     });
     judged.collect()
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use e2e_stats::Thresholds;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -54,8 +55,8 @@ pub struct Scenario {
     pub limits: Vec<UsageLimit>,
     /// Tolerance for faults; none where it is not declared.
     pub chaos: Option<Chaos>,
-    /// Rules for compared operations, by name.
-    pub operations: BTreeMap<String, OperationRule>,
+    /// Thresholds of compared operations, by name.
+    pub operations: BTreeMap<String, Thresholds>,
     /// Pages by name: a picture of each is taken after a failure.
     pub pages: Vec<WebPage>,
 }
@@ -278,7 +279,7 @@ impl Scenario {
             expects,
             limits,
             chaos,
-            operations: operation_rules(file.operations),
+            operations: thresholds(file.operations),
             pages,
         })
     }
@@ -332,13 +333,6 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(input::list(dir)?.into_iter().filter(|path| input::is_folder(path)).collect())
 }
 
-/// Rule of scenario.toml for one operation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct OperationRule {
-    /// The smallest change that matters, in percent.
-    pub worse_percent: f64,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OperationTable {
@@ -346,9 +340,9 @@ pub(super) struct OperationTable {
     worse_percent: Within<WorsePercent>,
 }
 
-fn operation_rules(tables: BTreeMap<String, OperationTable>) -> BTreeMap<String, OperationRule> {
-    let one = |(name, table): (String, OperationTable)| (name, OperationRule { worse_percent: table.worse_percent.0 });
-    tables.into_iter().map(one).collect()
+fn thresholds(tables: BTreeMap<String, OperationTable>) -> BTreeMap<String, Thresholds> {
+    let one = |(name, table): (String, OperationTable)| Some((name, Thresholds::smallest(table.worse_percent.0).ok()?));
+    tables.into_iter().filter_map(one).collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub fn live_check(
             let options = Options { comparing: Comparing::Duet(Box::new(duet)), ..options.clone() };
             let binaries = ScenarioBinaries::build(&candidate, &plan)?;
             let recorder = Arc::new(Recorder::new(Vec::new()));
-            let record = execute(&candidate, &plan, &options, &binaries, &recorder, interrupt)?;
+            let record = execute(&candidate, &plan, &options, &binaries, &recorder, interrupt)?.record;
             if interrupt.is_set() {
                 return Err(Error::Interrupted.into());
             }

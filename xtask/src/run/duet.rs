@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::case::run_case;
-use super::compare::thresholds;
 use super::lockstep::{Lockstep, LockstepPlan};
 use super::options::{CaseContext, DuetOptions, RetryBudget};
 use super::slot_lease::SlotLease;
@@ -40,7 +39,7 @@ pub(super) fn run_duet(
         pairs: sides.options.pairs,
         seed: sides.options.seed,
         patience,
-        thresholds: thresholds(scenario),
+        thresholds: scenario.operations.clone(),
     });
     let of_baseline = PlannedCase {
         id: format!("{}@baseline", planned.id),
@@ -52,7 +51,7 @@ pub(super) fn run_duet(
         let gates: [Arc<dyn Gate>; 2] = [lockstep.side(Side::Baseline), lockstep.side(Side::Candidate)];
         let run = |side: Side, context: &CaseContext<'_>, planned: &PlannedCase, lease: &mut SlotLease<'_>| {
             let context = CaseContext { gate: Some(&gates[usize::from(side == Side::Candidate)]), ..*context };
-            let attempt = run_case(&context, planned, round, NO_RETRIES, lease);
+            let attempt = run_case(&context, planned, round, NO_RETRIES, lease).map(|(attempt, _)| attempt);
             let how = match &attempt {
                 Ok(attempt) => shown(&attempt.outcome),
                 Err(error) => format!("{error:#}"),

@@ -109,7 +109,7 @@ impl Lockstep {
         let mut state = self.state();
         state.sides[place(side)].ended = Some(how.to_owned());
         if state.pair.is_some() || state.sides[place(side.other())].waits_for.is_some() {
-            self.part(&mut state, &format!("the {} has ended: {how}", side));
+            self.part(&mut state, &format!("the {side} has ended: {how}"));
         }
     }
 

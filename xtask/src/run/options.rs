@@ -12,11 +12,14 @@ use super::build::ScenarioBinaries;
 use super::chaos::Schedules;
 use super::interrupt::Interrupt;
 use super::secrets::Secrets;
-use crate::guard::{Stay, Wait};
+use crate::baseline::{Baselines, Store};
+use crate::guard::{Stay, Wait, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::patience;
 use crate::image::{Image, Replacement};
 use crate::manifest::{Project, Scenario};
+use crate::perf;
+use crate::plan::Plan;
 use crate::record::{Outcome, Recorder, RunDir};
 use crate::session::Gate;
 
@@ -38,17 +41,17 @@ pub struct Monitoring {
     pub rate_hz: u32,
     /// True if a fixed piece of work is done before each repetition of a repeatable operation.
     pub calibrate: bool,
-    /// Wanted repetitions of each repeatable operation, instead of those that its scenario plans.
+    /// Wanted repetitions of each repeatable operation, instead of those that its scenario or its baseline has.
     pub samples: Option<Samples>,
 }
 
 /// Number of repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Samples {
-    /// Minimum number, over a minimum time.
-    AtLeast(u32, Duration),
-    /// Number that the operation's baseline has.
-    AsBaseline,
+pub struct Samples {
+    /// Minimum number.
+    pub least: u32,
+    /// Minimum time over which they are made.
+    pub over: Duration,
 }
 
 impl Monitoring {
@@ -63,11 +66,26 @@ pub enum Comparing {
     Nothing,
     /// The baselines that are committed.
     Committed {
+        /// Baselines of the plan's scenarios.
+        baselines: Baselines,
         /// True if an operation without a baseline is accepted.
         missing_allowed: bool,
     },
     /// Another lab beside this one, pair by pair.
     Duet(Box<DuetOptions>),
+}
+
+impl Comparing {
+    /// Reads the committed baselines of a plan's scenarios, before a run takes its time.
+    ///
+    /// # Errors
+    /// A baseline that cannot be used, or that is missing and may not be.
+    pub fn committed(project: &Project, plan: &Plan, missing_allowed: bool) -> anyhow::Result<Self> {
+        let store = Store::of(&project.root, Invoker::find());
+        let class = &perf::this_machine(&state_dir()).class;
+        let baselines = Baselines::read(&store, class, plan.scenarios(project).map(Scenario::id), missing_allowed)?;
+        Ok(Self::Committed { baselines, missing_allowed })
+    }
 }
 
 /// Choices by which a plan is carried out.
