@@ -280,7 +280,7 @@ mod tests {
                 answer(&mut peer, &Response::success(request.id, result));
             }
         });
-        assert!(connection.call(&log("x")).unwrap_err().to_string().contains("another shape"));
+        assert!(connection.call(&log("x")).unwrap_err().to_string().contains("does not fit the method"));
         connection.call(&log("x")).unwrap();
         serving.join().unwrap();
     }

@@ -29,8 +29,8 @@ use crate::plan::{Order, Plan, Shard};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
 use crate::run::{
-    self, Breakpoints, Comparing, DuetOptions, Interrupt, Machines, Monitoring, Options, Samples, ScenarioBinaries,
-    Schedules, Secrets,
+    self, Breakpoints, Comparing, DuetOptions, Interrupt, Machines, Monitoring, Options, ScenarioBinaries, Schedules,
+    Secrets,
 };
 
 /// Run scenarios on fresh labs of containers.
@@ -328,10 +328,7 @@ impl<'a> Request<'a> {
         }
         if args.baseline_compare {
             let missing_allowed = settings.baseline_missing.value == BaselineMissing::Allow;
-            if !missing_allowed {
-                run::require_baselines(project, &self.plan)?;
-            }
-            return Ok(Comparing::Committed { missing_allowed });
+            return Comparing::committed(project, &self.plan, missing_allowed);
         }
         let Some((name, folder)) = baseline_templates(args, project)? else { return Ok(Comparing::Nothing) };
         Ok(Comparing::Duet(Box::new(DuetOptions {
@@ -361,7 +358,7 @@ impl<'a> Request<'a> {
         let options = self.options(secrets, schedules, comparing, &interrupt)?;
         let ended = run::execute(project, plan, &options, &binaries, &Arc::new(recorder), &interrupt);
         let reports = name.write_reports(project, self.context);
-        Ok(self.show_result(&ended?, reports))
+        Ok(self.show_result(&ended?.record, reports))
     }
 
     /// Sets the durations of the cases in earlier runs of the same kind, from which the live lines estimate the remaining time.
@@ -520,8 +517,7 @@ fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
     let rate_hz = asked_hz.unwrap_or(Monitoring::ALWAYS.rate_hz);
     let committed = matches!(comparing, Comparing::Committed { .. });
     let duet = matches!(comparing, Comparing::Duet(_));
-    let samples = committed.then_some(Samples::AsBaseline);
-    Monitoring { rate_hz, calibrate: committed || (asked_hz.is_some() && !duet), samples }
+    Monitoring { rate_hz, calibrate: committed || (asked_hz.is_some() && !duet), samples: None }
 }
 
 fn host_names(args: &Args, project: &Project) -> Result<BTreeMap<String, String>, Error> {

@@ -11,10 +11,10 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::tools::packages::{Use, Uses};
 use crate::input;
-use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;
+use crate::rates::{Comparisons, LiveCheck, Rate, Recording, Windows, live_check};
 use crate::report::terminal::println;
-use crate::run::{Interrupt, LiveCheck, Options, live_check};
+use crate::run::{Interrupt, Options};
 
 /// Measure the error rates of the verdict rules.
 ///
@@ -26,7 +26,7 @@ Examples:
   cargo xtask judge-check timings.csv
   cargo xtask judge-check --live --more 0,10 --duets 20",
     after_long_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
-                        xtask/src/judge/README.md describes, with what came of it.\n\n\
+                        xtask/stats/README.md describes, with what came of it.\n\n\
                         A window is a range of rounds used by one comparison. Windows in order do not overlap; random \
                         windows do, so the intervals of their rates are too narrow."
 )]

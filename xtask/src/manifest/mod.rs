@@ -35,7 +35,6 @@ pub use pages::{WebPage, split_url};
 pub use parse::{Place, is_name, nearest};
 pub use project::Project;
 pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
-pub use scenario::OperationRule;
 pub use scenario::{Case, ContainerUse, MUTANTS_FOLDER, Scenario};
 pub use secrets::{DeclaredSecrets, SecretShape, secret_name};
 pub(crate) use setting::settings;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use e2e_stats::Thresholds;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -54,7 +55,7 @@ pub struct Scenario {
     /// Tolerance for faults; `None` where the scenario declares none.
     pub chaos: Option<Chaos>,
     /// Rules for the comparison of measured operations, by the operation's name.
-    pub operations: BTreeMap<String, OperationRule>,
+    pub operations: BTreeMap<String, Thresholds>,
     /// Web pages of which screenshots are taken after a failure.
     pub pages: Vec<WebPage>,
 }
@@ -274,7 +275,7 @@ impl Scenario {
             expects,
             limits,
             chaos,
-            operations: operation_rules(file.operations),
+            operations: thresholds(file.operations),
             pages,
         })
     }
@@ -328,13 +329,6 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(input::list(dir)?.into_iter().filter(|path| input::is_folder(path)).collect())
 }
 
-/// Rule for the comparison of one operation, from `[operations.NAME]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct OperationRule {
-    /// The smallest change that counts as worse, in percent.
-    pub worse_percent: f64,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OperationTable {
@@ -342,9 +336,9 @@ pub(super) struct OperationTable {
     worse_percent: Within<WorsePercent>,
 }
 
-fn operation_rules(tables: BTreeMap<String, OperationTable>) -> BTreeMap<String, OperationRule> {
-    let one = |(name, table): (String, OperationTable)| (name, OperationRule { worse_percent: table.worse_percent.0 });
-    tables.into_iter().map(one).collect()
+fn thresholds(tables: BTreeMap<String, OperationTable>) -> BTreeMap<String, Thresholds> {
+    let one = |(name, table): (String, OperationTable)| Some((name, Thresholds::smallest(table.worse_percent.0).ok()?));
+    tables.into_iter().filter_map(one).collect()
 }
 
 #[cfg(test)]

@@ -9,4 +9,4 @@ mod usage;
 pub use calibration::calibrate;
 pub use machine::{KnownMachine, this_machine};
 pub use sampler::Sampler;
-pub use usage::{Meters, Spent, Totals};
+pub use usage::{Meters, Totals};

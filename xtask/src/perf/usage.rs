@@ -8,7 +8,7 @@ use crate::host::disk::volume_disks::VolumeDisks;
 use crate::host::machine::load::OomKills;
 use crate::host::network::netns::{DeviceCounted, DeviceTable, Devices};
 use crate::lab::{Container, Lab};
-use crate::record::Usage;
+use crate::record::{Sample, Usage};
 
 /// Counters of all containers of a lab. Their files are opened once, and again when a container was restarted.
 #[derive(Debug)]
@@ -70,20 +70,8 @@ struct Used {
     port: DeviceCounted,
 }
 
-/// Usage of all containers between two moments.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Spent {
-    /// Processor time of all containers.
-    pub cpu_ms: f64,
-    /// Time for which programs waited for a processor, over all containers; `None` where the kernel does not count it.
-    pub wait_ms: Option<f64>,
-    pub containers: BTreeMap<String, Usage>,
-    /// Names of containers that were down at one of the moments or restarted between them.
-    pub incomplete: Vec<String>,
-}
-
-/// Usage of a container since the session began, in all its lives. Usage between the last reading in a life and the life's end is
-/// missing.
+/// Usage of a container since the session began, in all its lives. Usage between the last reading in a life and that life's end is
+/// not in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Totals {
     /// Usage, summed over the lives.
@@ -137,22 +125,22 @@ impl Meters {
     }
 
     /// Ends a measurement and returns the usage since its start; `None` where it never began.
-    pub fn end(&self, measurement: u64) -> Option<Spent> {
+    pub fn end(&self, measurement: u64) -> Option<Sample> {
         let mut state = self.state();
         let ends = state.look();
         let begins = state.open.remove(&measurement)?;
-        let mut spent = Spent { cpu_ms: 0.0, wait_ms: Some(0.0), containers: BTreeMap::new(), incomplete: Vec::new() };
+        let mut sample = Sample { wait_ms: Some(0.0), ..Sample::default() };
         for ((meter, begin), end) in state.containers.iter().zip(begins).zip(ends) {
             let name = &meter.container.machine().name;
             match between(begin.shown, end) {
-                Some(used) => spent.add(name, used.usage(begin.peak_bytes)),
-                None => spent.incomplete.push(name.clone()),
+                Some(used) => add(&mut sample, name, used.usage(begin.peak_bytes)),
+                None => sample.incomplete.push(name.clone()),
             }
         }
-        if spent.containers.is_empty() {
-            spent.wait_ms = None;
+        if sample.containers.is_empty() {
+            sample.wait_ms = None;
         }
-        Some(spent)
+        Some(sample)
     }
 
     /// Returns the number of a container's present life, and the processor time used in it, in nanoseconds; `None` where it is down.
@@ -284,12 +272,11 @@ impl Files {
     }
 }
 
-impl Spent {
-    fn add(&mut self, name: &str, usage: Usage) {
-        self.cpu_ms = round(self.cpu_ms + usage.cpu_user_ms + usage.cpu_system_ms);
-        self.wait_ms = self.wait_ms.zip(usage.wait_ms).map(|(sum, wait)| round(sum + wait));
-        self.containers.insert(name.to_owned(), usage);
-    }
+/// Adds the usage of a container to a sample.
+fn add(sample: &mut Sample, name: &str, usage: Usage) {
+    sample.cpu_ms = round(sample.cpu_ms + usage.cpu_user_ms + usage.cpu_system_ms);
+    sample.wait_ms = sample.wait_ms.zip(usage.wait_ms).map(|(sum, wait)| round(sum + wait));
+    sample.containers.insert(name.to_owned(), usage);
 }
 
 /// Sum of a container's usage over its lives.
@@ -524,10 +511,10 @@ mod tests {
         let group = Counted { cpu_ns: 1, ..Counted::default() };
         let usage = Used { group, port: DeviceCounted::default() }.usage(0);
         assert_eq!((usage.wait_ms, usage.read_bytes, usage.written_bytes), (None, None, None));
-        let mut spent = Spent { cpu_ms: 0.0, wait_ms: Some(0.0), containers: BTreeMap::new(), incomplete: Vec::new() };
-        spent.add("a", used(1, 1).usage(0));
-        assert_eq!(spent.wait_ms, Some(0.0));
-        spent.add("b", usage);
-        assert_eq!(spent.wait_ms, None, "a sum that lacks one is none");
+        let mut sample = Sample { wait_ms: Some(0.0), ..Sample::default() };
+        add(&mut sample, "a", used(1, 1).usage(0));
+        assert_eq!(sample.wait_ms, Some(0.0));
+        add(&mut sample, "b", usage);
+        assert_eq!(sample.wait_ms, None, "a sum that lacks one is none");
     }
 }

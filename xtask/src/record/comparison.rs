@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CaseId;
-use crate::judge::{Decision, Verdict};
+use e2e_stats::{Decision, Verdict};
 
 /// Result of comparing one metric of one operation with its baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Likeness, Picture, PictureSize};
 
 use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, plain_text, seconds};
-use crate::judge::Decision;
+use e2e_stats::Decision;
 
 /// Importance of an event's lines, which decides where they are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

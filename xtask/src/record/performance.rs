@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use e2e_contract::{Better, Metric};
+use e2e_stats::Timings;
 use serde::{Deserialize, Serialize};
 
 /// Version of `performance.json`. Version 1 had wall times and metrics only.
@@ -64,7 +65,7 @@ pub struct Operation {
 }
 
 /// One repetition of an operation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
     /// Number of the repetition, from 0; failed ones count too.
@@ -169,8 +170,51 @@ pub struct Sampling {
     pub host: BTreeMap<String, Vec<Option<f64>>>,
 }
 
+impl Sample {
+    /// Metrics that are judged pair by pair.
+    pub const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
+
+    /// Returns the value of a judged metric; none where the kernel does not count what it is made of.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        match name {
+            "cpu_ms" => Some(self.cpu_ms),
+            "wall_ms" => Some(self.wall_ms),
+            // The time that programs waited for a processor is the host's, not theirs. Waits of several programs overlap: no more
+            // than the operation's own time can have been waited.
+            "wall_minus_wait_ms" => Some((self.wall_ms - self.wait_ms?).max(self.wall_ms * 0.01)),
+            _ => None,
+        }
+    }
+}
+
+impl Operation {
+    /// Returns the times of its samples as they are judged. Samples without a calibration make its lists shorter.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        let all = |value: fn(&Sample) -> f64| self.samples.iter().map(value).collect();
+        let calibrations = self.samples.iter().filter_map(|sample| sample.calibration);
+        let (calibration_wall_ms, calibration_cpu_ms) = calibrations.map(|one| (one.wall_ms, one.cpu_ms)).unzip();
+        Timings {
+            wall_ms: all(|sample| sample.wall_ms),
+            cpu_ms: all(|sample| sample.cpu_ms),
+            wait_ms: self.samples.iter().map(|sample| sample.wait_ms).collect(),
+            calibration_wall_ms,
+            calibration_cpu_ms,
+        }
+    }
+}
+
 impl Performance {
-    /// Makes the content of a file without measurements.
+    /// Returns the times of the operations that were planned and done more than once, with a calibration before each sample.
+    #[must_use]
+    pub fn repeated(&self) -> BTreeMap<String, Timings> {
+        let repeated = self.operations.iter().filter(|(_, one)| one.planned > 1 && one.samples.len() > 1);
+        let timings = repeated.map(|(name, one)| (name.clone(), one.timings()));
+        timings.filter(|(_, one)| one.calibration_wall_ms.len() == one.count()).collect()
+    }
+
+    /// Makes a file without measurements.
     #[must_use]
     pub fn new(case: String, machine: Machine, machine_class: String) -> Self {
         Self {
@@ -206,22 +250,16 @@ impl Performance {
 
     /// Adds a repetition: with its sample, or without one where it failed. Returns the repetition's number, from 0, which is also passed to
     /// `sample`.
-    pub fn add(
-        &mut self,
-        operation: &str,
-        planned: u32,
-        parent: Option<String>,
-        sample: Option<impl FnOnce(u32) -> Sample>,
-    ) -> u32 {
+    pub fn add(&mut self, operation: &str, planned: u32, parent: Option<String>, sample: Option<Sample>) -> u32 {
         let fresh = || Operation { parent, ..Operation::default() };
         let operation = self.operations.entry(operation.to_owned()).or_insert_with(fresh);
         operation.planned = planned;
-        let number = u32::try_from(operation.samples.len()).unwrap_or(u32::MAX).saturating_add(operation.failed);
+        let repetition = u32::try_from(operation.samples.len()).unwrap_or(u32::MAX).saturating_add(operation.failed);
         match sample {
-            Some(sample) => operation.samples.push(sample(number)),
+            Some(sample) => operation.samples.push(Sample { repetition, ..sample }),
             None => operation.failed += 1,
         }
-        number
+        repetition
     }
 
     /// Adds a value of a metric.
@@ -236,10 +274,12 @@ impl Performance {
         let fresh = || MetricSamples { unit: unit.clone(), better: *better, values: Vec::new() };
         let samples = self.metrics.entry(name.clone()).or_insert_with(fresh);
         if (&samples.unit, samples.better) != (unit, *better) {
-            return Err(format!(
-                "metric {name} was in {} before: its unit, now {unit}, and its direction `better` have to stay the same",
-                samples.unit
-            ));
+            let shown = |unit: &str, better: Better| match better {
+                Better::Higher => format!("{unit}, where higher is better"),
+                Better::Lower => format!("{unit}, where lower is better"),
+            };
+            let (before, now) = (shown(&samples.unit, samples.better), shown(unit, *better));
+            return Err(format!("metric {name} is in {now}, and its earlier values are in {before}"));
         }
         samples.values.push(*value);
         Ok(())
@@ -266,8 +306,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let mut performance = empty();
-        let sample = |repetition| Sample {
-            repetition,
+        let sample = Sample {
+            repetition: 0,
             begun_ms: 12.5,
             wall_ms: 3.25,
             cpu_ms: 2.0,
@@ -276,9 +316,10 @@ mod tests {
             containers: BTreeMap::from([("app".into(), Usage { sent_bytes: 7, ..Usage::default() })]),
             incomplete: vec!["db".into()],
         };
-        assert_eq!(performance.add("query", 3, Some("outer".into()), Some(sample)), 0);
-        assert_eq!(performance.add("query", 3, None, None::<fn(u32) -> Sample>), 1);
+        assert_eq!(performance.add("query", 3, Some("outer".into()), Some(sample.clone())), 0);
+        assert_eq!(performance.add("query", 3, None, None), 1);
         assert_eq!(performance.add("query", 3, None, Some(sample)), 2);
+        assert_eq!(performance.operations["query"].samples[1].repetition, 2);
         assert_eq!(performance.operations["query"].parent.as_deref(), Some("outer"));
         let text = crate::record::readable_json(&performance).unwrap();
         assert_eq!(Performance::parse(&text), Ok(performance));
@@ -296,12 +337,16 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_keeps_its_unit() {
+    fn a_metric_keeps_its_unit_and_direction() {
         let mut performance = empty();
         let metric =
             |value: f64, unit: &str| Metric { name: "rate".into(), value, unit: unit.into(), better: Better::Higher };
         performance.add_metric(&metric(1.0, "rows/s")).unwrap();
-        assert!(performance.add_metric(&metric(1.0, "rows/min")).is_err());
+        let before = "and its earlier values are in rows/s, where higher is better";
+        let other = performance.add_metric(&metric(1.0, "rows/min")).unwrap_err();
+        assert_eq!(other, format!("metric rate is in rows/min, where higher is better, {before}"));
+        let turned = performance.add_metric(&Metric { better: Better::Lower, ..metric(1.0, "rows/s") }).unwrap_err();
+        assert_eq!(turned, format!("metric rate is in rows/s, where lower is better, {before}"));
         assert!(performance.add_metric(&metric(f64::NAN, "rows/s")).is_err());
         assert_eq!(performance.metrics["rate"].values, [1.0]);
     }

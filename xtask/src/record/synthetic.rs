@@ -181,8 +181,8 @@ fn files(folder: &Path, begun_ms: f64) {
     let history = invoke("invoke", begun_ms + 200.0) + &invoke("ok", begun_ms + 210.0);
     std::fs::write(folder.join("history.jsonl"), history).unwrap();
     let mut performance = Performance::new("many/case".into(), machine(), "class".into());
-    let sample = |repetition| Sample {
-        repetition,
+    let sample = Sample {
+        repetition: 0,
         begun_ms: begun_ms + 100.0,
         wall_ms: 5.0,
         cpu_ms: 2.0,

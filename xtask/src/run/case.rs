@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use e2e_stats::{COMMITTED_SAMPLES, Timings};
 
 use super::chaos::fault_counts;
 use super::clients;
-use super::compare::as_often_as_baseline;
 use super::machines::{Position, machine, require_budgets};
 use super::not_ready::NotReadyLab;
-use super::options::{CaseContext, RetryBudget, Samples};
+use super::options::{CaseContext, Comparing, RetryBudget, Samples};
 use super::slot_lease::SlotLease;
 use crate::error::{Error, HostCause};
 use crate::fault::{CHAOS_FILE, ChaosFile, Played, Schedule};
@@ -40,14 +40,17 @@ const LAST_LINE_CHARS_MAX: usize = 1000;
 /// Bytes read at the end of each log to find its last lines.
 const LAST_BYTES: u64 = 256 << 10;
 
-/// Runs one attempt, from the start of its lab to the lab's end.
+/// Times of an attempt's repeated operations, by name.
+pub(super) type Operations = BTreeMap<String, Timings>;
+
+/// Runs one attempt, from a lab's first state to its end; returns what it measured as well.
 pub(super) fn run_case(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
     number: u32,
     retries: RetryBudget,
     lease: &mut SlotLease<'_>,
-) -> anyhow::Result<Attempt> {
+) -> anyhow::Result<(Attempt, Operations)> {
     let guard = lease.guard()?;
     let begun = Instant::now();
     let case = CaseId(planned.id.clone());
@@ -64,7 +67,7 @@ pub(super) fn run_case(
         .and_then(|()| context.dir.folder(&format!("{folder}/artifacts")))
         .and_then(|_| write_chaos(context, planned, &folder, Vec::new()))
         .and_then(|()| start_lab(context, planned, &case, &guard));
-    let (mut faults, mut unkept) = (None, Vec::new());
+    let (mut faults, mut measured, mut unkept) = (None, Operations::new(), Vec::new());
     let (outcome, lab) = match started {
         Ok(lab) => {
             let ready = wait_for_lab(context, &case, &lab);
@@ -74,7 +77,10 @@ pub(super) fn run_case(
             let ended = match ready {
                 Err(wait) => of_wait(context, &case, &lab, wait),
                 Ok(()) => run_session(context, planned, &case, &folder, &guard, &lab).map(|ended| {
-                    unkept.extend(keep_performance(context, &folder, &ended.performance).err());
+                    match keep_performance(context, &folder, ended.performance) {
+                        Ok(operations) => measured = operations,
+                        Err(error) => unkept.push(error),
+                    }
                     let schedule = schedule_of(context, planned);
                     faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
                     unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
@@ -104,7 +110,7 @@ pub(super) fn run_case(
         folder: folder.clone(),
         faults,
     });
-    Ok(Attempt { outcome, duration_ms, folder, faults })
+    Ok((Attempt { outcome, duration_ms, folder, faults }, measured))
 }
 
 fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Option<&'a Schedule> {
@@ -125,13 +131,15 @@ fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::
     }
 }
 
-fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: &Performance) -> anyhow::Result<()> {
+/// Writes what was measured down, without secrets; returns the times that are judged.
+fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: Performance) -> anyhow::Result<Operations> {
     let performance = context
         .dir
         .masks()
-        .typed(performance.clone())
-        .context("the measurements contain a secret, and would not be valid with the secret masked")?;
-    context.dir.write(&format!("{folder}/performance.json"), readable_json(&performance)?.as_bytes())
+        .typed(performance)
+        .context("the measurements hold a secret that cannot be masked in them")?;
+    context.dir.write(&format!("{folder}/performance.json"), readable_json(&performance)?.as_bytes())?;
+    Ok(performance.repeated())
 }
 
 /// Writes a case's schedule, if it has one, and the faults played so far, to the case's folder.
@@ -236,6 +244,14 @@ fn run_session(
     let manifest = scenario.dir.join("scenario.toml");
     let manifest = manifest.strip_prefix(&context.project.root).unwrap_or(&manifest);
     let screenshots_in_run = format!("{folder}/screenshots");
+    let repeats = match (&context.options.comparing, monitoring.samples) {
+        (_, Some(Samples { least, over })) => Some(Repeats { samples: least, over, of: BTreeMap::new() }),
+        (Comparing::Committed { baselines, .. }, None) => {
+            let of = baselines.samples(scenario, &planned.case.name);
+            Some(Repeats { samples: u32::try_from(COMMITTED_SAMPLES)?, over: Duration::ZERO, of })
+        }
+        _ => None,
+    };
     let spec = SessionSpec {
         case: case.clone(),
         scenario: scenario.id(),
@@ -253,7 +269,7 @@ fn run_session(
         pages: scenario.pages.clone(),
         expects: scenario.expects.clone(),
         // They are meant for the scenario as its author planned it: faults cost something, and more repetitions too.
-        limits: if context.options.schedules.is_some() || monitoring.samples.is_some() || context.gate.is_some() {
+        limits: if context.options.schedules.is_some() || repeats.is_some() || context.gate.is_some() {
             Vec::new()
         } else {
             scenario.limits.clone()
@@ -264,11 +280,7 @@ fn run_session(
         machine: perf::this_machine(&state_dir()).clone(),
         rate_hz: monitoring.rate_hz,
         calibrate: monitoring.calibrate,
-        repeats: match monitoring.samples {
-            Some(Samples::AtLeast(samples, over)) => Some(Repeats { samples, over, of: BTreeMap::new() }),
-            Some(Samples::AsBaseline) => Some(as_often_as_baseline(context.project, scenario, &planned.case.name)?),
-            None => None,
-        },
+        repeats,
         gate: context.gate.cloned(),
         breakpoint: context.options.breakpoints.clone().map(|breakpoints| breakpoints as Arc<dyn Breakpoint>),
         output: Arc::new(OutputFiles {
@@ -418,8 +430,6 @@ fn line(at: SystemTime, message: &KernelMessage) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

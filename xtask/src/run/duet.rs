@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use super::case::run_case;
-use super::compare::thresholds;
-use super::lockstep::{Judged, Lockstep, LockstepPlan};
+use super::lockstep::{Lockstep, LockstepPlan};
 use super::options::{CaseContext, DuetOptions, RetryBudget};
 use super::slot_lease::SlotLease;
 use crate::image::{self, LockFile};
-use crate::judge::{Side, Verdict, hold_together};
 use crate::manifest::Project;
 use crate::plan::{Plan, PlannedCase};
-use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Recorder, Way};
+use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Recorder};
 use crate::session::Gate;
+use e2e_stats::Side;
 
 /// Maximum runs of a whole case: ten pairs, and ten to confirm a change.
 const ROUNDS_MAX: u32 = 20;
@@ -40,7 +39,7 @@ pub(super) fn run_duet(
         pairs: sides.options.pairs,
         seed: sides.options.seed,
         patience,
-        thresholds: thresholds(scenario),
+        thresholds: scenario.operations.clone(),
     });
     let of_baseline = PlannedCase {
         id: format!("{}@baseline", planned.id),
@@ -52,7 +51,7 @@ pub(super) fn run_duet(
         let gates: [Arc<dyn Gate>; 2] = [lockstep.side(Side::Baseline), lockstep.side(Side::Candidate)];
         let run = |side: Side, context: &CaseContext<'_>, planned: &PlannedCase, lease: &mut SlotLease<'_>| {
             let context = CaseContext { gate: Some(&gates[usize::from(side == Side::Candidate)]), ..*context };
-            let attempt = run_case(&context, planned, round, NO_RETRIES, lease);
+            let attempt = run_case(&context, planned, round, NO_RETRIES, lease).map(|(attempt, _)| attempt);
             let how = match &attempt {
                 Ok(attempt) => shown(&attempt.outcome),
                 Err(error) => format!("{error:#}"),
@@ -74,7 +73,7 @@ pub(super) fn run_duet(
             break;
         }
     }
-    let (judged, unpaired) = lockstep.judged();
+    let unpaired = lockstep.unpaired();
     if let Some(why) = lockstep.apart() {
         let message = format!("{}: the two labs stopped measuring in pairs: {why}", planned.id);
         sides.candidate.recorder.record(Event::Warning { message });
@@ -84,26 +83,7 @@ pub(super) fn run_duet(
             format!("{}: {unpaired} samples had no partner in the other lab, and were not compared", planned.id);
         sides.candidate.recorder.record(Event::Warning { message });
     }
-    Ok(comparisons(&CaseId(planned.id.clone()), judged, sides.options.whole_cases))
-}
-
-fn comparisons(case: &CaseId, judged: Vec<Judged>, whole_cases: bool) -> Vec<Comparison> {
-    let wanted = judged.into_iter().filter(|one| whole_cases || !one.one_shot);
-    let one = |judged: Judged| {
-        let case = case.clone();
-        let operation = judged.operation;
-        judged.verdicts.into_iter().map(move |(metric, verdict)| Comparison {
-            case: case.clone(),
-            operation: operation.clone(),
-            metric: metric.to_owned(),
-            way: Way::Duet,
-            gates: true,
-            missing: false,
-            baseline_samples: Vec::new(),
-            verdict,
-        })
-    };
-    wanted.flat_map(one).collect()
+    Ok(lockstep.comparisons(&CaseId(planned.id.clone()), sides.options.whole_cases))
 }
 
 fn shown(outcome: &Outcome) -> String {
@@ -112,15 +92,6 @@ fn shown(outcome: &Outcome) -> String {
         Outcome::Failed { cause } => cause.to_string(),
         Outcome::Infrastructure { message, .. } => message.clone(),
         Outcome::Interrupted => "interrupted".into(),
-    }
-}
-
-/// Corrects the verdicts of all comparisons of a run for multiple comparisons: among many, noise alone makes some look like changes.
-pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
-    let mut verdicts: Vec<Verdict> = comparisons.iter().map(|one| one.verdict.clone()).collect();
-    hold_together(&mut verdicts);
-    for (one, verdict) in comparisons.iter_mut().zip(verdicts) {
-        one.verdict = verdict;
     }
 }
 

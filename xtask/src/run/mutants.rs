@@ -105,6 +105,7 @@ pub fn run_mutants(suite: &MutantSuite<'_>, watch: &dyn MutantWatch) -> anyhow::
     if !plan.cases.is_empty() {
         let recorder = watch.begins(MutantStage::Unbroken);
         let ended = execute(suite.project, &plan, suite.options, suite.binaries, &recorder, suite.interrupt);
+        let ended = ended.map(|run| run.record);
         watch.ended(MutantStage::Unbroken, ended.as_ref().ok());
         let record = ended?;
         report.unbroken_passed =
@@ -160,7 +161,7 @@ fn try_one(
     let options = Options { part: Some(RunPart { dir: dir.clone(), note }), retries: 0, ..suite.options.clone() };
     let stage = MutantStage::Mutant(mutant, place);
     let recorder = watch.begins(stage);
-    let ended = execute(&project, &plan, &options, suite.binaries, &recorder, suite.interrupt);
+    let ended = execute(&project, &plan, &options, suite.binaries, &recorder, suite.interrupt).map(|run| run.record);
     watch.ended(stage, ended.as_ref().ok());
     let result = |verdict, reason, reached, record: Option<&RunRecord>| MutantResult {
         name: mutant.name.clone(),

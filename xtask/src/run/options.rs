@@ -12,11 +12,14 @@ use super::build::ScenarioBinaries;
 use super::chaos::Schedules;
 use super::interrupt::Interrupt;
 use super::secrets::Secrets;
-use crate::guard::{Stay, Wait};
+use crate::baseline::{Baselines, Store};
+use crate::guard::{Stay, Wait, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::patience;
 use crate::image::{Image, Replacement};
 use crate::manifest::{KeepWhen, Project, Scenario};
+use crate::perf;
+use crate::plan::Plan;
 use crate::record::{Outcome, Recorder, RunDir};
 use crate::session::Gate;
 
@@ -33,11 +36,11 @@ pub struct Monitoring {
 
 /// Number of repetitions of a repeatable operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Samples {
-    /// At least this number, over at least this time.
-    AtLeast(u32, Duration),
-    /// The same number as in the operation's baseline.
-    AsBaseline,
+pub struct Samples {
+    /// Minimum number.
+    pub least: u32,
+    /// Minimum time over which they are made.
+    pub over: Duration,
 }
 
 impl Monitoring {
@@ -51,6 +54,8 @@ pub enum Comparing {
     Nothing,
     /// Committed baselines.
     Committed {
+        /// Baselines of the plan's scenarios.
+        baselines: Baselines,
         /// True if an operation without a baseline is accepted.
         missing_allowed: bool,
     },
@@ -58,7 +63,20 @@ pub enum Comparing {
     Duet(Box<DuetOptions>),
 }
 
-/// Options of a run.
+impl Comparing {
+    /// Reads the committed baselines of a plan's scenarios, before a run takes its time.
+    ///
+    /// # Errors
+    /// A baseline that cannot be used, or that is missing and may not be.
+    pub fn committed(project: &Project, plan: &Plan, missing_allowed: bool) -> anyhow::Result<Self> {
+        let store = Store::of(&project.root, Invoker::find());
+        let class = &perf::this_machine(&state_dir()).class;
+        let baselines = Baselines::read(&store, class, plan.scenarios(project).map(Scenario::id), missing_allowed)?;
+        Ok(Self::Committed { baselines, missing_allowed })
+    }
+}
+
+/// Choices by which a plan is carried out.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Slot that the run's labs use, one after the other.

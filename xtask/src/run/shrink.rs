@@ -236,7 +236,7 @@ impl Workshop<'_> {
             let attempt = run_case(&context, &planned, number, retries, &mut lease);
             let unclean = lease.end();
             self.runs += 1;
-            let outcome = attempt?.outcome;
+            let outcome = attempt?.0.outcome;
             if !unclean.is_empty() {
                 bail!("{}", unclean.join("\n"));
             }

@@ -16,7 +16,7 @@ pub const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib recor
 const EVENT: &str = include_str!("../event.rs");
 const OUTCOME: &str = include_str!("../outcome.rs");
 const COMPARISON: &str = include_str!("../comparison.rs");
-const VERDICT: &str = include_str!("../../judge/verdict.rs");
+const VERDICT: &str = include_str!("../../../stats/src/verdict.rs");
 const ERROR: &str = include_str!("../../error.rs");
 const PATIENCE: &str = include_str!("../patience.rs");
 const PERFORMANCE: &str = include_str!("../performance.rs");

@@ -1,10 +1,9 @@
-//! Rules that are in common use for unpaired samples of two times; `check` compares the verdicts with them. Less is better.
+//! Rules that are in common use for unpaired samples of two times; `replay` compares the verdicts with them. Less is better.
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 
-use super::verdict::Decision;
-use e2e_stats::{RESAMPLES, hodges_lehmann, quantile, stream};
+use e2e_stats::{Decision, RESAMPLES, hodges_lehmann, quantile, stream};
 
 /// Significance level of the tests.
 const ALPHA: f64 = 0.05;

@@ -2,8 +2,11 @@
 //! samples alone cannot tell from slower work. So each side also has times of a fixed piece of work, the calibration, and a change
 //! counts only if it shows both as measured and after the calibration's own change is taken out.
 
+use super::bootstrap::{moving_block_length, moving_block_ratio};
+use super::low::low_fifth;
+use super::quantile::median;
+use super::timings::{Kind, Timings};
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
-use e2e_stats::{low_fifth, median, moving_block_length, moving_block_ratio};
 
 /// Minimum samples of each side.
 pub const COMMITTED_SAMPLES: usize = 30;
@@ -22,30 +25,7 @@ const BUSY: f64 = 0.5;
 /// on the machine.
 const WAITED: f64 = 0.1;
 
-/// Kind of compared time; samples and calibration are of the same kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Time from begin to end.
-    Wall,
-    /// Time on processors.
-    Processor,
-}
-
-/// Measurements of one side in the order of time, and times of the fixed work at about the same moments.
-#[derive(Debug, Clone, Copy)]
-pub struct Series<'a> {
-    /// Samples of the operation, in its metric's unit, each above 0.
-    pub samples: &'a [f64],
-    /// Times of the fixed work, each above 0, started as operations are.
-    pub calibration: &'a [f64],
-    /// The operation's time on processors / its wall time, over all samples.
-    pub busy: f64,
-    /// Share of the programs' runnable time, 0 to 1, in which they waited for a processor, over all samples; none where it is not
-    /// known.
-    pub waited: Option<f64>,
-}
-
-/// Compares two sides, of [`COMMITTED_SAMPLES`] samples or more each.
+/// Compares one kind of time of two sides, of [`COMMITTED_SAMPLES`] samples or more each.
 ///
 /// Two statistics are compared, each with one of the fixed work beside it: the smallest sample, with the mean of the lowest fifth
 /// of the fixed work, and the median, with the fixed work's median. For each, r is ln(candidate / baseline) of the samples and s
@@ -63,33 +43,26 @@ pub struct Series<'a> {
 /// - a change whose r - s is smaller than s, the machine's own change, and one whose interval reaches from better to worse;
 /// - samples that cannot be compared at all.
 #[must_use]
-pub fn committed(
-    baseline: Series<'_>,
-    candidate: Series<'_>,
-    kind: Kind,
-    better: Better,
-    thresholds: Thresholds,
-    seed: u64,
-) -> Verdict {
-    let samples = baseline.samples.len().min(candidate.samples.len());
-    let [before, after] = [baseline, candidate].map(|series| costs(series.samples, better));
-    let waits = baseline.busy.min(candidate.busy) < BUSY;
+pub fn committed(baseline: &Timings, candidate: &Timings, kind: Kind, thresholds: Thresholds, seed: u64) -> Verdict {
+    let (before, after) = (baseline.samples(kind), candidate.samples(kind));
+    let samples = before.len().min(after.len());
+    let busy = baseline.busy().min(candidate.busy());
+    let waits = busy < BUSY;
     let percent = thresholds.committed_percent() * if waits { 1.5 } else { 1.0 };
     let least = (percent / 100.0).ln_1p();
     let is_blind = waits && kind == Kind::Wall;
-    let problem = problem("baseline", baseline, &before)
-        .or_else(|| problem("candidate", candidate, &after))
-        .or_else(|| is_blind.then(|| mostly_waits(baseline.busy.min(candidate.busy))));
+    let problem = problem("baseline", baseline, kind)
+        .or_else(|| problem("candidate", candidate, kind))
+        .or_else(|| is_blind.then(|| mostly_waits(busy)));
     if let Some(because) = problem {
         return Verdict::inconclusive(samples, because);
     }
-    let fixed = (baseline.calibration, candidate.calibration);
-    let witness = |of_samples: Statistic, of_fixed: Statistic| {
-        let machine = log_ratio(of_fixed, fixed.0, fixed.1)?;
-        Some(Witness { measured: log_ratio(of_samples, &before, &after)?, machine })
-    };
-    let (Some(quickest), Some(middle)) = (witness(smallest, low_fifth), witness(median, median)) else {
-        return Verdict::inconclusive(samples, "there is nothing to compare");
+    let sides = ([before, after], [baseline.calibration(kind), candidate.calibration(kind)]);
+    let witnesses =
+        Witness::of(SMALLEST, LOW_FIFTH, sides).and_then(|one| Ok((one, Witness::of(MEDIAN, MEDIAN, sides)?)));
+    let (quickest, middle) = match witnesses {
+        Ok(witnesses) => witnesses,
+        Err(because) => return Verdict::inconclusive(samples, because),
     };
     let both = [quickest, middle];
     let is_worse = |one: &Witness| one.beyond(least);
@@ -114,11 +87,11 @@ pub fn committed(
         shown(quickest.corrected())
     );
     let length = moving_block_length(samples);
-    let interval = moving_block_ratio(&before, &after, length, CONFIDENCE, seed, median);
+    let interval = moving_block_ratio(before, after, length, CONFIDENCE, seed, median);
     let is_change = matches!(decision, Decision::Regressed | Decision::Improved);
     let doubt = is_change
         .then(|| {
-            busier(baseline.waited, candidate.waited)
+            busier(baseline.waited(), candidate.waited())
                 .or_else(|| {
                     both.iter()
                         .any(Witness::is_less_than_the_machine)
@@ -131,12 +104,16 @@ pub fn committed(
         Some(doubt) => (Decision::Inconclusive, format!("{seen}, {doubt}")),
         None => (decision, format!("{seen}: {which} {percent:.1} %")),
     };
-    let interval = interval.and_then(|interval| better.interval(interval));
-    Verdict { decision, effect: better.effect(middle.measured), interval, p: None, samples, because }
+    let interval = interval.and_then(|interval| Better::Lower.interval(interval));
+    Verdict { decision, effect: Better::Lower.effect(middle.measured), interval, p: None, samples, because }
 }
 
-/// Statistic of one side.
-type Statistic = fn(&[f64]) -> Option<f64>;
+/// Statistic of one side, with its name.
+type Statistic = (&'static str, fn(&[f64]) -> Option<f64>);
+
+const SMALLEST: Statistic = ("smallest value", |samples| samples.iter().copied().min_by(f64::total_cmp));
+const LOW_FIFTH: Statistic = ("mean of the lowest fifth", low_fifth);
+const MEDIAN: Statistic = ("median", median);
 
 /// Change of one statistic from baseline to candidate.
 #[derive(Clone, Copy)]
@@ -148,6 +125,19 @@ struct Witness {
 }
 
 impl Witness {
+    /// Returns the change of a statistic of both sides' samples beside that of their fixed work; the error names the side whose
+    /// statistic is too large for a number.
+    fn of(
+        of_samples: Statistic,
+        of_fixed: Statistic,
+        (samples, fixed): ([&[f64]; 2], [&[f64]; 2]),
+    ) -> Result<Self, String> {
+        Ok(Self {
+            measured: log_ratio(of_samples, "", samples)?,
+            machine: log_ratio(of_fixed, "'s fixed work", fixed)?,
+        })
+    }
+
     fn corrected(self) -> f64 {
         self.measured - self.machine
     }
@@ -169,29 +159,24 @@ impl Witness {
     }
 }
 
-fn costs(samples: &[f64], better: Better) -> Vec<f64> {
-    samples.iter().map(|sample| better.cost(*sample)).collect()
-}
-
 /// Returns the reason why this side cannot be compared, if it cannot.
-fn problem(side: &str, series: Series<'_>, costs: &[f64]) -> Option<String> {
-    let (count, fewest) = (series.samples.len(), COMMITTED_SAMPLES);
+fn problem(side: &str, timings: &Timings, kind: Kind) -> Option<String> {
+    let (samples, calibration) = (timings.samples(kind), timings.calibration(kind));
+    let (count, fewest) = (samples.len(), COMMITTED_SAMPLES);
     if count < fewest {
         return Some(format!("the {side} has {count} samples, and {fewest} are the fewest that can be compared"));
     }
-    let (count, fewest) = (series.calibration.len(), CALIBRATION_RUNS);
+    let (count, fewest) = (calibration.len(), CALIBRATION_RUNS);
     if count < fewest {
         return Some(format!(
             "the {side} has {count} runs of the fixed work, and {fewest} are the fewest that suffice"
         ));
     }
-    if !series.busy.is_finite() {
-        return Some(format!("it is not known how much of its time the {side} was on a processor"));
-    }
-    let calibration = format!("{side}'s fixed work");
-    complaint(side, series.samples)
-        .or_else(|| complaint(side, costs))
-        .or_else(|| complaint(&calibration, series.calibration))
+    let known = || timings.busy().is_finite();
+    let unknown = || format!("it is not known how much of its time the {side} was on a processor");
+    complaint(side, samples)
+        .or_else(|| (!known()).then(unknown))
+        .or_else(|| complaint(&format!("{side}'s fixed work"), calibration))
 }
 
 /// Returns the reason why a change may come from other work on the processors, if one side waited for them much more.
@@ -219,13 +204,14 @@ fn mostly_waits(busy: f64) -> String {
     )
 }
 
-fn log_ratio(statistic: fn(&[f64]) -> Option<f64>, before: &[f64], after: &[f64]) -> Option<f64> {
-    let ratio = statistic(after)?.ln() - statistic(before)?.ln();
-    ratio.is_finite().then_some(ratio)
-}
-
-fn smallest(samples: &[f64]) -> Option<f64> {
-    samples.iter().copied().min_by(f64::total_cmp)
+/// Returns ln(candidate / baseline) of a statistic; `work` ends the name of a side in the error.
+fn log_ratio((name, statistic): Statistic, work: &str, [before, after]: [&[f64]; 2]) -> Result<f64, String> {
+    let ln = |side: &str, values: &[f64]| {
+        let value = statistic(values).unwrap_or(f64::NAN);
+        let problem = || format!("the {name} of the {side}{work} is {value}, and only finite numbers can be compared");
+        Some(value.ln()).filter(|ln| ln.is_finite()).ok_or_else(problem)
+    };
+    Ok(ln("candidate", after)? - ln("baseline", before)?)
 }
 
 #[cfg(test)]
@@ -246,13 +232,12 @@ mod tests {
         busy: f64,
         waited: Option<f64>,
         kind: Kind,
-        better: Better,
     }
 
     impl Default for Case {
         fn default() -> Self {
             let (before, after) = (around(50.0, 30), around(50.0, 30));
-            Self { before, after, machine: 1.0, busy: 0.9, waited: Some(0.1), kind: Kind::Wall, better: Better::Lower }
+            Self { before, after, machine: 1.0, busy: 0.9, waited: Some(0.1), kind: Kind::Wall }
         }
     }
 
@@ -261,13 +246,23 @@ mod tests {
             Self { after: around(50.0 * factor, 30), ..Self::default() }
         }
 
+        /// Returns a side with these samples of the compared kind, and of the other kind as many as its share of busy time says.
+        fn side(&self, samples: &[f64], calibration: Vec<f64>, waited: Option<f64>) -> Timings {
+            let times = |factor: f64| samples.iter().map(|sample| sample * factor).collect::<Vec<f64>>();
+            let (wall_ms, cpu_ms) = match self.kind {
+                Kind::Wall => (times(1.0), times(self.busy)),
+                Kind::Processor => (times(1.0 / self.busy), times(1.0)),
+            };
+            let wait = |share: f64| cpu_ms.iter().map(|cpu| cpu * share / (1.0 - share)).collect();
+            let wait_ms = waited.map(wait);
+            let (calibration_wall_ms, calibration_cpu_ms) = (calibration.clone(), calibration);
+            Timings { wall_ms, cpu_ms, wait_ms, calibration_wall_ms, calibration_cpu_ms }
+        }
+
         fn judge(&self) -> Verdict {
-            let (fixed_before, fixed_after) = (around(10.0, 12), around(10.0 * self.machine, 12));
-            let before =
-                Series { samples: &self.before, calibration: &fixed_before, busy: self.busy, waited: Some(0.1) };
-            let after =
-                Series { samples: &self.after, calibration: &fixed_after, busy: self.busy, waited: self.waited };
-            committed(before, after, self.kind, self.better, Thresholds::default(), 1)
+            let before = self.side(&self.before, around(10.0, 12), Some(0.1));
+            let after = self.side(&self.after, around(10.0 * self.machine, 12), self.waited);
+            committed(&before, &after, self.kind, Thresholds::default(), 1)
         }
     }
 
@@ -320,7 +315,6 @@ mod tests {
         check(&machine(1.0, 1.1), Inconclusive, "not on the same side, as measured and with that taken out, of 7.5 %");
         check(&machine(1.25, 1.1), Regressed, "13.6 % worse with");
         check(&machine(1.2, 0.9), Regressed, "20.0 % worse");
-        check(&Case { better: Better::Higher, ..Case::slower(1.1) }, Improved, "9.1 % better");
     }
 
     #[test]
@@ -329,9 +323,6 @@ mod tests {
         let (effect, (low, high)) = (verdict.effect.unwrap(), verdict.interval.unwrap());
         assert!((effect - 1.1).abs() < 1e-9 && low <= effect && effect <= high && high < 1.13, "{verdict:?}");
         assert_eq!((verdict.samples, verdict.p), (30, None));
-        let rate = Case { better: Better::Higher, ..Case::slower(1.1) }.judge();
-        let (low, high) = rate.interval.unwrap();
-        assert!(rate.effect.unwrap() > 1.0 && low <= high, "{rate:?}");
     }
 
     #[test]
@@ -382,8 +373,10 @@ mod tests {
         check(&of(vec![3.0; 40]), "all 40 values of the candidate are 3");
         check(&Case { machine: f64::NAN, ..Case::default() }, "a value of the candidate's fixed work is NaN");
         check(&Case { busy: f64::NAN, ..Case::default() }, "how much of its time the baseline was on a processor");
-        let series = |calibration| Series { samples: &[1.0; 30], calibration, busy: 1.0, waited: None };
-        let few = committed(series(&[1.0]), series(&[1.0]), Kind::Wall, Better::Lower, Thresholds::default(), 1);
+        let huge = "the mean of the lowest fifth of the candidate's fixed work is inf, and only finite numbers can";
+        check(&Case { machine: f64::MAX / 15.0, ..Case::default() }, huge);
+        let side = Case::default().side(&around(50.0, 30), vec![1.0], None);
+        let few = committed(&side, &side, Kind::Wall, Thresholds::default(), 1);
         assert_eq!(few.because, "the baseline has 1 runs of the fixed work, and 10 are the fewest that suffice");
     }
 }

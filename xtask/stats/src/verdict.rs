@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use e2e_stats::holm;
+use super::holm::holm;
 
 /// Maximum chance that noise makes any of a run's comparisons look changed; [`hold_together`] keeps to it.
 pub const RUN_ALPHA: f64 = 0.05;
@@ -180,11 +180,10 @@ impl std::fmt::Display for Decision {
 
 /// Corrects all verdicts of a run for their number, by Holm's procedure: a change whose p is not significant at [`RUN_ALPHA`]
 /// among so many comparisons becomes inconclusive. Verdicts without a p are left as they are and do not count.
-pub fn hold_together(verdicts: &mut [Verdict]) {
-    let p_values: Vec<f64> = verdicts.iter().filter_map(|verdict| verdict.p).collect();
-    let stands = holm(&p_values, RUN_ALPHA);
-    let with_p = verdicts.iter_mut().filter(|verdict| verdict.p.is_some());
-    for (verdict, stands) in with_p.zip(stands) {
+pub fn hold_together<'a>(verdicts: impl IntoIterator<Item = &'a mut Verdict>) {
+    let with_p = verdicts.into_iter().filter_map(|verdict| verdict.p.map(|p| (verdict, p)));
+    let (verdicts, p_values): (Vec<&mut Verdict>, Vec<f64>) = with_p.unzip();
+    for (verdict, stands) in verdicts.into_iter().zip(holm(&p_values, RUN_ALPHA)) {
         if verdict.is_change() && !stands {
             verdict.because = format!(
                 "it looks {}, but among {} comparisons of one run noise shows as much too often: {}",

@@ -6,12 +6,12 @@ use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use serde::Serialize;
 
-use super::recording::{Recording, Round, Run, Track};
-use crate::judge::committed::{COMMITTED_SAMPLES, Kind, Series, committed};
-use crate::judge::duet::{Duet, Metric, Pair, Plan, Side, Step};
-use crate::judge::rules;
-use crate::judge::verdict::{Better, Decision, Thresholds};
-use e2e_stats::{stream, wilson};
+use super::recording::{Recording, Run, Track};
+use super::rules;
+use e2e_stats::{
+    Better, COMMITTED_SAMPLES, Decision, Duet, Kind, Metric, Pair, Plan, Side, Step, Thresholds, Timings, committed,
+    stream, wilson,
+};
 
 /// Choice of the compared windows of rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Rate {
 }
 
 /// Decision, and its number of pairs.
-type Said = (Decision, usize);
+pub(super) type Said = (Decision, usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
@@ -92,7 +92,8 @@ struct PairedRound {
     first: Side,
     wall: (f64, f64),
     cpu: (f64, f64),
-    calibration: Option<f64>,
+    /// Wall and CPU of the fixed work.
+    calibration: Option<(f64, f64)>,
 }
 
 impl Comparisons {
@@ -113,7 +114,10 @@ impl Comparisons {
                     }
                 }
                 let said = counts.into_iter().filter(|(_, said)| !said.is_empty());
-                rates.extend(said.map(|((workload, effect), said)| Rate::of(rule, measure, workload, effect, &said)));
+                let rate = |((workload, effect), said): (_, Vec<Said>)| {
+                    Rate::of(rule.name(), measure.name(), workload, effect, &said)
+                };
+                rates.extend(said.map(rate));
             }
         }
         rates
@@ -209,12 +213,9 @@ impl Rule {
             Self::MannWhitney => rules::mann_whitney(&before, &after),
             Self::Fixed20Percent => rules::fixed_20_percent(&before, &after),
             _ => {
-                let kind = sides.kind?;
-                let (fixed_before, busy_before) = sides.beside(baseline, |pair| pair.0)?;
-                let (fixed_after, busy_after) = sides.beside(candidate, |pair| pair.1)?;
-                let before = Series { samples: &before, calibration: &fixed_before, busy: busy_before, waited: None };
-                let after = Series { samples: &after, calibration: &fixed_after, busy: busy_after, waited: None };
-                committed(before, after, kind, Better::Lower, Thresholds::default(), seed).decision
+                let (before, after) =
+                    (sides.timings(baseline, |pair| pair.0)?, sides.timings(candidate, |pair| pair.1)?);
+                committed(&before, &after, sides.kind?, Thresholds::default(), seed).decision
             }
         })
     }
@@ -223,7 +224,7 @@ impl Rule {
 /// Returns the decision of a duet that begins at this round, and its pairs; `None` where it could want more rounds than there are.
 fn duet(plan: Plan, sides: &Sides, begin: usize, seed: u64) -> Option<Said> {
     let rounds = sides.rounds.get(begin..begin + plan.pairs_most())?;
-    let metric = Metric { name: String::new(), better: Better::Lower, thresholds: Thresholds::default() };
+    let metric = Metric { better: Better::Lower, thresholds: Thresholds::default() };
     let mut duet = Duet::new(plan, vec![metric], seed);
     for round in rounds {
         if let Step::Done(verdicts) = duet.feed(&Pair { first: round.first, values: vec![round.values] }) {
@@ -252,14 +253,6 @@ impl Measure {
         }
     }
 
-    fn calibration(self, round: &Round) -> Option<f64> {
-        match self {
-            Self::Wall => round.calibration.map(|(wall, _)| wall),
-            Self::Cpu => round.calibration.map(|(_, cpu)| cpu),
-            Self::WallMinusWait => None,
-        }
-    }
-
     fn kind(self) -> Option<Kind> {
         match self {
             Self::Wall => Some(Kind::Wall),
@@ -285,9 +278,8 @@ impl Sides {
             let (Some(baseline), Some(candidate)) = (round.baseline, round.candidates.get(&effect)) else { continue };
             let (Some(before), Some(after)) = (measure.of(baseline), measure.of(*candidate)) else { continue };
             let first = if baseline.position < candidate.position { Side::Baseline } else { Side::Candidate };
-            let calibration = measure.calibration(round);
             let (wall, cpu) = ((baseline.wall, candidate.wall), (baseline.cpu, candidate.cpu));
-            rounds.push(PairedRound { values: (before, after), first, wall, cpu, calibration });
+            rounds.push(PairedRound { values: (before, after), first, wall, cpu, calibration: round.calibration });
         }
         Self { rounds, kind: measure.kind() }
     }
@@ -298,23 +290,30 @@ impl Sides {
         Some(rounds.iter().map(|round| side(&round.values)).collect())
     }
 
-    /// Returns the calibration of the rounds from `begin` on, and the share of its wall time for which one side was on a
-    /// processor; `None` where rounds or calibrations are missing.
-    fn beside(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<(Vec<f64>, f64)> {
+    /// Returns one side's times from this round on, in seconds: ratios have no unit. `None` where rounds or calibrations are
+    /// missing.
+    fn timings(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<Timings> {
         let rounds = self.rounds.get(begin..begin + COMMITTED_SAMPLES)?;
-        let calibration = rounds.iter().map(|round| round.calibration).collect::<Option<Vec<f64>>>()?;
-        let wall: f64 = rounds.iter().map(|round| side(&round.wall)).sum();
-        let cpu: f64 = rounds.iter().map(|round| side(&round.cpu)).sum();
-        Some((calibration, cpu / wall))
+        let fixed = rounds.iter().map(|round| round.calibration).collect::<Option<Vec<_>>>()?;
+        let (calibration_wall_ms, calibration_cpu_ms) = fixed.into_iter().unzip();
+        let all = |of: fn(&PairedRound) -> &(f64, f64)| rounds.iter().map(|round| side(of(round))).collect();
+        let (wall_ms, cpu_ms) = (all(|round| &round.wall), all(|round| &round.cpu));
+        Some(Timings { wall_ms, cpu_ms, wait_ms: None, calibration_wall_ms, calibration_cpu_ms })
     }
 }
 
 impl Rate {
-    fn of(rule: Rule, measure: Measure, workload: &str, effect_percent: u32, said: &[Said]) -> Self {
+    pub(super) fn of(
+        rule: &'static str,
+        metric: &'static str,
+        workload: &str,
+        effect_percent: u32,
+        said: &[Said],
+    ) -> Self {
         let count = |decision| said.iter().filter(|(said, _)| *said == decision).count();
         Self {
-            rule: rule.name(),
-            metric: measure.name(),
+            rule,
+            metric,
             workload: workload.to_owned(),
             effect_percent,
             comparisons: said.len(),
@@ -398,7 +397,7 @@ mod tests {
     #[test]
     fn the_share_has_its_interval() {
         let said = [(Decision::Regressed, 20), (Decision::Unchanged, 40)];
-        let rate = Rate::of(Rule::Duet, Measure::Cpu, "w", 5, &said);
+        let rate = Rate::of("duet", "cpu", "w", 5, &said);
         let (share, low, high) = rate.regressed_percent();
         assert!(share == 50.0 && low > 9.0 && low < 10.0 && high > 90.0 && high < 91.0, "{low} {high}");
         assert_eq!(rate.pairs_mean, 30.0);

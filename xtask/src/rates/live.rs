@@ -1,31 +1,27 @@
 //! Check of the judge's error rates on this machine: duets in which the candidate does as much work as the baseline, or a known percentage
 //! more.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use walkdir::WalkDir;
 
-use super::build::ScenarioBinaries;
-use super::engine::execute;
-use super::interrupt::Interrupt;
-use super::options::{Comparing, DuetOptions, Options};
+use super::replay::{Rate, Said};
 use crate::error::Error;
+use crate::host::invoker::Invoker;
 use crate::input;
-use crate::judge::{Decision, Rate};
 use crate::manifest::Project;
 use crate::plan::{Order, Plan};
-use crate::record::{Comparison, RUNS_FOLDER, Recorder};
+use crate::record::{Comparison, RUNS_FOLDER, Recorder, Sample, Verdict};
+use crate::run::{Comparing, DuetOptions, Interrupt, Options, ScenarioBinaries, execute};
 
-const E2E: &str = include_str!("../../live/e2e.toml");
-const TEMPLATE: &str = include_str!("../../live/template.toml");
-const WORK: &str = include_str!("../../live/task.sh");
-const SCENARIO: &str = include_str!("../../live/scenario.toml");
-const PROGRAM: &str = include_str!("../../live/main.py");
-
-/// Metrics that a duet judges, by their names in verdicts.
-const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
+const E2E: &str = include_str!("task/e2e.toml");
+const TEMPLATE: &str = include_str!("task/template.toml");
+const WORK: &str = include_str!("task/task.sh");
+const SCENARIO: &str = include_str!("task/scenario.toml");
+const PROGRAM: &str = include_str!("task/main.py");
 
 /// Options of the check of the judge's error rates.
 #[derive(Debug, Clone)]
@@ -50,7 +46,7 @@ pub fn live_check(
     observe: &dyn Fn(String),
 ) -> anyhow::Result<Vec<Rate>> {
     let home = project.root.join("target/e2e/judge-check");
-    let mut rates: Vec<Rate> = Vec::new();
+    let mut said: BTreeMap<(u32, String, &'static str), Vec<Said>> = BTreeMap::new();
     let baseline = write_project(project, &home.join("baseline"), 0)?;
     for percent in &check.percents {
         let candidate = write_project(project, &home.join(format!("more-{percent}")), *percent)?;
@@ -66,61 +62,35 @@ pub fn live_check(
             let options = Options { comparing: Comparing::Duet(Box::new(duet)), ..options.clone() };
             let binaries = ScenarioBinaries::build(&candidate, &plan)?;
             let recorder = Arc::new(Recorder::new(Vec::new()));
-            let record = execute(&candidate, &plan, &options, &binaries, &recorder, interrupt)?;
+            let record = execute(&candidate, &plan, &options, &binaries, &recorder, interrupt)?.record;
             if interrupt.is_set() {
                 return Err(Error::Interrupted.into());
             }
-            let bad = record.cases.iter().find(|case| case.verdict != crate::record::Verdict::Passed);
+            let bad = record.cases.iter().find(|case| case.verdict != Verdict::Passed);
             if let Some(bad) = bad {
                 let folder = candidate.root.join(RUNS_FOLDER).join(&record.run_id);
                 anyhow::bail!("{} did not pass: see {}", bad.case, folder.display());
             }
-            for comparison in &record.comparisons {
-                count(&mut rates, *percent, comparison);
+            for Comparison { operation, metric, verdict, .. } in &record.comparisons {
+                let Some(metric) = Sample::METRICS.into_iter().find(|known| known == metric) else { continue };
+                let of_metric = said.entry((*percent, operation.clone(), metric)).or_default();
+                of_metric.push((verdict.decision, verdict.samples));
             }
-            let said: Vec<String> = record.comparisons.iter().map(shown).collect();
-            observe(format!("{percent} % more, duet {} of {}: {}", number + 1, check.duets, said.join(", ")));
+            let shown: Vec<String> = record.comparisons.iter().map(shown).collect();
+            observe(format!("{percent} % more, duet {} of {}: {}", number + 1, check.duets, shown.join(", ")));
         }
     }
-    Ok(rates)
+    let rate = |((percent, operation, metric), said): ((u32, String, &'static str), Vec<Said>)| {
+        Rate::of("duet", metric, &operation, percent, &said)
+    };
+    Ok(said.into_iter().map(rate).collect())
 }
 
 fn shown(one: &Comparison) -> String {
     format!("{} {} {} ({} pairs)", one.operation, one.metric, one.verdict.decision, one.verdict.samples)
 }
 
-fn count(rates: &mut Vec<Rate>, percent: u32, comparison: &Comparison) {
-    let Comparison { operation, metric, verdict, .. } = comparison;
-    let Some(metric) = METRICS.into_iter().find(|known| known == metric) else { return };
-    let same = |rate: &Rate| rate.effect_percent == percent && rate.workload == *operation && rate.metric == metric;
-    let index = rates.iter().position(same).unwrap_or_else(|| {
-        rates.push(Rate {
-            rule: "duet",
-            metric,
-            workload: operation.clone(),
-            effect_percent: percent,
-            comparisons: 0,
-            regressed: 0,
-            improved: 0,
-            unchanged: 0,
-            inconclusive: 0,
-            pairs_mean: 0.0,
-        });
-        rates.len() - 1
-    });
-    let rate = &mut rates[index];
-    let pairs = rate.pairs_mean * rate.comparisons as f64 + verdict.samples as f64;
-    rate.comparisons += 1;
-    rate.pairs_mean = pairs / rate.comparisons as f64;
-    *match verdict.decision {
-        Decision::Regressed => &mut rate.regressed,
-        Decision::Improved => &mut rate.improved,
-        Decision::Unchanged => &mut rate.unchanged,
-        Decision::Inconclusive => &mut rate.inconclusive,
-    } += 1;
-}
-
-/// Writes and reads a project with one scenario on one machine, whose work is increased by `percent` percent.
+/// Writes a project of one scenario on one machine, whose work is `percent` percent more, and reads it.
 fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result<Project> {
     let mini = project.containers_dir.join("mini");
     if !input::is_folder(&mini) {
@@ -135,7 +105,7 @@ fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result
         ("scenarios/judge/task/scenario.toml".into(), SCENARIO.into()),
         ("scenarios/judge/task/main.py".into(), PROGRAM.into()),
     ];
-    let owner = crate::host::invoker::Invoker::find();
+    let owner = Invoker::find();
     for entry in WalkDir::new(&mini).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
         let relative = entry.path().strip_prefix(&mini).context("a file of the template mini is outside its folder")?;
         files.push((Path::new("containers/mini").join(relative), owner.read(entry.path())?));

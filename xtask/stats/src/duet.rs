@@ -7,10 +7,12 @@
 //! made one set of pairs look bad hardly occurs a second time.
 
 use rand::RngExt as _;
-use serde::{Deserialize, Serialize};
 
+use super::bootstrap::paired_log_ratio;
+use super::change::log_ratio;
+use super::permutation::{Permuted, paired};
+use super::stream::stream;
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
-use e2e_stats::{Permuted, log_ratio, paired, paired_log_ratio, stream};
 
 /// Fraction of each side's costs, from the lowest up, whose means are compared beside the pairs' own ratios: disturbances only
 /// make a program slower, so its low end says most while there are undisturbed moments.
@@ -37,8 +39,7 @@ const EARLY_ALPHA: f64 = 0.003;
 const LOOKS: [(usize, f64); 4] = [(20, 0.015), (30, 0.02), (50, 0.03), (100, 0.03)];
 
 /// Side of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The old state.
     Baseline,
@@ -47,10 +48,8 @@ pub enum Side {
 }
 
 /// Metric that is judged on every pair.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
-    /// Name: `wall_ms`.
-    pub name: String,
     /// Direction of improvement.
     pub better: Better,
     /// The smallest change that matters.
@@ -116,6 +115,32 @@ enum Stage {
     /// Suspected decision, with its p over all looks and both directions.
     Confirming(Decision, f64),
     Done(Verdict),
+}
+
+impl Side {
+    /// Returns the side that goes first in a pair, drawn from the seed.
+    #[must_use]
+    pub fn drawn(seed: u64, pair: usize) -> Self {
+        if stream(seed, 0x0f00_0000 + pair as u64).random() { Self::Baseline } else { Self::Candidate }
+    }
+
+    /// Returns the other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Baseline => Self::Candidate,
+            Self::Candidate => Self::Baseline,
+        }
+    }
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Baseline => "baseline",
+            Self::Candidate => "candidate",
+        })
+    }
 }
 
 impl Plan {
@@ -197,8 +222,7 @@ impl Duet {
     /// Returns the side that goes first in the next pair, drawn from the seed.
     #[must_use]
     pub fn first(&self) -> Side {
-        let mut stream = stream(self.seed, 0x0f00_0000 + self.pairs as u64);
-        if stream.random() { Side::Baseline } else { Side::Candidate }
+        Side::drawn(self.seed, self.pairs)
     }
 
     /// Returns the number of pairs that it was fed.
@@ -281,7 +305,8 @@ impl Judge {
         let complaint = complaints.next().or(unmixed);
         let permuted = paired(&self.costs, TESTED, seed);
         let (Some(permuted), None) = (permuted, &complaint) else {
-            let because = complaint.unwrap_or_else(|| "there is nothing to compare".into());
+            let because = complaint
+                .unwrap_or_else(|| format!("the lowest of the {count} values of a side add up to no finite number"));
             self.stage = Stage::Done(Verdict::inconclusive(self.used, because));
             return;
         };
@@ -379,7 +404,7 @@ mod tests {
     use rand_pcg::Pcg64;
 
     fn metric(better: Better) -> Metric {
-        Metric { name: "wall_ms".into(), better, thresholds: Thresholds::default() }
+        Metric { better, thresholds: Thresholds::default() }
     }
 
     /// A time of about 100 with noise that makes some slower.
@@ -542,6 +567,8 @@ mod tests {
         check(&zero, &Duet::first, &format!("in pair 4 the candidate's value is 0, {bad}"));
         let constant = "all 20 values of the baseline are 1: a clock or counter so coarse cannot show a change";
         check(&|pair| (1.0, pair as f64 + 1.0), &Duet::first, constant);
+        let huge = |pair: usize| (1.0 + pair as f64, f64::MAX / (1.0 + 0.01 * pair as f64));
+        check(&huge, &Duet::first, "the lowest of the 20 values of a side add up to no finite number");
         let unmixed = "the same side went first in all 20 pairs, so that order and change look alike";
         check(&|pair| (pair as f64 + 1.0, pair as f64 + 2.0), &|_| Side::Candidate, unmixed);
     }
