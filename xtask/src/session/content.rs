@@ -144,6 +144,15 @@ pub(super) enum NotWritten {
     Failed(#[from] anyhow::Error),
 }
 
+impl From<NotWritten> for RequestFailure {
+    fn from(error: NotWritten) -> Self {
+        match error {
+            NotWritten::Failed(error) if is_hosts(&error) => error.into(),
+            error => Self::Refused(format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
+}
+
 fn bad(message: String) -> RpcError {
     RpcError::new(ErrorCode::InvalidParams, message)
 }
@@ -161,7 +170,7 @@ pub(super) fn require_plain_name(name: &str) -> Answer<()> {
 
 /// Tells whether the host is the reason that a file could not be written, rather than the requested name or the scenario's changes to the
 /// folder.
-pub(super) fn is_hosts(error: &anyhow::Error) -> bool {
+fn is_hosts(error: &anyhow::Error) -> bool {
     let number = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     let number = number.map(Errno::from_raw);
     matches!(

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use e2e_contract::{ErrorCode, RpcError};
 
 use super::blame::Evidence;
-use super::content::{NotWritten, is_hosts};
 use super::state::Session;
 use crate::fault::{FaultError, FaultFailure};
 use crate::host::exec::shell::{CommandError, Problem};
@@ -63,15 +62,6 @@ impl From<FaultError> for RequestFailure {
             FaultFailure::Host | FaultFailure::NotTakenBack | FaultFailure::Other => ErrorCode::Infrastructure,
         };
         Self::Of(code, error.to_string())
-    }
-}
-
-impl From<NotWritten> for RequestFailure {
-    fn from(error: NotWritten) -> Self {
-        match error {
-            NotWritten::Failed(error) if is_hosts(&error) => error.into(),
-            error => Self::Refused(format!("{:#}", anyhow::Error::from(error))),
-        }
     }
 }
 
