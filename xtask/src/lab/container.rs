@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::config::Places;
-use super::ending::MachineEnd;
 use super::log_folder::tail_of;
 use super::machine::Machine;
 use crate::error::Error;
@@ -219,11 +218,6 @@ impl Container {
     pub(super) fn death(&self) -> Option<ProcessEnd> {
         let life = self.life();
         life.process.exited().filter(|_| life.outage.is_none())
-    }
-
-    /// Fails with LXC's error lines and the end of the console if the container has ended although no fault has ended it.
-    pub fn fail_if_dead(&self) -> Result<(), MachineEnd> {
-        self.ending().map_or(Ok(()), Err)
     }
 
     /// Returns the path on the host of the container's root filesystem, through its process 1.

@@ -68,6 +68,11 @@ impl MachineEnd {
 }
 
 impl Container {
+    /// Fails with LXC's error lines and the end of the console if the container has ended although no fault has ended it.
+    pub fn fail_if_dead(&self) -> Result<(), MachineEnd> {
+        self.ending().map_or(Ok(()), Err)
+    }
+
     /// Returns the end of the container, unless a fault caused it.
     #[must_use]
     pub fn ending(&self) -> Option<MachineEnd> {

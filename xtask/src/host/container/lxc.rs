@@ -210,7 +210,7 @@ pub fn init_end(log: &str) -> InitEnd {
 /// to delegate controllers in a cgroup that has processes.
 const HARMLESS_ERRORS: [&str; 2] = ["get_config_unsupported_key", "Could not enable \""];
 
-/// Returns the last `most` lines of one of LXC's logs that say what went wrong: no warnings, and none of [`HARMLESS_ERRORS`].
+/// Returns the last `most` lines of one of LXC's logs that say what went wrong: no warnings, and none of `HARMLESS_ERRORS`.
 #[must_use]
 pub fn error_lines(log: &str, most: usize) -> Vec<&str> {
     let severe = |line: &&str| {

@@ -42,7 +42,7 @@ struct Workplace {
     on_disk: Option<PathBuf>,
 }
 
-/// Builds a layer in its staging folder. The log goes to standard error; each step begins with a line that starts with [`STEP_MARK`].
+/// Builds a layer in its staging folder. The log goes to standard error; each step begins with a line that starts with `STEP_MARK`.
 pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
     let started = Instant::now();
     spec.bounds.take_on(&spec.group).context("limiting the resources of the build")?;
