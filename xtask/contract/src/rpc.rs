@@ -107,6 +107,6 @@ pub enum ErrorCode {
     Interrupted = -32002,
     /// A fault has taken the container down or frozen it: expected, and over when the fault is healed.
     Unavailable = -32003,
-    /// A container has ended by itself, and not because of a fault: the case has failed, or the scenario expects this end.
+    /// A container has ended by itself, and not because of a fault: the case has failed, unless the scenario expects this end.
     MachineEnded = -32004,
 }

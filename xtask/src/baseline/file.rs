@@ -104,7 +104,7 @@ impl Baseline {
             let (line, column) = place_of(text, case, operation);
             if let Some((name, list)) = one.lists().find(|(_, list)| list.len() != one.count()) {
                 let message = format!(
-                    "{operation} of case {case} has {} values of {name}, but {} of wall_ms: make it anew",
+                    "{operation} of case {case} has {} values of {name}, but {} of wall_ms: make the baseline anew",
                     list.len(),
                     one.count()
                 );

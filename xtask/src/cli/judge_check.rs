@@ -87,7 +87,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     let passed_over: usize = recordings.iter().map(|recording| recording.passed_over).sum();
     if passed_over > 0 {
-        println!("{passed_over} lines of simultaneous runs (`par`) were skipped");
+        println!(
+            "{passed_over} lines were skipped: they begin with `par`, which marks simultaneous runs, and the rules judge runs in sequence"
+        );
     }
     Ok(EXIT_PASSED)
 }

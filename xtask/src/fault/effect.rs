@@ -115,7 +115,7 @@ pub enum Lasted {
 pub enum Keeper {
     /// The host: no process of the container can remove the effect.
     Host,
-    /// The container: its own processes, or root in it, may remove the effect, and a product that recovers does.
+    /// The container: its own processes or its root may remove the effect, as a product that recovers will.
     Container,
 }
 

@@ -122,7 +122,9 @@ impl Effect for Damage {
                     done.after[0]
                 )
             }
-            (Kind::Truncate { size }, _) => bail!("a program in {} still reads beyond byte {size}", target.name()),
+            (Kind::Truncate { size }, _) => {
+                bail!("a program in {} still reads the file beyond byte {size}", target.name())
+            }
         }
     }
 

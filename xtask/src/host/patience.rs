@@ -40,7 +40,7 @@ const LOAD_MOST: u32 = 3;
 /// Time after which no further start is tried.
 const MEASURING: Duration = Duration::from_millis(150);
 
-/// Deadline of one start. It is not scaled: the factor is not known yet.
+/// Deadline of one start of the program whose start time gives the patience factor. It is not scaled: the factor is not known yet.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// Limit on the duration of an operation, as written for a quick machine.

@@ -35,7 +35,7 @@ pub struct Mutant {
 /// Python functions that a mutant replaces.
 #[derive(Debug, Clone)]
 pub struct BrokenPython {
-    /// Python packages of the template `on`, or of the nearest template with some that it is built on.
+    /// Python packages of the template that `on` names; if it has none, of the nearest template below it that has some.
     pub pip: Pip,
     /// Replaced functions, at least one.
     pub functions: Vec<BrokenFunction>,

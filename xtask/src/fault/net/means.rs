@@ -1,4 +1,4 @@
-//! Means of treating the packets of one container.
+//! Ways in which a fault treats the packets of one container: rules, a thread, a process, a queueing discipline.
 
 use super::contact::Contact;
 use super::filter::{Filter, Rules};
@@ -8,7 +8,7 @@ use crate::host::network::iptables::queue_problem;
 use crate::host::network::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
-/// Means by which a fault treats packets.
+/// Packet treatment of a fault: what drops, delays or changes the packets of a container.
 pub enum Means {
     /// Permanent rules of a packet filter.
     Filter(Filter),
@@ -21,12 +21,12 @@ pub enum Means {
 }
 
 impl Means {
-    /// Returns the means of a queueing discipline.
+    /// Returns the packet treatment by a queueing discipline.
     pub fn queue(qdisc: Qdisc) -> Self {
         Self::Queue { qdisc, undo: Vec::new() }
     }
 
-    /// Reason why this host does not have the means, in one line; `None` where it does.
+    /// Reason why this host cannot do the packet treatment, in one line; `None` if it can.
     pub fn problem(&self, rules: &Rules) -> Option<String> {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.problem(rules),
@@ -35,7 +35,7 @@ impl Means {
         }
     }
 
-    /// Help for a host that does not have the means.
+    /// Help for a host that cannot do the packet treatment.
     pub fn help(&self) -> String {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.help(),
@@ -46,7 +46,7 @@ impl Means {
         }
     }
 
-    /// Reason why a fault of this name cannot use the means now, because their place is taken; `None` where it can.
+    /// Reason why a fault of this name cannot use the packet treatment now, because another fault has taken its place; `None` if it can.
     pub fn taken(&self, target: &FaultTarget<'_>, fault: &str) -> anyhow::Result<Option<String>> {
         Ok(match self {
             Self::Filter(_) | Self::Contact(_) => {
@@ -61,7 +61,7 @@ impl Means {
         })
     }
 
-    /// Tells whether the means, or others in their place, are set up.
+    /// Tells whether the packet treatment, or another in its place, is set up.
     pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.exists(target),
@@ -70,7 +70,7 @@ impl Means {
         }
     }
 
-    /// Tells whether the means still treat packets.
+    /// Tells whether the packet treatment is still in effect.
     pub fn is_at_work(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match self {
             Self::Contact(contact) => Ok(contact.is_flapping()),
@@ -79,7 +79,7 @@ impl Means {
         }
     }
 
-    /// Sets the means up, with their undo step in the ledger first.
+    /// Sets the packet treatment up, with its undo step in the ledger first.
     pub fn make(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         match self {
             Self::Filter(filter) => filter.make(target, rules),
@@ -95,7 +95,7 @@ impl Means {
         }
     }
 
-    /// Sets the means up again where a restart of the container has undone them.
+    /// Sets the packet treatment up again if a restart of the container has undone it.
     pub fn restore(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         match self {
             Self::Filter(filter) if !filter.outlives_container() => filter.make_again(target, rules),
@@ -106,7 +106,7 @@ impl Means {
         }
     }
 
-    /// Removes the means; does nothing where they were not set up.
+    /// Removes the packet treatment (rules, thread, process or queueing discipline); does nothing if it was not set up.
     pub fn take_back(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match self {
             Self::Filter(filter) => filter.take_back(target),
@@ -125,7 +125,7 @@ impl Means {
         }
     }
 
-    /// Side of the container's border from which the means could be removed.
+    /// Side of the container's border from which the packet treatment could be removed.
     pub fn keeper(&self) -> Keeper {
         match self {
             Self::Filter(filter) => filter.keeper(),
@@ -133,7 +133,7 @@ impl Means {
         }
     }
 
-    /// Tells whether the means survive a restart of the container.
+    /// Tells whether the packet treatment survives a restart of the container.
     pub fn outlives_container(&self) -> bool {
         match self {
             Self::Filter(filter) => filter.outlives_container(),
@@ -165,7 +165,7 @@ impl Means {
         }
     }
 
-    /// Returns the packet helper, where the means are one.
+    /// Returns the packet helper, if the packet treatment is one.
     pub fn helper(&self) -> Option<&Helper> {
         match self {
             Self::Helper(helper) => Some(helper),

@@ -30,7 +30,7 @@ const QUIET: Deadline = Deadline::from_millis(200);
 /// Deadline for a healed link to be as before the fault.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Time after which an effect that is still observed may be another fault's.
+/// Time after healing from which an effect that is still observed may be another fault's.
 const OTHERS_AFTER: Deadline = Deadline::from_secs(3);
 
 /// Deadline for an answer that is delayed on purpose.

@@ -158,7 +158,7 @@ fn attach(file: &File) -> anyhow::Result<(File, PathBuf)> {
             Err(error) => return Err(error).with_context(|| format!("setting up {}", name.display())),
         }
     }
-    bail!("each of {LOOP_TRIES} free loop devices was taken by another process at once")
+    bail!("each of {LOOP_TRIES} free loop devices was taken by another process before it could be attached")
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ const SHOWN_CHARS_MAX: usize = 200;
 #[derive(Debug)]
 pub struct Metered<'a, R> {
     input: R,
-    /// Number of bytes that may be read until the next entry; `None` while its content is read, which has no bound.
+    /// Number of bytes that may be read until the next entry; `None` while the content of an entry is read, which has no bound.
     left: &'a Cell<Option<u64>>,
 }
 

@@ -119,8 +119,8 @@ fn seen(text: &[u8], by: fn(&[u8]) -> Option<View>) -> Vec<u8> {
     by(text).map_or_else(|| text.to_vec(), |view| view.bytes().to_vec())
 }
 
-/// Adds a form that may be wrapped over several lines, and the form without its first digits, which may have been written out at the end of
-/// a line.
+/// Adds an encoded form of a secret, and the form without its first one to [`PASSED_DIGITS`] digits. Where the encoding begins at the end
+/// of a wrapped line, these digits may have been written out already, and the rest is found on the next line.
 fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
     for passed in 1..=PASSED_DIGITS {
         if form.len() >= passed + REST_BYTES_MIN {
