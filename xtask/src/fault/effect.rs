@@ -29,7 +29,7 @@ pub trait Effect: Send {
         Ok(())
     }
 
-    /// Checks the parameters, and observes the state without the fault by the means of [`Effect::verify_effect`]; returns the observation.
+    /// Checks the parameters, and observes the state without the fault in the way of [`Effect::verify_effect`]; returns the observation.
     ///
     /// # Errors
     /// Also when the container already behaves as if the fault was injected.

@@ -1,4 +1,4 @@
-//! The common part of all damage to a container's link, independent of its means and of its proof.
+//! The common part of all damage to a container's link, independent of its packet treatment and of its verification.
 
 use std::sync::OnceLock;
 
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::fault::effect::{Effect, FaultTarget, Lasted, usage};
 use crate::host::syntax::DeviceName;
 
-/// One kind of damage to a link: its means, and how peers observe it.
+/// One kind of damage to a link: its packet treatment, and how peers observe it.
 pub trait LinkDamage: Send {
     /// Words for the recovery of a container that cannot be observed, such as "nothing delays its packets any more".
     const GONE: &'static str;
