@@ -46,9 +46,10 @@ pub fn log_ratio(pairs: &[(f64, f64)], fraction: f64, low_share: f64) -> Option<
     Some(Estimates { low, middle: middle(&mut logs) }.pooled(low_share))
 }
 
-/// Returns ln(second / first) of each pair; `None` without pairs, or where a value is not a finite number above 0.
+/// Returns ln(second / first) of each pair; `None` without pairs, or if a value is not a finite number above 0 or so large that a sum of
+/// as many is not finite.
 pub(crate) fn logs(pairs: &[(f64, f64)]) -> Option<Vec<f64>> {
-    let usable = |value: f64| value.is_finite() && value > 0.0;
+    let usable = |value: f64| value > 0.0 && value <= f64::MAX / pairs.len() as f64;
     let usable = !pairs.is_empty() && pairs.iter().all(|(first, second)| usable(*first) && usable(*second));
     usable.then(|| pairs.iter().map(|(first, second)| second.ln() - first.ln()).collect())
 }

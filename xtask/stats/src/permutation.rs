@@ -75,6 +75,16 @@ mod tests {
     const FIRST: [f64; 8] = [12.1, 11.4, 13.9, 12.7, 11.9, 15.2, 12.3, 11.8];
     const SECOND: [f64; 8] = [12.9, 13.4, 12.2, 14.8, 13.1, 13.3, 16.0, 12.6];
 
+    #[test]
+    fn values_whose_sum_is_infinite_have_neither_change_nor_interval() {
+        let pairs = [(0.001, f64::MAX); 2];
+        assert!(paired(&pairs, 1.0, 0).is_none());
+        assert!(crate::paired_log_ratio(&pairs, 1.0, 0.6, 0.9, 0).is_none());
+        let smaller = [(0.001, f64::MAX / 2.0); 2];
+        assert!(paired(&smaller, 1.0, 0).is_some_and(|change| change.log_ratio.is_finite()));
+        assert!(crate::paired_log_ratio(&smaller, 1.0, 0.6, 0.9, 0).is_some());
+    }
+
     fn pairs() -> Vec<(f64, f64)> {
         FIRST.into_iter().zip(SECOND).collect()
     }
