@@ -17,7 +17,7 @@ use xtask::fault::{Profile, Schedule};
 use xtask::manifest::{Chaos, FaultRule, Project};
 use xtask::rates::{Comparisons, Recording, Windows};
 
-/// Pairs of times with so much noise that every look is made: nothing can be said before the last.
+/// Returns pairs of times with so much noise that a duet needs all its looks for a verdict.
 fn pairs(seed: u64, count: usize) -> Vec<(f64, f64)> {
     let mut stream = stream(seed, 97);
     let mut time = || 100.0 * (1.0 + 2.0 * stream.random::<f64>());

@@ -171,7 +171,7 @@ impl Error {
         error.chain().find_map(|cause| cause.downcast_ref())
     }
 
-    /// A bad file, placed at a byte offset of its text.
+    /// Returns an [`Error::BadFile`] for a problem at this byte offset of the file's text.
     #[must_use]
     pub fn bad_file(path: &Path, text: &str, offset: usize, message: impl Into<String>) -> Self {
         let before = &text[..text.floor_char_boundary(offset)];

@@ -23,7 +23,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// Makes a request of a method with parameters.
     #[must_use]
     pub fn new(id: u64, method: &str, params: Value) -> Self {
         Self { jsonrpc: "2.0".into(), id, method: method.into(), params, location: None }
@@ -47,7 +46,6 @@ pub struct Response {
 }
 
 impl Response {
-    /// Makes a successful answer.
     #[must_use]
     pub fn success(id: u64, result: Value) -> Self {
         Self { jsonrpc: "2.0".into(), id: Some(id), result: Some(result), error: None }
@@ -71,7 +69,6 @@ pub struct RpcError {
 }
 
 impl RpcError {
-    /// Makes an error with one of the contract's codes.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code: code as i64, message: message.into() }

@@ -165,7 +165,8 @@ fn read_line(reader: &mut impl BufRead) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Locks a mutex, even if a thread panicked with the lock: each locked section is one insertion or removal, so nothing is half done.
+/// Locks a mutex, even if a thread panicked while it held the lock: each locked section is one insertion or removal, so nothing is half
+/// done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

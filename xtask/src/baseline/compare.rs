@@ -15,8 +15,8 @@ use crate::record::{self, CaseId, Comparison, RunRecord, Way};
 /// Seed of the intervals: the same samples always give the same ones.
 const SEED: u64 = 1;
 
-/// Judged times, with the names of their metrics, and whether a change of it fails a build: other work on the machine hardly shows
-/// in processor time, and does in wall time.
+/// Judged times, the names of their metrics, and whether a regression of the metric fails a build: other work on the machine hardly changes
+/// processor time, but does change wall time.
 const METRICS: [(Kind, &str, bool); 2] = [(Kind::Processor, "cpu_ms", true), (Kind::Wall, "wall_ms", false)];
 
 /// Times of a case's repeated operations, by name.
@@ -32,7 +32,7 @@ pub struct Baselines {
 #[derive(Debug, Clone)]
 enum Found {
     Here(Baseline),
-    /// Other classes of machines that have a baseline; there may be none.
+    /// The scenario has no baseline on this class of machines; lists the classes that have one, if any.
     Elsewhere(Vec<String>),
 }
 
@@ -40,8 +40,8 @@ impl Baselines {
     /// Reads the baselines of these scenarios.
     ///
     /// # Errors
-    /// [`Error::BadFile`] for one that cannot be used. [`Error::Usage`], with the command that makes what is missing, for scenarios
-    /// without a baseline on any class of machines, unless they may be missing.
+    /// [`Error::BadFile`] for a baseline that cannot be used. [`Error::Usage`], with the command that makes the missing baselines, for
+    /// scenarios without one on any class of machines, unless `missing_allowed`.
     pub fn read(
         store: &Store,
         class: &str,

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::perf::KnownMachine;
 use crate::record::{Machine, readable_json};
 
-/// The version of a baseline file.
+/// Version of the format of baseline files.
 pub const BASELINE_VERSION: u32 = 1;
 
 /// Content of `baselines/CLASS/CATEGORY/SCENARIO.json`.
@@ -127,7 +127,7 @@ impl Baseline {
         readable_json(self).unwrap_or_default()
     }
 
-    /// Returns every operation, as (case, operation, lists).
+    /// Returns every operation, as (case, operation, times).
     pub fn operations(&self) -> impl Iterator<Item = (&str, &str, &Timings)> {
         self.cases.iter().flat_map(|(case, of_case)| {
             of_case.operations.iter().map(move |(name, operation)| (case.as_str(), name.as_str(), operation))
@@ -197,7 +197,7 @@ pub(super) mod tests {
         Baseline::parse(Path::new("load.json"), text).unwrap_err().to_string()
     }
 
-    /// Returns a baseline with so many times that each list has a line of its own.
+    /// Returns a baseline with enough times that each list has a line of its own.
     fn long() -> Baseline {
         baseline(&(1..=40).map(|place| f64::from(place) + 0.125).collect::<Vec<_>>())
     }

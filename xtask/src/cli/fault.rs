@@ -297,7 +297,6 @@ fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
     Ok(vec![(entry, fault)])
 }
 
-/// Returns the catalogue's entry of a fault.
 fn entry_named(name: &str) -> Result<Entry, Error> {
     let entries = catalogue();
     if let Some(entry) = entries.iter().find(|entry| entry.example.name() == name) {

@@ -16,7 +16,7 @@ const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Minimum time for an observation whose common deadline has passed: zero would mean no deadline in some places.
 const LOOK_LEAST: Duration = Duration::from_millis(10);
 
-/// Evidence of a loss where only the cause of the effect, such as a rule or a limit, was looked for.
+/// Evidence of a lost effect, in place of an observation of several lines; a cause is a rule or a limit, for example.
 const GONE: &str = "the cause of the effect is gone";
 
 /// Effect of one kind of fault, from before its injection until its recovery.
@@ -29,7 +29,7 @@ pub trait Effect: Send {
         Ok(())
     }
 
-    /// Checks the parameters, and observes the state without the fault in the way of [`Effect::verify_effect`]; returns the observation.
+    /// Checks the parameters, and makes the observation of [`Effect::verify_effect`] before the fault is injected; returns the observation.
     ///
     /// # Errors
     /// Also when the container already behaves as if the fault was injected.
@@ -41,7 +41,7 @@ pub trait Effect: Send {
     /// When the injection failed; [`Effect::heal`] then takes back what was begun.
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()>;
 
-    /// Verifies that a machine observes the effect, never by the rule or the file that was written; returns the observation.
+    /// Verifies the effect by what a machine observes, never by the rule or the file that was written; returns the observation.
     fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
     /// Verifies, before the fault is healed, that the effect has lasted. The check is cheap, keeps within [`FaultTarget::within`], and

@@ -43,7 +43,8 @@ impl FaultError {
         Self { error: self.error.context(context), ..self }
     }
 
-    /// Failure of a fault that could not be taken back either. What the injection had failed by decides nothing any more, and is told only.
+    /// Returns the failure of a fault that also could not be taken back: its message has both errors, and its kind is
+    /// [`FaultFailure::NotTakenBack`].
     pub(super) fn not_taken_back(&self, healing: &Self) -> Self {
         let message = format!("it could not be taken back completely ({healing}): {self}");
         Self::new(FaultFailure::NotTakenBack, message)

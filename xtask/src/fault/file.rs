@@ -47,8 +47,8 @@ impl Damage {
         container_fs::open_to_change(&target.container.root()?, &self.path)
     }
 
-    /// Returns the file's content from the damaged place on, as a program in the container reads it: at most one byte more than the damage
-    /// left there.
+    /// Returns the file's content from the damaged place on, as a program in the container reads it: at most one byte more than the
+    /// original content of the damaged piece.
     fn seen_inside(&self, target: &FaultTarget<'_>, done: &Done) -> anyhow::Result<Vec<u8>> {
         let first = format!("+{}", done.offset + 1);
         let count = (done.before.len() + 1).to_string();

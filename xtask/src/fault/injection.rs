@@ -68,9 +68,6 @@ impl Observed {
 impl Injection {
     /// Injects a fault and waits until its effect is verified. A fault without effect is taken back. Where the container reboots by itself
     /// meanwhile, the fault is injected once more when the container is ready again.
-    ///
-    /// # Errors
-    /// When the fault cannot be injected, or has no effect.
     pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> Result<(Self, Observed), FaultError> {
         let begun = Instant::now();
         despite_reboots(lab, container, || {

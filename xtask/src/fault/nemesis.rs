@@ -1,9 +1,10 @@
 //! Plays a schedule on the run's clock: injects each fault at its time, and heals it after its duration.
 //!
 //! Every fault has a thread of its own, so that a slow one does not delay the others. A fault that clashes with an earlier one waits until
-//! the earlier one is over, and a fault beyond the bound waits until the bound allows it. A fault is over when it is healed and its machine
-//! is ready again. Faults that wait begin in the order of the schedule, and last as long as planned. A fault that cannot be healed because
-//! of another fault, such as a stopped unit on a full volume or a fault on a machine that is down, is healed when the other fault is over.
+//! the earlier one is over, and a fault beyond the maximum number of faults at once waits until another one is over. A fault is over when
+//! it is healed and its machine is ready again. Faults that wait begin in the order of the schedule, and last as long as planned. A fault
+//! that cannot be healed because of another fault, such as a stopped unit on a full volume or a fault on a machine that is down, is healed
+//! when the other fault is over.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -88,8 +89,8 @@ pub enum Fate {
         /// Evidence of the recovery.
         healed: String,
     },
-    /// The fault could not be injected: its machine was down, had no such process, the host had too much to do, or the bound did not allow
-    /// it in time.
+    /// The fault could not be injected: its machine was down, had no such process, the host had too much to do, or too many other faults
+    /// were active for too long.
     Refused {
         /// Time of the attempt; the planned time where there was none.
         begun_ms: u64,

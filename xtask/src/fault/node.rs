@@ -155,7 +155,7 @@ fn is_still_down(target: &FaultTarget<'_>) -> Lasted {
     }
 }
 
-/// Tells whether an outage was refused because another fault holds the machine down or frozen: only the other fault ends that.
+/// Tells whether an outage was refused because another fault holds the machine down or frozen: only healing the other fault ends that.
 fn is_refused(done: &anyhow::Result<()>) -> bool {
     done.as_ref().is_err_and(|error| matches!(Error::of(error), Some(Error::Outage(_))))
 }

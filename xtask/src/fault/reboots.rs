@@ -35,9 +35,9 @@ pub(super) fn despite_reboots<T>(
     Err(does_not_stay_up(container))
 }
 
-/// Tells whether a failure is explained by a reboot of its container since that had this number of reboots, or by one that is about to come.
-/// Waits for signs of that, but not after a failure that no reboot to come explains: a parameter that names nothing, or a failure of the
-/// host while the services are not ending. None explains an outage by another fault, or damage that could not be taken back.
+/// Tells whether a failure is explained by a reboot of its container after the first `reboots` ones, or by one that is about to come. Waits
+/// for signs of a coming reboot, unless none would explain the failure: a parameter that names nothing, or a failure of the host while the
+/// services are not ending. No reboot explains an outage by another fault, or damage that could not be taken back.
 fn is_of_reboot(lab: &Lab, container: &Container, reboots: u64, failure: &FaultFailure) -> bool {
     let may_come = match failure {
         FaultFailure::Outage | FaultFailure::NotTakenBack => return false,

@@ -166,8 +166,8 @@ fn help(tail: &str) -> Option<&'static str> {
     known.into_iter().find(|(sign, _)| tail.contains(sign)).map(|(_, help)| help)
 }
 
-/// Builds a layer, unless another process has built it during the wait for its slot; the returned bool tells which. `unchanged` tells
-/// whether the recipe's source files are still the same.
+/// Builds a layer; returns it with true, or with false if another process built it during the wait for its slot. `unchanged` tells whether
+/// the recipe's source files are still the same.
 ///
 /// # Errors
 /// [`Error::Build`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].

@@ -54,7 +54,7 @@ pub struct LayerStatus {
     pub hash: String,
     /// True if nothing in the layer comes from outside the project, so that the hash is the same in every checkout.
     pub is_portable: bool,
-    /// Record of the layer in the store; `None` when it has to be built.
+    /// Content of the layer's `layer.json` in the store; `None` when the layer has to be built.
     pub stored: Option<LayerRecord>,
     /// Reason why the stored layer is unusable and has to be built again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,7 @@ struct Planned<'a> {
 }
 
 /// Builds the missing layers of all wanted templates; layers that do not depend on each other are built side by side. If none is missing,
-/// reads only the templates' own files and one record for each layer.
+/// reads only the templates' own files and the `layer.json` of each layer.
 ///
 /// # Errors
 /// [`Error::Build`](crate::error::Error::Build) for the first template that does not build; or for a file of the project that cannot be

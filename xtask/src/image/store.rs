@@ -48,7 +48,7 @@ pub struct LayerRecord {
     pub first_id: u32,
 }
 
-/// On-disk user id of root's files in old layers, whose record does not have it.
+/// On-disk user id of root's files in old layers, whose `layer.json` does not have it.
 fn first_id_of_old() -> u32 {
     100_000
 }

@@ -75,16 +75,16 @@ pub struct ExecOutput {
     pub stderr: KeptStream,
 }
 
-/// Failure to run a program in a container: a status other than 0 is none.
+/// Failure to run a program in a container. An exit status other than 0 is not a failure.
 #[derive(Debug)]
 pub enum ExecError {
     /// A fault keeps the container down or frozen.
     Outage(Outage),
     /// The container has ended by itself.
     Ended(MachineEnd),
-    /// The program could not be started there.
+    /// lxc-attach, the host's program that runs others in a container, is missing or could not be started or read.
     Command(CommandError),
-    /// Another failure, of the host or of what was asked for.
+    /// Another failure of the host, or a request that cannot be met, such as a user that does not exist.
     Other(anyhow::Error),
 }
 

@@ -37,7 +37,7 @@ pub enum Missing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedLayer {
     pub template: String,
-    /// File or folder of the layer that is newer than the layer's record.
+    /// File or folder of the layer that was modified after the layer's `layer.json` was written.
     pub changed: PathBuf,
 }
 
@@ -91,7 +91,7 @@ impl Container {
     }
 }
 
-/// Returns the damage of a layer, given by its tree; `None` for an intact layer, in which no file is newer than the layer's record.
+/// Returns the damage of a layer, given by its tree; `None` if nothing in it was modified after its `layer.json` was written.
 fn damage_of(tree: &Path) -> Option<DamagedLayer> {
     let record = tree.parent()?.join(RECORD);
     let built = fs::metadata(&record).and_then(|metadata| metadata.modified()).ok()?;

@@ -146,7 +146,8 @@ fn told_of(left_out: &[String]) -> Option<CollectedLog> {
     (!left_out.is_empty()).then(|| CollectedLog { name: "left-out.log".into(), content: Ok(text.into_bytes()) })
 }
 
-/// Returns the end of a log that continues from one file to the next. Missing files are skipped.
+/// Returns the end of a log that continues from one file to the next; `is_cut` tells whether its beginning is already lost. Missing files
+/// are skipped.
 fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>> {
     let mut end = Vec::new();
     for path in paths {

@@ -115,7 +115,7 @@ impl Lab {
     /// Loads a page and returns its HTTP status.
     ///
     /// # Errors
-    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Host`] when a fault has taken down or
+    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Outage`] when a fault has taken down or
     /// frozen the page's container.
     pub fn status(&self, page: &Page<'_>) -> Result<u16, PictureError> {
         if let Some(outage) = page.container.outage() {

@@ -38,7 +38,7 @@ pub enum WaitError {
         container: String,
         condition: Condition,
         deadline: Duration,
-        /// Last answers of the probe, without a test that the deadline has clipped.
+        /// Last answers of the probe; a test that the deadline cut short counts only if no other was answered.
         last: Box<LastAnswer>,
     },
     /// The condition cannot be met any more without a change from outside.
@@ -77,8 +77,8 @@ impl WaitError {
         }
     }
 
-    /// Returns the error of a lab that is not ready, for whoever decides nothing by its reason: that of an interrupt, or of the cause on this
-    /// host for which a container did not start.
+    /// Returns the error for a lab that is not ready: [`Error::Interrupted`], the cause on this host for which LXC did not start a
+    /// container, or else this one.
     #[must_use]
     pub fn of_lab(self) -> anyhow::Error {
         let cause = match &self {
@@ -93,7 +93,7 @@ impl WaitError {
         }
     }
 
-    /// The same error, with the deadline that was asked for instead of what was left of it.
+    /// Returns the same error with the deadline that was requested, instead of the rest of it that remained for this wait.
     #[must_use]
     pub(super) fn with_deadline(mut self, asked: Duration) -> Self {
         if let Self::Deadline { deadline, .. } = &mut self {
@@ -328,12 +328,12 @@ impl Container {
     }
 }
 
-/// Returns the answer of a failed test over the network; a connection that timed out has overrun its time limit.
+/// Returns the answer of a failed test over the network: [`ProbeAnswer::Overran`] for a connection that timed out.
 fn of_network(error: &std::io::Error, bound: Duration) -> ProbeAnswer {
     if is_timeout(error) { ProbeAnswer::Overran(bound) } else { ProbeAnswer::No(error.to_string()) }
 }
 
-/// Tells whether a look over the network has met its deadline.
+/// Tells whether a test over the network failed because its deadline passed.
 pub(super) fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }

@@ -13,13 +13,13 @@ use super::{FileEntry, Origin, Pip, Project, RunStep, Template};
 use crate::error::Error;
 use crate::input;
 
-/// A mutant from its file, checked.
+/// Mutant, read from its file and checked.
 #[derive(Debug, Clone)]
 pub struct Mutant {
     /// Name of the mutant: that of its file without `.toml`.
     pub name: String,
     pub file: PathBuf,
-    /// Description in a line of what the mutant breaks.
+    /// One-line description of what the mutant breaks.
     pub breaks: String,
     /// Template whose machines have the mutant.
     pub on: String,
@@ -72,7 +72,7 @@ pub struct Notice {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Description in a line of what the mutant breaks.
+    /// One-line description of what the mutant breaks.
     breaks: Spanned<String>,
     /// Template whose machines have the mutant. The mutant's layer lies on that template's layer; machines of other templates stay as they
     /// are.

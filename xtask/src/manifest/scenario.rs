@@ -24,7 +24,7 @@ use crate::input;
 /// Folder of the mutants, which lies among the categories of scenarios; no category has this name.
 pub const MUTANTS_FOLDER: &str = "mutants";
 
-/// A scenario from its file, checked.
+/// Scenario, read from its file and checked.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// Name of the folder above the scenario's own.
@@ -32,7 +32,7 @@ pub struct Scenario {
     /// Name, unique in the project: that of the scenario's folder, and of its binary if the scenario has one.
     pub name: String,
     pub dir: PathBuf,
-    /// Description in a line.
+    /// One-line description.
     pub description: String,
     /// Words by which filters choose the scenario, such as `slow` for `tag:slow`.
     pub tags: Vec<String>,
@@ -91,7 +91,7 @@ impl Scenario {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Description in a line, shown by `cargo xtask e2e --list`.
+    /// One-line description, shown by `cargo xtask e2e --list`.
     description: String,
     /// Words by which filters choose the scenario, such as `slow` for `tag:slow`.
     #[serde(default)]

@@ -1,5 +1,5 @@
-//! Check of the judge's error rates on this machine: duets in which the candidate does as much work as the baseline, or a known percentage
-//! more.
+//! Error rates of the rules of verdicts on this machine: duets in which the candidate does as much work as the baseline, or a known
+//! percentage more.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,21 +23,20 @@ const WORK: &str = include_str!("task/task.sh");
 const SCENARIO: &str = include_str!("task/scenario.toml");
 const PROGRAM: &str = include_str!("task/main.py");
 
-/// Options of the check of the judge's error rates.
+/// Options of a measurement of error rates in duets.
 #[derive(Debug, Clone)]
 pub struct LiveCheck {
     /// Amounts of additional work of the candidate, in percent; 0 means equal work.
     pub percents: Vec<u32>,
     /// Number of duets for each amount of additional work.
     pub duets: u32,
-    /// Random seed of the duets.
     pub seed: u64,
 }
 
 /// Runs the duets, and counts their verdicts by metric, operation and amount of additional work.
 ///
 /// # Errors
-/// When the project has no template `mini`, the lab cannot be created, or a run fails.
+/// When the project has no template `mini`.
 pub fn live_check(
     project: &Project,
     check: &LiveCheck,

@@ -1,5 +1,5 @@
-//! The judge judged: how often the rules of verdicts, and others in common use, are wrong about work that is known to be identical
-//! or known to be slower, in recorded timings (`replay`) and in duets on this machine (`live`). For developers of the rules.
+//! Error rates of the rules of verdicts, and of other rules in common use: how often they are wrong about work that is known to be
+//! identical or known to be slower, in recorded timings (`replay`) and in duets on this machine (`live`). For developers of the rules.
 
 mod live;
 mod recording;

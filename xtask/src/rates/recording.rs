@@ -1,9 +1,10 @@
 //! Reads recorded timings: CSV without a header, in one of two layouts, told apart line by line.
 //!
-//! The first has 20 fields: session, background, round, workload, position in the round, variant, begin (s), wall (s), user CPU
-//! (s), system CPU (s), and ten more, of which only the last two are used: calibration wall (s) and CPU (s).
-//! The second has 12: `seq`, background, round, position, variant, nothing, wall (s), CPU (s), wait for a processor (s), three
-//! that are empty; its workload is `py`. Lines that begin with `par` are of runs at the same time, which no rule here judges.
+//! The first has 20 fields: session, background, round, workload, position in the round, variant, start (s), wall time (s), user CPU time
+//! (s), system CPU time (s), eight that are not read, calibration wall time (s) and calibration CPU time (s). The second has 12: `seq`,
+//! background, round, position, variant, one that is not read, wall time (s), CPU time (s), time waited for a processor (s), and three that
+//! are not read; its workload is `py`. Lines that begin with `par` are of variants that ran at the same time; they are skipped, because no
+//! rule judges them.
 //!
 //! The variants `A0` and `A1` are identical work, `p10` is 10 % more of it. Each variant runs once a round.
 
@@ -15,11 +16,11 @@ use crate::error::Error;
 /// The workload of the layout that does not name one.
 const UNNAMED_WORKLOAD: &str = "py";
 
-/// Recording, with a track for each workload and file.
+/// Recorded timings of one file, with a track for each workload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recording {
     pub(super) tracks: Vec<Track>,
-    /// Number of lines that were skipped: those of runs at the same time.
+    /// Number of lines that were skipped: those of variants that ran at the same time.
     pub passed_over: usize,
 }
 
@@ -33,15 +34,15 @@ pub(super) struct Track {
 /// Round that has each variant once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Round {
-    /// `A0`.
+    /// Run of the variant `A0`.
     pub baseline: Option<Run>,
-    /// Runs by the percent of additional work; `A1` is 0.
+    /// Runs of the other variants, by their additional work in percent; `A1` is 0.
     pub candidates: BTreeMap<u32, Run>,
-    /// Wall and CPU of the fixed work, s.
+    /// Wall time and CPU time of the fixed work, in seconds.
     pub calibration: Option<(f64, f64)>,
 }
 
-/// Run of one variant, in seconds.
+/// Run of one variant; times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Run {
     pub position: u32,
@@ -71,7 +72,8 @@ impl Recording {
     /// Parses the text of a recording; `path` is for messages.
     ///
     /// # Errors
-    /// A line that is of neither layout, or holds what cannot be compared, with its place and what it should be.
+    /// [`Error::BadFile`] for a line of neither layout, a field that cannot be parsed, a variant twice in a round, or a file without
+    /// timings.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let mut tracks: Vec<Track> = Vec::new();
         let mut places: BTreeMap<String, (String, u32)> = BTreeMap::new();

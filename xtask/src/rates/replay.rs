@@ -27,38 +27,37 @@ pub enum Windows {
 /// Options of a replay.
 #[derive(Debug, Clone, Copy)]
 pub struct Comparisons {
-    /// Choice of windows.
     pub windows: Windows,
-    /// Random seed.
     pub seed: u64,
 }
 
 /// Counts of a rule's verdicts on one metric of one workload, with one amount of additional work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rate {
-    /// `duet`, `duet_brief` and `duet_slow` (its plans for brief and for slow operations), `committed`, `criterion`, `mann_whitney`, `fixed_20_percent`.
+    /// `duet`, `duet_brief` and `duet_slow` (its plans for brief and for slow operations), `committed`, `criterion`, `mann_whitney`,
+    /// `fixed_20_percent`.
     pub rule: &'static str,
     /// `wall`, `cpu`, `wall_minus_wait`.
     pub metric: &'static str,
-    /// Name in the recording.
+    /// Name of the workload in the recording.
     pub workload: String,
     /// Additional work of the candidate; 0 is identical work.
     pub effect_percent: u32,
     /// Number of verdicts.
     pub comparisons: usize,
-    /// Number that say regressed: false alarms where the work is identical.
+    /// Number of verdicts `regressed`: false alarms where the work is identical.
     pub regressed: usize,
-    /// Number that say improved.
+    /// Number of verdicts `improved`.
     pub improved: usize,
-    /// Number that say unchanged.
+    /// Number of verdicts `unchanged`.
     pub unchanged: usize,
-    /// Number that say inconclusive.
+    /// Number of verdicts `inconclusive`.
     pub inconclusive: usize,
-    /// Mean number of pairs, or of samples of each side, for a verdict.
+    /// Mean number of pairs for a verdict; for a rule without pairs, of samples of each side.
     pub pairs_mean: f64,
 }
 
-/// Decision, and its number of pairs.
+/// Decision, and the number of pairs, or of samples of each side, that it is made from.
 pub(super) type Said = (Decision, usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,20 +78,20 @@ enum Measure {
     WallMinusWait,
 }
 
-/// The rounds of a track that have both sides of a comparison, and their metric.
+/// Rounds of a track in which both the baseline and the candidate ran, with their values of one metric.
 struct Sides {
     rounds: Vec<PairedRound>,
     /// Kind of time that the calibration measures as well; none for a metric without calibration.
     kind: Option<Kind>,
 }
 
-/// Values of both sides in one round; pairs are (baseline, candidate).
+/// Values of both sides in one round, each as (baseline, candidate); times in seconds.
 struct PairedRound {
     values: (f64, f64),
     first: Side,
     wall: (f64, f64),
     cpu: (f64, f64),
-    /// Wall and CPU of the fixed work.
+    /// Wall time and CPU time of the fixed work, in seconds.
     calibration: Option<(f64, f64)>,
 }
 
@@ -168,7 +167,7 @@ impl Rule {
         }
     }
 
-    /// Returns the plan of a rule that judges pairs; none for the other rules.
+    /// Returns the plan of a rule that judges pairs; `None` for the other rules.
     fn plan(self) -> Option<Plan> {
         match self {
             Self::Duet => Some(Plan::quick()),
@@ -189,7 +188,7 @@ impl Rule {
         Some((decision, COMMITTED_SAMPLES, 2 * COMMITTED_SAMPLES))
     }
 
-    /// Returns the decision for a random window of rounds; the unpaired rules take baseline and candidate from two that do not
+    /// Returns the decision for a random window of rounds; the unpaired rules take baseline and candidate from two windows that do not
     /// overlap.
     fn judge_anywhere(self, sides: &Sides, stream: &mut Pcg64, seed: u64) -> Option<Said> {
         let rounds = sides.rounds.len();
@@ -221,7 +220,8 @@ impl Rule {
     }
 }
 
-/// Returns the decision of a duet that begins at this round, and its pairs; `None` where it could want more rounds than there are.
+/// Returns the decision of a duet that begins at this round, and its number of pairs; `None` if fewer rounds are left than its plan may
+/// need.
 fn duet(plan: Plan, sides: &Sides, begin: usize, seed: u64) -> Option<Said> {
     let rounds = sides.rounds.get(begin..begin + plan.pairs_most())?;
     let metric = Metric { better: Better::Lower, thresholds: Thresholds::default() };
@@ -284,14 +284,14 @@ impl Sides {
         Self { rounds, kind: measure.kind() }
     }
 
-    /// Returns one side's values from this round on, for an unpaired rule; `None` where there are too few.
+    /// Returns one side's values from this round on, for an unpaired rule; `None` if too few rounds are left.
     fn window(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<Vec<f64>> {
         let rounds = self.rounds.get(begin..begin + COMMITTED_SAMPLES)?;
         Some(rounds.iter().map(|round| side(&round.values)).collect())
     }
 
-    /// Returns one side's times from this round on, in seconds: ratios have no unit. `None` where rounds or calibrations are
-    /// missing.
+    /// Returns one side's times from this round on, in seconds although the fields are named `_ms`: only ratios of them are judged. `None`
+    /// where rounds or calibrations are missing.
     fn timings(&self, begin: usize, side: fn(&(f64, f64)) -> f64) -> Option<Timings> {
         let rounds = self.rounds.get(begin..begin + COMMITTED_SAMPLES)?;
         let fixed = rounds.iter().map(|round| round.calibration).collect::<Option<Vec<_>>>()?;
@@ -325,8 +325,8 @@ impl Rate {
         }
     }
 
-    /// Returns the share of `regressed`, in percent, with the ends of its 95 % interval (Wilson). The interval takes the
-    /// comparisons for independent, which random windows are not: with those the true one is wider.
+    /// Returns the share of verdicts `regressed`, in percent, with the ends of its 95 % interval (Wilson). The interval takes the
+    /// comparisons for independent; those of random windows are not, so that their true interval is wider.
     #[must_use]
     pub fn regressed_percent(&self) -> (f64, f64, f64) {
         let (low, high) = wilson(self.regressed, self.comparisons);

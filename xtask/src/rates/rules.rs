@@ -1,4 +1,5 @@
-//! Rules that are in common use for unpaired samples of two times; `replay` compares the verdicts with them. Less is better.
+//! Rules in common use for unpaired samples, taken at two different times; `replay` compares their verdicts with those of the engine's
+//! rules. All take times, of which less is better.
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
@@ -46,8 +47,8 @@ pub fn criterion(baseline: &[f64], candidate: &[f64], seed: u64) -> Decision {
     }
 }
 
-/// The Mann-Whitney test, two-sided at 5 %; the sign of the Hodges-Lehmann shift says which way. Samples that cannot be
-/// compared are inconclusive.
+/// The Mann-Whitney test, two-sided at 5 %; the sign of the Hodges-Lehmann shift decides between regressed and improved. Samples that
+/// cannot be compared are inconclusive.
 #[must_use]
 pub fn mann_whitney(baseline: &[f64], candidate: &[f64]) -> Decision {
     let (Some(p), Some(shift)) = (e2e_stats::mann_whitney(baseline, candidate), hodges_lehmann(baseline, candidate))
@@ -63,8 +64,8 @@ pub fn mann_whitney(baseline: &[f64], candidate: &[f64]) -> Decision {
     }
 }
 
-/// Compares one number with another: regressed if the mean is more than 20 % higher, improved if it is more than 20 %
-/// lower. Samples that cannot be compared are inconclusive.
+/// Compares the means alone: regressed if the candidate's is more than 20 % higher, improved if it is more than 20 % lower. Samples that
+/// cannot be compared are inconclusive.
 #[must_use]
 pub fn fixed_20_percent(baseline: &[f64], candidate: &[f64]) -> Decision {
     if !comparable(baseline, candidate) {
@@ -93,7 +94,7 @@ fn mean(samples: &[f64]) -> f64 {
     samples.iter().sum::<f64>() / samples.len() as f64
 }
 
-/// Welch's t; 0 where nothing varies and nothing differs.
+/// Returns Welch's t; 0 where nothing varies and nothing differs.
 fn t_statistic(one: &[f64], two: &[f64]) -> f64 {
     let (mean_one, mean_two) = (mean(one), mean(two));
     let squared_error = |side: &[f64], middle: f64| {

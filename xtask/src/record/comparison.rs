@@ -21,7 +21,7 @@ pub struct Comparison {
     /// True if the operation has no baseline although it should be compared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
-    /// Samples of the committed baseline, in their order; empty in a duet, whose samples lie in the run's folder.
+    /// Samples of the committed baseline, in the order in which they were taken; empty in a duet, whose samples lie in the run's folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baseline_samples: Vec<f64>,
     /// Decision, with the measured effect and the reason.

@@ -330,13 +330,13 @@ pub fn summary(counts: &Counts, duration_ms: f64) -> String {
     format!("{text}; {}", seconds(duration_ms))
 }
 
-/// Formats an event for the log, with its time in seconds since the run's begin.
+/// Formats an event for the log, with its time in seconds since the start of the run.
 #[must_use]
 pub fn log_text(stamped: &Stamped) -> String {
     lines(&stamped.event).1.iter().map(|line| format!("[{}] {line}\n", stamp(stamped.at_ms))).collect()
 }
 
-/// Formats a time since the run's begin, in seconds.
+/// Formats a time since the start of the run, in seconds.
 #[must_use]
 pub fn stamp(at_ms: f64) -> String {
     format!("{:8.3}", at_ms / 1e3)

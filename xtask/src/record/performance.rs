@@ -70,7 +70,7 @@ pub struct Operation {
 pub struct Sample {
     /// Number of the repetition, from 0; failed ones count too.
     pub repetition: u32,
-    /// Begin of the repetition on the run's clock.
+    /// Start of the repetition on the run's clock.
     pub begun_ms: f64,
     /// Duration of the repetition by the scenario's clock.
     pub wall_ms: f64,
@@ -82,7 +82,7 @@ pub struct Sample {
     pub calibration: Option<Calibration>,
     /// Usage of each container, by its name in the lab.
     pub containers: BTreeMap<String, Usage>,
-    /// Containers that were down at the begin or end of the repetition, or were restarted during it: their usage is unknown and not in the
+    /// Containers that were down at the start or end of the repetition, or were restarted during it: their usage is unknown and not in the
     /// sums.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incomplete: Vec<String>,
@@ -147,7 +147,7 @@ pub struct MetricSamples {
     pub values: Vec<f64>,
 }
 
-/// Resource usage of containers and host from the session's begin to its end, in samples at equal intervals and one at the end.
+/// Resource usage of containers and host from the start of the session to its end, in samples at equal intervals and one at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
@@ -164,7 +164,7 @@ pub struct Sampling {
     /// Time of each kept sample on the run's clock.
     pub at_ms: Vec<f64>,
     /// Values by container and by the counter's name: one for each kept sample, null where the container was down. Values that add up start
-    /// at the session's begin, and go on over restarts of the container.
+    /// at the start of the session, and go on over restarts of the container.
     pub series: BTreeMap<String, BTreeMap<String, Vec<Option<f64>>>>,
     /// Values of the whole host, by the counter's name.
     pub host: BTreeMap<String, Vec<Option<f64>>>,
@@ -174,7 +174,7 @@ impl Sample {
     /// Metrics that are judged pair by pair.
     pub const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
 
-    /// Returns the value of a judged metric; none where the kernel does not count what it is made of.
+    /// Returns the value of a metric in [`Self::METRICS`]; `None` where the kernel does not count what the metric is computed from.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<f64> {
         match name {
@@ -189,7 +189,8 @@ impl Sample {
 }
 
 impl Operation {
-    /// Returns the times of its samples as they are judged. Samples without a calibration make its lists shorter.
+    /// Returns the times of the operation's samples, as they are judged. Samples without a calibration make the lists of calibrations
+    /// shorter.
     #[must_use]
     pub fn timings(&self) -> Timings {
         let all = |value: fn(&Sample) -> f64| self.samples.iter().map(value).collect();
@@ -214,7 +215,7 @@ impl Performance {
         timings.filter(|(_, one)| one.calibration_wall_ms.len() == one.count()).collect()
     }
 
-    /// Makes a file without measurements.
+    /// Returns the content of a file without measurements.
     #[must_use]
     pub fn new(case: String, machine: Machine, machine_class: String) -> Self {
         Self {
@@ -248,8 +249,8 @@ impl Performance {
         serde_json::from_str(text).map_err(|error| format!("this performance.json is damaged: {error}"))
     }
 
-    /// Adds a repetition: with its sample, or without one where it failed. Returns the repetition's number, from 0, which is also passed to
-    /// `sample`.
+    /// Adds a repetition of an operation, with its sample; `None` counts it as failed. Returns the repetition's number, from 0, which
+    /// replaces the one in `sample`.
     pub fn add(&mut self, operation: &str, planned: u32, parent: Option<String>, sample: Option<Sample>) -> u32 {
         let fresh = || Operation { parent, ..Operation::default() };
         let operation = self.operations.entry(operation.to_owned()).or_insert_with(fresh);

@@ -43,7 +43,7 @@ const LAST_BYTES: u64 = 256 << 10;
 /// Times of an attempt's repeated operations, by name.
 pub(super) type Operations = BTreeMap<String, Timings>;
 
-/// Runs one attempt, from a lab's first state to its end; returns what it measured as well.
+/// Runs one attempt at a case in a new lab; returns its result, and the times of its repeated operations.
 pub(super) fn run_case(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
@@ -131,7 +131,7 @@ fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::
     }
 }
 
-/// Writes what was measured down, without secrets; returns the times that are judged.
+/// Writes an attempt's measurements to its folder, with secrets masked; returns the times that are judged.
 fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: Performance) -> anyhow::Result<Operations> {
     let performance = context
         .dir
@@ -173,8 +173,8 @@ fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Turns an error of waiting for a lab into an outcome: failed, if the product in a machine is to blame. Otherwise returns the error, which
-/// is one of the project if the image lacks something that its template names.
+/// Turns an error of waiting for a lab into an outcome: failed, if the product in a machine is to blame. Otherwise returns the error;
+/// if the image lacks something that its template names, that is an error of the project's files.
 fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, wait: WaitError) -> anyhow::Result<Outcome> {
     match NotReadyLab::explain(lab, wait) {
         NotReadyLab::Product { cause, end } => {

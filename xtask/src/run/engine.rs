@@ -33,15 +33,14 @@ use crate::record::{
 /// Result of a run.
 #[derive(Debug)]
 pub struct Executed {
-    /// Record of the run.
     pub record: RunRecord,
-    /// This machine.
+    /// Machine that the run was on.
     pub machine: &'static KnownMachine,
-    /// Times of the repeated operations of each case that passed at once.
+    /// Times of the repeated operations of each case that passed at the first attempt.
     pub measured: BTreeMap<CaseId, BTreeMap<String, Timings>>,
 }
 
-/// Carries a plan out; what happens is told to the recorder as it happens, and what its events come to is the run's record.
+/// Carries out a plan: the recorder gets each event as it happens, and their fold is the run's record.
 ///
 /// # Errors
 /// When the run cannot begin or be recorded. Failed cases are no error: they are in the record. If the record is incomplete, a failure

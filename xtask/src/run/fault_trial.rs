@@ -203,10 +203,7 @@ impl<'a> FaultTrials<'a> {
         })
     }
 
-    /// Takes down the last lab and releases the slot.
-    ///
-    /// # Errors
-    /// All failed undo steps, in one error.
+    /// Takes down the last lab and releases the slot; the error has all failed undo steps.
     pub fn end(self) -> anyhow::Result<()> {
         self.guard.down()
     }

@@ -128,7 +128,8 @@ impl Lockstep {
             && state.operations.values().any(|one| one.planned < 2 && one.verdicts.is_none() && one.duet.is_some())
     }
 
-    /// Returns the verdicts, and the number of samples without a partner. To be called after both sides have ended.
+    /// Returns the verdicts on the operations that a case repeats; with `whole_cases`, on all measured operations. To be called after both
+    /// sides have ended.
     #[must_use]
     pub fn comparisons(&self, case: &CaseId, whole_cases: bool) -> Vec<Comparison> {
         let state = self.state();
@@ -163,7 +164,7 @@ impl Lockstep {
         self.state().apart.clone()
     }
 
-    /// Opens a pair when both sides want to begin, and have nothing open.
+    /// Opens a pair when both sides want to begin an operation, and no operation of either is open.
     fn open(&self, state: &mut State) {
         let wants = |side: Side| state.sides[place(side)].waits_for.clone();
         let (Some(of_baseline), Some(of_candidate)) = (wants(Side::Baseline), wants(Side::Candidate)) else { return };

@@ -95,9 +95,6 @@ fn plan<'a>(project: &Project, notices: impl Iterator<Item = &'a Notice>) -> Res
 }
 
 /// Runs the unbroken product, and, if it passed, each mutant. The report is written after each mutant.
-///
-/// # Errors
-/// When a run cannot begin or be recorded, or a cause on the host ends it.
 pub fn run_mutants(suite: &MutantSuite<'_>, watch: &dyn MutantWatch) -> anyhow::Result<MutantReport> {
     let mut report = MutantReport::new(suite.sample_seed);
     let plan = plan_mutants(suite.project, suite.mutants)?;

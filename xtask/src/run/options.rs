@@ -39,7 +39,7 @@ pub struct Monitoring {
 pub struct Samples {
     /// Minimum number.
     pub least: u32,
-    /// Minimum time over which they are made.
+    /// Minimum time that the repetitions take altogether.
     pub over: Duration,
 }
 
@@ -67,7 +67,7 @@ impl Comparing {
     /// Reads the committed baselines of a plan's scenarios, before a run takes its time.
     ///
     /// # Errors
-    /// A baseline that cannot be used, or that is missing and may not be.
+    /// When a baseline cannot be used, or is missing although `missing_allowed` is false.
     pub fn committed(project: &Project, plan: &Plan, missing_allowed: bool) -> anyhow::Result<Self> {
         let store = Store::of(&project.root, Invoker::find());
         let class = &perf::this_machine(&state_dir()).class;
@@ -161,7 +161,6 @@ pub struct DuetOptions {
     pub pairs: Option<u32>,
     /// True to repeat whole cases, so that operations done once in a case are compared as well.
     pub whole_cases: bool,
-    /// Random seed of the duet.
     pub seed: u64,
 }
 

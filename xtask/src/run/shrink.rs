@@ -56,7 +56,7 @@ pub struct Shrunk {
     /// Number of faults in the original schedule.
     pub faults_before: usize,
     pub candidates: u32,
-    /// Number of runs of the case, including those of the result.
+    /// Number of runs of the case, including those of the shrunk schedule.
     pub runs: u32,
     /// Number of runs of the shrunk schedule that failed like the original.
     pub failed: u32,

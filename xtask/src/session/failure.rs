@@ -1,4 +1,5 @@
-//! Failures of requests: each becomes an answer's code, and evidence where it is some, here alone.
+//! Failures of requests. Only here is a failure turned into the code of an answer and, where the host or a machine is to blame, into
+//! evidence.
 
 use std::io::ErrorKind;
 
@@ -13,14 +14,14 @@ use crate::lab::{Container, ExecError, PictureError, WaitError};
 /// Failure of a request.
 #[derive(Debug)]
 pub(super) enum RequestFailure {
-    /// A failure that decides the answer's code.
+    /// Failure with the code and the message of its answer.
     Of(ErrorCode, String),
-    /// A failure that the request or the container is to blame for, unless a machine has ended meanwhile.
+    /// Failure for which the request or the container is to blame, unless a machine has ended meanwhile; with its message.
     Refused(String),
 }
 
 impl RequestFailure {
-    /// Failure to read or write a file in a container: whatever it is, the request has asked for it.
+    /// Returns the failure to read or write a file in a container. Whatever the reason, the request is to blame: it has named the file.
     pub fn of_file(error: ExecError) -> Self {
         match error {
             ExecError::Outage(outage) => Self::Of(ErrorCode::Unavailable, outage.to_string()),
@@ -29,7 +30,7 @@ impl RequestFailure {
     }
 }
 
-/// A failure of the infrastructure.
+/// Any other error is a failure of the infrastructure.
 impl From<anyhow::Error> for RequestFailure {
     fn from(error: anyhow::Error) -> Self {
         Self::Of(ErrorCode::Infrastructure, format!("{error:#}"))
@@ -94,8 +95,8 @@ fn of_wait(error: &WaitError) -> ErrorCode {
 }
 
 impl Session {
-    /// Returns the answer to a request that has failed. Evidence of a machine's end is filed before that of the host: what fails because of
-    /// the end is none beside it.
+    /// Returns the answer to a request that has failed. Evidence of a machine's end is filed before evidence of a failing host, so that a
+    /// failure caused by the end does not count as the host's.
     pub(super) fn answer_to(&self, failure: impl Into<RequestFailure>) -> RpcError {
         let (code, message) = match failure.into() {
             RequestFailure::Of(code @ (ErrorCode::MachineEnded | ErrorCode::Infrastructure), message) => {

@@ -402,7 +402,6 @@ impl Session {
         ExecRequest { deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() }
     }
 
-    /// Answers `wait`.
     pub(super) fn wait(&self, wait: &Wait) -> Answer<Waited> {
         let container = self.container(&wait.container)?;
         if let Some(problem) = is_no_condition(&wait.condition) {

@@ -37,8 +37,8 @@ const WAITED: f64 = 0.1;
 ///
 /// Inconclusive too are cases that these statistics cannot decide:
 /// - the wall time of an operation that mostly waits: the fixed work only computes, and does not show a slower disk. The
-///   operation's processor time is held to one and a half thresholds;
-/// - a change where one side waited much more for processors: the other work that kept them busy made the operation dearer as
+///   operation's processor time is judged, by one and a half times the threshold;
+/// - a change where one side waited much more for processors: the other work that kept them busy made the operation slower as
 ///   well, and more so than the fixed work, which runs alone;
 /// - a change whose r - s is smaller than s, the machine's own change, and one whose interval reaches from better to worse;
 /// - samples that cannot be compared at all.
@@ -120,7 +120,7 @@ const MEDIAN: Statistic = ("median", median);
 struct Witness {
     /// ln(candidate / baseline).
     measured: f64,
-    /// ln(candidate / baseline) of the fixed work, by the statistic that belongs to this one.
+    /// ln(candidate / baseline) of the fixed work, by the statistic that this one is compared with.
     machine: f64,
 }
 
@@ -192,7 +192,7 @@ fn busier(baseline: Option<f64>, candidate: Option<f64>) -> Option<String> {
     })
 }
 
-/// Tells whether the interval reaches from better to worse.
+/// Tells whether the interval of ln(candidate / baseline) contains 0, so that better and worse are both possible.
 fn reaches_over(interval: Option<(f64, f64)>) -> bool {
     interval.is_some_and(|(low, high)| low <= 0.0 && high >= 0.0)
 }
@@ -204,7 +204,7 @@ fn mostly_waits(busy: f64) -> String {
     )
 }
 
-/// Returns ln(candidate / baseline) of a statistic; `work` ends the name of a side in the error.
+/// Returns ln(candidate / baseline) of a statistic; in an error, `work` follows the name of the side.
 fn log_ratio((name, statistic): Statistic, work: &str, [before, after]: [&[f64]; 2]) -> Result<f64, String> {
     let ln = |side: &str, values: &[f64]| {
         let value = statistic(values).unwrap_or(f64::NAN);

@@ -1,10 +1,9 @@
-//! Judges pairs: the same operation done by the baseline and by the candidate right after each other, who goes first drawn
-//! at random, so that whatever else the machine does meets both. A state machine without I/O: it is fed pairs, and says
-//! whether it wants more.
+//! Judges pairs: the same operation done by the baseline and by the candidate right after each other, in an order drawn at random, so that
+//! whatever else the machine does affects both. A state machine without I/O: it is fed pairs, and says whether it wants more.
 //!
-//! The pairs are tested only at a few counts, each look with its own share of the error (as in Pocock, "Group sequential methods
-//! in the design and analysis of clinical trials" (1977)), and a suspected change is confirmed on fresh pairs: a coincidence that
-//! made one set of pairs look bad hardly occurs a second time.
+//! The pairs are tested only at a few counts. Each such look has its own share of the error (as in Pocock, "Group sequential methods in the
+//! design and analysis of clinical trials" (1977)), and a suspected change is confirmed on fresh pairs: a coincidence that made one set of
+//! pairs look bad hardly occurs a second time.
 
 use rand::RngExt as _;
 
@@ -14,11 +13,11 @@ use super::permutation::{Permuted, paired};
 use super::stream::stream;
 use super::verdict::{Better, Decision, Thresholds, Verdict, complaint, shown};
 
-/// Fraction of each side's costs, from the lowest up, whose means are compared beside the pairs' own ratios: disturbances only
-/// make a program slower, so its low end says most while there are undisturbed moments.
+/// Fraction of each side's costs ([`Better::cost`]), the lowest ones, whose means are compared in addition to the ratios within the pairs:
+/// disturbances only make a program slower, so its lowest costs say most while there are undisturbed moments.
 const TESTED: f64 = 0.2;
 
-/// Fraction of each side's costs, from the lowest up, for showing that nothing changed: larger than [`TESTED`], because that
+/// Fraction of each side's costs, the lowest ones, for the interval that shows that nothing changed: larger than [`TESTED`], because that
 /// interval has to be short.
 const COMPARED: f64 = 0.3;
 
@@ -31,8 +30,8 @@ const SAME_CONFIDENCE: f64 = 0.95;
 /// Significance level of the last look of a confirmation.
 const CONFIRM_ALPHA: f64 = 0.015;
 
-/// Significance level of a confirmation's earlier looks: only a plain change ends it early, because the verdict has to hold among
-/// all comparisons of a run.
+/// Significance level of a confirmation's earlier looks: only a clear change ends it early, because the verdict has to hold among all
+/// comparisons of a run.
 const EARLY_ALPHA: f64 = 0.003;
 
 /// Numbers of pairs at which a duet is tested, with the significance level of each test.
@@ -56,12 +55,12 @@ pub struct Metric {
     pub thresholds: Thresholds,
 }
 
-/// Pair: each metric's value on both sides, in the order of the metrics, each above 0.
+/// One pair: the values of all metrics on both sides, each above 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
     /// Side that went first.
     pub first: Side,
-    /// (baseline, candidate) of each metric.
+    /// Values of each metric as (baseline, candidate), in the order of the duet's metrics.
     pub values: Vec<(f64, f64)>,
 }
 
@@ -72,7 +71,7 @@ pub struct Plan {
     looks: Vec<(usize, f64)>,
     /// Maximum number of pairs, those of the confirmation included.
     most: usize,
-    /// Smaller changes than this are never judged, in percent.
+    /// Smallest change that is judged, in percent: smaller thresholds are raised to it.
     smallest_percent: f64,
 }
 
@@ -101,18 +100,19 @@ pub struct Duet {
 struct Judge {
     metric: Metric,
     stage: Stage,
-    /// Costs of (baseline, candidate), of this stage alone.
+    /// Costs ([`Better::cost`]) of the pairs since the current stage began, as (baseline, candidate); in the metric's unit or its
+    /// reciprocal.
     costs: Vec<(f64, f64)>,
-    /// Number of pairs of this stage in which the baseline went first.
+    /// Number of the pairs in `costs` in which the baseline went first.
     baseline_first: usize,
-    /// Number of pairs of all stages.
+    /// Number of pairs since the first stage began.
     used: usize,
 }
 
 #[derive(Debug, Clone)]
 enum Stage {
     Looking,
-    /// Suspected decision, with its p over all looks and both directions.
+    /// Fresh pairs have to confirm this decision, whose p-value is that over all earlier looks and both directions.
     Confirming(Decision, f64),
     Done(Verdict),
 }
@@ -124,7 +124,6 @@ impl Side {
         if stream(seed, 0x0f00_0000 + pair as u64).random() { Self::Baseline } else { Self::Candidate }
     }
 
-    /// Returns the other side.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -199,7 +198,6 @@ impl Plan {
         early.map(|look| (look, EARLY_ALPHA)).chain([(left, CONFIRM_ALPHA)]).collect()
     }
 
-    /// Returns the maximum number of pairs.
     #[must_use]
     pub fn pairs_most(&self) -> usize {
         self.most
@@ -207,7 +205,6 @@ impl Plan {
 }
 
 impl Duet {
-    /// Returns a duet without pairs.
     #[must_use]
     pub fn new(plan: Plan, metrics: Vec<Metric>, seed: u64) -> Self {
         let judge = |metric: Metric| {
@@ -225,7 +222,7 @@ impl Duet {
         Side::drawn(self.seed, self.pairs)
     }
 
-    /// Returns the number of pairs that it was fed.
+    /// Returns the number of pairs fed so far.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.pairs
@@ -383,14 +380,14 @@ impl Judge {
     }
 }
 
-/// Returns the p over all looks, for the p of the look at `place`, which ended them: p times the sum of all levels / that look's
-/// level (weighted Bonferroni).
+/// Returns the p-value over all looks, from the p-value of the look at index `place`, which was the last: p times the sum of all levels /
+/// that look's level (weighted Bonferroni).
 fn over_looks(looks: &[(usize, f64)], place: usize, p: f64) -> f64 {
     let together: f64 = looks.iter().map(|look| look.1).sum();
     (p * together / looks[place].1).min(1.0)
 }
 
-/// Combines two independent p to one: the chance q(1 - ln q) that two uniform numbers have a product as small as theirs, q
+/// Combines two independent p-values into one: the chance q(1 - ln q) that two uniform numbers have a product as small as theirs, q
 /// (Fisher, "Statistical Methods for Research Workers" (1932), section 21.1, for two).
 fn together(one: f64, other: f64) -> f64 {
     let product = one * other;

@@ -7,7 +7,8 @@ use super::quantile::median;
 /// (1993).
 pub const OUTLIER_SCORE: f64 = 3.5;
 
-/// Upper quartile of the standard normal distribution, which is the median absolute deviation of a normal one in standard deviations.
+/// Upper quartile of the standard normal distribution: the ratio of a normal distribution's median absolute deviation to its standard
+/// deviation.
 const NORMAL_QUARTILE: f64 = 0.674_489_750_196_081_7;
 
 /// Returns the median of the distances from the median, in the samples' unit; `None` without samples.

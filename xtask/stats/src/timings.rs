@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Kind of compared time; samples and calibration are of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Time from begin to end.
+    /// Time from start to end.
     Wall,
     /// Time on processors.
     Processor,
@@ -19,7 +19,7 @@ pub struct Timings {
     pub wall_ms: Vec<f64>,
     /// Processor time of all containers.
     pub cpu_ms: Vec<f64>,
-    /// Time for which programs of the containers waited for a processor; none where the kernel does not say.
+    /// Time for which programs of the containers waited for a processor; `None` where the kernel does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<Vec<f64>>,
     /// Wall time of the fixed work before each sample.
@@ -64,14 +64,13 @@ impl Timings {
         }
     }
 
-    /// Returns the operation's time on processors / its wall time, over all samples; not finite where they have no time.
+    /// Returns the operation's time on processors / its wall time, summed over all samples; not finite where the samples have no time.
     #[must_use]
     pub fn busy(&self) -> f64 {
         self.cpu_ms.iter().sum::<f64>() / self.wall_ms.iter().sum::<f64>()
     }
 
-    /// Returns the share of the programs' runnable time, 0 to 1, in which they waited for a processor; none where that is not
-    /// known.
+    /// Returns the share of the programs' runnable time, 0 to 1, in which they waited for a processor; `None` where that is not known.
     #[must_use]
     pub fn waited(&self) -> Option<f64> {
         let waited: f64 = self.wait_ms.as_ref()?.iter().sum();

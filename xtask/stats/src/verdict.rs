@@ -52,7 +52,7 @@ pub struct Verdict {
     pub because: String,
 }
 
-/// The smallest change that matters. All in percent of the baseline.
+/// Threshold of verdicts: the smallest change that matters, in percent of the baseline.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
     worse_percent: f64,
@@ -69,7 +69,7 @@ impl Thresholds {
     /// Returns thresholds by which changes of less than `worse_percent` do not matter.
     ///
     /// # Errors
-    /// A number that is no sensible percentage: below 1, above 1000, or none at all.
+    /// When `worse_percent` is not a number from 1 to 1000.
     pub fn smallest(worse_percent: f64) -> Result<Self, String> {
         if (1.0..=1000.0).contains(&worse_percent) {
             return Ok(Self { worse_percent });
@@ -113,7 +113,7 @@ impl Thresholds {
 }
 
 impl Better {
-    /// Returns a value as a cost, of which less is better: the value itself, or its reciprocal.
+    /// Returns the cost of a value, of which less is better: the value itself, or its reciprocal where more of it is better.
     #[must_use]
     pub fn cost(self, value: f64) -> f64 {
         match self {
@@ -133,7 +133,8 @@ impl Better {
         effect.is_finite().then_some(effect)
     }
 
-    /// Returns the interval of the effect, lower end first, for an interval of such logarithms; `None` where an end is not finite.
+    /// Returns the interval of the effect, lower end first, for an interval of the logarithm of a ratio of costs; `None` where an end is
+    /// not finite.
     #[must_use]
     pub fn interval(self, (low, high): (f64, f64)) -> Option<(f64, f64)> {
         let (low, high) = match self {

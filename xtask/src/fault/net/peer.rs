@@ -36,7 +36,8 @@ const OTHERS_AFTER: Deadline = Deadline::from_secs(3);
 /// Deadline for an answer that is delayed on purpose.
 const PATIENCE_LONG: Deadline = Deadline::from_secs(12);
 
-/// Time after which the kernel repeats a knock without an answer: one that took longer may have been lost on the way.
+/// Time after which the kernel sends a connection request again that had no answer: the first packet of a knock that took longer may have
+/// been lost.
 const SENT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Number of further knocks after a slow one: if a fifth of the packets is lost, all of five knocks are lost once in 3000 times.
@@ -54,10 +55,10 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Returns the bridge itself, whose packets the engine sends, and the first other running container that has an answer.
+    /// Returns the bridge itself, whose packets the engine sends, and the first other running container that gets an answer.
     ///
     /// # Errors
-    /// Also when not even the bridge has an answer from the container.
+    /// Also when not even the bridge gets an answer from the container.
     pub fn of(target: &FaultTarget<'_>) -> anyhow::Result<Vec<Self>> {
         let mut bridge = Self { container: None, usual: Duration::ZERO };
         bridge.usual =
@@ -73,7 +74,7 @@ impl Peer {
         Ok([Some(bridge), other].into_iter().flatten().collect())
     }
 
-    /// Returns another container as a peer; fails where it has no answer from the target's container.
+    /// Returns another container as a peer; fails where it gets no answer from the target's container.
     pub fn at(target: &FaultTarget<'_>, other: &Container) -> anyhow::Result<Self> {
         let mut peer = Self { container: Some(other.clone()), usual: Duration::ZERO };
         peer.usual = usual(PATIENCE_LONG.scaled(), |patience| peer.knock(target, patience))?.ok_or_else(|| {
@@ -95,7 +96,7 @@ impl Peer {
         self.container.as_ref().map_or("the bridge", |container| &container.machine().name)
     }
 
-    /// Returns the time of an answer before the fault.
+    /// Returns how long an answer to the peer took before the fault.
     pub fn usual(&self) -> Duration {
         self.usual
     }
@@ -109,7 +110,8 @@ impl Peer {
         }
     }
 
-    /// Knocks at a closed port of the target's container; returns the time of the answer, or `None` when none came in time.
+    /// Tries to connect to a closed port of the target's container (a knock); returns the time until the answer, or `None` if none came in
+    /// time.
     pub fn knock(&self, target: &FaultTarget<'_>, patience: Duration) -> anyhow::Result<Option<Duration>> {
         match &self.container {
             None => knock(target.lab.network(), target.container, patience),
@@ -119,7 +121,7 @@ impl Peer {
         .with_context(|| format!("sending from {} to {}", self.name(), target.name()))
     }
 
-    /// Like [`Peer::knock`], at any port; a process that listens there sees a connection that ends at once.
+    /// Knocks at any port, as [`Peer::knock`] does at a closed one; a process that listens at the port sees a connection that ends at once.
     pub fn knock_at(
         &self,
         target: &FaultTarget<'_>,
@@ -171,7 +173,7 @@ impl Peer {
         QUIET.scaled().max(self.usual * 3)
     }
 
-    /// Knocks several times at once; returns the times of the answers, shortest first.
+    /// Knocks several times at once; returns the times until the answers, shortest first.
     pub fn knock_times(
         &self,
         target: &FaultTarget<'_>,
@@ -259,12 +261,12 @@ pub fn is_down(container: &Container) -> bool {
     container.outage().is_some_and(|outage| !outage.frozen)
 }
 
-/// Tells whether not even the bridge has an answer from the container.
+/// Tells whether not even the bridge gets an answer from the container.
 pub fn is_cut_off(target: &FaultTarget<'_>) -> anyhow::Result<bool> {
     Ok(knock(target.lab.network(), target.container, PATIENCE.scaled())?.is_none())
 }
 
-/// Returns the error for a container that is cut off already: no effect could be observed there.
+/// Returns the error for a container that is cut off already, so that no effect of a further fault could be observed.
 pub fn cut_off(target: &FaultTarget<'_>) -> anyhow::Error {
     usage(format!(
         "{} answers no peer: it is cut off already, so the fault's effect could not be observed",
@@ -272,7 +274,7 @@ pub fn cut_off(target: &FaultTarget<'_>) -> anyhow::Error {
     ))
 }
 
-/// Returns the time of an answer where nothing is lost on the way; `None` when none came within this patience. A link that loses packets
+/// Returns the time until an answer where no packet is lost on the way; `None` if none came within `patience`. A link that loses packets
 /// must not seem slow: later deadlines are multiples of this time.
 pub fn usual(
     patience: Duration,
@@ -288,7 +290,7 @@ pub fn usual(
     Ok(Some(shortest))
 }
 
-/// Knocks at a container's closed port; returns the time of the answer, or `None` when none came in time.
+/// Knocks at a container's closed port; returns the time until the answer, or `None` if none came in time.
 pub fn knock(from: &NetworkNamespace, at: &Container, patience: Duration) -> anyhow::Result<Option<Duration>> {
     knock_at(from, at, CLOSED_PORT, patience)
 }
@@ -315,7 +317,7 @@ fn knock_at(
     }
 }
 
-/// Does the same work for each peer, all at once; the error is the first peer's.
+/// Does the same work for all peers in parallel; returns the error of the first peer that failed.
 pub fn side_by_side<P: Sync, T: Send>(
     peers: &[P],
     work: impl Fn(&P) -> anyhow::Result<T> + Sync,
@@ -357,7 +359,7 @@ pub fn present<'a>(target: &FaultTarget<'_>, peers: &'a [Peer]) -> anyhow::Resul
     Ok(present)
 }
 
-/// Returns a text with each peer's time of an answer before the fault.
+/// Returns a text with the time until an answer to each peer before the fault.
 pub fn answers(peers: &[Peer]) -> String {
     let one = |peer: &Peer| format!("{} has an answer after {}", peer.name(), ms(peer.usual()));
     peers.iter().map(one).collect::<Vec<_>>().join(", ")

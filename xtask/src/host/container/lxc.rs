@@ -75,7 +75,7 @@ pub struct Attach<'a> {
     pub argv: &'a [String],
     /// Complete environment of the program.
     pub environment: &'a [(String, String)],
-    /// User and group inside; root if `None`.
+    /// User and group ids in the container; root's if `None`.
     pub user: Option<(u32, u32)>,
     /// Filter on the program's system calls.
     pub filter: Option<Filter>,
@@ -105,8 +105,8 @@ impl Attach<'_> {
 
 /// Returns the command that runs a program in a container, from the arguments that [`Attach::words`] returns. Its output is bounded.
 ///
-/// LXC's program copies itself into sealed memory at each start, so that nothing in a container can write to its file, and starts again
-/// from there. Started from such a copy it does neither, which takes a third off each start.
+/// lxc-attach copies its own program file into sealed memory at each start, so that nothing in a container can write to that file, and
+/// starts again from the copy. Started from such a copy in the first place, it skips both, which shortens each start by a third.
 #[must_use]
 pub fn entrance(words: Vec<String>, filter: Option<Filter>) -> Command {
     Command::new(ATTACH)
@@ -159,9 +159,9 @@ pub enum InitEnd {
         /// Kernel's error for the start of the program.
         reason: String,
     },
-    /// Exit with this status.
+    /// The process exited with this status, 0 to 255.
     Exited(i32),
-    /// End by this signal. A container that powers itself off is ended by SIGINT.
+    /// The process was killed by the signal of this number. A container that powers itself off is ended by SIGINT.
     Signaled(i32),
     /// The log does not tell how the process ended.
     Unknown,

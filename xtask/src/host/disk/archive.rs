@@ -98,8 +98,7 @@ fn add(builder: &mut Builder<impl Write>, path: &Path, target: &Path, moved: &mu
 /// there. Stops when `interrupted` returns true.
 ///
 /// # Errors
-/// When the archive has anything else: a path that leads out, or a second name at its top. When it has more files or bytes than a copy may
-/// have.
+/// When the archive has a path that leads out of `folder`, a second name at its top, or more files or bytes than a copy may have.
 pub fn unpack(input: impl Read, name: &str, folder: &Path, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
     let mut unpacking = Unpacking {
         folder,

@@ -12,7 +12,7 @@ use crate::image::recipe::{Recipe, Sources};
 /// Request of the engine to build a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {
-    /// Template that the layer is built for, written into the layer's record.
+    /// Template that the layer is built for, written into the layer's `layer.json`.
     pub template: String,
     /// Hash that names the layer.
     pub hash: String,
