@@ -1,4 +1,4 @@
-//! Dates and numbers, read without the language that the product is written in.
+//! Parsers of dates and numbers, independent of the product's language.
 
 /// Tells whether a text is a day of the Gregorian calendar, written as `2024-02-29`.
 #[must_use]
@@ -19,7 +19,7 @@ pub fn is_date(text: &str) -> bool {
     year > 0 && (1..=days).contains(&day)
 }
 
-/// Returns the number that a text has in ASCII digits alone.
+/// Parses a number that consists of ASCII digits only.
 #[must_use]
 pub fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()

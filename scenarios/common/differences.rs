@@ -6,7 +6,7 @@ use std::fmt;
 /// Maximum number of differences that are listed.
 const DIFFERENCES_SHOWN: usize = 6;
 
-/// Lists the items that only one side has, or that the sides have in different numbers. The order does not matter.
+/// Lists the items that only one side has, or that the sides have in different numbers. Their order does not matter.
 #[must_use]
 pub fn differences<T: Ord + fmt::Display>(expected: &[T], found: &[T]) -> Vec<String> {
     let mut balance: BTreeMap<&T, i64> = BTreeMap::new();

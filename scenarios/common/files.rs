@@ -1,12 +1,9 @@
-//! Files of a scenario on its machines.
+//! Copies a scenario's fixtures to machines.
 
 use anyhow::Context as _;
 use e2e::{Container, Lab, Result};
 
-/// Puts every file of the scenario's `fixtures/` into this folder of a container.
-///
-/// # Errors
-/// When one cannot be read or written.
+/// Copies every file of the scenario's `fixtures/` into this folder of a container.
 pub fn install(lab: &Lab, container: &Container, folder: &str) -> Result {
     let fixtures = lab.fixture("");
     for entry in fixtures.read_dir().with_context(|| format!("reading {}", fixtures.display()))? {

@@ -1,4 +1,4 @@
-//! What Mancer's scenarios have in common.
+//! Code that several of Mancer's scenarios share.
 
 pub mod calendar;
 pub mod differences;

@@ -1,5 +1,5 @@
-//! A steady load of jobs for the workers of `containers/worker`, and what must hold whatever is done to the machines meanwhile: a
-//! job that was accepted is done, and each job's result is there once and is the right one.
+//! Steady load of jobs for the workers of `containers/worker`, and what must hold during any fault: an accepted job is done, and each job
+//! has exactly one result, the correct one.
 
 use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
@@ -12,49 +12,49 @@ use serde::Deserialize;
 use crate::jobs::{be_patient, digest};
 use crate::postgres::{psql, rows};
 
-/// Jobs that are handed in together: as many as a worker takes.
+/// Number of jobs that are handed in together, which is also the number that a worker takes.
 const TOGETHER: u64 = 25;
-/// Interval between two hand-ins.
+/// Interval between two hand-ins of jobs.
 const PACE: Duration = Duration::from_millis(100);
-/// Deadline of the answer to a hand-in, by redis-cli's own and by the scenario's clock.
+/// Deadline for the answer to a hand-in, set in redis-cli and in the scenario.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Deadline for the remaining jobs; they take 1 s on an idle machine, 4 s where another worker's jobs are taken over.
+/// Deadline for the remaining jobs; they take 1 s on an idle machine, 4 s if another worker takes over jobs.
 const DONE_DEADLINE: Duration = Duration::from_secs(30);
 const DATABASE: &str = "mancer";
-/// The table that the workers write to.
+/// SQL that creates the table that the workers write to.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS results (batch int, id int, amount_cents bigint, digest text, worker text, \
                      PRIMARY KEY (batch, id)); ALTER TABLE results OWNER TO mancer";
-/// Redis script that counts the jobs which are not finished yet, in one moment.
+/// Redis script that counts the jobs which are not finished yet, at one moment.
 const UNFINISHED: &str = "local jobs = redis.call('LLEN', 'jobs') \
                           for _, key in ipairs(redis.call('KEYS', 'processing:*')) do \
                           jobs = jobs + redis.call('LLEN', key) end \
                           return jobs";
-/// Maximum number of complaints that are listed.
+/// Maximum number of complaints of a kind that are listed.
 const SHOWN: usize = 5;
 
-/// Jobs of one producer, with numbers from 1. A producer that gets no answer hands the same jobs in again: perhaps they were
-/// taken, and then they are done twice, which changes nothing.
+/// Jobs of one producer, with ids from 1. A producer without an answer hands the same jobs in again: if they had been accepted, they are
+/// done twice, which changes nothing.
 #[derive(Debug)]
 pub struct Load {
     batch: u64,
     rounds: u32,
-    /// Last job that Redis has acknowledged, as all from 1 to it.
+    /// Id of the last job that Redis has acknowledged; all before it are acknowledged too.
     accepted: u64,
-    /// Last job that was sent; Redis may have it though no answer came.
+    /// Id of the last job that was sent; Redis may have it although no answer came.
     perhaps: u64,
 }
 
-/// Problems of the table, a line each; empty where there is none.
+/// Problems found in the table, a line each.
 #[derive(Debug, Default)]
 pub struct Complaints {
-    /// Jobs that were accepted and have no result.
+    /// Accepted jobs that have no result.
     pub lost: Vec<String>,
-    /// Results of jobs that were never handed in, results that are there twice, and wrong ones.
+    /// Results of jobs that were never handed in, duplicate results, and wrong ones.
     pub wrong: Vec<String>,
 }
 
-/// A row of the table.
+/// Row of the table `results`.
 #[derive(Debug, Clone, Deserialize)]
 struct Row {
     id: u64,
@@ -63,22 +63,19 @@ struct Row {
 }
 
 impl Load {
-    /// Returns a load of jobs of this batch, each hashed `rounds` times.
+    /// Makes a load of jobs of this batch, each hashed `rounds` times.
     #[must_use]
     pub fn new(batch: u64, rounds: u32) -> Self {
         Self { batch, rounds, accepted: 0, perhaps: 0 }
     }
 
-    /// Returns the number of accepted jobs.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    /// Hands jobs in on app, once and then at a steady pace while `goes_on`. The case's history has the outcome of each attempt.
-    ///
-    /// # Errors
-    /// When the history cannot be kept. A hand-in that fails is none.
+    /// Hands jobs in on app, once and then at a steady pace while `goes_on` returns true. The case's history has the outcome of each
+    /// attempt; a hand-in that fails is no error.
     pub fn run(&mut self, lab: &Lab, app: &Container, goes_on: impl Fn() -> bool) -> Result {
         let producer = format!("producer {}", self.batch);
         loop {
@@ -112,7 +109,7 @@ impl Load {
         answer.parse().with_context(|| format!("redis-cli ended with status {status}: {answer} {error}"))
     }
 
-    /// A job as the worker reads it.
+    /// Formats a job as the worker reads it.
     fn job(&self, id: u64) -> String {
         let Self { batch, rounds, .. } = self;
         format!(r#"{{"batch":{batch},"id":{id},"amount_cents":{},"rounds":{rounds}}}"#, self.amount_cents(id))
@@ -122,17 +119,14 @@ impl Load {
         ((self.batch * 1009 + id * 37) % 100_000) as i64
     }
 
-    /// Compares what is in the table with what was handed in.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
+    /// Compares the table with the jobs that were handed in.
     pub fn complaints(&self, db: &Container) -> Result<Complaints> {
         let batch = self.batch;
         let query = format!("SELECT id, amount_cents, digest FROM results WHERE batch = {batch} ORDER BY id");
         Ok(self.compare(&rows(db, DATABASE, &query)?))
     }
 
-    /// Compares rows, which are in the order of their ids, with what was handed in.
+    /// Compares rows, which are sorted by id, with the jobs that were handed in.
     fn compare(&self, rows: &[Row]) -> Complaints {
         let batch = self.batch;
         let is_there = |id: &u64| rows.binary_search_by_key(id, |row| row.id).is_ok();
@@ -161,15 +155,11 @@ pub struct Pipeline<'a> {
     pub app: &'a Container,
     pub db: &'a Container,
     pub worker: &'a Container,
-    /// The workers by their names.
     pub workers: &'a [&'a str],
 }
 
 impl Pipeline<'_> {
-    /// Makes the table where it is not there, and starts the workers, which a restart of their machine starts again.
-    ///
-    /// # Errors
-    /// When either cannot be done.
+    /// Makes the table if it does not exist, and starts the workers, which a restart of their machine starts again.
     pub fn start(&self) -> Result {
         psql(self.db, DATABASE, TABLE)?;
         be_patient(self.worker)?;
@@ -180,19 +170,13 @@ impl Pipeline<'_> {
     }
 
     /// Waits until no job is queued or taken, and every worker is idle.
-    ///
-    /// # Errors
-    /// When that takes too long, or cannot be seen.
     pub fn wait_until_done(&self) -> Result {
         self.lab.eventually("every job is done", DONE_DEADLINE, || self.is_done())?;
         Ok(())
     }
 
-    /// Hands the jobs of all loads in side by side while the engine plays its faults, or once where it plays none. Checks in the
-    /// end that no accepted job is lost, and that each result is there once and right.
-    ///
-    /// # Errors
-    /// When that is not so.
+    /// Hands in the jobs of all loads side by side while the engine injects faults, or once where it injects none. At the end, checks
+    /// that no accepted job is lost, and that each result exists once and is correct.
     pub fn tolerate_faults(&self, mut loads: Vec<Load>) -> Result {
         let lab = self.lab;
         lab.chaos(|chaos| {
@@ -218,8 +202,7 @@ impl Pipeline<'_> {
         })
     }
 
-    /// Tells whether Redis holds no job any more, neither queued nor taken, and every worker is idle; false while Redis or a
-    /// worker does not answer.
+    /// Tells whether Redis holds no queued or taken job, and every worker is idle; false while Redis or a worker does not answer.
     fn is_done(&self) -> Result<bool> {
         #[derive(Deserialize)]
         struct State {
@@ -235,17 +218,18 @@ impl Pipeline<'_> {
         let states: Vec<State> = serde_json::Deserializer::from_slice(states.stdout())
             .into_iter()
             .collect::<Result<_, _>>()
-            .context("the state files of the workers")?;
+            .context("reading the state files of the workers")?;
         Ok(states.len() == self.workers.len() && states.iter().all(|worker| worker.state == "idle"))
     }
 }
 
-/// Returns a condition for [`e2e::Chaos::always`]: no row is there twice, and none that was there is gone.
+/// Returns a condition for [`e2e::Chaos::always`]: no row is duplicated, and no row that existed has vanished.
 pub fn no_result_vanishes(db: &Container) -> impl FnMut() -> Result<bool> + Send + use<> {
     let (db, mut seen) = (db.clone(), 0_u64);
     move || {
         let counts = psql(&db, DATABASE, "SELECT count(*), count(DISTINCT (batch, id)) FROM results")?;
-        let (all, distinct) = counts.trim().split_once('|').with_context(|| format!("two counts: {counts:?}"))?;
+        let (all, distinct) =
+            counts.trim().split_once('|').with_context(|| format!("psql did not print two counts: {counts:?}"))?;
         let (all, distinct): (u64, u64) = (all.parse()?, distinct.parse()?);
         let holds = all == distinct && all >= seen;
         seen = all;

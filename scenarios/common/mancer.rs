@@ -1,4 +1,4 @@
-//! Programs that use Mancer on app, and Mancer's known defects.
+//! Programs on app that use Mancer, and checks of Mancer's known defects.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,14 +7,13 @@ use anyhow::{Context as _, anyhow};
 use e2e::{Container, Lab, Result, failing_with};
 use serde::de::DeserializeOwned;
 
-/// Deadline of probes, which take about a second on an idle machine; the rest is headroom for a loaded one.
+/// Deadline of probes, which take about a second on an idle machine; the rest is headroom for a loaded machine.
 const PROBES_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs `python3 ARGV` as the user mancer. What it prints goes to a file, because Mancer prints every row it reads;
-/// results go to files as well.
+/// Runs `python3 ARGV` as the user mancer. Its output goes to a file, because Mancer prints every row it reads; results go to files too.
 ///
 /// # Errors
-/// When it fails, with the end of what it printed, or takes longer than `deadline`.
+/// When the program fails, with the end of its output, or takes longer than `deadline`.
 pub fn run(app: &Container, argv: &[&str], deadline: Duration) -> Result {
     // Several of them may run at once.
     const LINE: &str =
@@ -24,11 +23,10 @@ pub fn run(app: &Container, argv: &[&str], deadline: Duration) -> Result {
     Ok(())
 }
 
-/// Starts `python3 ARGV` as the user mancer, as a unit of this name. What it prints goes to /tmp/UNIT.log, what it
-/// complains about to the journal.
+/// Starts `python3 ARGV` as the user mancer, as a systemd unit of this name. Its stdout goes to /tmp/UNIT.log, its stderr to the journal.
 ///
 /// # Errors
-/// When it cannot be started. One that ends soon after is no error.
+/// When the unit cannot be started. A program that ends soon after its start is no error.
 pub fn start(app: &Container, unit: &str, argv: &[&str]) -> Result {
     let unit = [format!("--unit={unit}"), format!("--property=StandardOutput=file:/tmp/{unit}.log")];
     let words = ["--quiet", "--uid=mancer", "--setenv=PYTHONPATH", "--property=StandardError=journal"];
@@ -39,11 +37,8 @@ pub fn start(app: &Container, unit: &str, argv: &[&str]) -> Result {
     Ok(())
 }
 
-/// Like [`run`], for a program whose last argument is a JSON file that it writes, whatever came of its work: returns what it
-/// wrote, and keeps it as the artifact `NAME.json`.
-///
-/// # Errors
-/// Those of [`run`], or when it wrote something else.
+/// Runs a program as [`run`] does, whose last argument is a JSON file that it writes, also if its work fails. Returns the content of the
+/// file, and keeps it as the artifact `NAME.json`.
 pub fn report<T: DeserializeOwned>(
     lab: &Lab,
     app: &Container,
@@ -58,12 +53,11 @@ pub fn report<T: DeserializeOwned>(
     serde_json::from_slice(&found).with_context(|| format!("reading {name}.json"))
 }
 
-/// Runs `PROBES RESULT_FILE`, a program that makes the calls a user would make first, and writes as JSON, by the name of each
-/// defect, what went wrong, or null. Reports each as a known defect; `defects` are names without `mancer-0.1.4/`, and what the
-/// failure of each must contain.
+/// Runs `PROBES RESULT_FILE`, a program that makes the calls a user would make first, and writes as JSON, by the name of each defect, the
+/// failure or null. Reports each as a known defect; `defects` are names without `mancer-0.1.4/`, with a part of the text of each failure.
 ///
 /// # Errors
-/// When the probes break down, one is missing, or one fails in another way.
+/// When the probes cannot be run, a probe is missing, or a probe fails in another way.
 #[track_caller]
 pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str, &str)]) -> Result {
     let found: BTreeMap<String, Option<String>> = report(lab, app, &[probes], "probes", PROBES_DEADLINE)?;

@@ -1,5 +1,5 @@
-//! A round of jobs for the workers of `containers/worker`, from the queue to their results, which it deletes again, so that every
-//! round is the same work.
+//! Round of jobs for the workers of `containers/worker`, from the queue to their results, which are deleted again, so that every round is
+//! the same work.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -11,25 +11,25 @@ use crate::jobs::digest;
 
 const DATABASE: &str = "mancer";
 
-/// Jobs that nobody else hands in; their results are in the table `results` of the workers.
+/// Jobs that nothing else hands in, with their expected results in the workers' table `results`.
 #[derive(Debug)]
 pub struct Round {
     /// Commands for redis-cli that hand in all jobs at once.
     commands: String,
-    /// Script for psql that waits until all results are there, for 20 s at most, and deletes them.
+    /// Script for psql that waits until all results exist, for 20 s at most, and deletes them.
     script: String,
     /// Expected output of the script: the number of results and their checksum.
     expected: String,
 }
 
 impl Round {
-    /// Returns a round of `jobs` jobs, each hashed `rounds` times.
+    /// Makes a round of `jobs` jobs, each hashed `rounds` times.
     #[must_use]
     pub fn new(batch: u64, jobs: u64, rounds: u32) -> Self {
         Self::of(batch, 1..=jobs, rounds, |id| (batch * 1009 + id * 37) as i64)
     }
 
-    /// Returns a round of jobs with these ids and amounts.
+    /// Makes a round of jobs with these ids and amounts.
     #[must_use]
     pub fn of(batch: u64, ids: RangeInclusive<u64>, rounds: u32, amount_cents: impl Fn(u64) -> i64) -> Self {
         let (first, last) = (*ids.start(), *ids.end());
@@ -56,19 +56,16 @@ impl Round {
         Self { commands, script, expected: format!("{jobs} {sum}") }
     }
 
-    /// Hands the jobs in on app, and takes their results away. The workers have to be running.
-    ///
-    /// # Errors
-    /// Those of [`Round::take_away`], or when Redis refuses.
+    /// Hands the jobs in on app, and waits for their results and deletes them. The workers have to be running.
     pub fn run(&self, app: &Container, db: &Container) -> Result {
         app.command(["redis-cli", "-e", "-h", "db"]).stdin(self.commands.as_str()).run()?.success()?;
         self.take_away(db)
     }
 
-    /// Waits for the results of jobs that were handed in, and takes them away.
+    /// Waits for the results of jobs that were handed in, checks them, and deletes them.
     ///
     /// # Errors
-    /// When one is missing, wrong or there twice, or PostgreSQL refuses.
+    /// When a result is missing, wrong or duplicated, or PostgreSQL refuses.
     pub fn take_away(&self, db: &Container) -> Result {
         let psql = db.command(["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", DATABASE]).user("postgres");
         let found = psql.stdin(self.script.as_str()).run()?.success()?;

@@ -1,4 +1,4 @@
-//! Two functions at once.
+//! Two functions run at the same time.
 
 use std::panic::resume_unwind;
 
@@ -7,7 +7,7 @@ use e2e::Result;
 /// Runs two functions side by side; returns the results of both.
 ///
 /// # Errors
-/// That of the second, otherwise that of the first, when both have ended.
+/// The error of the second function, otherwise that of the first, when both have ended.
 pub fn together<A: Send, B>(
     first: impl FnOnce() -> Result<A> + Send,
     second: impl FnOnce() -> Result<B>,

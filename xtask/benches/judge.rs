@@ -8,16 +8,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use e2e_stats::{Estimates, hodges_lehmann, low_fifth, mann_whitney, moving_block, paired, paired_log_ratio, stream};
+use e2e_stats::{
+    Better, Duet, Estimates, Kind, Metric, Pair, Plan, Step, Thresholds, Timings, Verdict, committed, hodges_lehmann,
+    hold_together, low_fifth, mann_whitney, moving_block, paired, paired_log_ratio, stream,
+};
 use rand::RngExt as _;
 use xtask::fault::{Profile, Schedule};
-use xtask::judge::{
-    Better, Comparisons, Duet, Kind, Metric, Pair, Plan, Recording, Series, Step, Thresholds, Verdict, Windows,
-    committed, hold_together,
-};
 use xtask::manifest::{Chaos, FaultRule, Project};
+use xtask::rates::{Comparisons, Recording, Windows};
 
-/// Pairs of times with so much noise that every look is made: nothing can be said before the last.
+/// Returns pairs of times with so much noise that a duet needs all its looks for a verdict.
 fn pairs(seed: u64, count: usize) -> Vec<(f64, f64)> {
     let mut stream = stream(seed, 97);
     let mut time = || 100.0 * (1.0 + 2.0 * stream.random::<f64>());
@@ -25,7 +25,7 @@ fn pairs(seed: u64, count: usize) -> Vec<(f64, f64)> {
 }
 
 fn judged(pairs: &[(f64, f64)]) -> Vec<Verdict> {
-    let metric = Metric { name: "wall_ms".into(), better: Better::Lower, thresholds: Thresholds::default() };
+    let metric = Metric { better: Better::Lower, thresholds: Thresholds::default() };
     let mut duet = Duet::new(Plan::quick(), vec![metric], 1);
     for values in pairs {
         if let Step::Done(verdicts) = duet.feed(&Pair { first: duet.first(), values: vec![*values] }) {
@@ -59,10 +59,16 @@ fn verdicts(c: &mut Criterion) {
         });
     });
     let (first, second): (Vec<f64>, Vec<f64>) = sets[0].iter().copied().unzip();
-    let series = |samples| Series { samples, calibration: &first, busy: 0.9, waited: None };
+    let side = |samples: &[f64]| Timings {
+        wall_ms: samples.to_vec(),
+        cpu_ms: samples.to_vec(),
+        wait_ms: None,
+        calibration_wall_ms: first.clone(),
+        calibration_cpu_ms: first.clone(),
+    };
     group.bench_function("committed, 50 samples", |b| {
-        let (before, after) = (series(&first), series(&second));
-        b.iter(|| committed(black_box(before), after, Kind::Processor, Better::Lower, Thresholds::default(), 1));
+        let (before, after) = (side(&first), side(&second));
+        b.iter(|| committed(black_box(&before), &after, Kind::Processor, Thresholds::default(), 1));
     });
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/noise/raw.csv");
     let text = std::fs::read_to_string(&path).unwrap();

@@ -19,8 +19,8 @@ pub const EXIT_REGRESSED: u8 = 4;
 /// Exit code if the run was interrupted.
 pub const EXIT_INTERRUPTED: u8 = 5;
 
-/// Reason on this host why a lab cannot be made. The case is not tried again; if every case would meet the same reason, no further case is
-/// tried.
+/// Cause on this host that prevents a lab from being made. The case is not tried again; if every case would meet the cause, no further case
+/// is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostCause {
@@ -38,7 +38,7 @@ pub enum HostCause {
     Overlay,
     /// A file system with files of the engine is full.
     Space,
-    /// A budget that all labs of this host share has less left than this lab needs. A smaller lab may still be possible.
+    /// A budget that all labs of this host share, such as memory, has less left than this lab needs. A smaller lab may still be possible.
     Budget,
     /// Not even the smallest lab can be made, for a reason that no other variant names.
     Lab,
@@ -105,13 +105,13 @@ impl HostCause {
         Error::EveryCase { cause: self, detail: format!("{detail:#}"), help: self.help().to_owned() }.into()
     }
 
-    /// Returns the cause of an error, if it is one of these.
+    /// Returns the host's cause in the chain of an error; `None` if there is none.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Option<Self> {
-        error.chain().find_map(|cause| match cause.downcast_ref() {
-            Some(Error::EveryCase { cause, .. }) => Some(*cause),
+        match Error::of(error)? {
+            Error::EveryCase { cause, .. } => Some(*cause),
             _ => None,
-        })
+        }
     }
 }
 
@@ -149,13 +149,29 @@ pub enum Error {
         /// Command or change that solves the problem.
         help: String,
     },
-    /// The run got a signal: Ctrl-C, TERM, HUP or QUIT.
+    /// A template does not build.
+    #[error("{0}")]
+    Build(String),
+    /// A fault keeps a machine down or frozen: nothing can be done in it.
+    #[error("{0}")]
+    Outage(String),
+    /// A machine has ended by itself.
+    #[error("{0}")]
+    MachineEnded(String),
+    /// Ctrl-C, TERM, HUP or QUIT.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Error {
-    /// Returns the error for a bad file; the problem's place is a byte offset in the file's text.
+    /// Returns the kind of an error, if it has one of these, from below its contexts. Only here is an [`anyhow::Error`] asked for its type to
+    /// decide an exit code, an outcome or an answer: whoever decides matches on this enum, or on one made from it.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.chain().find_map(|cause| cause.downcast_ref())
+    }
+
+    /// Returns an [`Error::BadFile`] for a problem at this byte offset of the file's text.
     #[must_use]
     pub fn bad_file(path: &Path, text: &str, offset: usize, message: impl Into<String>) -> Self {
         let before = &text[..text.floor_char_boundary(offset)];
@@ -167,10 +183,10 @@ impl Error {
     /// Returns the exit code for an error that reached `main`.
     #[must_use]
     pub fn exit_code(error: &anyhow::Error) -> u8 {
-        match error.chain().find_map(|cause| cause.downcast_ref::<Self>()) {
+        match Self::of(error) {
             Some(Self::BadFile { .. } | Self::Usage(_)) => EXIT_USAGE,
             Some(Self::Interrupted) => EXIT_INTERRUPTED,
-            Some(Self::Host { .. } | Self::EveryCase { .. }) | None => EXIT_INFRASTRUCTURE,
+            Some(_) | None => EXIT_INFRASTRUCTURE,
         }
     }
 }

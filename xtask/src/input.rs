@@ -1,4 +1,4 @@
-//! Files that a person names, or that lie in a project or a record. They are opened without waiting, and with the rights of the user who
+//! Files that a person names, or that lie in a project or a record. They are opened without blocking, and with the rights of the user who
 //! called sudo if the engine is root for a user. A path that cannot be read, or is no file, is bad usage (exit code 2), reported with path
 //! and reason. A named pipe, a socket or a device is rejected before it is opened, and so is everything in /proc. Files of a record
 //! ([`open_below`]) are opened below its folder, without following a symbolic link.
@@ -112,7 +112,8 @@ pub fn list(folder: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     Ok(paths)
 }
 
-/// Opens a regular file below a folder to which other users write, such as a run's: without following a symbolic link, and without waiting.
+/// Opens a regular file below a folder to which other users write, such as a run's: without following a symbolic link, and without
+/// blocking.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if nothing exists there. Another kind if the path has a symbolic link, leads out of the folder, or leads to

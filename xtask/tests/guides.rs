@@ -139,7 +139,7 @@ fn guides() -> Vec<(String, String)> {
             "containers/README.md",
             "scenarios/DEFECTS.md",
             "scenarios/README.md",
-            "xtask/src/judge/README.md",
+            "xtask/stats/README.md",
         ]
         .map(String::from),
     );

@@ -1,4 +1,4 @@
-//! Damage to the files of a backup, and how it is found.
+//! Damage to the files of a backup, and checks that the verification finds it.
 
 use anyhow::Context as _;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
@@ -6,42 +6,34 @@ use e2e::{Container, Fault, InjectedFault, Lab, check};
 use crate::report::{DEADLINE, FOLDER, run};
 use crate::world::Place;
 
-/// Undamaged file of the backup.
+/// Undamaged file of the backup, before a fault is injected into it.
 pub struct Whole<'a> {
     app: &'a Container,
     name: &'static str,
     bytes: u64,
 }
 
-/// Damaged file of the backup.
+/// Damaged file of the backup, with the fault that is to be healed.
 pub struct Damaged {
     name: &'static str,
     fault: InjectedFault,
 }
 
 impl<'a> Whole<'a> {
-    /// # Errors
-    /// There is no such file.
     pub fn of(app: &'a Container, name: &'static str) -> e2e::Result<Self> {
         let size = app.exec(["stat", "-c", "%s", &format!("{FOLDER}/{name}")])?.success()?;
-        let bytes = size.stdout_text()?.trim().parse().with_context(|| format!("the size of {name}"))?;
+        let bytes = size.stdout_text()?.trim().parse().with_context(|| format!("parsing the size of {name}"))?;
         Ok(Self { app, name, bytes })
     }
 
     /// Flips one bit in the middle of the file.
-    ///
-    /// # Errors
-    /// The fault was refused.
     pub fn flip(&self) -> e2e::Result<Damaged> {
         let path = format!("{FOLDER}/{}", self.name);
         let fault = self.app.inject(Fault::FileBitflip { path, offset: self.bytes / 2, bit: 3 })?;
         Ok(Damaged { name: self.name, fault })
     }
 
-    /// Cuts the second half of the file off.
-    ///
-    /// # Errors
-    /// The fault was refused.
+    /// Cuts off the second half of the file.
     pub fn truncate(&self) -> e2e::Result<Damaged> {
         let path = format!("{FOLDER}/{}", self.name);
         let fault = self.app.inject(Fault::FileTruncate { path, size_bytes: self.bytes / 2 })?;
@@ -49,11 +41,8 @@ impl<'a> Whole<'a> {
     }
 }
 
-/// Checks that the verification refuses exactly these files, each for this reason, that nothing of the backup was
-/// restored, and heals them.
-///
-/// # Errors
-/// When the verification refuses other files or for other reasons, or something was restored.
+/// Checks that the verification refuses exactly these files, each for the given reason, and that nothing of the backup was restored; then
+/// heals the files.
 pub fn refused(
     lab: &Lab,
     app: &Container,

@@ -1,9 +1,8 @@
-//! A database of db and a folder of worker are saved on app, damaged backups are told from whole ones, everything is
-//! lost, and comes back on a machine that never had any of it.
+//! Scenario of a backup: a database on db and a folder on worker are saved on app, damaged backups are refused, all data is deleted, and
+//! restored on a machine that never had any of it.
 //!
-//! The backup is `fixtures/backup.py`. This program makes what is saved, damages and destroys, and compares what is on
-//! the machines before and after, with SQL and a listing of its own. With `--chaos`, it is saved again and again amid
-//! faults before it is lost.
+//! The backup is `fixtures/backup.py`. This program makes the data, damages and deletes it, and compares the machines before and after,
+//! with SQL and a listing of its own. With `--chaos`, the data is saved again and again during faults before it is deleted.
 
 mod damage;
 mod report;
@@ -21,7 +20,7 @@ use report::done;
 use world::Place;
 
 const NONE: &[String] = &[];
-/// Known defects of Mancer that `backup.py` works around, and a piece of each failure.
+/// Known defects of Mancer that `backup.py` works around, with a part of the text of each failure.
 const DEFECTS: [(&str, &str); 7] = [
     ("remote-restore", "restore_from_backup to another machine is False"),
     ("backup-text-only", "backup_file: Failed to read local file: 'utf-8' codec can't decode byte 0xff"),
@@ -78,7 +77,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     Ok(())
 }
 
-/// Dumps the database of db on app and reads the dump again, as an hourly backup would; its time is measured.
+/// Dumps the database of db on app and reads the dump again, as an hourly backup would; the time of this is measured.
 fn dump(app: &Container) -> e2e::Result {
     const LINE: &str = "pg_dump --host db --username postgres --format custom --file /tmp/hourly.dump shop \
                         && pg_restore --data-only --table orders --file - /tmp/hourly.dump | grep --count '^[0-9]'";

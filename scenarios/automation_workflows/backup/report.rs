@@ -1,4 +1,4 @@
-//! The backup's report: the file that `fixtures/backup.py` writes.
+//! Report of the backup, which `fixtures/backup.py` writes to a file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,20 +12,17 @@ pub const FOLDER: &str = "/srv/backup/first";
 /// Deadline of an action, which takes 2 s at most on two idle cores; the rest is headroom for a loaded machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Result of one action.
+/// Result of one action of `backup.py`.
 #[derive(Debug, Deserialize)]
 pub struct Report {
     action: String,
-    /// `done`, or how it was refused.
+    /// Outcome of the action: `done`, or how it was refused.
     pub outcome: String,
-    /// Problems of each file that was refused.
+    /// Problems by the name of the file that was refused.
     pub problems: BTreeMap<String, Vec<String>>,
 }
 
-/// Runs an action of `backup.py` on a folder; its report is kept under `name`.
-///
-/// # Errors
-/// The program broke down, or takes longer than `deadline`.
+/// Runs an action of `backup.py` on a folder; the report is kept as an artifact under `name`.
 pub fn run(
     lab: &Lab,
     app: &Container,
@@ -39,10 +36,7 @@ pub fn run(
     Ok(report)
 }
 
-/// Like [`run`], for an action that must succeed.
-///
-/// # Errors
-/// Those of [`run`], or it was refused.
+/// Runs an action as [`run`] does, and checks that it succeeds.
 pub fn done(lab: &Lab, app: &Container, action: &str) -> e2e::Result {
     let Report { outcome, problems, .. } = run(lab, app, action, FOLDER, action, DEADLINE)?;
     check!(outcome == "done", "{action} of {FOLDER}: {problems:?}");

@@ -1,4 +1,4 @@
-//! Backups that are made while machines fail.
+//! Backups during faults.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use e2e::{Container, Lab, Port, check};
 use crate::report::{FOLDER, run};
 use crate::world::Place;
 
-/// Folder on app of the backups that are made amid faults, one after the other.
+/// Folder on app of the backups that are made during faults, one after the other.
 const AMID_FAULTS: &str = "/srv/backup/amid-faults";
 const NONE: &[String] = &[];
-/// Deadline of an attempt amid faults, where an answer may never come.
+/// Deadline of a backup during faults, when an answer may never come.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// Shell script that prints the content of a backup: checksums, and the archive's own list. Comments of a dump have the time in
-/// them, lines with `restrict` a random key, and a sequence leaves some numbers out in a crash: these are left out.
+/// Shell script that prints the content of a backup: checksums, and the archive's own list. It leaves out what differs between equal
+/// backups: comments of a dump hold the time, lines with `restrict` a random key, and a sequence skips numbers after a crash.
 const CONTENT: &str = "cd \"$1\"
     for sql in 'pg_restore --file - database.dump' 'cat roles.sql'; do
         $sql > /tmp/content || exit 1
@@ -24,7 +24,7 @@ const CONTENT: &str = "cd \"$1\"
     tar --list --verbose --file files.tar.gz && tar --extract --to-stdout --file files.tar.gz > /tmp/content || exit 1
     sha256sum /tmp/content shop.ini";
 
-/// Saves all data again and again while `--chaos` plays faults: that may fail, and a backup that was made and verified has the
+/// Saves all data again and again while `--chaos` injects faults. An attempt may fail; a backup that was made and verified must have the
 /// same content as the first one.
 pub fn tolerate_faults(lab: &Lab, app: &Container, saved: &Place<'_>) -> e2e::Result {
     let content = |folder| {

@@ -1,5 +1,4 @@
-//! The saved data, seen from outside: the database, the folder and the configuration file, each on the machine that has it.
-//! Nothing here looks at a backup.
+//! Data to save, as it is on the machines that hold it: the database, the folder and the configuration file. No code here reads a backup.
 
 use anyhow::{Context as _, ensure};
 use common::differences::differences;
@@ -9,24 +8,21 @@ use e2e::{Access, Container, Lab, check};
 const NONE: &[String] = &[];
 const CONFIG: &str = "/etc/shop/shop.ini";
 const CONFIG_TEXT: &str = "[shop]\nname = Zoë's\nslogan = 100 % \\ \"fresh\" $(today)\n";
-/// Tables and their numbers of rows, as `schema.sql` makes them.
+/// Tables with their numbers of rows, as `schema.sql` makes them.
 const ROWS: [&str; 4] =
     [r#"table "In-Box": 0 rows"#, "table customers: 2000 rows", "table ledger: 500 rows", "table orders: 20000 rows"];
 
-/// Machines that hold the saved data: two before the disaster, one after it.
+/// Machines that hold the data: two before it is deleted, one after it was restored.
 #[derive(Debug)]
 pub struct Place<'a> {
     pub database: &'a Container,
     pub files: &'a Container,
-    /// Folder on `files` in which the tree `archive` lies, such as `/srv/data`.
+    /// Folder on `files` that holds the tree `archive`, such as `/srv/data`.
     pub parent: &'a str,
 }
 
 impl Place<'_> {
-    /// Makes the data that is to be saved.
-    ///
-    /// # Errors
-    /// One of the machines refuses.
+    /// Makes the data to save.
     pub fn fill(&self, lab: &Lab) -> e2e::Result {
         self.database.put(lab.fixture("schema.sql"), "/srv/schema.sql")?;
         psql(self.database, "postgres", "CREATE DATABASE shop OWNER mancer LOCALE 'C' TEMPLATE template0")?;
@@ -37,10 +33,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Deletes all of the data: the disaster.
-    ///
-    /// # Errors
-    /// Some of the data is still there.
+    /// Deletes all of the data, and checks that it is gone.
     pub fn destroy(&self) -> e2e::Result {
         psql(self.database, "postgres", "DROP DATABASE shop WITH (FORCE)")?;
         psql(self.database, "postgres", "DROP ROLE auditor")?;
@@ -49,10 +42,7 @@ impl Place<'_> {
         self.check_nothing()
     }
 
-    /// Checks that none of the data is there.
-    ///
-    /// # Errors
-    /// Some of the data is there.
+    /// Checks that none of the data exists.
     pub fn check_nothing(&self) -> e2e::Result {
         let query = "SELECT datname FROM pg_database WHERE datname = 'shop' UNION SELECT rolname FROM pg_roles \
                      WHERE rolname = 'auditor'";
@@ -63,11 +53,8 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Checks the folder against `tree.txt`, the configuration file, and the numbers of rows; returns the content of the database
-    /// in lines.
-    ///
-    /// # Errors
-    /// Something is missing or is not as it was made.
+    /// Checks the folder against `tree.txt`, the configuration file, and the numbers of rows; returns the content of the database as
+    /// lines.
     pub fn check_all(&self, lab: &Lab) -> e2e::Result<Vec<String>> {
         let name = self.database.name();
         let tree = std::fs::read_to_string(lab.fixture("tree.txt")).context("reading tree.txt")?;
@@ -99,13 +86,13 @@ impl Place<'_> {
     }
 }
 
-/// Lists everything below a folder, a line each: kind, mode, owner, number of names, time, name, target of a link, checksum of a
-/// file. A folder's number of names is the file system's own business. Other bytes than ASCII are escaped.
+/// Lists all files below a folder, a line each: kind, mode, owner, number of hard links, time, name, target of a link, checksum of a
+/// file. The number of links of a folder is left out, since it depends on the file system. Bytes other than ASCII are escaped.
 fn listing(machine: &Container, folder: &str) -> e2e::Result<Vec<String>> {
     let find = ["find", folder, "-printf", r"%y\0%m\0%U:%G\0%n\0%Ts\0%P\0%l\0"];
     let found = machine.exec(find)?.success()?;
     let fields: Vec<&[u8]> = found.stdout().strip_suffix(b"\0").unwrap_or_default().split(|byte| *byte == 0).collect();
-    ensure!(fields.len().is_multiple_of(7), "find printed {} fields", fields.len());
+    ensure!(fields.len().is_multiple_of(7), "find printed {} fields, not 7 for each file", fields.len());
     let sums = machine.exec(["find", folder, "-type", "f", "-exec", "sha256sum", "--zero", "{}", "+"])?.success()?;
     let sum_of = |name: &[u8]| {
         let ending = [b"  ".as_slice(), folder.as_bytes(), b"/", name].concat();
@@ -120,7 +107,7 @@ fn listing(machine: &Container, folder: &str) -> e2e::Result<Vec<String>> {
         line.extend([text(time), if name.is_empty() { ".".to_owned() } else { text(name) }]);
         match *kind {
             b"l" => line.push(format!("-> {}", text(target))),
-            b"f" => line.push(format!("= {}", text(sum_of(name).context("a file without checksum")?))),
+            b"f" => line.push(format!("= {}", text(sum_of(name).context("find listed a file that has no checksum")?))),
             _ => {}
         }
         lines.push(line.join(" "));

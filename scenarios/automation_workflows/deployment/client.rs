@@ -1,4 +1,4 @@
-//! Requests of a client that asked all the time, by `fixtures/poller.py` on app, and what they say of outages.
+//! Requests of a client that asks all the time (`fixtures/poller.py` on app), and the outages that they show.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use serde::Deserialize;
 
 /// Interval between two requests of [`poll`].
 pub const INTERVAL: Duration = Duration::from_millis(50);
-/// Number of good answers in a row that end an outage: one good answer between bad ones does not.
+/// Number of good answers in a row that end an outage, so that one good answer between bad ones does not.
 const RECOVERED: u32 = 5;
-/// Address of the service, through nginx.
+/// URL of the service, through nginx.
 const SITE: &str = "http://app/";
 const STOP_FILE: &str = "/tmp/poller.stop";
 const POLLING_DEADLINE: Duration = Duration::from_secs(120);
 
-/// One request and what came of it.
+/// One request of the client with its answer.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Request {
     url: String,
-    /// When it began, in milliseconds since the first.
+    /// Time of the request's begin, in milliseconds since the first request.
     at_ms: u64,
-    /// Time until the answer was complete, or was given up.
+    /// Time until the answer was complete, or the request was given up, in milliseconds.
     took_ms: u64,
-    /// Version of the service that answered; none where it was no good answer.
+    /// Version of the service that answered; `None` without a good answer.
     version: Option<u32>,
     host: Option<String>,
     site: Option<String>,
@@ -32,27 +32,18 @@ pub struct Request {
     error: Option<String>,
 }
 
-/// Asks nginx all the time until [`stop`]; returns every request, in the order in which they began.
-///
-/// # Errors
-/// The poller itself failed.
+/// Sends requests to nginx all the time until [`stop`]; returns all requests, in the order of their begins.
 pub fn poll(app: &Container, output: &str) -> e2e::Result<Vec<Request>> {
     app.exec(["rm", "-f", STOP_FILE])?.success()?;
     run(app, INTERVAL, output, STOP_FILE, &[SITE])
 }
 
-/// Ends [`poll`].
-///
-/// # Errors
-/// The file that says so cannot be written.
+/// Ends the requests of [`poll`].
 pub fn stop(app: &Container) -> e2e::Result {
     app.write(STOP_FILE, "")
 }
 
-/// Returns the answers that nginx and the two hosts give now, asked in turn; the same answer once.
-///
-/// # Errors
-/// The poller itself failed.
+/// Returns the different answers that nginx and the two hosts give now, when asked in turn.
 pub fn served(app: &Container) -> e2e::Result<Vec<String>> {
     let urls = [SITE, "http://db:8080/", "http://worker:8080/"];
     let requests = run(app, Duration::from_millis(10), "/tmp/served.jsonl", "9", &urls)?;
@@ -81,23 +72,23 @@ impl Request {
     }
 }
 
-/// Figures of all requests together.
+/// Figures of all requests, such as the longest outage.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seen {
     pub requests: usize,
     pub failed: usize,
-    /// Longest time from the begin of a failed request until as many good ones in a row have ended as [`RECOVERED`] says.
+    /// Longest time from the begin of a failed request until [`RECOVERED`] good answers in a row have come.
     pub longest_outage: Duration,
     /// Longest time that a good answer took.
     pub slowest: Duration,
-    /// Longest time in which no request began, so that an outage would not have been seen.
+    /// Longest time without a begin of a request, in which an outage would not have been seen.
     pub longest_gap: Duration,
-    /// Every version that answered.
+    /// All versions that answered.
     pub versions: BTreeSet<u32>,
 }
 
 impl Seen {
-    /// Returns the figures of requests, which are in the order in which they began.
+    /// Computes the figures of requests, which are in the order of their begins.
     pub fn of(requests: &[Request]) -> Self {
         let (mut longest_outage_ms, mut down_since_ms, mut good_in_a_row) = (0, None, 0);
         for request in requests {
@@ -136,7 +127,7 @@ mod tests {
         Request { url, at_ms, took_ms, version, host: None, site: None, status: None, error: None }
     }
 
-    /// Requests every 50 ms that take 10 ms: `.` is a good answer, `x` a bad one.
+    /// Makes requests every 50 ms that take 10 ms: `.` is a good answer, `x` a bad one.
     fn requests(answers: &str) -> Vec<Request> {
         let version = |answer| (answer == '.').then_some(1);
         answers.chars().zip(0..).map(|(answer, number)| request(number * 50, 10, version(answer))).collect()

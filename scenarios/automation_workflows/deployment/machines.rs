@@ -1,4 +1,4 @@
-//! The machines of the deployment, seen from outside.
+//! Machines of the deployment, as a test sees them from outside.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::release::{LOOK, Releases};
 const NONE: &[String] = &[];
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The machines, and what must lie there.
+/// Machines of the deployment, with the releases that may be on them.
 #[derive(Debug)]
 pub struct Machines {
     pub app: Container,
@@ -22,10 +22,7 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// Returns the machines of the lab, once their sshd answers.
-    ///
-    /// # Errors
-    /// One is missing or does not come up, or the fixtures cannot be read.
+    /// Returns the machines of the lab when their sshd answers.
     pub fn of(lab: &Lab) -> e2e::Result<Self> {
         let (app, db, worker) = (lab.container("app")?, lab.container("db")?, lab.container("worker")?);
         db.wait_for(Port(22))?;
@@ -33,12 +30,9 @@ impl Machines {
         Ok(Self { app, db, worker, releases: Releases::read(&lab.fixture(""))? })
     }
 
-    /// Checks that everything is as it must be when the release `current` is in use and `kept` lie there: each file's
-    /// content, mode and owner, and who answers. `starts` are the versions that the service was started in, on worker
-    /// and on db: one for each restart by a deployment, and none besides.
-    ///
-    /// # Errors
-    /// When something is not so.
+    /// Checks the whole state when the release `current` is in use and the releases `kept` are on the machines: each file's content, mode
+    /// and owner, and the version that answers. `starts` are the versions that the service was started in, on worker and on db: one for
+    /// each restart by a deployment, and no others.
     pub fn check_state(&self, current: u32, kept: &[u32], starts: [&[u32]; 2]) -> e2e::Result {
         for (host, starts) in [&self.worker, &self.db].into_iter().zip(starts) {
             let name = host.name();
@@ -54,10 +48,7 @@ impl Machines {
         self.check_release(current, kept)
     }
 
-    /// Checks that `current` is in use everywhere, and that `kept` lie there as they should.
-    ///
-    /// # Errors
-    /// When something is not so.
+    /// Checks that `current` is in use everywhere, and that the files of the releases `kept` are complete.
     pub fn check_release(&self, current: u32, kept: &[u32]) -> e2e::Result {
         self.check_files(&self.worker, "/srv/greeter", current, kept)?;
         self.check_files(&self.db, "/srv/greeter", current, kept)?;
@@ -85,7 +76,7 @@ impl Machines {
         let name = machine.name();
         let found = machine.exec(["/bin/sh", "-c", LOOK, root])?.success()?;
         let found: Vec<String> = found.stdout_text()?.lines().map(str::to_owned).collect();
-        let expected = self.releases.lines(name, current, kept).context("working out what a release is made of")?;
+        let expected = self.releases.lines(name, current, kept).context("computing the expected files of a release")?;
         let wrong = differences(&expected, &found);
         check!(
             wrong == NONE,

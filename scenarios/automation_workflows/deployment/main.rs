@@ -1,10 +1,10 @@
-//! Releases of a small service come to worker and db, and of the nginx site in front of them to app: a first one, an
-//! update, one that works on worker only, and one that never answers. The last two must be gone again by themselves,
-//! and a client that asks all the time must hardly notice any of it. With `--chaos`, good releases come amid faults after
-//! that: a deployment may fail then, and nobody is served anything but one of them.
+//! Scenario of a deployment: releases of a small service are deployed to worker and db, and those of the nginx site in front of them to
+//! app: a first release, an update, one that works on worker only, and one that never answers. The last two must be rolled back by
+//! themselves, and a client that sends requests all the time must hardly notice. With `--chaos`, good releases are deployed during faults
+//! afterwards: a deployment may fail then, and every answer must be that of a good release.
 //!
-//! The deployment is `fixtures/deploy.py`. This program starts it, looks at the machines from outside, and compares what
-//! lies there with what `release.rs` works out from the fixtures.
+//! The deployment is `fixtures/deploy.py`. This program starts it, looks at the machines from outside, and compares their files with
+//! those that `release.rs` computes from the fixtures.
 
 mod client;
 mod machines;
@@ -22,14 +22,14 @@ use machines::Machines;
 use report::deploy;
 use serde::Deserialize;
 
-/// Maximum time for which a client may go without a good answer, whatever is deployed meanwhile.
+/// Maximum time for which a client may go without a good answer, during any deployment.
 const BUDGET: Duration = Duration::from_secs(2);
 /// Releases that work everywhere.
 const GOOD: [u32; 2] = [1, 2];
-/// Unit for `probes.py` that counts its starts and fails each time.
+/// Unit for `probes.py` that records each start and always fails.
 const NEVER_STARTS: &str = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo >> /tmp/never-starts; exit 1'\n";
 
-/// Known defects of Mancer that `deploy.py` works around, and a piece of each failure.
+/// Known defects of Mancer that `deploy.py` works around, with a part of the text of each failure.
 const DEFECTS: [(&str, &str); 8] = [
     ("upload-runs-remotely", "upload_file: exit code 255: Host key verification failed"),
     ("download-runs-remotely", "download_file: exit code 255: Host key verification failed"),
@@ -100,7 +100,7 @@ fn greeted<const REQUESTS: usize>(worker: &Container) -> e2e::Result {
     Ok(())
 }
 
-/// Deploys the update and the two releases that have to be taken back, while the client asks.
+/// Deploys the update and the two releases that have to be rolled back, while the client sends requests.
 fn update_and_break(lab: &Lab, machines: &Machines) -> e2e::Result {
     let app = &machines.app;
     let update = lab.measure("update", || deploy(lab, app, 2))?;
@@ -125,7 +125,7 @@ fn update_and_break(lab: &Lab, machines: &Machines) -> e2e::Result {
     machines.check_state(2, &[1, 2], [&[1, 2, 3, 2, 4, 2], &[1, 2, 3, 2]])
 }
 
-/// Deploys the two good releases in turns while `--chaos` plays faults, and once more afterwards.
+/// Deploys the two good releases in turns while `--chaos` injects faults, and once more afterwards.
 fn tolerate_faults(lab: &Lab, machines: &Machines) -> e2e::Result {
     let app = &machines.app;
     let played = lab.chaos(|chaos| {

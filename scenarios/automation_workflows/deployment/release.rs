@@ -1,5 +1,5 @@
-//! Expected content of a release where it lies, worked out from the fixtures alone: nothing here looks at what the product wrote,
-//! and the templates are filled in here a second time.
+//! Expected files of a release on a machine, computed from the fixtures alone: no code here reads the product's output, and the templates
+//! are filled in a second time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-/// Name, permission bits, owner.
+/// Name, permission bits and owner of a file.
 type File = (&'static str, &'static str, &'static str);
 
 const SERVICE: &[File] = &[
@@ -19,7 +19,7 @@ const SERVICE: &[File] = &[
 ];
 const SITE: &[File] = &[("site.conf", "644", "root:root")];
 
-/// The releases of `releases.json`.
+/// Releases of `releases.json`.
 #[derive(Debug)]
 pub struct Releases {
     fixtures: PathBuf,
@@ -28,9 +28,6 @@ pub struct Releases {
 
 impl Releases {
     /// Reads the releases from the scenario's `fixtures` folder.
-    ///
-    /// # Errors
-    /// The file is missing or is not made of releases with settings.
     pub fn read(fixtures: &Path) -> anyhow::Result<Self> {
         let path = fixtures.join("releases.json");
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -38,10 +35,7 @@ impl Releases {
         Ok(Self { fixtures: fixtures.to_owned(), settings })
     }
 
-    /// Returns the lines that [`LOOK`] prints on a machine which has these releases, in this order, and uses `current`.
-    ///
-    /// # Errors
-    /// A fixture cannot be read, or there is no such release.
+    /// Returns the lines that [`LOOK`] prints on a machine with these releases, in this order, of which `current` is in use.
     pub fn lines(&self, machine: &str, current: u32, releases: &[u32]) -> anyhow::Result<Vec<String>> {
         let mut lines = vec![format!("current -> releases/{current}")];
         for version in releases {
@@ -73,7 +67,7 @@ impl Releases {
     }
 }
 
-/// Shell script that prints what lies in the folder `$0`: the current release, then every folder and file with mode, owner and
+/// Shell script that prints the content of the folder `$0`: the current release, then every folder and file with mode, owner and
 /// checksum.
 pub const LOOK: &str = r#"
 cd "$0" && echo "current -> $(readlink current)" && find releases -mindepth 1 | LC_ALL=C sort | while read -r path; do

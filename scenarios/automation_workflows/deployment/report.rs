@@ -1,4 +1,4 @@
-//! The deployment's report: the file that `fixtures/deploy.py` writes.
+//! Report of the deployment, which `fixtures/deploy.py` writes to a file.
 
 use std::time::Duration;
 
@@ -28,10 +28,7 @@ struct Target {
     restarts: u32,
 }
 
-/// Deploys a release and returns the report. A release that the product refuses or takes back is no error.
-///
-/// # Errors
-/// The program broke down.
+/// Deploys a release and returns the report. A release that the product refuses or rolls back is no error.
 pub fn deploy(lab: &Lab, app: &Container, version: u32) -> e2e::Result<Report> {
     let version = version.to_string();
     let argv = ["/srv/deployment/deploy.py", &version];
@@ -41,7 +38,7 @@ pub fn deploy(lab: &Lab, app: &Container, version: u32) -> e2e::Result<Report> {
 }
 
 impl Report {
-    /// Returns the outcome in a line: `deployed`, or what went wrong where and why.
+    /// Returns the outcome in one line: `deployed`, or the failure with its place and reason.
     pub fn outcome(&self) -> String {
         let Self { outcome, stage, target, reason, rollback, .. } = self;
         let (Some(stage), Some(reason)) = (stage, reason) else { return outcome.clone() };
@@ -50,7 +47,7 @@ impl Report {
         format!("{outcome}: {stage}{target}: {reason}{rollback}")
     }
 
-    /// Returns a line for each machine, in the order of the deployment.
+    /// Returns the state of each machine in a line, in the order of the deployment.
     pub fn states(&self) -> Vec<String> {
         let shown = |Target { target, state, restarts }: &Target| format!("{target}: {state}, restarts: {restarts}");
         self.targets.iter().map(shown).collect()

@@ -1,6 +1,6 @@
-//! The calls that a monitor would make first, and that Mancer 0.1.4 gets wrong: `fixtures/probes.py` makes them.
+//! Known defects of Mancer 0.1.4 in calls that a monitor makes first; `fixtures/probes.py` makes these calls.
 
-/// Known defects by name, with what the failure of each probe must contain. `scenarios/DEFECTS.md` says what is wrong.
+/// Known defects by name, with a part of the text of each failure. `scenarios/DEFECTS.md` describes them.
 pub const DEFECTS: &[(&str, &str)] = &[
     ("df-filesystem", "df of one file system gave others too"),
     ("df-mount-point", "no row of df has the mount_point /var/lib/postgresql"),

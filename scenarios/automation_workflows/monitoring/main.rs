@@ -1,9 +1,9 @@
-//! A monitor on app, written with Mancer (`fixtures/monitor.py`), watches three machines. Then a service stops, a volume
-//! fills and a load rises, all at once: each must raise its own alert in time, and nothing else one.
+//! Scenario of a monitor: a program on app, written with Mancer (`fixtures/monitor.py`), watches three machines. Then a service stops, a
+//! volume fills and a load rises, all at once: each must raise its own alert in time, and no other alert may be raised.
 //!
-//! This program starts the monitor, breaks things, and looks from outside: at the monitor's tables with psql on db, at
-//! its status page by HTTP from worker, and at the machines themselves. With `--chaos`, it watches on amid faults after
-//! that: no alert comes for what none of them touches, and all are cleared when they are over.
+//! This program starts the monitor, injects the faults, and looks from outside: at the monitor's tables with psql on db, at its status
+//! page by HTTP from worker, and at the machines themselves. With `--chaos`, the monitor goes on during faults afterwards: only the
+//! faults may raise alerts, and all alerts are cleared when the faults are over.
 
 mod defects;
 mod observe;
@@ -20,12 +20,12 @@ use observe::{Alert, Page, alerts, page, status};
 const NONE: &[&str] = &[];
 /// Number of the monitor's rounds that the scenario waits for while nothing is wrong. A round takes 0.4 s on an idle host.
 const QUIET_ROUNDS: u64 = 5;
-/// Deadline from a fault until its alert stands in the database, and from its end until the alert is cleared. Load takes longest,
-/// because it must last five rounds: 2 s where nothing else runs.
+/// Deadline from a fault until its alert is in the database, and from the fault's end until the alert is cleared. Load takes longest,
+/// because it must last five rounds: 2 s on an idle host.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Deadline of the start: Python, Mancer and three SSH connections take 1.5 s where nothing else runs; then come the quiet rounds.
+/// Deadline of the start: Python, Mancer and three SSH connections take 1.5 s on an idle host; then come the quiet rounds.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-/// Deadline of the stretch with faults, which is shorter.
+/// Deadline of the stretch with faults, longer than the stretch.
 const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> std::process::ExitCode {
@@ -68,7 +68,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })
 }
 
-/// Checks the monitor's page and alerts while `--chaos` plays faults.
+/// Checks the monitor's page and alerts while `--chaos` injects faults.
 fn tolerate_faults(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     let began = SystemTime::now();
     let raised = || Ok::<_, e2e::Error>(alerts(db)?.into_iter().filter(|alert| alert.raised_at >= began).collect());
@@ -101,7 +101,7 @@ fn tolerate_faults(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     Ok(())
 }
 
-/// Puts the monitor's files on app, its page in nginx, and its tables.
+/// Installs the monitor's files on app, its page in nginx, and its tables.
 fn set_up(lab: &Lab, app: &Container) -> e2e::Result {
     app.exec(["install", "-d", "-o", "mancer", "-g", "mancer", "/srv/monitor/page"])?.success()?;
     for name in ["monitor.py", "page.py", "probes.py", "watch.json", "schema.sql"] {
@@ -124,7 +124,7 @@ fn start(lab: &Lab, app: &Container) -> e2e::Result {
     })
 }
 
-/// Waits for some rounds in which nothing is wrong: all that is watched is sampled, as it is, and no alert is raised.
+/// Waits for some rounds without a problem, in which all subjects are sampled correctly and no alert is raised.
 fn quiet(lab: &Lab, app: &Container) -> e2e::Result {
     let (db, worker) = (&lab.container("db")?, &lab.container("worker")?);
     let rounds =
@@ -136,8 +136,7 @@ fn quiet(lab: &Lab, app: &Container) -> e2e::Result {
     shown(worker, &[]).map(drop)
 }
 
-/// Stops a service, fills a volume and starts a busy process; each must raise its alert in time. Returns the faults and
-/// the alerts.
+/// Stops a service, fills a volume and starts a busy process; each must raise its alert in time. Returns the faults and the alerts.
 fn go_wrong(lab: &Lab, app: &Container) -> e2e::Result<([InjectedFault; 2], Vec<Alert>)> {
     let (db, worker) = (&lab.container("db")?, &lab.container("worker")?);
     let began = SystemTime::now();
@@ -192,7 +191,7 @@ fn shown(worker: &Container, standing: &[Alert]) -> e2e::Result<Page> {
     Ok(page)
 }
 
-/// Ends all three faults; each alert must be cleared in time.
+/// Ends all three problems; each alert must be cleared in time.
 fn mended(lab: &Lab, app: &Container, db: &Container, faults: [InjectedFault; 2]) -> e2e::Result {
     lab.measure("all_clear", || {
         for fault in faults {
@@ -206,7 +205,7 @@ fn mended(lab: &Lab, app: &Container, db: &Container, faults: [InjectedFault; 2]
     Ok(())
 }
 
-/// Takes a picture of the page as people see it. Where the host has no browser, the record says so.
+/// Takes a screenshot of the status page. Where the host has no browser, the record says so.
 fn picture(lab: &Lab, name: &str) -> e2e::Result {
     if let Picture::Taken { size_bytes, .. } = lab.screenshot(name, "http://app/status")? {
         check!(size_bytes > 5_000, "the picture shows something: a blank one is smaller");

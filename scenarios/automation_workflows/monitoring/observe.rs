@@ -1,4 +1,4 @@
-//! The monitor as seen from outside: its tables on db, and its page as another machine gets it.
+//! Monitor as seen from outside: its tables on db, and its status page as another machine gets it.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use common::postgres::rows;
 use e2e::{Container, Result};
 use serde::Deserialize;
 
-/// A row of the table `alerts`.
+/// Row of the table `alerts`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Alert {
     machine: String,
@@ -21,13 +21,13 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Returns the alert as the page has it: `worker cron.service is not running`.
+    /// Returns the alert in the words of the page: `worker cron.service is not running`.
     pub fn line(&self) -> String {
         format!("{} {} {}", self.machine, self.subject, self.cause)
     }
 
-    /// Tells whether the faults that `[chaos]` in scenario.toml allows explain the alert: any machine may be out of reach, or have
-    /// a process that waits for a processor, and the services of worker start later than worker itself.
+    /// Tells whether the faults that `[chaos]` in scenario.toml permits explain the alert: any machine may be unreachable, or have a
+    /// process that waits for a processor, and the services of worker start later than worker itself.
     pub fn is_of_a_fault(&self) -> bool {
         self.cause == "does not answer"
             || self.cause.starts_with("is busy as process ")
@@ -46,7 +46,7 @@ pub fn alerts(db: &Container) -> Result<Vec<Alert>> {
     )
 }
 
-/// Returns the rounds in which a machine was not sampled, as `round 7: db`.
+/// Returns the rounds in which a machine was not sampled, such as `round 7: db`.
 pub fn gaps(db: &Container) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Gap {
@@ -63,8 +63,8 @@ pub fn gaps(db: &Container) -> Result<Vec<String>> {
     Ok(gaps.iter().map(|gap| format!("round {}: {}", gap.round, gap.machine)).collect())
 }
 
-/// Returns the samples of the first rounds, as a reader on app gets them: `round 1: db service ssh.service is 1`. Volumes and
-/// loads, whose values vary, are `well`, or have their alarm.
+/// Returns the samples of the first rounds, as a reader on app gets them: `round 1: db service ssh.service is 1`. Volumes and loads,
+/// whose values vary, are given as `well` or with their alarm.
 pub fn record(app: &Container, rounds: u64) -> Result<Vec<String>> {
     let query = format!(
         "SELECT concat('round ', round, ': ', machine, ' ', kind, ' ', subject, ' is ',
@@ -77,11 +77,11 @@ pub fn record(app: &Container, rounds: u64) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The status page for programs.
+/// Status page in the form for programs.
 #[derive(Debug, Deserialize)]
 pub struct Status {
     pub round: u64,
-    /// `ok` or `alarm`.
+    /// State of all machines: `ok` or `alarm`.
     pub state: String,
     alerts: Vec<Standing>,
 }
@@ -94,28 +94,28 @@ struct Standing {
 }
 
 impl Status {
-    /// Returns the alerts that stand, each as [`Alert::line`] has it.
+    /// Returns the active alerts, each in the words of [`Alert::line`].
     pub fn alarms(&self) -> Vec<String> {
         self.alerts.iter().map(|it| format!("{} {} {}", it.machine, it.subject, it.cause)).collect()
     }
 }
 
-/// Reads the page for programs as the file that it is: quick enough to look at again and again.
+/// Reads the page for programs from its file, which is quick enough to be repeated often.
 pub fn status(app: &Container) -> Result<Status> {
     serde_json::from_slice(&app.get("/srv/monitor/page/status.json")?).context("reading the status file")
 }
 
-/// The status page in both its forms.
+/// Status page in both its forms, for programs and for people.
 #[derive(Debug)]
 pub struct Page {
     pub status: Status,
-    /// `ok` or `alarm`, by the class that gives the headline its color.
+    /// State in the page for people: `ok` or `alarm`, by the class that colors the headline.
     pub html_state: String,
     pub html_alarms: Vec<String>,
     pub html: String,
 }
 
-/// Gets the page by HTTP, as `http://app/status.json` and `http://app/status`.
+/// Gets both forms of the page by HTTP, as `http://app/status.json` and `http://app/status`.
 pub fn page(from: &Container) -> Result<Page> {
     let [json, html] = http::get(from, &["http://app/status.json", "http://app/status"])?;
     let status = serde_json::from_str(&json).with_context(|| format!("reading {json}"))?;

@@ -1,4 +1,4 @@
-//! Expected samples of the monitor: the subjects in `watch.json`, as the machines themselves say they are.
+//! Expected samples of the monitor: the state of the subjects in `watch.json`, as the machines themselves report it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use common::postgres::rows;
 use e2e::{Container, Lab, Result};
 use serde::Deserialize;
 
-/// Maximum difference between two looks at a volume's use, in percent: logs grow.
+/// Maximum difference between two readings of a volume's use, in percent: logs grow.
 const VOLUME_TOLERANCE: i64 = 2;
 
 #[derive(Deserialize)]
@@ -18,20 +18,20 @@ struct Watch {
 #[derive(Deserialize)]
 struct Machine {
     services: Vec<String>,
-    /// Percentage from which each volume counts as too full, by its path.
+    /// Percentage from which on each volume counts as too full, by the volume's path.
     volumes: BTreeMap<String, u64>,
 }
 
 #[derive(Deserialize)]
 struct Sampled {
-    /// Machine, kind and subject, as `db service ssh.service`.
+    /// Machine, kind and subject of the samples, such as `db service ssh.service`.
     what: String,
     rounds: u64,
     lowest: i64,
     highest: i64,
 }
 
-/// Returns the lines that [`crate::observe::record`] must give for rounds in which nothing was wrong.
+/// Returns the lines that [`crate::observe::record`] must return for rounds without a problem.
 pub fn quiet_record(lab: &Lab, rounds: u64) -> Result<Vec<String>> {
     let watch = Watch::of(lab)?;
     let lines = |(name, Machine { services, volumes }): (&String, &Machine)| {
@@ -52,7 +52,7 @@ impl Watch {
     }
 }
 
-/// Lists how the samples differ from what the machines say; empty when they do not.
+/// Lists differences between the samples and the machines' own reports; empty without any.
 pub fn differences(lab: &Lab, db: &Container) -> Result<Vec<String>> {
     let sampled: Vec<Sampled> = rows(
         db,
@@ -95,5 +95,5 @@ fn used_percent(container: &Container, path: &str) -> Result<i64> {
     let output = container.exec(["df", "--output=pcent", path])?.success()?;
     let text = output.stdout_text()?;
     let percent = text.lines().nth(1).and_then(|line| line.trim().strip_suffix('%')?.parse().ok());
-    percent.with_context(|| format!("df printed {text}"))
+    percent.with_context(|| format!("df printed no percentage: {text}"))
 }

@@ -1,4 +1,4 @@
-//! Expected results of the transactions, worked out from the CSV file alone: nothing here looks at the product.
+//! Expected results of the transactions, computed from the CSV file alone: no code here reads the product's output.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use common::jobs::digest;
 use serde::Deserialize;
 
-/// Key of a record: batch and id.
+/// Key of a record: its batch and its id.
 type Key = (u32, u32);
 
-/// Content of the results table.
+/// Expected content of the results table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Results {
     records: BTreeMap<Key, Record>,
@@ -23,7 +23,7 @@ struct Record {
     digest: String,
 }
 
-/// Sum of the amounts of one batch.
+/// Number of results of one batch, and the sum of their amounts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sum {
@@ -33,31 +33,31 @@ pub struct Sum {
 }
 
 impl Results {
-    /// Works out the results for a file of `batch,id,amount_cents` lines.
-    ///
-    /// # Errors
-    /// The file cannot be read, a line is of another form, or a record stands there twice.
+    /// Computes the results for a file of `batch,id,amount_cents` lines.
     pub fn of(transactions: &Path, rounds: u32) -> anyhow::Result<Self> {
         let text =
             std::fs::read_to_string(transactions).with_context(|| format!("reading {}", transactions.display()))?;
         let mut records = BTreeMap::new();
         for (line, row) in (1..).zip(text.lines()).skip(1) {
             let (key, amount_cents, rest) =
-                parsed(row).with_context(|| format!("{}:{line}: {row:?}", transactions.display()))?;
+                parsed(row).with_context(|| format!("parsing {}:{line}: {row:?}", transactions.display()))?;
             anyhow::ensure!(rest.is_empty(), "{}:{line}: more than three fields", transactions.display());
             let record = Record { amount_cents, digest: digest(key.0.into(), key.1.into(), amount_cents, rounds) };
-            anyhow::ensure!(records.insert(key, record).is_none(), "{}:{line}: a second time", transactions.display());
+            anyhow::ensure!(
+                records.insert(key, record).is_none(),
+                "{}:{line}: this record comes a second time",
+                transactions.display()
+            );
         }
         Ok(Self { records })
     }
 
-    /// Returns the number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Returns the sum of each batch, in order.
+    /// Returns the sum of each batch, sorted by batch.
     #[must_use]
     pub fn sums(&self) -> Vec<Sum> {
         let mut sums: BTreeMap<u32, Sum> = BTreeMap::new();
@@ -69,16 +69,13 @@ impl Results {
         sums.into_values().collect()
     }
 
-    /// Lists how a dump of the table, lines of `batch,id,amount_cents,digest`, differs from these results: for each kind of
+    /// Lists differences between a dump of the table, lines of `batch,id,amount_cents,digest`, and these results: for each kind of
     /// difference the number of rows and an example.
-    ///
-    /// # Errors
-    /// A line of the dump is of another form.
     pub fn differences(&self, dump: &str) -> anyhow::Result<Vec<String>> {
         let mut missing = self.records.clone();
         let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for row in dump.lines() {
-            let (key, amount_cents, digest) = parsed(row).with_context(|| format!("the result {row:?}"))?;
+            let (key, amount_cents, digest) = parsed(row).with_context(|| format!("parsing the result {row:?}"))?;
             let kind = match (self.records.get(&key), missing.remove(&key)) {
                 (None, _) => "foreign",
                 (Some(_), None) => "there twice",
@@ -98,7 +95,7 @@ impl Results {
     }
 }
 
-/// Parses a row; returns batch and id, the amount, and the text after them.
+/// Parses a row into its batch and id, the amount, and the text after them.
 fn parsed(row: &str) -> anyhow::Result<(Key, i64, &str)> {
     let mut fields = row.splitn(4, ',');
     let mut field = || fields.next().context("fewer than three fields");

@@ -1,9 +1,10 @@
-//! 5 batches of 1,000 transactions through one worker, through three, and through three of which one is killed.
+//! Scenario of batch processing: 5 batches of 1,000 transactions are processed by one worker, by three, and by three of which one is
+//! killed.
 //!
-//! The run is `fixtures/batch.py`: Mancer on app fills the queue in Redis on db, has the workers running, waits, and adds
-//! their results up in PostgreSQL. This program compares the results with what `expectation.rs` works out from the CSV
-//! file, and looks at what the workers use while they are there and leave when they are gone. With `--chaos`, the workers
-//! come back in the end, and do more jobs while faults of all kinds are played.
+//! The run is `fixtures/batch.py`: Mancer on app fills the queue in Redis on db, starts the workers, waits, and sums up their results in
+//! PostgreSQL. This program compares the results with those that `expectation.rs` computes from the CSV file, and measures the workers'
+//! resources while they run and after they have ended. With `--chaos`, the workers are started again at the end, and do more jobs during
+//! faults.
 
 mod expectation;
 mod resources;
@@ -18,19 +19,19 @@ use expectation::Results;
 use resources::{Machine, restarts};
 use site::{Run, Site};
 
-/// Known defects, and a piece of each failure. `fixtures/batch.py` has the workarounds.
+/// Known defects of Mancer that `fixtures/batch.py` works around, with a part of the text of each failure.
 const DEFECTS: [(&str, &str); 2] = [
     ("pipe-into-bash", "6 bytes were piped in, 0 arrived, and success is True"),
     ("use-sudo", "ran as user 1000: success"),
 ];
 const NONE: &[&str] = &[];
 const WORKERS: u32 = 3;
-/// Limits of worker, as containers/worker/template.toml has them.
+/// Limits of the machine worker, as containers/worker/template.toml sets them.
 const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 const PROCESSORS_LIMIT: f64 = 3.0;
-/// Memory by which the machine itself may have grown meanwhile, such as for its journal.
+/// Permitted growth of the machine's own memory usage during the run, such as for its journal.
 const MEMORY_MARGIN_BYTES: u64 = 16 << 20;
-/// Number of processors from which on three workers must be faster than one, by [`SPEEDUP_MIN`].
+/// Number of processors from which on three workers must be faster than one, by the factor [`SPEEDUP_MIN`].
 const PROCESSORS_TO_JUDGE_FROM: usize = 4;
 const SPEEDUP_MIN: f64 = 1.5;
 const PAIRS_MAX: usize = 3;
@@ -79,8 +80,8 @@ fn prepare(lab: &Lab, site: &Site) -> e2e::Result<Results> {
     Ok(expected)
 }
 
-/// Checks that every record has exactly one result, the right one, that Mancer read the right sums, and that nothing is left in
-/// Redis but the workers' signs of life.
+/// Checks that every record has exactly one result, the correct one, that Mancer read the correct sums, and that nothing is left in Redis
+/// except the workers' heartbeats.
 fn check_run(site: &Site, run: &Run, expected: &Results) -> e2e::Result {
     check!(run.jobs == expected.len(), "every transaction was queued");
     let differences = expected.differences(&site.results()?)?;
@@ -91,7 +92,7 @@ fn check_run(site: &Site, run: &Run, expected: &Results) -> e2e::Result {
     Ok(())
 }
 
-/// Checks and records speed, memory and processor time of runs that nothing disturbed.
+/// Checks and records speed, memory and processor time of undisturbed runs.
 fn judge(lab: &Lab, site: &Site, one: &Run, three: &Run) -> e2e::Result {
     let peak_bytes = Machine::of(&site.worker)?.peak_bytes;
     check!(peak_bytes < MEMORY_LIMIT_BYTES, "all processes of worker at their largest fit into its memory");
@@ -127,7 +128,7 @@ fn judge(lab: &Lab, site: &Site, one: &Run, three: &Run) -> e2e::Result {
     Ok(())
 }
 
-/// Checks that the workers are gone, with all that they had taken from the three machines.
+/// Checks that the workers have ended, and that all their resources on the three machines are free again.
 fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
     // Connections end when the other side has noticed, and Mancer's SSH sessions end by themselves.
     lab.eventually("no process of a worker is left", site::SOON, || {
@@ -141,7 +142,7 @@ fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
     Ok(())
 }
 
-/// Hands jobs in while `--chaos` plays faults; without Mancer, which does not try again what has failed.
+/// Hands jobs in while `--chaos` injects faults; without Mancer, which retries nothing that failed.
 fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result {
     let Site { app, db, worker, rounds, .. } = site;
     site.clear()?;

@@ -1,4 +1,4 @@
-//! Resources that the workers use, seen from outside of them, and what is left of that when they are gone.
+//! Resources that the workers use, measured from outside, and their remains after the workers have ended.
 
 use std::time::Duration;
 
@@ -13,24 +13,21 @@ const KIBIBYTE: u64 = 1024;
 pub struct Machine {
     /// Number of processes of the user that the workers run as.
     pub mancers_processes: usize,
-    /// Memory of the processes' own, not mapped from files.
+    /// Memory of the processes that is not mapped from files.
     pub anonymous_bytes: u64,
     /// Sum of each process's largest resident memory so far. Shared memory counts for each process.
     pub peak_bytes: u64,
 }
 
 impl Machine {
-    /// Reads the sums on a machine.
-    ///
-    /// # Errors
-    /// When the machine cannot be asked, or answers in another form.
     pub fn of(container: &Container) -> anyhow::Result<Self> {
         // A process may be gone before it is read.
         let answer = container.sh("cat /proc/[0-9]*/status 2>/dev/null; true")?.success()?;
         let text = answer.stdout_text()?;
         let mut machine = Self { mancers_processes: 0, anonymous_bytes: 0, peak_bytes: 0 };
         for line in text.lines() {
-            let (name, value) = line.split_once(':').with_context(|| format!("/proc/PID/status: {line:?}"))?;
+            let (name, value) =
+                line.split_once(':').with_context(|| format!("a line of /proc/PID/status has no ':': {line:?}"))?;
             let first = value.split_whitespace().next().unwrap_or_default();
             match name {
                 "Uid" if first == "1000" => machine.mancers_processes += 1,
@@ -45,32 +42,28 @@ impl Machine {
 }
 
 /// Returns the processor time of all running workers, each since its start.
-///
-/// # Errors
-/// When the answer has another form.
 pub fn processor_time(worker: &Container) -> anyhow::Result<Duration> {
     let stat = worker.sh("pgrep -u mancer -f batch_worker.py | sed 's:.*:/proc/&/stat:' | xargs -r cat")?.success()?;
     let mut ticks = 0;
     for line in stat.stdout_text()?.lines() {
         // The second field is the program's name in parentheses, which may hold anything; 14 and 15 are the times.
-        let (_, from_third) = line.rsplit_once(')').with_context(|| format!("/proc/PID/stat: {line:?}"))?;
+        let (_, from_third) = line.rsplit_once(')').with_context(|| format!("/proc/PID/stat has no ')': {line:?}"))?;
         let times: Vec<&str> = from_third.split_whitespace().skip(11).take(2).collect();
-        ensure!(times.len() == 2, "/proc/PID/stat: {line:?}");
+        ensure!(times.len() == 2, "/proc/PID/stat has no times: {line:?}");
         for time in times {
-            ticks += time.parse::<u32>().with_context(|| format!("/proc/PID/stat: {line:?}"))?;
+            ticks += time.parse::<u32>().with_context(|| format!("parsing /proc/PID/stat: {line:?}"))?;
         }
     }
     Ok(TICK * ticks)
 }
 
 /// Returns the number of times that systemd has restarted each worker.
-///
-/// # Errors
-/// When systemd does not say.
 pub fn restarts(worker: &Container, workers: u32) -> anyhow::Result<Vec<u32>> {
     let ask = ["systemctl", "show", "--property=NRestarts", "--value"].map(str::to_owned);
     let units = (1..=workers).map(|number| format!("batch-worker@{number}"));
     let answer = worker.exec(ask.into_iter().chain(units))?.success()?;
     let text = answer.stdout_text()?;
-    text.split_whitespace().map(|count| count.parse().with_context(|| format!("NRestarts: {text:?}"))).collect()
+    text.split_whitespace()
+        .map(|count| count.parse().with_context(|| format!("parsing NRestarts of the workers: {text:?}")))
+        .collect()
 }

@@ -1,4 +1,4 @@
-//! The three machines, and what this scenario does with them: arrange, start Mancer, look.
+//! Machines of the scenario, with functions that set them up, start Mancer, and read the results.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ use serde_json::json;
 use crate::expectation::Sum;
 use crate::resources::processor_time;
 
-/// Deadline of a wait for something that takes a moment, also on a busy machine.
+/// Deadline of a wait for something that takes a moment, on a busy machine too.
 pub const SOON: Duration = Duration::from_secs(30);
-/// Deadline of a run, which takes about 3 s on an idle machine; the rest is headroom for a loaded one.
+/// Deadline of a run, which takes about 3 s on an idle machine; the rest is headroom for a loaded machine.
 const RUN_DEADLINE: Duration = Duration::from_secs(100);
 const BATCH: &str = "/srv/batch/batch.py";
 const RESULTS: &str = "COPY (SELECT batch, id, amount_cents, digest FROM results) TO STDOUT (FORMAT csv)";
 const SUMS: &str = "SELECT batch, count(*), sum(amount_cents) FROM results GROUP BY batch ORDER BY batch";
 
-/// The lab's machines, and the work that a record is.
+/// Machines of the lab, and the amount of work per record.
 pub struct Site<'lab> {
     lab: &'lab Lab,
     pub app: Container,
@@ -42,7 +42,7 @@ pub struct Run {
     pub batches: Vec<Sum>,
     /// Number of results of each worker, by the worker's name.
     pub by_worker: Vec<(String, u64)>,
-    /// Processor time of all workers.
+    /// Processor time of all workers during the run.
     processor_time: Duration,
     /// Time from Mancer's start to its end.
     wall: Duration,
@@ -70,15 +70,13 @@ impl Run {
 }
 
 impl<'lab> Site<'lab> {
-    /// # Errors
-    /// When the scenario has not these containers.
     pub fn of(lab: &'lab Lab) -> e2e::Result<Self> {
         let container = |name| lab.container(name);
         let (app, db, worker) = (container("app")?, container("db")?, container("worker")?);
         Ok(Self { lab, app, db, worker, rounds: lab.param("rounds")? })
     }
 
-    /// Puts the programs and their input on app, and the table on db.
+    /// Copies the programs and their input to app, and makes the table on db.
     pub fn prepare(&self, fixtures: &Path) -> e2e::Result {
         for name in ["batch.py", "probes.py", "transactions.csv"] {
             self.app.put(fixtures.join(name), format!("/srv/batch/{name}"))?;
@@ -91,12 +89,12 @@ impl<'lab> Site<'lab> {
         Ok(())
     }
 
-    /// Deletes the results of the run before.
+    /// Deletes the results of the previous run.
     pub fn clear(&self) -> e2e::Result {
         self.psql("TRUNCATE results").map(drop)
     }
 
-    /// Has Mancer process all transactions with this many workers. The report of `batch.py` is kept as `NAME.json`.
+    /// Lets Mancer process all transactions with this many workers. The report of `batch.py` is kept as `NAME.json`.
     pub fn process(&self, name: &str, workers: u32) -> e2e::Result<Run> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -130,14 +128,14 @@ impl<'lab> Site<'lab> {
         Ok([one, self.process("three_workers_again", 3)?])
     }
 
-    /// Processes all transactions with three workers, of which the second is killed while it holds jobs.
+    /// Processes all transactions with three workers, the second of which is killed while it holds jobs.
     pub fn process_with_a_kill(&self) -> e2e::Result<Run> {
         // Without a run there is nothing to kill: its error comes first.
         let ((), run) = together(|| self.kill_at_work("2"), || self.process("killed_worker", 3))?;
         Ok(run)
     }
 
-    /// Stops a worker in the middle of the run and of a chunk, and kills it.
+    /// Stops a worker in the middle of the run and of a chunk of jobs, and kills it.
     fn kill_at_work(&self, name: &str) -> e2e::Result {
         self.lab.eventually("a tenth of the results is there", SOON, || Ok(self.count("results")? >= 500))?;
         // All of them stand still while one is looked at: on a busy host the run would be over before the looks are.
@@ -160,17 +158,17 @@ impl<'lab> Site<'lab> {
         Ok(())
     }
 
-    /// Has Mancer stop the workers.
+    /// Lets Mancer stop the workers.
     pub fn stop(&self) -> e2e::Result {
         mancer::run(&self.app, &[BATCH, "stop", "3"], RUN_DEADLINE)
     }
 
-    /// Returns the table, as lines of `batch,id,amount_cents,digest`.
+    /// Returns the content of the table, as lines of `batch,id,amount_cents,digest`.
     pub fn results(&self) -> e2e::Result<String> {
         self.psql(RESULTS)
     }
 
-    /// Returns the table in the same form, read from app as any client could.
+    /// Returns the content of the table in the same form, read from app as any client could.
     pub fn results_on_app(&self) -> e2e::Result<String> {
         let query = self.app.command(["psql", "-h", "db", "-qX", "-c", RESULTS]).user("mancer");
         Ok(query.run()?.success()?.stdout_text()?.to_owned())
@@ -182,7 +180,8 @@ impl<'lab> Site<'lab> {
         let answer = query.run()?.success()?;
         let sum = |line: &str| {
             let mut fields = line.split(',');
-            let mut field = || fields.next().with_context(|| format!("a sum: {line:?}"));
+            let mut field =
+                || fields.next().with_context(|| format!("a line of the sums has too few fields: {line:?}"));
             Ok(Sum { batch: field()?.parse()?, records: field()?.parse()?, amount_cents: field()?.parse()? })
         };
         answer.stdout_text()?.lines().map(sum).collect()
@@ -207,7 +206,8 @@ impl<'lab> Site<'lab> {
     fn by_worker(&self) -> e2e::Result<Vec<(String, u64)>> {
         let rows = self.psql("SELECT worker, count(*) FROM results GROUP BY worker ORDER BY worker")?;
         let row = |line: &str| {
-            let (name, count) = line.split_once('|').with_context(|| format!("a worker's results: {line:?}"))?;
+            let (name, count) =
+                line.split_once('|').with_context(|| format!("a line of the workers' results has no '|': {line:?}"))?;
             Ok((name.to_owned(), count.parse()?))
         };
         rows.lines().map(row).collect()
@@ -221,7 +221,7 @@ impl<'lab> Site<'lab> {
         psql(&self.db, "mancer", command)
     }
 
-    /// Returns the output of a command of redis-cli's on db, without the line end.
+    /// Returns the output of a redis-cli command on db, without the line end.
     fn redis(&self, command: &[&str]) -> e2e::Result<String> {
         let argv = ["redis-cli"].into_iter().chain(command.iter().copied());
         Ok(self.db.exec(argv)?.success()?.stdout_text()?.trim_end().to_owned())

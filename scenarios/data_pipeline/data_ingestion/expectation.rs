@@ -1,4 +1,4 @@
-//! Expected result of the pipeline, worked out from the CSV files alone: nothing here looks at the product or the database.
+//! Expected result of the pipeline, computed from the CSV files alone: no code here reads the product's output or the database.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
@@ -13,19 +13,19 @@ use crate::fixture::{Source, hex, rows};
 const REGIONS: [&str; 5] = ["north", "east", "south", "west", "islands"];
 const CATEGORIES: [&str; 6] = ["books", "garden", "kitchen", "music", "toys", "travel"];
 
-/// The result of the whole pipeline.
+/// Result of the whole pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
-    /// Totals over everything.
+    /// Totals over all accepted orders.
     pub summary: Summary,
     /// Totals by region and category, sorted by both.
     pub groups: Vec<Group>,
-    /// The refused rows: customers first, then orders, each in the order of the file.
+    /// Refused rows: customers first, then orders, each in the order of the file.
     pub rejected: Vec<Rejected>,
 }
 
-/// Totals over everything.
+/// Totals over all accepted orders.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Summary {
     pub customers_read: u64,
@@ -52,17 +52,17 @@ pub struct Group {
     pub revenue_cents: u64,
 }
 
-/// A row that was refused.
+/// Row that was refused, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rejected {
-    /// `customers.csv` or `orders.csv`.
+    /// Name of the file: `customers.csv` or `orders.csv`.
     pub file: String,
-    /// Line in that file; the header is line 1.
+    /// Line of the row in that file; the header is line 1.
     pub line: u64,
     /// Id of the row, which is its first field.
     pub id: u64,
-    /// Reason in a word.
+    /// Reason in one word.
     pub reason: String,
 }
 
@@ -81,16 +81,16 @@ struct Totals {
 }
 
 impl Outcome {
-    /// Returns the number of rows, good or bad.
+    /// Returns the number of all rows, accepted and refused.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.summary.customers_read + self.summary.orders_read
     }
 
-    /// Works out the result of the pipeline for these files.
+    /// Computes the result of the pipeline for these files.
     ///
     /// # Errors
-    /// A row has the wrong number of fields, or an id or a rate is no number: no broken row is of that kind.
+    /// When a row has the wrong number of fields, or an id or a rate is not a number: no broken row of the fixtures is of that kind.
     pub fn of(source: &Source) -> anyhow::Result<Self> {
         let mut rates = HashMap::new();
         for (line, [currency, rate_micros]) in rows("rates.csv", &source.rates)? {
@@ -216,12 +216,12 @@ fn number(file: &str, line: u64, text: &str) -> anyhow::Result<u64> {
     text.parse().with_context(|| format!("{file}:{line}: {text:?} is no number"))
 }
 
-/// A quantity: a whole number above zero.
+/// Parses a quantity: a whole number above zero.
 fn units(text: &str) -> Option<u64> {
     digits(text).filter(|units| *units > 0)
 }
 
-/// A price with exactly two decimals.
+/// Parses a price with exactly two decimals into cents.
 fn cents(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.')?;
     (fraction.len() == 2).then_some(digits(whole)? * 100 + digits(fraction)?)

@@ -1,6 +1,6 @@
-//! The input: three CSV files, and what `generate.py` says about them in `expected.json`.
+//! Input of the pipeline: three CSV files, and `expected.json`, in which `generate.py` describes them.
 //!
-//! No field of theirs holds a comma, a quote or a line break (`generate.py` asserts it), so a plain split reads them.
+//! No field of the files holds a comma, a quote or a line break (`generate.py` asserts it), so they can be split at commas.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,25 +11,22 @@ use sha2::{Digest as _, Sha256};
 
 use crate::expectation::Outcome;
 
-/// Every id of the second copy is this much above the first one's, and so on. The fixture's ids stay below it.
+/// Difference between the ids of one copy of the rows and the next. The fixture's ids are below it.
 pub const IDS_PER_COPY: u64 = 1_000_000;
 
-/// The texts of the CSV files, each with its header line.
+/// Texts of the CSV files, each with its header line.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// `id,name,region,since`
+    /// Customers, with the columns `id,name,region,since`.
     pub customers: String,
-    /// `id,customer,placed,category,currency,quantity,unit_price`
+    /// Orders, with the columns `id,customer,placed,category,currency,quantity,unit_price`.
     pub orders: String,
-    /// `currency,rate_micros`: millionths of a euro for one unit.
+    /// Exchange rates, with the columns `currency,rate_micros`: millionths of a euro for one unit.
     pub rates: String,
 }
 
 impl Source {
     /// Reads the files of a scenario's `fixtures` folder.
-    ///
-    /// # Errors
-    /// A file is missing or is no UTF-8.
     pub fn read(fixtures: &Path) -> anyhow::Result<Self> {
         let read = |name: &str| {
             let path = fixtures.join(name);
@@ -38,10 +35,10 @@ impl Source {
         Ok(Self { customers: read("customers.csv")?, orders: read("orders.csv")?, rates: read("rates.csv")? })
     }
 
-    /// Returns the same rows `copies` times over, with the ids of each copy shifted, so that copies never meet.
+    /// Returns the same rows `copies` times, with the ids of each copy shifted, so that all ids are different.
     ///
     /// # Errors
-    /// An id is not a number below [`IDS_PER_COPY`].
+    /// When an id is not a number below [`IDS_PER_COPY`].
     pub fn multiplied(&self, copies: u64) -> anyhow::Result<Self> {
         Ok(Self {
             customers: multiplied("customers.csv", &self.customers, &[0], copies)?,
@@ -50,7 +47,7 @@ impl Source {
         })
     }
 
-    /// Returns a source of its first customers and orders.
+    /// Returns a source that has only the first customers and orders.
     #[must_use]
     pub fn first(&self, customers: usize, orders: usize) -> Self {
         let first = |text: &str, rows: usize| text.split_inclusive('\n').take(1 + rows).collect();
@@ -66,10 +63,7 @@ impl Source {
     }
 }
 
-/// The data rows of a CSV text with their line numbers; the first is line 2.
-///
-/// # Errors
-/// A row has not exactly `N` fields.
+/// Returns the data rows of a CSV text with their line numbers; the first data row is line 2.
 pub fn rows<'text, const N: usize>(file: &str, text: &'text str) -> anyhow::Result<Vec<(u64, [&'text str; N])>> {
     let mut found = Vec::new();
     for (line, row) in (1..).zip(text.lines()).skip(1) {
@@ -93,8 +87,12 @@ fn multiplied(file: &str, text: &str, id_columns: &[usize], copies: u64) -> anyh
                     result.push(',');
                 }
                 if id_columns.contains(&column) {
-                    let id: u64 = field.parse().with_context(|| format!("{file}:{line}: the id {field:?}"))?;
-                    ensure!(id < IDS_PER_COPY, "{file}:{line}: the id {id} would meet the second copy's ids");
+                    let id: u64 =
+                        field.parse().with_context(|| format!("{file}:{line}: the id {field:?} is not a number"))?;
+                    ensure!(
+                        id < IDS_PER_COPY,
+                        "{file}:{line}: the id {id} is not below {IDS_PER_COPY}, so ids of the copies would be equal"
+                    );
                     result.push_str(&(id + copy * IDS_PER_COPY).to_string());
                 } else {
                     result.push_str(field);
@@ -106,7 +104,7 @@ fn multiplied(file: &str, text: &str, id_columns: &[usize], copies: u64) -> anyh
     Ok(result)
 }
 
-/// `expected.json`: what the generator knows about the files it wrote.
+/// Content of `expected.json`: the generator's description of the files that it wrote.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -121,15 +119,12 @@ pub struct Expected {
 struct FileDigests {
     sha256: String,
     lines_per_block: usize,
-    /// The first 16 hex digits of each block's SHA-256.
+    /// First 16 hex digits of the SHA-256 of each block.
     blocks: Vec<String>,
 }
 
 impl Expected {
     /// Reads `expected.json` of a scenario's `fixtures` folder.
-    ///
-    /// # Errors
-    /// The file is missing, has another form, or another version.
     pub fn read(fixtures: &Path) -> anyhow::Result<Self> {
         let path = fixtures.join("expected.json");
         let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -138,7 +133,7 @@ impl Expected {
         Ok(expected)
     }
 
-    /// Returns the files that differ from those that the generator wrote, each with the lines of its first difference.
+    /// Returns the names of files that differ from those that the generator wrote, each with the lines of its first difference.
     #[must_use]
     pub fn changed(&self, source: &Source) -> Vec<String> {
         let change = |(name, text): (&str, &str)| match self.files.get(name) {

@@ -1,9 +1,9 @@
-//! From source to output: rows in PostgreSQL on db, a pipeline on app that takes them out with Mancer, files on app.
+//! Scenario of data ingestion: rows in PostgreSQL on db are read by a pipeline on app with Mancer, and written to files on app.
 //!
-//! The pipeline is `fixtures/ingest.py`. This program lays the rows out, starts it, and compares what it wrote with what
-//! `expectation.rs` works out from the CSV files, and both with what the files' generator knew. A small batch, the same in
-//! each case, goes that way before. With `--chaos`, the pipeline is run again and again amid faults before that: it may fail
-//! then, and when it says that it did not, its files are right.
+//! The pipeline is `fixtures/ingest.py`. This program loads the rows, starts the pipeline, and compares its output with the result that
+//! `expectation.rs` computes from the CSV files, and both with the generator's `expected.json`. Before that, a small batch, the same in
+//! each case, is processed, and with `--chaos` the pipeline is run again and again during faults: it may fail then, and where it reports
+//! success, its files must be correct.
 
 mod expectation;
 mod fixture;
@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 const DATABASE: &str = "ingestion";
 const OUTPUT: &str = "/tmp/ingestion";
-/// A small batch has a database of its own, and as many rows in every case.
+/// Name of the database of a small batch, which has the same number of rows in every case.
 const BATCH_DATABASE: &str = "batch";
 const BATCH_OUTPUT: &str = "/tmp/batch";
 const BATCH_CUSTOMERS: usize = 200;
@@ -30,7 +30,7 @@ const ROWS: &str = "SELECT (SELECT count(*) FROM staging.customers) + (SELECT co
 const NONE: &[&str] = &[];
 /// Deadline of the pipeline: the large case takes 6 s on two idle cores; the rest is headroom for a loaded machine.
 const PIPELINE_DEADLINE: Duration = Duration::from_secs(60);
-/// Deadline of an attempt amid faults, where an answer may never come.
+/// Deadline of an attempt during faults, when an answer may never come.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(8);
 /// Pause between a failed attempt and the next.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -72,7 +72,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })
 }
 
-/// Runs the pipeline again and again while `--chaos` plays faults.
+/// Runs the pipeline again and again while `--chaos` injects faults.
 fn tolerate_faults(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
     lab.chaos(|chaos| {
         chaos.always("every row is in the database", || Ok(rows(db)? == expected.rows()));
@@ -95,7 +95,8 @@ fn tolerate_faults(lab: &Lab, app: &Container, db: &Container, expected: &Outcom
     })
 }
 
-/// Measures a batch as it comes every few minutes, the same in every case: loaded into a table, and taken out by the pipeline.
+/// Measures a small batch such as a pipeline gets every few minutes, the same in every case: it is loaded into a table, and read by the
+/// pipeline.
 fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     let batch = Source::read(&lab.fixture(""))?.first(BATCH_CUSTOMERS, BATCH_ORDERS);
     let expected = Outcome::of(&batch)?;
@@ -129,11 +130,11 @@ fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
 /// Returns the number of rows in the database.
 fn rows(db: &Container) -> e2e::Result<u64> {
     let counted = psql(db, DATABASE, ROWS)?;
-    counted.trim().parse().with_context(|| format!("psql counted {counted:?} rows"))
+    counted.trim().parse().with_context(|| format!("psql printed {counted:?} as the number of rows"))
 }
 
 /// Returns the rows to load, and the expected outcome. Checks that the fixtures are the generator's, byte for byte, and that
-/// `expected.json` is true of them.
+/// `expected.json` describes them correctly.
 fn expectation(lab: &Lab, copies: u64) -> e2e::Result<(Source, Outcome)> {
     let fixtures = lab.fixture("");
     let (source, known) = (Source::read(&fixtures)?, Expected::read(&fixtures)?);
@@ -152,7 +153,7 @@ fn expectation(lab: &Lab, copies: u64) -> e2e::Result<(Source, Outcome)> {
     Ok((source, outcome))
 }
 
-/// Creates a database with the rows as they are, text in text columns, and puts the rates as a file beside it.
+/// Creates a database with the rows unchanged in text columns, and puts the exchange rates as a file beside it.
 fn load(lab: &Lab, db: &Container, database: &str, source: &Source) -> e2e::Result {
     db.write("/srv/ingestion/rates.csv", &source.rates)?;
     db.put(lab.fixture("schema.sql"), "/srv/ingestion/schema.sql")?;
@@ -171,7 +172,7 @@ fn load(lab: &Lab, db: &Container, database: &str, source: &Source) -> e2e::Resu
     Ok(())
 }
 
-/// The files that the pipeline wrote on app, by their names.
+/// Files that the pipeline wrote on app, by name.
 type Files = BTreeMap<&'static str, Vec<u8>>;
 
 fn files(app: &Container, folder: &str) -> e2e::Result<Files> {
@@ -179,7 +180,7 @@ fn files(app: &Container, folder: &str) -> e2e::Result<Files> {
     names.into_iter().map(|name| Ok((name, app.get(format!("{folder}/{name}"))?))).collect()
 }
 
-/// Content of the files that the pipeline wrote.
+/// Parsed content of the files that the pipeline wrote.
 struct Output {
     source_host: String,
     outcome: Outcome,
@@ -198,6 +199,6 @@ fn output(files: &Files) -> e2e::Result<Output> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(files: &Files, name: &str) -> e2e::Result<T> {
-    let text = files.get(name).with_context(|| format!("{name} is not read"))?;
+    let text = files.get(name).with_context(|| format!("the file {name} was not read from app"))?;
     serde_json::from_slice(text).with_context(|| format!("reading {name} as the pipeline wrote it"))
 }

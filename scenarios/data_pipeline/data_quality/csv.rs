@@ -1,6 +1,6 @@
-//! Rows of CSV, one a line, as RFC 4180 has them.
+//! CSV with one row per line, as RFC 4180 defines it.
 
-/// Returns the fields of a line; none when a quote stays open, or something follows a closing one.
+/// Returns the fields of a line; `None` when a quote stays open, or text follows a closing quote.
 #[must_use]
 pub fn fields(line: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
@@ -22,14 +22,14 @@ pub fn fields(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Returns the line of these fields, each in quotes.
+/// Formats fields as a line, each in quotes.
 #[must_use]
 pub fn line(fields: &[impl AsRef<str>]) -> String {
     let quoted = |field: &str| format!("\"{}\"", field.replace('"', "\"\""));
     fields.iter().map(|field| quoted(field.as_ref())).collect::<Vec<_>>().join(",")
 }
 
-/// Splits a text at its closing quote, into what stands before it, with doubled quotes made single, and what follows it.
+/// Splits a text at its closing quote into the text before it, with doubled quotes made single, and the text after it.
 fn unquoted(text: &str) -> Option<(String, &str)> {
     let mut field = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Expected result of the deliveries, worked out from their files alone: nothing here looks at the product.
+//! Expected findings in the deliveries, computed from their files alone: no code here reads the product's output.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,17 +13,17 @@ use crate::csv;
 const COLUMNS: [&str; 6] = ["sku", "name", "size", "price", "since", "stock"];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Bad row or bad file that the gate has to name.
+/// Bad row or bad file that the quality gate has to report.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
     /// Name of the file in the folder of deliveries.
     pub file: String,
-    /// Line from 1; for a file that ends too early, its last line.
+    /// Line of the file, from 1; for a file that ends too early, its last line.
     pub line: usize,
-    /// The column, where one is to blame.
+    /// Name of the bad column, where a single one is bad.
     pub field: Option<String>,
-    /// Reason in a word, such as `malformed`.
+    /// Reason in one word, such as `malformed`.
     pub reason: String,
 }
 
@@ -38,13 +38,13 @@ impl fmt::Display for Finding {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    /// Name of the manifest in the folder of deliveries. The file of articles has the same name, but for the end.
+    /// Name of the manifest in the folder of deliveries. The file of articles has the same name with another ending.
     pub manifest: String,
     /// Number of rows that the manifest announces; 0 where the manifest cannot be read.
     pub announced: u64,
     /// Number of good rows.
     pub accepted: u64,
-    /// Accepted of announced rows, in ten thousandths, rounded down.
+    /// Share of accepted rows among the announced ones, in ten thousandths, rounded down.
     pub score: u64,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Delivery {
     }
 }
 
-/// `expected.json`: what the generator planted.
+/// Content of `expected.json`: the defects that the generator planted.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -66,9 +66,6 @@ pub struct Expected {
 
 impl Expected {
     /// Reads `expected.json` from a scenario's `fixtures` folder.
-    ///
-    /// # Errors
-    /// The file is missing, has another form, or another version.
     pub fn read(fixtures: &Path) -> anyhow::Result<Self> {
         let path = fixtures.join("expected.json");
         let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -79,7 +76,7 @@ impl Expected {
 }
 
 impl Expected {
-    /// Returns the part that is about one delivery, whose result does not depend on the others.
+    /// Returns the expectation for one delivery, whose result does not depend on the other deliveries.
     #[must_use]
     pub fn only(mut self, manifest: &str) -> Self {
         let stem = manifest.rsplit_once('.').map_or(manifest, |(stem, _)| stem);
@@ -89,28 +86,26 @@ impl Expected {
     }
 }
 
-/// Expected findings, scores and loaded rows of the gate.
+/// Expected findings, scores and loaded rows of the quality gate.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub deliveries: Vec<Delivery>,
     pub findings: Vec<Finding>,
-    /// The good rows as CSV, every field in quotes.
+    /// Good rows as CSV, with all fields in quotes.
     pub articles: Vec<String>,
     /// Names of all files of the deliveries.
     pub files: Vec<String>,
 }
 
 impl Outcome {
-    /// Works out the outcome of the files in this folder. Which manifests cannot be read, and what the others announce, is taken
-    /// from `planted`: no code here reads manifests.
-    ///
-    /// # Errors
-    /// A file is missing.
+    /// Computes the outcome of the files in this folder. `planted` names the unreadable manifests and the numbers of rows that the others
+    /// announce, since no code here reads manifests.
     pub fn of(incoming: &Path, planted: &Expected) -> anyhow::Result<Self> {
         let mut outcome = Self::default();
         let mut seen = BTreeSet::new();
         for Delivery { manifest, announced, .. } in &planted.deliveries {
-            let (stem, _) = manifest.rsplit_once('.').with_context(|| format!("the manifest {manifest:?}"))?;
+            let (stem, _) =
+                manifest.rsplit_once('.').with_context(|| format!("the manifest {manifest:?} has no file ending"))?;
             let file = format!("{stem}.csv");
             let path = incoming.join(&file);
             let content = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -128,7 +123,7 @@ impl Outcome {
         Ok(outcome)
     }
 
-    /// Adds the rows of one file. `seen` are the articles accepted so far.
+    /// Adds the rows of one file. `seen` holds the articles accepted so far.
     fn add(&mut self, file: &str, content: &[u8], announced: u64, seen: &mut BTreeSet<String>) {
         let mut find = |line: usize, field: Option<&str>, reason: &str| {
             let (file, field, reason) = (file.to_owned(), field.map(str::to_owned), reason.to_owned());
@@ -162,7 +157,7 @@ impl Outcome {
     }
 }
 
-/// Returns the fields of a good row; or the field that is to blame, and the reason.
+/// Returns the fields of a good row; for a bad row the bad field and the reason.
 fn article(line: &[u8]) -> Result<[String; 6], (Option<&'static str>, &'static str)> {
     let text = std::str::from_utf8(line).map_err(|_| (None, "encoding"))?;
     if text.chars().any(|c| c.is_ascii_control()) {

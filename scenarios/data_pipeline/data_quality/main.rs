@@ -1,10 +1,10 @@
-//! Deliveries of articles on db: clean ones, dirty ones, and some that are broken as a whole.
+//! Scenario of data quality: deliveries of articles on db, some clean, some with bad rows, and some that are unusable as a whole.
 //!
-//! The gate is `fixtures/quality.py`: Mancer on app reads them over SSH, refuses what is bad with file, line, field and
-//! reason, scores each delivery and loads the rest. This program compares that with what `fixtures/generate.py` planted
-//! and with what `expectation.rs` works out from the files, and the table with the good rows, field by field. With
-//! `--chaos`, the gate is run again and again amid faults before that: it may fail then, and when it says that it did not,
-//! all of this holds too.
+//! The quality gate is `fixtures/quality.py`: Mancer on app reads the deliveries over SSH, refuses bad rows with file, line, field and
+//! reason, scores each delivery and loads the other rows. This program compares the report with the defects that `fixtures/generate.py`
+//! planted and with those that `expectation.rs` computes from the files, and the table with the good rows, field by field. With
+//! `--chaos`, the gate is run again and again during faults before that: it may fail then, and where it reports success, the same must
+//! hold.
 
 mod csv;
 mod expectation;
@@ -20,16 +20,16 @@ use serde::Deserialize;
 
 const DATABASE: &str = "mancer";
 const NONE: &[&str] = &[];
-/// Deadline of the gate, which takes 2 s on an idle machine; the rest is headroom for a loaded one.
+/// Deadline of the quality gate, which takes 2 s on an idle machine; the rest is headroom for a loaded machine.
 const GATE_DEADLINE: Duration = Duration::from_secs(60);
-/// Deadline of an attempt amid faults, where an answer may never come.
+/// Deadline of an attempt during faults, when an answer may never come.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(8);
-/// A delivery with 261 rows, some of them bad.
+/// Manifest of a delivery with 261 rows, some of them bad.
 const DIRTY: &str = "south.ini";
-/// SQL that empties the table, and ends the connections that an earlier run of the gate has left behind.
+/// SQL that empties the table, and ends connections that an earlier run of the gate has left open.
 const EMPTY: &str =
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mancer'; TRUNCATE articles";
-/// Known defects, and a piece of each failure. `fixtures/quality.py` has the workarounds.
+/// Known defects of Mancer that `fixtures/quality.py` works around, with a part of the text of each failure.
 const DEFECTS: [(&str, &str); 7] = [
     ("dataframe-changes-values", "'007' became 7.0"),
     ("enforcer-validator", "a validator refused the result, and success is True"),
@@ -70,7 +70,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })
 }
 
-/// Replaces the good rows in the table by the same ones, all or none, and reads them again.
+/// Replaces the good rows in the table by the same rows, all or none, and reads them again.
 fn reload(app: &Container, articles: &[String]) -> e2e::Result {
     let psql = ["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "--single-transaction"];
     let script = [
@@ -84,7 +84,7 @@ fn reload(app: &Container, articles: &[String]) -> e2e::Result {
     Ok(())
 }
 
-/// Report of quality.py.
+/// Report of `quality.py`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Found {
@@ -94,7 +94,7 @@ struct Found {
 }
 
 impl Found {
-    /// Checks the report, and the rows of the table, against what must come of the fixtures.
+    /// Checks the report and the rows of the table against the expected outcome.
     fn check(&self, expected: &Outcome, table: &[String]) -> e2e::Result {
         let unlike = differences(&expected.findings, &self.findings);
         check!(unlike == NONE, "each bad row and file is found and named, and no other");
@@ -107,7 +107,7 @@ impl Found {
     }
 }
 
-/// Runs the gate again and again while `--chaos` plays faults; the table is empty afterwards.
+/// Runs the gate again and again while `--chaos` injects faults; the table is empty afterwards.
 fn tolerate_faults(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
     let run = || {
         psql(db, DATABASE, EMPTY)?;
@@ -137,7 +137,7 @@ fn tolerate_faults(lab: &Lab, app: &Container, db: &Container, expected: &Outcom
     Ok(())
 }
 
-/// Works out the outcome of the fixtures; checks that `expected.json`, which says what was planted in them, is true of them.
+/// Computes the outcome of the fixtures; checks that `expected.json`, which lists the planted defects, describes them correctly.
 fn expectation(lab: &Lab) -> e2e::Result<Outcome> {
     let fixtures = lab.fixture("");
     let planted = Expected::read(&fixtures)?;
@@ -149,7 +149,7 @@ fn expectation(lab: &Lab) -> e2e::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Puts the deliveries and an empty table on db, and the programs on app.
+/// Copies the deliveries and makes an empty table on db, and copies the programs to app.
 fn prepare(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2e::Result {
     db.put(lab.fixture("schema.sql"), "/srv/quality/schema.sql")?;
     psql(db, DATABASE, "\\i /srv/quality/schema.sql")?;
@@ -162,7 +162,7 @@ fn prepare(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2
     Ok(())
 }
 
-/// Reads the rows of the table as CSV with every field in quotes; a missing value has none.
+/// Reads the rows of the table as CSV with all values in quotes; a missing value has no quotes.
 fn table(db: &Container) -> e2e::Result<Vec<String>> {
     let rows = psql(db, DATABASE, "COPY articles TO STDOUT (FORMAT csv, FORCE_QUOTE *)")?;
     Ok(rows.lines().map(str::to_owned).collect())

@@ -1,8 +1,8 @@
-//! Two producers on app hand jobs in without a pause, three workers on worker do them, Redis and PostgreSQL on db keep
-//! them: and with `--chaos`, every fault that the pipeline must tolerate is injected. No accepted job is lost, none is done
-//! wrong, none is in the table twice. Without it, the same is checked of a few jobs.
+//! Scenario of all faults: two producers on app hand in jobs without a pause, three workers on worker do them, and Redis and PostgreSQL
+//! on db store them. With `--chaos`, every fault that the pipeline must tolerate is injected. No accepted job may be lost, done wrongly,
+//! or duplicated in the table. Without `--chaos`, the same is checked with a few jobs.
 //!
-//! The case `planted` shows that a loss would be seen: its workers take jobs off their lists before they have done them
+//! The case `planted` shows that a loss would be noticed: its workers take jobs off their lists before they have done them
 //! (`fixtures/hasty_batch_worker.py`), so that a job is lost when its worker is killed, and at no other time.
 
 use std::fmt::Write as _;
@@ -12,9 +12,9 @@ use common::round::Round;
 use e2e::{Container, Lab, check};
 
 const WORKERS: [&str; 3] = ["1", "2", "3"];
-/// Number of times that each job is hashed: the 25 that a worker takes keep it busy for some 50 ms.
+/// Number of times that each job is hashed: the 25 jobs that a worker takes keep it busy for some 50 ms.
 const ROUNDS: u32 = 3000;
-/// Number of jobs that are handed in together, and of such hand-ins, where nothing but their acceptance is measured.
+/// Number of jobs that are handed in together, and number of such hand-ins, where only their acceptance is measured.
 const TOGETHER: usize = 25;
 const HAND_INS: usize = 40;
 
@@ -53,7 +53,7 @@ fn hand_ins() -> String {
     commands + "DEL untouched\n"
 }
 
-/// Hands jobs in one after the other; Redis has each hand-in on its disk before it answers, which is what a producer waits for.
+/// Hands in jobs one group after the other; Redis writes each group to its disk before it answers, and the producer waits for that.
 fn accept(app: &Container, hand_ins: &str) -> e2e::Result {
     let answers = app.command(["redis-cli", "-e", "-h", "db"]).stdin(hand_ins).run()?.success()?;
     let lengths = (1..=HAND_INS).map(|hand_in| hand_in * TOGETHER);
@@ -63,7 +63,7 @@ fn accept(app: &Container, hand_ins: &str) -> e2e::Result {
     Ok(())
 }
 
-/// Gives the workers the planted bug.
+/// Installs the workers that have the planted bug.
 fn plant(lab: &Lab, worker: &Container) -> e2e::Result {
     worker.put(lab.fixture("hasty_batch_worker.py"), "/srv/gauntlet/hasty_batch_worker.py")?;
     worker.put(lab.fixture("hasty.conf"), "/etc/systemd/system/batch-worker@.service.d/hasty.conf")?;

@@ -1,18 +1,18 @@
-//! Expected rows on db, each worked out from the number of its transaction alone, as PostgreSQL shows it.
+//! Expected rows on db, each computed from the number of its transaction alone, as PostgreSQL shows it.
 
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
-/// Transactions that the program sends together, as `fixtures/ledger.json` has it.
+/// Number of transactions that the program sends together, as in `fixtures/ledger.json`.
 pub const BATCH: u64 = 20;
-/// The first transactions register customers, all others are payments.
+/// Number of transactions at the begin that register customers; all others are payments.
 pub const CUSTOMERS: u64 = 60;
 /// Maximum number of differences that are listed.
 const SHOWN: usize = 5;
 
-/// Returns the row of a transaction, whose table follows from its form.
+/// Returns the row of a transaction in the form of its table.
 pub fn row(number: u64) -> String {
     if number <= CUSTOMERS {
         format!("({number},customer-{})", word(number))
@@ -21,7 +21,7 @@ pub fn row(number: u64) -> String {
     }
 }
 
-/// Returns the words of a payment, which nothing else in its table's file contains.
+/// Returns the text of a payment, which no other row in the table's file contains.
 pub fn memo(number: u64) -> String {
     format!("memo-{}", word(number))
 }
@@ -31,27 +31,24 @@ fn word(number: u64) -> String {
     digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns rows up to this transaction that are missing or are not as they should be.
+/// Returns the expected rows up to this transaction that are missing or different.
 pub fn missing(rows: &[String], last: u64) -> Vec<String> {
     let found: BTreeSet<&str> = rows.iter().map(String::as_str).collect();
     (1..=last).map(row).filter(|row| !found.contains(row.as_str())).take(SHOWN).collect()
 }
 
-/// Returns rows that are there twice, or that no transaction up to this one has made.
+/// Returns rows that are duplicated, or that no transaction up to this one has made.
 pub fn unexpected(rows: &[String], last: u64) -> Vec<String> {
     unexpected_between(rows, 1, last)
 }
 
-/// Returns rows that are there twice, or that no transaction from `first` to `last` has made.
+/// Returns rows that are duplicated, or that no transaction from `first` to `last` has made.
 pub fn unexpected_between(rows: &[String], first: u64, last: u64) -> Vec<String> {
     let mut expected: BTreeSet<String> = (first..=last).map(row).collect();
     rows.iter().filter(|row| !expected.remove(*row)).take(SHOWN).cloned().collect()
 }
 
-/// Returns the offset of the last byte of a piece of a file: a bit that is flipped there changes the piece's last character.
-///
-/// # Errors
-/// When the file does not have it.
+/// Returns the offset of the last byte of a piece of a file, where a flipped bit changes the piece's last character.
 pub fn position(content: &[u8], piece: &[u8]) -> e2e::Result<u64> {
     let start = content.windows(piece.len()).position(|window| window == piece);
     let start = start.with_context(|| format!("{} is not in the file", String::from_utf8_lossy(piece)))?;

@@ -1,10 +1,10 @@
-//! Books on db are damaged in every way that a person and a disk can, and a program on app brings them back with Mancer:
-//! from a base backup, PostgreSQL's log, and its own log of what was acknowledged.
+//! Scenario of data recovery: the books on db are damaged in many ways, as by people and disks, and a program on app restores them with
+//! Mancer from a base backup, PostgreSQL's log, and its own log of acknowledged transactions.
 //!
-//! `fixtures/recover.py` is the program. This scenario does the damage, reads which damage the program has found, and
-//! compares the books with `books.rs`, which works every row out from its number. Meanwhile a reader on worker asks for
-//! rows all the time: what it was given may be an error or too little, but never wrong. With `--chaos`, the program goes on
-//! amid faults in the end, and takes none of them for damage.
+//! `fixtures/recover.py` is the program. This scenario damages the books, reads which damage the program has found, and compares the
+//! books with `books.rs`, which computes every row from its number. All the time, a reader on worker asks for rows: an answer may be an
+//! error or incomplete, but never wrong. With `--chaos`, the program goes on during faults at the end, and may take none of them for
+//! damage.
 
 mod books;
 mod served;
@@ -16,16 +16,16 @@ use common::threads::together;
 use e2e::{Container, Fault, Lab, check};
 use site::{Incident, Site};
 
-/// Damage is found and repaired within this; it takes 3 s on an idle machine.
+/// Deadline for damage to be found and repaired; it takes 3 s on an idle machine.
 const REPAIR_DEADLINE: Duration = Duration::from_secs(40);
-/// Deadline of the stretch with faults, which is shorter.
+/// Deadline of the stretch with faults, longer than the stretch.
 const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 const LEDGER_CONF: &str = "/etc/postgresql/15/main/conf.d/ledger.conf";
 const LEDGER_JSON: &str = "/srv/ledger/ledger.json";
-/// Payments whose pages are damaged: of two pages, and among those that the reader asks for.
+/// Payments whose pages are damaged: they are on two pages, and among the rows that the reader asks for.
 const DAMAGED_PAYMENTS: [u64; 2] = [100, 190];
 const NONE: &[String] = &[];
-/// Known defects that `fixtures/probes.py` shows, and which the program has to do without; a piece of each failure.
+/// Known defects of Mancer that `fixtures/probes.py` shows and the program avoids, with a part of the text of each failure.
 const DEFECTS: [(&str, &str); 4] = [
     ("bash-command-forgets", "what would run is 'sudo echo'"),
     ("chain-hides-failure", "a chain whose first command failed is a success"),
@@ -53,7 +53,7 @@ fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
     common::mancer::known_defects(lab, app, "/srv/ledger/probes.py", &DEFECTS)
 }
 
-/// PostgreSQL's settings end early, and in the program's own a 20 becomes a 21: both are noticed before anybody uses them.
+/// Truncates PostgreSQL's settings, and changes a 20 to a 21 in the program's: both must be noticed before they are used.
 fn settings_damaged(lab: &Lab, site: &Site) -> e2e::Result {
     let (conf, json) = (site.db.get(LEDGER_CONF)?, site.app.get(LEDGER_JSON)?);
     let digit = books::position(&json, b"20")?;
@@ -83,8 +83,8 @@ fn settings_damaged(lab: &Lab, site: &Site) -> e2e::Result {
     Ok(())
 }
 
-/// Somebody deletes every seventh payment and drops the customers. The cluster goes back to where all was well, and what
-/// was acknowledged since is sent again.
+/// Deletes every seventh payment and drops the table of customers. The program must restore the cluster to a moment before, and send
+/// again the transactions acknowledged since.
 fn rows_deleted_and_table_dropped(lab: &Lab, site: &Site) -> e2e::Result {
     site.wait_for_a_look(lab)?;
     let before = site.incidents()?.len();
@@ -104,7 +104,7 @@ fn rows_deleted_and_table_dropped(lab: &Lab, site: &Site) -> e2e::Result {
     all_acknowledged_is_there(site)
 }
 
-/// A bit of a payment turns over in each of two pages, and PostgreSQL restarts, so that it must read them from the disk.
+/// Flips a bit of a payment in each of two pages, and restarts PostgreSQL, so that it must read them from the disk.
 fn pages_damaged(lab: &Lab, site: &Site) -> e2e::Result {
     site.wait_for_a_look(lab)?;
     site.psql("CHECKPOINT")?;
@@ -134,7 +134,7 @@ fn pages_damaged(lab: &Lab, site: &Site) -> e2e::Result {
     all_acknowledged_is_there(site)
 }
 
-/// Checks that nothing is taken for damage while the program sends transactions and `--chaos` plays faults.
+/// Checks that no fault is taken for damage while the program sends transactions and `--chaos` injects faults.
 fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result {
     let incidents = site.incidents()?.len();
     let played = lab.chaos(|chaos| {
@@ -167,7 +167,7 @@ fn repaired(lab: &Lab, site: &Site, before: usize) -> e2e::Result<Incident> {
     Ok(new.remove(0))
 }
 
-/// Checks that all acknowledged rows are on db. The program goes on: db may have a batch more than is acknowledged.
+/// Checks that all acknowledged rows are on db. The program goes on, so db may have one batch more than is acknowledged.
 fn all_acknowledged_is_there(site: &Site) -> e2e::Result {
     let acknowledged = site.state()?.acknowledged;
     let missing = books::missing(&site.rows()?, acknowledged);
@@ -175,7 +175,7 @@ fn all_acknowledged_is_there(site: &Site) -> e2e::Result {
     Ok(())
 }
 
-/// Checks that the books are what the acknowledged transactions make, and that the reader was never given anything else.
+/// Checks that the books are the result of the acknowledged transactions, and that the reader never got a wrong row.
 fn verify(lab: &Lab, site: &Site) -> e2e::Result {
     let acknowledged = site.state()?.acknowledged;
     let rows = site.rows()?;

@@ -1,4 +1,4 @@
-//! Answers that the reader on worker was given, one entry for each different answer.
+//! Answers that the reader on worker got, with one entry for each different answer.
 
 use anyhow::Context as _;
 use e2e::{Container, Lab};
@@ -13,10 +13,10 @@ const SHOWN: usize = 5;
 
 #[derive(Debug, Deserialize)]
 pub struct Answer {
-    /// First and last number that was asked for.
+    /// First number that the reader asked for.
     first: u64,
     last: u64,
-    /// Rows as PostgreSQL shows them, in their order; empty with an error.
+    /// Rows as PostgreSQL shows them, in order; empty with an error.
     rows: Vec<String>,
     error: Option<String>,
     /// Number of times that the answer was given.
@@ -29,10 +29,7 @@ impl Answer {
     }
 }
 
-/// Reads what the reader has written down, and keeps it as an artifact too.
-///
-/// # Errors
-/// When there is nothing, or nothing that can be read.
+/// Reads the answers that the reader has recorded, and keeps them as an artifact.
 pub fn read(lab: &Lab, worker: &Container) -> e2e::Result<Vec<Answer>> {
     let text = worker.get(FILE)?;
     lab.artifact("served.json", &text)?;
@@ -44,18 +41,18 @@ pub fn read(lab: &Lab, worker: &Container) -> e2e::Result<Vec<Answer>> {
     Ok(answers)
 }
 
-/// Returns rows that were given to the reader, and are not what was acknowledged.
+/// Returns rows that the reader got and that are not the acknowledged ones.
 pub fn wrong(answers: &[Answer]) -> Vec<String> {
     let wrong = |answer: &Answer| books::unexpected_between(&answer.rows, answer.first, answer.last);
     answers.iter().flat_map(wrong).take(SHOWN).collect()
 }
 
-/// Counts the answers that had all that was asked for.
+/// Counts the answers that had all requested rows.
 pub fn complete(answers: &[Answer]) -> u64 {
     answers.iter().filter(|answer| answer.is_complete()).map(|answer| answer.count).sum()
 }
 
-/// Counts the answers that were errors with these words.
+/// Counts the answers that were errors with this text.
 pub fn errors(answers: &[Answer], words: &str) -> u64 {
     let has = |answer: &&Answer| answer.error.as_deref().is_some_and(|error| error.contains(words));
     answers.iter().filter(has).map(|answer| answer.count).sum()

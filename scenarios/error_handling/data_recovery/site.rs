@@ -1,4 +1,4 @@
-//! The three machines: what is laid out on them, and what can be seen on them from outside.
+//! Machines of the scenario: their setup, and what can be seen on them from outside.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::books;
 use crate::served;
 
 pub const POSTGRESQL: &str = "postgresql@15-main.service";
-/// Size of a page of PostgreSQL's.
+/// Size of a page of PostgreSQL.
 pub const BLOCK_BYTES: u64 = 8192;
-/// Minimum size of a cluster, that of an empty one.
+/// Minimum size of a cluster's files, which is that of an empty cluster.
 const CLUSTER_BYTES_MIN: u64 = 20 << 20;
 const PROGRAM: [&str; 6] = ["machines.py", "ledger.py", "config.py", "archive.py", "watch.py", "recover.py"];
-/// The last number that the reader asks for.
+/// Last number that the reader asks for.
 pub const READ_UP_TO: u64 = 200;
 const SETUP_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -28,7 +28,7 @@ pub struct Site {
     pub worker: Container,
 }
 
-/// State of recover.py by its own account; the head of that file describes the fields.
+/// State of `recover.py` by its own account; the head of that file describes the fields.
 #[derive(Debug, Deserialize)]
 pub struct State {
     pub state: String,
@@ -37,7 +37,7 @@ pub struct State {
     pub generation: u64,
 }
 
-/// Damage that recover.py has found and repaired.
+/// Damage that `recover.py` has found and repaired.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Incident {
@@ -56,8 +56,7 @@ impl Site {
         Ok(Self { app: lab.container("app")?, db: lab.container("db")?, worker: lab.container("worker")? })
     }
 
-    /// Sets up a cluster with checksums, the program as a service, and a reader; returns when there is a base backup and some
-    /// payments.
+    /// Sets up a cluster with checksums, the program as a service, and a reader; returns when a base backup and some payments exist.
     pub fn set_up(&self, lab: &Lab) -> e2e::Result {
         together(|| self.prepare_cluster(lab), || self.prepare_program(lab))?;
         self.worker.put(lab.fixture("reader.py"), "/srv/ledger/reader.py")?;
@@ -71,8 +70,7 @@ impl Site {
         Ok(())
     }
 
-    /// Prepares the cluster, with checksums: Debian makes clusters without, and they can be switched on while the cluster is
-    /// stopped.
+    /// Prepares the cluster, and switches on checksums while it is stopped, since Debian makes clusters without them.
     fn prepare_cluster(&self, lab: &Lab) -> e2e::Result {
         self.db.wait_for(Port(5432))?;
         self.db.put(lab.fixture("schema.sql"), "/srv/ledger/schema.sql")?;
@@ -106,7 +104,7 @@ impl Site {
         Ok(())
     }
 
-    /// Ends the program and the reader the way systemd does.
+    /// Ends the program and the reader as systemd does.
     pub fn stop(&self) -> e2e::Result {
         self.app.exec(["systemctl", "stop", "ledger.service"])?.success()?;
         self.worker.exec(["systemctl", "stop", "reader.service"])?.success()?;
@@ -117,17 +115,19 @@ impl Site {
 
     pub fn state(&self) -> e2e::Result<State> {
         let text = self.app.get("/var/lib/ledger/state.json")?;
-        serde_json::from_slice(&text).with_context(|| format!("state.json on app: {}", String::from_utf8_lossy(&text)))
+        serde_json::from_slice(&text)
+            .with_context(|| format!("parsing state.json of app: {}", String::from_utf8_lossy(&text)))
     }
 
     pub fn incidents(&self) -> e2e::Result<Vec<Incident>> {
         let text = self.app.sh("cat /var/lib/ledger/incidents.jsonl 2> /dev/null || true")?.success()?;
-        let read = |line: &str| serde_json::from_str(line).with_context(|| format!("an incident on app: {line}"));
+        let read =
+            |line: &str| serde_json::from_str(line).with_context(|| format!("parsing an incident of app: {line}"));
         self.fails_no_more()?;
         text.stdout_text()?.lines().map(read).collect()
     }
 
-    /// Fails if the program has given up on damage that it cannot repair: then there is nothing to wait for.
+    /// Fails if the program has given up on damage that it cannot repair, so that no wait goes on until its deadline.
     fn fails_no_more(&self) -> e2e::Result {
         if self.has_given_up()? {
             let end = self.app.sh("tail -n 3 /var/log/ledger.log | tail -c 1000")?;
@@ -144,7 +144,7 @@ impl Site {
         Ok(self.app.get("/var/lib/ledger/acknowledged.log")?.iter().filter(|byte| **byte == b'\n').count() as u64)
     }
 
-    /// Waits until the program has looked once more and found nothing.
+    /// Waits until the program has checked the books once more and found nothing.
     pub fn wait_for_a_look(&self, lab: &Lab) -> e2e::Result {
         let looks = self.state()?.looks;
         self.wait_until(lab, "the program has looked again", |state| state.looks > looks)
@@ -174,12 +174,12 @@ impl Site {
         Ok(psql.stdout_text()?.lines().map(str::to_owned).collect())
     }
 
-    /// Has app get every page of the cluster, as for a base backup: PostgreSQL refuses one whose checksum is wrong.
+    /// Lets app get every page of the cluster, as for a base backup: PostgreSQL refuses a page whose checksum is wrong.
     pub fn verify_pages(&self) -> e2e::Result {
         let backup = "pg_basebackup --host db --username postgres --pgdata - --format tar --wal-method none \
                       --checkpoint fast | wc --bytes";
         let all = self.app.command(["/bin/bash", "-o", "pipefail", "-c", backup]).user("mancer").run()?.success()?;
-        let bytes: u64 = all.stdout_text()?.trim().parse().context("how many bytes the pages are")?;
+        let bytes: u64 = all.stdout_text()?.trim().parse().context("parsing the number of bytes of all pages")?;
         check!(bytes > CLUSTER_BYTES_MIN, "every page of the cluster was read and has its checksum");
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Expected books on db: each transfer worked out from its number alone, and the balances from the transfers.
+//! Expected books on db: each transfer computed from its number alone, and the balances from the transfers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ const ACCOUNTS: u64 = 10;
 /// Maximum number of differences that are listed.
 const SHOWN: usize = 5;
 
-/// A row of the table `transfers`.
+/// Row of the table `transfers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Transfer {
     pub number: u64,
@@ -20,14 +20,14 @@ pub struct Transfer {
     pub amount_cents: i64,
 }
 
-/// A row of the table `accounts`.
+/// Row of the table `accounts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Balance {
     pub account: u64,
     pub balance_cents: i64,
 }
 
-/// Transfers and balances on db, in order.
+/// Transfers and balances on db, sorted by number and account.
 #[derive(Debug)]
 pub struct Booked {
     pub transfers: Vec<Transfer>,
@@ -35,7 +35,7 @@ pub struct Booked {
 }
 
 impl Transfer {
-    /// Returns the one transfer that may have this number.
+    /// Returns the only transfer that may have this number.
     fn of(number: u64) -> Self {
         let source = number % ACCOUNTS;
         let target = (source + 1 + number / ACCOUNTS % (ACCOUNTS - 1)) % ACCOUNTS;
@@ -43,16 +43,13 @@ impl Transfer {
     }
 }
 
-/// Returns the numbers in acknowledged.log.
-///
-/// # Errors
-/// When a line is no number.
+/// Parses the numbers of transfers in `acknowledged.log`.
 pub fn numbers(log: &[u8]) -> e2e::Result<Vec<u64>> {
-    let text = std::str::from_utf8(log).context("acknowledged.log")?;
-    text.lines().map(|line| line.parse().with_context(|| format!("{line:?} in acknowledged.log"))).collect()
+    let text = std::str::from_utf8(log).context("reading acknowledged.log")?;
+    text.lines().map(|line| line.parse().with_context(|| format!("parsing {line:?} of acknowledged.log"))).collect()
 }
 
-/// Returns acknowledged transfers that are not on db, or not as they were sent.
+/// Returns acknowledged transfers that are missing or different on db.
 pub fn lost(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
     let booked: BTreeMap<u64, &Transfer> = transfers.iter().map(|transfer| (transfer.number, transfer)).collect();
     let fault = |number: &u64| match booked.get(number) {
@@ -63,7 +60,7 @@ pub fn lost(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
     acknowledged.iter().filter_map(fault).take(SHOWN).collect()
 }
 
-/// Returns transfers on db that are there twice, or that neither were acknowledged nor belong to the batch after those.
+/// Returns transfers on db that are duplicated, or that were neither acknowledged nor belong to the batch after the acknowledged ones.
 pub fn unexpected(acknowledged: &[u64], transfers: &[Transfer]) -> Vec<String> {
     let end = acknowledged.last().unwrap_or(&0) + BATCH;
     let mut seen = BTreeSet::new();

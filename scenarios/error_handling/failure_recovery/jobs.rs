@@ -1,12 +1,12 @@
-//! The jobs of the workers, as batch_worker.py on worker takes them, and the one right result of each.
+//! Jobs of the workers, as `batch_worker.py` on worker takes them, and the only correct result of each.
 
 use std::fmt::Write as _;
 
 use common::jobs::digest;
 
-/// Number of jobs of a batch: three chunks of a worker and more.
+/// Number of jobs of a batch: more than three chunks of a worker.
 pub const JOBS: u64 = 80;
-/// Number of times that each digest is hashed: 25 jobs take a worker a few milliseconds.
+/// Number of times that each digest is hashed, so that 25 jobs take a worker a few milliseconds.
 const ROUNDS: u32 = 200;
 
 /// Returns the commands for redis-cli that queue a batch.
@@ -22,7 +22,7 @@ pub fn commands(batch: u64) -> String {
     commands
 }
 
-/// Returns the results that the first batches must give, as psql shows them: `batch|id|amount_cents|digest`.
+/// Returns the expected results of the first batches, as psql shows them: `batch|id|amount_cents|digest`.
 pub fn results(batches: u64) -> Vec<String> {
     let result = |batch, id| {
         let amount_cents = amount_cents(batch, id);

@@ -1,9 +1,9 @@
-//! Two streams of work go on through five failures: transfers that a program on app books on db with Mancer, and jobs
-//! that workers take from Redis on db and whose results they store in PostgreSQL there.
+//! Scenario of failure recovery: two streams of work go on through five failures: transfers that a program on app books on db with
+//! Mancer, and jobs that workers take from Redis on db and whose results they store in PostgreSQL there.
 //!
-//! `fixtures/transfer.py` is the program. This scenario breaks things, reads what program and workers say of themselves
-//! in their state files, and compares at the end what is on db with `books.rs` and `jobs.rs`, which work it out anew. With
-//! `--chaos`, faults of all kinds follow while more jobs are handed in without a pause.
+//! `fixtures/transfer.py` is the program. This scenario injects the failures, reads the state files of program and workers, and at the
+//! end compares the data on db with `books.rs` and `jobs.rs`, which compute it again. With `--chaos`, faults of all kinds follow while
+//! more jobs are handed in without a pause.
 
 mod books;
 mod jobs;
@@ -18,17 +18,17 @@ use common::threads::together;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
 use site::{AppState, Site};
 
-/// Deadline for program and workers to report a failure that they meet; it takes 1 s of patience, and a start of Python, on an
-/// idle machine.
+/// Deadline for program and workers to report a failure that affects them; it takes 1 s of waiting, and a start of Python, on an idle
+/// machine.
 const DETECTION_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline for work to go on after a failure has ended; it takes 1 s on an idle machine.
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
 const NONE: &[String] = &[];
-/// Number of times that the jobs which are handed in amid faults are hashed.
+/// Number of times that the jobs which are handed in during faults are hashed.
 const ROUNDS: u32 = 500;
-/// The last transfer of a statement.
+/// Number of the last transfer of a statement.
 const STATEMENT: u64 = 400;
-/// Known defects that `fixtures/probes.py` shows, and which the program has to do without; a piece of each failure.
+/// Known defects of Mancer that `fixtures/probes.py` shows and the program avoids, with a part of the text of each failure.
 const DEFECTS: [(&str, &str); 4] = [
     ("backend-timeout", "a time-out of 0.2 s acted when the command had ended by itself"),
     ("cache-keeps-failures", "the failure of a moment ago is given out again"),
@@ -76,8 +76,8 @@ fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
     common::mancer::known_defects(lab, app, "/srv/transfer/probes.py", &DEFECTS)
 }
 
-/// The program is killed while its batch waits for a lock. PostgreSQL does not notice, and commits the batch when the lock
-/// goes: nobody was told of it.
+/// Kills the program while its batch waits for a lock. PostgreSQL does not notice, and commits the batch when the lock is released,
+/// although the program got no answer.
 fn app_crash(lab: &Lab, site: &Site) -> e2e::Result {
     let before = site.app_state()?;
     let lock = site.lock(lab)?;
@@ -111,7 +111,7 @@ fn db_kill(lab: &Lab, site: &Site) -> e2e::Result {
     recovers(lab, site, "db_kill_recovery", vec![killed])
 }
 
-/// Cuts the program off from db; the workers can reach it, and are not disturbed.
+/// Cuts the program off from db; the workers can still reach it.
 fn app_cut_off(lab: &Lab, site: &Site) -> e2e::Result {
     let cut = lab.measure("cut_detection", || {
         let cut = site.app.inject(Fault::NetIsolate)?;
@@ -126,8 +126,7 @@ fn app_cut_off(lab: &Lab, site: &Site) -> e2e::Result {
     recovers(lab, site, "cut_recovery", vec![cut])
 }
 
-/// Fills PostgreSQL's volume, so that it has no room for another page. The workers' results may still fit into the pages that it
-/// has.
+/// Fills PostgreSQL's volume, so that it has no room for another page. The workers' results may still fit into its existing pages.
 fn volume_full(lab: &Lab, site: &Site) -> e2e::Result {
     let full = lab.measure("full_volume_detection", || {
         let full = site.db.inject(Fault::DiskFull { path: "/var/lib/postgresql".into(), free_bytes: 0 })?;
@@ -138,7 +137,7 @@ fn volume_full(lab: &Lab, site: &Site) -> e2e::Result {
     recovers(lab, site, "full_volume_recovery", vec![full])
 }
 
-/// Kills db, cuts worker off, and kills the program, together.
+/// Kills db, cuts worker off, and kills the program at the same time.
 fn all_at_once(lab: &Lab, site: &Site) -> e2e::Result {
     site.queue_jobs(5)?;
     let before = site.app_state()?;
@@ -173,13 +172,13 @@ fn inject_together(faults: &[(&Container, Fault)]) -> e2e::Result<Vec<InjectedFa
     })
 }
 
-/// Waits until the program itself says what has happened to it.
+/// Waits until the program itself reports the failure.
 fn notices(lab: &Lab, site: &Site, what: &str, noticed: impl Fn(&AppState) -> bool) -> e2e::Result {
     lab.eventually(what, DETECTION_DEADLINE, || Ok(noticed(&site.app_state()?)))?;
     Ok(())
 }
 
-/// Ends the faults and waits until transfers are acknowledged again and every job is done, without anybody's help.
+/// Ends the faults and waits until transfers are acknowledged again and every job is done, without further help.
 fn recovers(lab: &Lab, site: &Site, operation: &str, faults: Vec<InjectedFault>) -> e2e::Result {
     let acknowledged = site.app_state()?.acknowledged;
     lab.measure(operation, || {
@@ -200,7 +199,7 @@ fn goes_on(lab: &Lab, site: &Site, acknowledged: u64) -> e2e::Result {
     Ok(())
 }
 
-/// Hands jobs in while transfers go on and `--chaos` plays faults.
+/// Hands jobs in while transfers go on and `--chaos` injects faults.
 fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result<Load> {
     let mut load = Load::new(site::JOB_BATCHES + 1, ROUNDS);
     let acknowledged_before = site.app_state()?.acknowledged;
@@ -216,7 +215,7 @@ fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result<Load> {
     Ok(load)
 }
 
-/// Checks that nothing that was acknowledged is lost, nothing is there twice, and every job has its one right result.
+/// Checks that no acknowledged transfer is lost or duplicated, and that every job has its one correct result.
 fn verify(lab: &Lab, site: &Site, load: &Load) -> e2e::Result {
     let booked = site.booked()?;
     lab.artifact("acknowledged.log", site.acknowledged_log()?)?;

@@ -1,4 +1,4 @@
-//! The three machines: what is laid out on them, and what can be seen on them from outside.
+//! Machines of the scenario: their setup, and what can be seen on them from outside.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub const JOB_BATCHES: u64 = 5;
 const DATABASE: &str = "mancer";
 const WORKERS: [&str; 2] = ["1", "2"];
 const SETUP_DEADLINE: Duration = Duration::from_secs(20);
-/// Time that the program lets a batch of transfers take.
+/// Maximum time that the program allows for a batch of transfers.
 const BATCH_PATIENCE: Duration = Duration::from_millis(800);
 
 pub struct Site {
@@ -25,7 +25,7 @@ pub struct Site {
     pub worker: Container,
 }
 
-/// State of transfer.py by its own account; the head of that file describes the fields.
+/// State of `transfer.py` by its own account; the head of that file describes the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AppState {
     pub state: String,
@@ -40,13 +40,13 @@ impl AppState {
         self.state == "degraded" && self.reasons.iter().any(|given| given == reason)
     }
 
-    /// Tells whether the program has noticed that the database is gone. Its words depend on the moment at which the machine died.
+    /// Tells whether the program has noticed that the database is down. Its message depends on the moment at which the machine died.
     pub fn lacks_the_database(&self) -> bool {
         ["no answer", "refused", "connection lost"].iter().any(|reason| self.is_degraded_by(reason))
     }
 }
 
-/// Rows on db that a transaction of the scenario keeps from everybody else.
+/// Lock on rows of db, held by a transaction of the scenario.
 pub struct Lock<'a>(&'a Site);
 
 impl Lock<'_> {
@@ -88,7 +88,7 @@ impl Site {
         Ok(())
     }
 
-    /// Ends the program the way systemd does; what it says last is that it stopped.
+    /// Ends the program as systemd does, and checks that its last state is `stopped`.
     pub fn stop(&self) -> e2e::Result {
         self.app.exec(["systemctl", "stop", "transfer.service"])?.success()?;
         let state = self.app_state()?.state;
@@ -98,14 +98,15 @@ impl Site {
 
     pub fn app_state(&self) -> e2e::Result<AppState> {
         let text = self.app.get("/var/lib/transfer/state.json")?;
-        serde_json::from_slice(&text).with_context(|| format!("state.json on app: {}", String::from_utf8_lossy(&text)))
+        serde_json::from_slice(&text)
+            .with_context(|| format!("parsing state.json of app: {}", String::from_utf8_lossy(&text)))
     }
 
     pub fn acknowledged_log(&self) -> e2e::Result<Vec<u8>> {
         self.app.get("/var/lib/transfer/acknowledged.log")
     }
 
-    /// Returns what each worker says that it lacks.
+    /// Returns the services that each worker reports as missing.
     pub fn lacking(&self) -> e2e::Result<Vec<Vec<String>>> {
         #[derive(Deserialize)]
         struct State {
@@ -127,7 +128,7 @@ impl Site {
         Ok(())
     }
 
-    /// Tells whether Redis holds no job any more, neither queued nor taken; false while it does not answer.
+    /// Tells whether Redis holds no queued or taken job; false while Redis does not answer.
     pub fn all_jobs_done(&self) -> e2e::Result<bool> {
         Ok(self.jobs_in_redis()? == Some(0))
     }
@@ -144,8 +145,7 @@ impl Site {
         Ok((lengths.len() == 3).then(|| lengths.iter().sum()))
     }
 
-    /// Takes a lock at which each batch of transfers waits when its rows are inserted, and each chunk of jobs when its results
-    /// are.
+    /// Takes a lock on which each batch of transfers waits when its rows are inserted, and each chunk of jobs when its results are.
     pub fn lock(&self, lab: &Lab) -> e2e::Result<Lock<'_>> {
         let hold = "BEGIN; SELECT FROM accounts WHERE account = 0 FOR UPDATE; LOCK TABLE results IN SHARE MODE; \
                     SELECT pg_sleep(60)";
@@ -157,7 +157,7 @@ impl Site {
         Ok(Lock(self))
     }
 
-    /// Waits until the program and both workers stand in the middle of their work, waiting for the lock.
+    /// Waits until the program and both workers are in the middle of their work and wait for the lock.
     pub fn wait_until_work_waits(&self, lab: &Lab) -> e2e::Result {
         let waiting = "SELECT count(*) FILTER (WHERE query LIKE '%INSERT INTO transfers%') > 0 \
                        AND count(*) FILTER (WHERE query LIKE 'INSERT INTO results%') = 2 \
@@ -168,7 +168,7 @@ impl Site {
         Ok(())
     }
 
-    /// Returns the number of accounts whose balance is not what their transfers say, which an operator would look at after an
+    /// Returns the number of accounts whose balance differs from the sum of their transfers, as an operator would check after an
     /// incident.
     pub fn unlike(&self) -> e2e::Result<u64> {
         let unlike = self.psql(
@@ -203,9 +203,12 @@ impl Site {
         );
         let argv = ["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", &transfers, "-c", &balances];
         let answer = self.app.command(argv).user("mancer").run()?.success()?;
-        let (transfers, balances) = answer.stdout_text()?.split_once('\n').context("two answers of psql's")?;
-        let transfers = serde_json::from_str(transfers).context("the transfers of the statement")?;
-        Ok(Booked { transfers, balances: serde_json::from_str(balances).context("the balances of the statement")? })
+        let (transfers, balances) = answer.stdout_text()?.split_once('\n').context("psql did not print two answers")?;
+        let transfers = serde_json::from_str(transfers).context("parsing the transfers of the statement")?;
+        Ok(Booked {
+            transfers,
+            balances: serde_json::from_str(balances).context("parsing the balances of the statement")?,
+        })
     }
 
     /// Returns the results of the batches that were queued here, as lines of `batch|id|amount_cents|digest`.

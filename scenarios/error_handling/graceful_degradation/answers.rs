@@ -1,4 +1,4 @@
-//! The client's record, and whether each answer in it was a good one.
+//! Record of the client, and the check of each answer in it.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::jobs;
 use crate::outage::Outage;
 
-/// Question that the client asks, see `fixtures/client.py`.
+/// Kind of question that the client asks; see `fixtures/client.py`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -22,7 +22,7 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Health, Self::Known, Self::New, Self::Jobs];
 
-    /// Returns the part without which the service cannot answer this question.
+    /// Returns the part of the system without which the service cannot answer this question.
     fn needs(self) -> Option<&'static str> {
         match self {
             Self::Health | Self::Known => None,
@@ -32,7 +32,7 @@ impl Kind {
     }
 }
 
-/// One answer of the service; its status is 0 where none came.
+/// Answer of the service; its status is 0 where no answer came.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub kind: Kind,
@@ -50,7 +50,7 @@ struct Body {
     needs: Option<String>,
 }
 
-/// Reads the record; a line that is still being written is left out.
+/// Parses the record; a last line that is still being written is left out.
 pub fn read(record: &[u8]) -> Result<Vec<Answer>> {
     #[derive(Deserialize)]
     struct Line {
@@ -66,14 +66,14 @@ pub fn read(record: &[u8]) -> Result<Vec<Answer>> {
     whole
         .map(|line| {
             let Line { kind, id, began, took_ms, status, body } =
-                serde_json::from_str(line).with_context(|| format!("reading the client's line {line}"))?;
+                serde_json::from_str(line).with_context(|| format!("parsing a line of the client's record: {line}"))?;
             let began = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(began);
             Ok(Answer { kind, id, began, took: Duration::from_millis(took_ms), status, body })
         })
         .collect()
 }
 
-/// Lists what is wrong with these answers, a line each; empty when nothing is.
+/// Lists problems of these answers, a line each.
 pub fn complaints(answers: &[Answer], outages: &[Outage]) -> Vec<String> {
     let mut complaints = Vec::new();
     for answer in answers {
@@ -89,7 +89,7 @@ pub fn complaints(answers: &[Answer], outages: &[Outage]) -> Vec<String> {
 }
 
 impl Answer {
-    /// Returns the parts that the answer calls degraded, sorted.
+    /// Returns the parts that the answer reports as degraded, sorted.
     pub fn degraded(&self) -> &[String] {
         &self.body.degraded
     }
@@ -99,12 +99,13 @@ impl Answer {
         outages.iter().any(|outage| outage.silent && self.touches(outage))
     }
 
-    /// Tells whether any part of the outage fell into the time from the question to the answer.
+    /// Tells whether the outage overlaps the time from the question to the answer.
     fn touches(&self, outage: &Outage) -> bool {
         self.began < outage.over && self.began + self.took > outage.began
     }
 
-    /// Tells whether all of that time was between the moment when the outage was noticed and the begin of the healing.
+    /// Tells whether the time from the question to the answer is between the moment at which the outage was noticed and the begin of the
+    /// healing.
     fn is_within(&self, outage: &Outage) -> bool {
         self.began >= outage.noticed && self.began + self.took <= outage.mended
     }

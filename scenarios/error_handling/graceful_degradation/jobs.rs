@@ -1,4 +1,4 @@
-//! The jobs, and their expected results, worked out here.
+//! Jobs, with their expected results computed again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,15 @@ use common::round::Round;
 use e2e::{Container, Result};
 use serde::Deserialize;
 
-/// Jobs of batch 1, and of a list of batch 2: see `fixtures/client.py`.
+/// Number of jobs of batch 1, and of a list of batch 2: see `fixtures/client.py`.
 const PREPARED: u64 = 400;
 const LIST: u64 = 10;
-/// The first id of [`further_list`].
+/// First id of the jobs of [`further_list`].
 pub const FURTHER: u64 = 1_000_001;
 /// Number of times that a digest is hashed, by batch.
 const ROUNDS: [u32; 2] = [20, 400];
 
-/// A job's result.
+/// Result of a job.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Outcome {
     amount_cents: u64,
@@ -49,8 +49,8 @@ pub fn are_done(db: &Container, lists: &[u64]) -> Result<bool> {
     Ok(of_lists(lists).iter().all(|id| done.contains(id)))
 }
 
-/// Lists how the results differ from what both batches must give; empty when they do not. The jobs of `unanswered` lists may have
-/// results or not.
+/// Lists differences between the results and those that both batches must give; empty without any. The jobs of `unanswered` lists may or
+/// may not have results.
 pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec<String>> {
     let found: Vec<Row> = rows(db, "mancer", "SELECT batch, id, amount_cents, digest FROM results")?;
     let accepted: Vec<_> = (1..=PREPARED).map(|id| (1, id)).chain(of_batch_2(accepted)).collect();
@@ -73,7 +73,7 @@ pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec
     Ok(wrong)
 }
 
-/// Returns a list of batch 2 that the client never comes to.
+/// Returns a list of jobs of batch 2 whose ids the client never reaches.
 pub fn further_list() -> Round {
     Round::of(2, FURTHER..=FURTHER + LIST - 1, ROUNDS[1], |id| amount_cents(id) as i64)
 }

@@ -1,10 +1,10 @@
-//! A service on app, written with Mancer (`fixtures/frontend.py`), answers a client without a pause while one part after
-//! the other fails: Redis, the machine db, one of three workers, the speed of the network. It must go on with what is
-//! left, quickly, say what is degraded, and come back by itself; in the end every job was done once. With `--chaos`, faults
-//! of all kinds follow: then an answer may be missing, and none may be wrong.
+//! Scenario of graceful degradation: a service on app, written with Mancer (`fixtures/frontend.py`), answers a client without a pause
+//! while one part after the other fails: Redis, the machine db, one of three workers, the speed of the network. The service must go on
+//! with the other parts, quickly, report what is degraded, and recover by itself; at the end every job must be done once. With `--chaos`,
+//! faults of all kinds follow: then an answer may be missing, and none may be wrong.
 //!
-//! This program breaks things and looks from outside: at what the client (`fixtures/client.py` on worker) wrote down, at
-//! what service and workers say of themselves, and at the results in the database.
+//! This program injects the faults and looks from outside: at the answers that the client (`fixtures/client.py` on worker) recorded, at
+//! the states that service and workers report, and at the results in the database.
 
 mod answers;
 mod jobs;
@@ -21,12 +21,12 @@ use outage::{Outage, Site};
 use serde::Deserialize;
 
 const NONE: &[&str] = &[];
-/// Maximum time of an answer: 2.5 s of time limits, and what the machine needs besides.
+/// Maximum time of an answer: 2.5 s of time limits, and a margin for the machine.
 const BOUND: Duration = Duration::from_secs(4);
-/// Interval between two looks whether faults are still to come.
+/// Interval between two checks whether faults are still to come.
 const LOOK: Duration = Duration::from_millis(100);
-/// Known defects of Mancer's own limits, which is why the service brings its own, and a piece of each failure.
-/// `scenarios/DEFECTS.md` says more.
+/// Known defects of Mancer's time limits, in place of which the service has its own, with a part of the text of each failure.
+/// `scenarios/DEFECTS.md` describes them.
 const DEFECTS: &[(&str, &str)] = &[
     ("backend-timeout", "sleep 2 with timeout=1 was waited for to its end"),
     ("enforcer-timeout", "sleep 2 succeeded with_timeout(1)"),
@@ -90,7 +90,7 @@ fn look_up(worker: &Container) -> e2e::Result {
     Ok(())
 }
 
-/// Puts the programs on their machines, makes the table, and starts three workers.
+/// Installs the programs on their machines, makes the table, and starts three workers.
 fn lay_out(lab: &Lab, app: &Container, worker: &Container) -> e2e::Result {
     for name in ["frontend.py", "probes.py", "schema.sql"] {
         app.put(lab.fixture(name), format!("/srv/frontend/{name}"))?;
@@ -103,7 +103,7 @@ fn lay_out(lab: &Lab, app: &Container, worker: &Container) -> e2e::Result {
     Ok(())
 }
 
-/// Starts the service, has the workers do the jobs of batch 1 through it, and lets the client loose.
+/// Starts the service, lets the workers do the jobs of batch 1 through it, and starts the client.
 fn start(lab: &Lab, app: &Container, db: &Container, worker: &Container) -> e2e::Result {
     // Enabled: where its machine starts again, it does.
     app.exec(["systemctl", "enable", "--quiet", "--now", "frontend.service"])?.success()?;
@@ -116,7 +116,7 @@ fn start(lab: &Lab, app: &Container, db: &Container, worker: &Container) -> e2e:
     Ok(())
 }
 
-/// Plays the four outages, each from its beginning until nothing is degraded any more.
+/// Causes the four outages, each from its begin until nothing is degraded any more.
 fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
     let redis = Fault::ServiceStop { unit: "redis-server.service".into() };
     let third = Fault::ServiceStop { unit: "batch-worker@3.service".into() };
@@ -131,7 +131,8 @@ fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
     ])
 }
 
-/// Waits while `--chaos` plays faults, and until nothing is degraded any more; returns that as an outage, none without `--chaos`.
+/// Waits while `--chaos` injects faults, and until nothing is degraded any more; returns this time as an outage, `None` without
+/// `--chaos`.
 fn tolerate_faults(site: &Site<'_>) -> e2e::Result<Option<Outage>> {
     let Site { lab, db, .. } = site;
     let began = SystemTime::now();
@@ -153,7 +154,7 @@ fn tolerate_faults(site: &Site<'_>) -> e2e::Result<Option<Outage>> {
     Ok(Some(outage))
 }
 
-/// Checks that every answer came in time, was right or said what it lacked, and said nothing else.
+/// Checks that every answer came in time, and was correct or truly reported what was missing.
 fn judge(lab: &Lab, answers: &[Answer], outages: &[Outage]) -> e2e::Result {
     let bounded = answers.iter().filter(|answer| !answer.may_be_missing(outages));
     let slowest = bounded.map(|answer| answer.took).max().unwrap_or_default();
@@ -169,7 +170,7 @@ fn accepted(answers: &[Answer]) -> Vec<u64> {
     accepted.filter_map(|answer| answer.id).collect()
 }
 
-/// Returns the first ids of the lists of jobs that got no answer, and perhaps were accepted.
+/// Returns the first ids of the lists of jobs that got no answer, and that may have been accepted.
 fn unanswered(answers: &[Answer]) -> Vec<u64> {
     let unanswered = answers.iter().filter(|answer| answer.kind == Kind::Jobs && answer.status == 0);
     unanswered.filter_map(|answer| answer.id).collect()

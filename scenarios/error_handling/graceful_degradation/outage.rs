@@ -1,4 +1,4 @@
-//! One part that fails for a while, and what is seen of it from outside.
+//! Outage of one part of the system, and what is seen of it from outside.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use crate::answers::{Answer, Kind, read};
 use crate::{accepted, jobs};
 
-/// Program of the client on worker, and the record that it writes.
+/// Path of the client's program on worker.
 pub const CLIENT: &str = "/srv/client/client.py";
 pub const RECORD: &str = "/srv/client/answers.jsonl";
 
-/// Deadline for the service to say what is degraded, and that nothing is any more: time limits and looks add up to 2 s.
+/// Deadline for the service to report what is degraded, and that nothing is any more: its time limits and checks add up to 2 s.
 const NOTICED: Duration = Duration::from_secs(15);
 
-/// All parts that can be degraded.
+/// Names of all parts that can be degraded.
 const ALL: [&str; 6] = [
     "batch-worker@1.service",
     "batch-worker@2.service",
@@ -25,31 +25,31 @@ const ALL: [&str; 6] = [
     "redis",
 ];
 
-/// Outage of one part, with its moments.
+/// Outage of one part, with its times.
 #[derive(Debug)]
 pub struct Outage {
     pub name: &'static str,
-    /// Parts that are degraded, sorted.
+    /// Names of the degraded parts, sorted.
     pub degraded: Vec<String>,
     /// True if the service itself, or the network to it, may be broken, so that answers may be missing.
     pub silent: bool,
     pub began: SystemTime,
-    /// Time at which the service had said what is degraded.
+    /// Time at which the service had reported what is degraded.
     pub noticed: SystemTime,
     /// Time at which the healing began.
     pub mended: SystemTime,
-    /// Time at which the service had said that nothing is degraded.
+    /// Time at which the service had reported that nothing is degraded.
     pub over: SystemTime,
 }
 
-/// Lab in which one part after the other is broken, with the machines of the jobs and of the client.
+/// Lab in which one part after the other fails, with the machines of the jobs and of the client.
 pub struct Site<'a> {
     pub lab: &'a Lab,
     pub db: &'a Container,
     pub worker: &'a Container,
 }
 
-/// The state.json of a worker.
+/// State of a worker, from its `state.json`.
 #[derive(Debug, Deserialize)]
 struct WorkerState {
     state: String,
@@ -57,7 +57,7 @@ struct WorkerState {
 }
 
 impl Site<'_> {
-    /// Injects a fault and heals it again. The service must say that exactly the parts `degraded` are, then that none is any more;
+    /// Injects a fault and heals it. The service must report that exactly the parts `degraded` are degraded, then that none is any more;
     /// `meanwhile` checks what else must hold during the outage.
     pub fn outage(
         &self,
@@ -90,8 +90,8 @@ impl Site<'_> {
         })
     }
 
-    /// Returns the faults of all kinds since `began`, now healed, as one outage: any part may have been degraded meanwhile, and
-    /// none must have been.
+    /// Returns the faults of all kinds since `began`, now healed, as one outage: any part may have been degraded during it, and none
+    /// needs to have been.
     pub fn chaos(&self, began: SystemTime) -> Result<Outage> {
         let mended = SystemTime::now();
         self.says(&[])?;
@@ -102,7 +102,7 @@ impl Site<'_> {
         Ok(Outage { name: "chaos", degraded, silent: true, began, noticed: over, mended, over })
     }
 
-    /// Waits until the service tells the client, who asks all the time, that exactly this is degraded.
+    /// Waits until the service reports to the client, which asks all the time, that exactly these parts are degraded.
     fn says(&self, degraded: &[&str]) -> Result {
         let began = SystemTime::now();
         self.lab.eventually(&format!("the service says that this is degraded: {degraded:?}"), NOTICED, || {
@@ -114,8 +114,8 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Waits until every worker says that it lacks some of these services and no others; with an empty list, none at all. A worker
-    /// that waits for one service does not look at the other.
+    /// Waits until every worker reports that it lacks some of these services and no others; with an empty list, none at all. A worker
+    /// that waits for one service does not check the other.
     pub fn workers_lack(&self, lacking: &[&str]) -> Result {
         self.lab.eventually(&format!("the workers say that they lack: {lacking:?}"), NOTICED, || {
             for number in 1..=3 {
@@ -132,14 +132,14 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Waits until the jobs that were accepted so far have results.
+    /// Waits until all jobs accepted so far have results.
     pub fn all_accepted_are_done(&self) -> Result {
         let accepted = accepted(&self.answers()?);
         self.lab.eventually("every accepted job is done", NOTICED, || jobs::are_done(self.db, &accepted))?;
         Ok(())
     }
 
-    /// Waits until the client has had this many answers to each kind of question that it asked after that moment.
+    /// Waits until the client has got this many answers to each kind of question that it asked after that moment.
     fn answered(&self, count: usize, after: SystemTime) -> Result {
         self.lab.eventually("the client goes on and is answered", NOTICED, || {
             let answers = self.answers()?;
@@ -150,7 +150,7 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Returns the answers that the client has written down so far.
+    /// Returns the answers that the client has recorded so far.
     pub fn answers(&self) -> Result<Vec<Answer>> {
         read(&self.worker.get(RECORD)?)
     }

@@ -1,12 +1,12 @@
-//! Faults, with parameters and units in their names.
+//! Faults with their parameters, whose names tell their units.
 
 use std::net::Ipv4Addr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Kind of damage to one container of the lab, which [`crate::FaultInject`] names.
-// `remote`: what is derived are methods of the same names, so that `Deserialize` below can hold what was read to its ranges.
+/// Kind of damage to one container of the lab, which [`crate::FaultInject`] injects.
+// `remote` derives methods of the same names, which `Deserialize` below calls before it checks the values against their ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(remote = "Self", tag = "name", deny_unknown_fields)]
@@ -14,7 +14,7 @@ pub enum Fault {
     /// Kill of the container's first process, and with it of all others. Healed by a start.
     #[serde(rename = "node.kill")]
     NodeKill,
-    /// Shutdown of the container as by an operator; what does not end in time is killed. Healed by a start.
+    /// Shutdown of the container as by an operator; processes that do not end in time are killed. Healed by a start.
     #[serde(rename = "node.stop")]
     NodeStop {
         /// Time for the container's processes to end: 0 to 600,000 ms.
@@ -26,22 +26,21 @@ pub enum Fault {
     /// Repeated kills and starts of the container, after which it is down. Healed by a start.
     #[serde(rename = "node.restart-storm")]
     NodeRestartStorm {
-        /// Number of starts in between: 1 to 20.
+        /// Number of starts between the kills: 1 to 20.
         times: u32,
-        /// Time for which the container stays up each time, once it runs programs: 0 to 10,000 ms.
+        /// Time for which the container stays up after each start, once it runs programs: 0 to 10,000 ms.
         up_ms: u64,
     },
-    /// Kill of all processes whose command line contains a text. Healed by whoever starts them again: a supervisor, or the
-    /// scenario.
+    /// Kill of all processes whose command line contains a text. Healed when a supervisor or the scenario starts them again.
     #[serde(rename = "process.kill")]
     ProcessKill {
-        /// A piece of the command line, as `pgrep -f` takes it, but literally.
+        /// Text that the processes' command lines contain, taken literally.
         command: String,
     },
     /// Pause of all processes whose command line contains a text, and of no others. Healed by continuing them.
     #[serde(rename = "process.pause")]
     ProcessPause {
-        /// A piece of the command line, as `pgrep -f` takes it, but literally.
+        /// Text that the processes' command lines contain, taken literally.
         command: String,
     },
     /// A program ends at once with an error, however often it is started; its running processes are killed. Healed by putting the
@@ -54,13 +53,13 @@ pub enum Fault {
     /// A systemd unit is stopped. Healed by its start.
     #[serde(rename = "service.stop")]
     ServiceStop {
-        /// Unit, such as `nginx.service`.
+        /// Name of the unit, such as `nginx.service`.
         unit: String,
     },
     /// No packet goes to the container or comes from it. Healed by restoring its link.
     #[serde(rename = "net.isolate")]
     NetIsolate,
-    /// The lab's network falls apart, seen from this container.
+    /// Partition of the lab's network into groups of containers that cannot reach each other.
     #[serde(rename = "net.partition")]
     NetPartition {
         /// Shape of the partition.
@@ -69,18 +68,18 @@ pub enum Fault {
     /// Packets pass in one direction only.
     #[serde(rename = "net.oneway")]
     NetOneway {
-        /// Direction of lost packets.
+        /// Direction in which packets are lost.
         lost: Direction,
-        /// Other container whose packets are lost; absent for all of them.
+        /// Other container to or from which packets are lost; absent for all containers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<String>,
     },
-    /// The link is cut and whole in turns.
+    /// The container's link is down and up in turns.
     #[serde(rename = "net.flap")]
     NetFlap {
-        /// Time for which it is cut each time: 50 to 60,000 ms.
+        /// Time for which the link is down each time: 50 to 60,000 ms.
         down_ms: u32,
-        /// Time for which it is whole in between: 50 to 60,000 ms.
+        /// Time for which the link is up in between: 50 to 60,000 ms.
         up_ms: u32,
     },
     /// Delay of each packet to the container.
@@ -88,36 +87,36 @@ pub enum Fault {
     NetDelay {
         /// Delay: 1 to 10,000 ms.
         delay_ms: u32,
-        /// Variation of the delay either way, 0 to 10,000 ms and no more than the delay, drawn for each packet: one may overtake
-        /// another.
+        /// Random variation of the delay of each packet, either way, 0 to 10,000 ms and no more than the delay; packets may overtake each
+        /// other.
         #[serde(default)]
         jitter_ms: u32,
-        /// Percentage of packets that are not delayed, and overtake all that are: 0 to 90.
+        /// Percentage of packets that are not delayed, and overtake the delayed ones: 0 to 90.
         #[serde(default)]
         reorder_percent: u8,
     },
     /// Packets to the container get lost at random.
     #[serde(rename = "net.loss")]
     NetLoss {
-        /// Percentage: 1 to 100.
+        /// Percentage of lost packets: 1 to 100.
         percent: u8,
     },
     /// Exactly every nth packet to the container gets lost.
     #[serde(rename = "net.nth-loss")]
     NetNthLoss {
-        /// The n, 2 to 10,000: 2 loses every other one.
+        /// The n, 2 to 10,000: with 2, every other packet gets lost.
         every: u32,
     },
     /// Packets to the container arrive twice.
     #[serde(rename = "net.duplicate")]
     NetDuplicate {
-        /// Percentage: 1 to 100.
+        /// Percentage of duplicated packets: 1 to 100.
         percent: u8,
     },
     /// Packets to the container arrive with a byte changed, so that their checksum is wrong.
     #[serde(rename = "net.corrupt")]
     NetCorrupt {
-        /// Percentage: 1 to 100.
+        /// Percentage of changed packets: 1 to 100.
         percent: u8,
     },
     /// Packets to the container wait until the fault is healed, and then all arrive.
@@ -126,13 +125,13 @@ pub enum Fault {
     /// Rate limit: packets to the container wait at its port on the bridge until the rate allows them.
     #[serde(rename = "net.rate")]
     NetRate {
-        /// Bound, in kilobits (1000 bits) per second: 8 to 1,000,000.
+        /// Rate in kilobits (1000 bits) per second: 8 to 1,000,000.
         kilobits_per_second: u32,
     },
-    /// Packets to the container that are longer than a bound get lost, without a message to the sender.
+    /// Packets to the container that are longer than a maximum get lost, without a message to the sender.
     #[serde(rename = "net.mtu-hole")]
     NetMtuHole {
-        /// Length of the longest packet that passes, with its IP header, in bytes: 68 to 1,499.
+        /// Maximum length of a packet that passes, with its IP header, in bytes: 68 to 1,499.
         bytes: u32,
     },
     /// TCP segments to the container are answered with a reset: connections break, and no new one is established.
@@ -145,25 +144,25 @@ pub enum Fault {
     /// Packets to one TCP port of the container get lost.
     #[serde(rename = "net.port-block")]
     NetPortBlock {
-        /// The port: 1 to 65,535.
+        /// Number of the port: 1 to 65,535.
         port: u16,
     },
-    /// Loss of the container's questions to name servers (port 53), which get no answer.
+    /// Loss of the container's queries to name servers (port 53), which get no answer.
     #[serde(rename = "dns.drop")]
     DnsDrop,
-    /// Refusal of the container's questions to name servers, as where no name server listens.
+    /// Refusal of the container's queries to name servers, as if no name server listened.
     #[serde(rename = "dns.refuse")]
     DnsRefuse,
-    /// Answer of SERVFAIL to the container's questions to name servers.
+    /// SERVFAIL as the answer to the container's queries to name servers.
     #[serde(rename = "dns.servfail")]
     DnsServfail,
-    /// Wrong address in answers to the container's questions to name servers.
+    /// A wrong address in the answers to the container's queries to name servers.
     #[serde(rename = "dns.spoof")]
     DnsSpoof {
-        /// The address that each name gets.
+        /// Address that each name resolves to.
         address: Ipv4Addr,
     },
-    /// A volume is full, but for a given number of bytes. Healed by freeing its space.
+    /// A volume is full except for a given number of bytes. Healed by freeing its space.
     #[serde(rename = "disk.full")]
     DiskFull {
         /// A path on a volume of the container's template.
@@ -172,12 +171,12 @@ pub enum Fault {
         #[serde(default)]
         free_bytes: u64,
     },
-    /// A volume takes only a given number of further files, though it has room. Healed by freeing inodes.
+    /// A volume accepts only a given number of further files, though it has room. Healed by freeing inodes.
     #[serde(rename = "disk.inodes")]
     DiskInodes {
         /// A path on a volume of the container's template.
         path: String,
-        /// Number of further files that the volume takes: 0 to 10,000.
+        /// Number of further files that the volume accepts: 0 to 10,000.
         #[serde(default)]
         free_inodes: u64,
     },
@@ -186,10 +185,10 @@ pub enum Fault {
     DiskSlow {
         /// A path on an ext4 volume of the container's template.
         path: String,
-        /// Bound, in kilobytes (1000 bytes) per second, for reading and for writing: 100 to 20,000.
+        /// Maximum rate of reads and of writes, in kilobytes (1000 bytes) per second: 100 to 20,000.
         kilobytes_per_second: u32,
     },
-    /// Refusal of writes to a volume that nobody has open for writing.
+    /// Refusal of writes to a volume on which no file is open for writing.
     #[serde(rename = "disk.readonly")]
     DiskReadonly {
         /// A path on a volume of the container's template.
@@ -210,61 +209,61 @@ pub enum Fault {
     /// A system call of running processes fails.
     #[serde(rename = "io.error")]
     IoError {
-        /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
+        /// Text that the processes' command lines contain, taken literally.
         command: String,
-        /// The system call, such as `fdatasync`.
+        /// Name of the system call, such as `fdatasync`.
         call: String,
-        /// Error of the call, such as `EIO`.
+        /// Error that the call returns, such as `EIO`.
         error: String,
     },
     /// A system call of running processes takes longer.
     #[serde(rename = "io.delay")]
     IoDelay {
-        /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
+        /// Text that the processes' command lines contain, taken literally.
         command: String,
-        /// The system call, such as `fdatasync`.
+        /// Name of the system call, such as `fdatasync`.
         call: String,
-        /// Delay: 1 to 60,000 ms.
+        /// Delay of each call: 1 to 60,000 ms.
         delay_ms: u32,
     },
-    /// Flip of one bit of a file. Healed by the original bytes, unless somebody repaired them.
+    /// Flip of one bit of a file. Healed by writing the original bytes, unless a program has repaired them.
     #[serde(rename = "file.bitflip")]
     FileBitflip {
-        /// Absolute path in the container.
+        /// Absolute path of the file in the container.
         path: String,
-        /// Byte in the file: 0 to 16 TiB.
+        /// Offset of the byte in the file: 0 to 16 TiB.
         offset: u64,
-        /// Bit in that byte: 0 to 7.
+        /// Number of the bit in that byte: 0 to 7.
         #[serde(default)]
         bit: u8,
     },
-    /// A file ends early. Healed by the bytes that were there, unless somebody repaired it.
+    /// A file loses its end. Healed by writing the lost bytes, unless a program has repaired the file.
     #[serde(rename = "file.truncate")]
     FileTruncate {
-        /// Absolute path in the container.
+        /// Absolute path of the file in the container.
         path: String,
-        /// Size that is left, in bytes: 0 to 16 TiB.
+        /// Size of the file afterwards, in bytes: 0 to 16 TiB.
         size_bytes: u64,
     },
-    /// Lower memory limit of the container.
+    /// Memory limit below the container's own.
     #[serde(rename = "memory.limit")]
     MemoryLimit {
-        /// The bound, in bytes: 1 MiB to 16 TiB.
+        /// Memory limit in bytes: 1 MiB to 16 TiB.
         bytes: u64,
     },
-    /// A process inside takes memory and keeps it.
+    /// A process in the container takes memory and keeps it.
     #[serde(rename = "memory.pressure")]
     MemoryPressure {
-        /// Amount in bytes: 1 MiB to 16 TiB.
+        /// Amount of memory in bytes: 1 MiB to 16 TiB.
         bytes: u64,
     },
     /// Use of more memory than the container may have, until the kernel kills a process in it. Healed by freeing the memory.
     #[serde(rename = "memory.oom")]
     MemoryOom,
-    /// Lower limit of the container's processor time.
+    /// Limit of processor time below the container's own.
     #[serde(rename = "cpu.quota")]
     CpuQuota {
-        /// Percentage of one processor: 1 to 10,000.
+        /// Processor time in percent of one processor: 1 to 10,000.
         percent: u32,
     },
     /// Restriction of the container to some processors.
@@ -273,7 +272,7 @@ pub enum Fault {
         /// Numbers of the processors, such as `0` or `0-1,3`.
         cpus: String,
     },
-    /// Processes inside use all the processor time they get.
+    /// Processes in the container use all the processor time that they get.
     #[serde(rename = "cpu.burn")]
     CpuBurn {
         /// Number of processes: 1 to 64.
@@ -282,62 +281,62 @@ pub enum Fault {
     /// Limit of the container's number of processes.
     #[serde(rename = "pids.cap")]
     PidsCap {
-        /// Number of further processes: 0 to 1000.
+        /// Number of further processes that the container may have: 0 to 1000.
         #[serde(default)]
         free: u32,
     },
     /// Running processes may open only a given number of further files.
     #[serde(rename = "fd.cap")]
     FdCap {
-        /// A piece of the processes' command line, as `pgrep -f` takes it, but literally.
+        /// Text that the processes' command lines contain, taken literally.
         command: String,
-        /// Number of further files: 0 to 256.
+        /// Number of further files that each process may open: 0 to 256.
         #[serde(default)]
         free: u32,
     },
-    /// The clock of a systemd unit's processes jumps. The unit is restarted before the jump, to get a clock of its own, and
-    /// again when it is healed.
+    /// The clock of a systemd unit's processes jumps. The unit is restarted before the jump, to get a clock of its own, and again when
+    /// the fault is healed.
     #[serde(rename = "clock.jump")]
     ClockJump {
-        /// Unit, such as `postgresql.service`.
+        /// Name of the unit, such as `postgresql.service`.
         unit: String,
-        /// Forwards, or backwards where it is negative: 1000 to 315,360,000,000 ms (ten years) either way.
+        /// Size of the jump, negative for a jump backwards: 1000 to 315,360,000,000 ms (ten years) either way.
         offset_ms: i64,
     },
-    /// The clock of a systemd unit's processes is too fast or too slow. The unit is restarted before, to get a clock of its
-    /// own, and again when it is healed.
+    /// The clock of a systemd unit's processes is too fast or too slow. The unit is restarted before, to get a clock of its own, and
+    /// again when the fault is healed.
     #[serde(rename = "clock.rate")]
     ClockRate {
-        /// Unit, such as `postgresql.service`.
+        /// Name of the unit, such as `postgresql.service`.
         unit: String,
         /// Percentage of the right rate, 10 to 10,000 and at least 10 more or less than 100: 200 is twice as fast.
         percent: u32,
     },
 }
 
-/// Pieces into which a network falls apart.
+/// Shape of a network partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Partition {
-    /// Containers of different groups do not hear each other; one in no group hears everybody.
+    /// Groups of containers that cannot reach each other; a container in no group can reach all.
     Groups(Vec<Vec<String>>),
-    /// Two parts, with this container in the smaller one: the larger one has more than half of the lab.
+    /// Two groups, with this container in the smaller one: the larger one has more than half of the lab.
     Majority,
-    /// The others fall into two halves, and this container alone hears both.
+    /// Two halves of the other containers that cannot reach each other, while this container can reach both.
     Bridge,
-    /// Ring in which each hears its two neighbors in the lab's order only: at least four containers.
+    /// Ring in which each container can reach only its two neighbors in the lab's order: at least four containers.
     Ring,
 }
 
-/// A way of packets, seen from the container.
+/// Direction of packets, seen from the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// Packets to it.
+    /// Packets to the container.
     Inbound,
-    /// Packets from it.
+    /// Packets from the container.
     Outbound,
 }
 
@@ -406,7 +405,7 @@ impl Fault {
         "clock.rate",
     ];
 
-    /// Returns its name in the catalogue, such as `net.delay`.
+    /// Returns the fault's name in the catalogue, such as `net.delay`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

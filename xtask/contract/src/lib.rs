@@ -28,10 +28,10 @@ pub const PATIENCE_VARIABLE: &str = "E2E_PATIENCE";
 /// Version of the protocol: the scenario sends it with `hello`, the engine refuses another one.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// The longest line either side accepts, in bytes. A longer one ends the session with an error.
+/// Maximum length of a line, in bytes. A longer line ends the session with an error.
 pub const LINE_BYTES_MAX: usize = 64 << 20;
 
-/// A stream of an `exec` that grows over this many bytes goes to a file, see [`Stream::File`].
+/// Maximum size of a stream that a message holds, in bytes; a longer stream goes to a file, see [`Stream::File`].
 pub const STREAM_BYTES_MAX: usize = 16 << 20;
 
 /// Exit status of a Rust program that panicked.

@@ -1,4 +1,4 @@
-//! The methods a scenario may call, with their parameters and answers.
+//! Methods that a scenario may call, with their parameters and answers.
 //!
 //! Durations are in milliseconds and their names say so; every method that waits has a deadline.
 
@@ -14,7 +14,7 @@ use crate::{ErrorCode, Fault, Stream};
 
 /// A request's parameters, with the method's name and the shape of its answer.
 pub trait Method: Serialize + DeserializeOwned {
-    /// The method's name in a request.
+    /// Name of the method in a request.
     const NAME: &'static str;
     /// Result of the method.
     type Answer: Serialize + DeserializeOwned;
@@ -25,7 +25,7 @@ pub trait Method: Serialize + DeserializeOwned {
 /// Errors of any request.
 pub const REFUSALS_OF_ALL: [(ErrorCode, &str); 7] = [
     (ErrorCode::Parse, "the line is no request, or longer than a line may be: `id` is null, and the session is over"),
-    (ErrorCode::InvalidRequest, "it came before `hello`"),
+    (ErrorCode::InvalidRequest, "the request came before `hello`"),
     (ErrorCode::MethodNotFound, "there is no such method"),
     (ErrorCode::InvalidParams, "the parameters do not fit: one is missing, unknown or of another type"),
     (ErrorCode::Infrastructure, "the engine or the machine failed: the case has no verdict, and is tried again once"),
@@ -43,7 +43,7 @@ macro_rules! method {
     };
 }
 
-/// An answer without content.
+/// Answer without content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Done {}
@@ -53,7 +53,7 @@ pub struct Done {}
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
-    /// [`crate::PROTOCOL_VERSION`] of the scenario's SDK.
+    /// Version of the protocol that the scenario's SDK speaks, [`crate::PROTOCOL_VERSION`].
     pub protocol: u32,
 }
 method!(Hello, "hello", Welcome,
@@ -63,7 +63,7 @@ method!(Hello, "hello", Welcome,
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Welcome {
-    /// `category/name`.
+    /// Name of the scenario, as `category/name`.
     pub scenario: String,
     /// Name of the case.
     pub case: String,
@@ -73,7 +73,7 @@ pub struct Welcome {
     pub containers: Vec<ContainerInfo>,
     /// The scenario's `fixtures/` folder.
     pub fixtures: PathBuf,
-    /// The folder for files the scenario wants kept; it belongs to the scenario's user.
+    /// Folder for files that the scenario wants to keep; it belongs to the scenario's user.
     pub artifacts: PathBuf,
     /// File for the stacks of the scenario's threads. A client that makes it also handles SIGUSR1: the thread that gets it writes its
     /// own stack there, as Python's `faulthandler` does. The engine sends this signal to each thread when the scenario's time is over,
@@ -88,11 +88,11 @@ pub struct Welcome {
 pub struct ContainerInfo {
     /// Name in the lab, such as `db`; peers resolve it to the address.
     pub name: String,
-    /// LXC's name on the host, such as `mancer-e2e-db`.
+    /// Name of the container on the host, such as `mancer-e2e-db`.
     pub host_name: String,
-    /// Address in the lab's network.
+    /// Address of the container in the lab's network.
     pub address: Ipv4Addr,
-    /// The template it was made from.
+    /// Name of the template that the container was made from.
     pub template: String,
 }
 
@@ -101,20 +101,20 @@ pub struct ContainerInfo {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Exec {
-    /// Name in the lab.
+    /// Name of the container in the lab.
     pub container: String,
-    /// Program and arguments; no shell in between.
+    /// Program and arguments; they are not passed to a shell.
     pub argv: Vec<String>,
     /// Content of stdin; empty if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Stream>,
-    /// Added to the container's environment.
+    /// Variables with their values, added to the container's environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<(String, String)>,
     /// User inside the container, by name; root if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Past this, 1 to 86,400,000 ms (a day), the program is killed inside the container, with its children, and the answer says
+    /// Deadline, 1 to 86,400,000 ms (a day). Past it, the program is killed inside the container, with its children, and the answer says
     /// so.
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
@@ -128,7 +128,7 @@ method!(Exec, "exec", ExecResult,
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExecResult {
-    /// Exit status, or 128 + the signal's number, as a shell gives it.
+    /// Exit status, or 128 + the number of the signal that ended the program, as a shell gives it.
     pub status: i32,
     /// Content of stdout.
     pub stdout: Stream,
@@ -145,7 +145,7 @@ pub struct ExecResult {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Put {
-    /// Name in the lab.
+    /// Name of the container in the lab.
     pub container: String,
     /// Absolute path in the container; missing folders are made.
     pub path: String,
@@ -153,10 +153,10 @@ pub struct Put {
     pub content: Stream,
     /// Permission bits as a number: 420 for `rw-r--r--`, which is 644 in base 8.
     pub mode: u32,
-    /// `user` or `user:group` by name inside the container; root if absent.
+    /// Owner of the file, as `user` or `user:group` by name inside the container; root if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
+    /// Deadline, 1 to 86,400,000 ms (a day). Past it, the answer is an error.
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
@@ -170,11 +170,11 @@ method!(Put, "put", Done,
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Get {
-    /// Name in the lab.
+    /// Name of the container in the lab.
     pub container: String,
-    /// Absolute path in the container.
+    /// Absolute path of the file in the container.
     pub path: String,
-    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
+    /// Deadline, 1 to 86,400,000 ms (a day). Past it, the answer is an error.
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
@@ -188,12 +188,12 @@ method!(Get, "get", Stream,
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wait {
-    /// Name in the lab.
+    /// Name of the container in the lab.
     pub container: String,
     /// Condition to wait for.
     pub condition: Condition,
-    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error with the last observation. A wait ends before it, with the reason,
-    /// when the container has died, and when its condition cannot come true any more (see [`Condition`]).
+    /// Deadline, 1 to 86,400,000 ms (a day). Past it, the answer is an error with the last observation. A wait ends earlier, with the
+    /// reason, when the container has died, and when the condition cannot come true any more (see [`Condition`]).
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
@@ -210,13 +210,13 @@ pub struct Waited {
     pub duration_ms: f64,
 }
 
-/// A condition that a probe can observe; templates use the same ones for readiness.
+/// Condition of a container that a probe can observe; templates use the same conditions for readiness.
 ///
-/// A wait for a unit ends at once where the boot is done and the unit is not there, cannot be loaded, is masked, or has failed and nothing
-/// will start it again: systemd has no job for it, and no timer, path or socket triggers it. A wait for a file ends at once where a
-/// folder of its path is a file. Neither ends as long as the scenario itself may change that: while another thread of it runs a program,
-/// writes a file or heals a fault, and while a fault is on. Where something in the background makes the unit, wait for that first,
-/// or for a command: `systemctl is-active UNIT`.
+/// A wait for a unit ends at once where the boot is done and the unit does not exist, cannot be loaded, is masked, or has failed and
+/// nothing will start it again: systemd has no job for it, and no timer, path or socket triggers it. A wait for a file ends at once where
+/// a folder of its path is a file. Neither ends while the scenario itself may change the result: while another of its threads runs a
+/// program, writes a file or heals a fault, and while a fault is active. Where a background process makes the unit, wait for that process
+/// first, or for a command: `systemctl is-active UNIT`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -252,22 +252,22 @@ impl std::fmt::Display for Condition {
 pub struct Step {
     /// Name for people, such as "load 20,000 rows".
     pub name: String,
-    /// Edge of the step.
+    /// Begin or end of the step.
     pub edge: Edge,
 }
 method!(Step, "step", Done,
-    InvalidParams: "it ends, but never began");
+    InvalidParams: "the step ends, but never began");
 
 /// The begin or the end of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
-    /// Begin.
+    /// The step begins.
     Begin,
-    /// Successful end.
+    /// The step ends successfully.
     Passed,
-    /// End with an error.
+    /// The step ends with an error.
     Failed,
 }
 
@@ -282,9 +282,9 @@ pub struct MeasureBegin {
     pub repetitions: u32,
 }
 method!(MeasureBegin, "measure.begin", Measurement,
-    InvalidParams: "its name is not in snake_case");
+    InvalidParams: "the operation's name is not in snake_case");
 
-/// Names one open measurement.
+/// Answer to `measure.begin`, which names the open measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measurement {
@@ -297,12 +297,12 @@ pub struct Measurement {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MeasureEnd {
-    /// Number from `measure.begin`.
+    /// Number of the measurement, from `measure.begin`.
     pub measurement: u64,
-    /// True if it succeeded; a failed repetition is no sample.
+    /// True if the repetition succeeded; a failed repetition is no sample.
     pub succeeded: bool,
-    /// Time from just before the operation to just after it, by the scenario's monotonic clock: the sample, which has
-    /// none of the socket's and the engine's own time in it.
+    /// Time from just before the operation to just after it, by the scenario's monotonic clock. It is the sample, and contains none of
+    /// the socket's and the engine's own time.
     pub duration_ms: f64,
 }
 method!(MeasureEnd, "measure.end", Measured,
@@ -312,18 +312,18 @@ method!(MeasureEnd, "measure.end", Measured,
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measured {
-    /// True if another repetition is wanted: fewer or more than were planned, where the run needs so many samples.
+    /// True if the scenario has to repeat the operation once more; a run may need fewer or more samples than were planned.
     pub more: bool,
 }
 
-/// `metric`: a value that the scenario has found out itself, such as a throughput.
+/// `metric`: a value that the scenario has measured itself, such as a throughput.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Metric {
-    /// Name, unique in its scenario, snake_case: up to 100 lowercase letters, digits and '_', a letter first.
+    /// Name of the metric, unique in its scenario, snake_case: up to 100 lowercase letters, digits and '_', a letter first.
     pub name: String,
-    /// Value in `unit`; a finite number.
+    /// Value in `unit`, a finite number.
     pub value: f64,
     /// Unit, such as `records/s`.
     pub unit: String,
@@ -331,16 +331,16 @@ pub struct Metric {
     pub better: Better,
 }
 method!(Metric, "metric", Done,
-    InvalidParams: "its name is not in snake_case, its value is not finite, or it has another unit or direction than before");
+    InvalidParams: "the metric's name is not in snake_case, its value is not finite, or the metric has another unit or direction than before");
 
 /// Direction in which a metric improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
-    /// Times, sizes.
+    /// Lower values are better, as with times and sizes.
     Lower,
-    /// Throughputs.
+    /// Higher values are better, as with throughputs.
     Higher,
 }
 
@@ -349,18 +349,18 @@ pub enum Better {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Check {
-    /// True if it holds.
+    /// True if the condition holds.
     pub passed: bool,
-    /// The condition as it stands in the scenario, such as `rows == 20_000`.
+    /// Condition, as the scenario's code has it, such as `rows == 20_000`.
     pub condition: String,
-    /// Values, such as `rows = 19999`: what a person needs to see why it failed.
+    /// Values that show a person why the condition failed, such as `rows = 19999`.
     pub values: String,
-    /// Meaning of the check, as its author says it.
+    /// Meaning of the check, in its author's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Source file of the check.
     pub file: String,
-    /// Line in that file, from 1.
+    /// Line in the source file, from 1.
     pub line: u32,
 }
 method!(Check, "check", Done);
@@ -370,9 +370,9 @@ method!(Check, "check", Done);
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// Level.
+    /// Level of the message.
     pub level: Level,
-    /// Message of one or more lines.
+    /// Text of the message, of one or more lines.
     pub message: String,
 }
 method!(Log, "log", Done);
@@ -397,11 +397,11 @@ pub enum Level {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Abort {
-    /// Kind of end.
+    /// Kind of the end: an error, or a panic or exception.
     pub kind: AbortKind,
     /// The error with its causes, or the message of the panic or exception.
     pub message: String,
-    /// `file:line` where it is known.
+    /// Place of the error in the code, `file:line`, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
 }
@@ -423,7 +423,7 @@ pub enum AbortKind {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Artifact {
-    /// File name to keep it under: no folders.
+    /// Name that the file is kept under, without folders.
     pub name: String,
     /// The content; a [`Stream::File`] is read with the rights of the scenario's user.
     pub content: Stream,
@@ -439,7 +439,7 @@ method!(Artifact, "artifact", Done,
 pub struct FaultInject {
     /// Name in the lab of the container that the fault is injected into.
     pub container: String,
-    /// Fault with its parameters.
+    /// The fault with its parameters.
     pub fault: Fault,
 }
 method!(FaultInject, "fault.inject", Injected,
@@ -452,7 +452,7 @@ method!(FaultInject, "fault.inject", Injected,
 pub struct Injected {
     /// Number of the fault, chosen by the engine.
     pub fault: u64,
-    /// Observed effect, for people.
+    /// Observed effect, in words.
     pub evidence: String,
 }
 
@@ -462,7 +462,7 @@ pub struct Injected {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FaultHeal {
-    /// Number from `fault.inject`.
+    /// Number of the fault, from `fault.inject`.
     pub fault: u64,
 }
 method!(FaultHeal, "fault.heal", Healed,
@@ -474,24 +474,24 @@ method!(FaultHeal, "fault.heal", Healed,
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Healed {
-    /// The observations, for people: whether the fault was on until now, and that it is gone.
+    /// Observations in words, which show whether the fault was active until now, and that its effect is gone.
     pub evidence: String,
 }
 
-/// `chaos.begin`: the faults of this case's schedule are played from now on. Without `--chaos` there are none, and the
-/// answer says so. Once in a case.
+/// `chaos.begin`: begins to inject the faults of this case's schedule. Without `--chaos` there are none, and the answer says
+/// so. May be sent once in a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChaosBegin {}
 method!(ChaosBegin, "chaos.begin", ChaosPlaying,
-    InvalidParams: "it has begun before");
+    InvalidParams: "the chaos has begun before");
 
 /// Answer to `chaos.begin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChaosPlaying {
-    /// True if there is a schedule.
+    /// True if the case has a schedule of faults.
     pub playing: bool,
     /// Length of the schedule from now on; 0 without one.
     pub length_ms: u64,
@@ -522,11 +522,11 @@ pub struct Settled {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Invariant {
-    /// Time at which the condition has to hold.
+    /// Kind of the invariant, which tells when the condition has to hold.
     pub kind: InvariantKind,
     /// Name for people, such as "no row is there twice".
     pub name: String,
-    /// True if it held.
+    /// True if the condition held.
     pub held: bool,
     /// Number of times that the condition was evaluated.
     pub looks: u32,
@@ -535,58 +535,58 @@ pub struct Invariant {
     /// Observed values, if any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub values: String,
-    /// Source file.
+    /// Source file of the invariant.
     pub file: String,
-    /// Line in that file, from 1.
+    /// Line in the source file, from 1.
     pub line: u32,
 }
 method!(Invariant, "invariant", Done,
     InvalidParams: "`at_end` before `settle`, or `sometimes` with a name that `scenario.toml` does not list");
 
-/// Time at which a condition has to hold.
+/// Kind of an invariant, which tells when its condition has to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InvariantKind {
-    /// Whenever it is looked at, while faults are played too.
+    /// The condition holds at each evaluation, also while faults are active.
     Always,
-    /// End of the case, when all faults are healed and the system is quiet.
+    /// The condition holds at the end of the case, when all faults are healed and the system is quiet.
     AtEnd,
-    /// Once at least in a run with faults; listed in `scenario.toml`, so that a condition that no request reports counts as
-    /// missed.
+    /// The condition holds at least once in a run with faults. It is listed in `scenario.toml`, so that a condition that no request
+    /// reports counts as missed.
     Sometimes,
 }
 
-/// `history`: an operation on the system under test begins or ends. One without an end counts as one with an unknown result.
+/// `history`: an operation on the system under test begins or ends. An operation without an end has an unknown result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct History {
-    /// Client that does it: one operation at a time.
+    /// Name of the client that does the operation; a client does one operation at a time.
     pub process: String,
-    /// Operation, such as `transfer`.
+    /// Name of the operation, such as `transfer`.
     pub operation: String,
-    /// Begin or end.
+    /// Begin or end of the operation.
     pub phase: Phase,
-    /// Input, result or error.
+    /// Input of the operation at its begin; its result or error at its end.
     #[serde(default)]
     pub value: Value,
 }
 method!(History, "history", Done,
-    InvalidParams: "the process is in the middle of another operation, or this one never began");
+    InvalidParams: "the client is in the middle of another operation, or this operation never began");
 
 /// Begin or end of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Begin.
+    /// The operation begins.
     Invoke,
-    /// Success.
+    /// The operation succeeded.
     Ok,
-    /// Failure: it did not take place, and never will.
+    /// The operation failed: it did not take place, and never will.
     Fail,
-    /// Unknown result, because no answer came: neither a success nor a failure.
+    /// The operation's result is unknown, because no answer came: it is neither a success nor a failure.
     Unknown,
 }
 
@@ -595,33 +595,33 @@ pub enum Phase {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Defect {
-    /// Name, listed under `defects` in `scenario.toml`, such as `mancer-0.1.4/df-table`.
+    /// Name of the defect, listed under `defects` in `scenario.toml`, such as `mancer-0.1.4/df-table`.
     pub defect: String,
     /// Text that the failure must contain.
     pub failing_with: String,
-    /// Outcome.
+    /// Outcome of the stretch.
     pub outcome: DefectOutcome,
-    /// The failure, where there was one.
+    /// Text of the failure, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// Source file of the mark.
+    /// Source file of the defect's mark.
     pub file: String,
-    /// Line in that file, from 1.
+    /// Line in the source file, from 1.
     pub line: u32,
 }
 method!(Defect, "defect", Done,
-    InvalidParams: "`scenario.toml` does not list it under `defects`");
+    InvalidParams: "`scenario.toml` does not list the defect under `defects`");
 
 /// Outcome of a stretch that is expected to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DefectOutcome {
-    /// Expected failure: the defect is still there.
+    /// The stretch failed as expected: the defect is still there.
     Known,
-    /// Other failure, which is a failure of the scenario.
+    /// The stretch failed in another way, which is a failure of the scenario.
     Different,
-    /// No failure: the mark has to go, and the scenario fails until it has.
+    /// The stretch did not fail: the scenario fails until the mark is removed.
     Fixed,
 }
 
@@ -630,18 +630,18 @@ pub enum DefectOutcome {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Screenshot {
-    /// File name without `.png`: no folders.
+    /// Name of the file without `.png`, without folders.
     pub name: String,
-    /// Address, such as `http://app/status`; the names of the lab's containers resolve.
+    /// URL of the page, such as `http://app/status`; the names of the lab's containers resolve.
     pub url: String,
-    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
+    /// Deadline, 1 to 86,400,000 ms (a day). Past it, the answer is an error.
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
 }
 method!(Screenshot, "screenshot", Picture,
     InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the begin, and blanks at the ends), the URL is none of this lab's, or the page answers with an error",
-    Deadline: "the page was not loaded, or not pictured, in time",
+    Deadline: "the page was not loaded, or no picture was taken, in time",
     Unavailable: "a fault has taken the container down, or frozen it");
 
 /// Result of a `screenshot`.
@@ -651,49 +651,49 @@ method!(Screenshot, "screenshot", Picture,
 pub enum Picture {
     /// A picture was taken.
     Taken {
-        /// The PNG, among the record's files; its owner is the scenario's user.
+        /// Path of the PNG, among the record's files; its owner is the scenario's user.
         path: PathBuf,
         /// Size of the file.
         size_bytes: u64,
     },
-    /// No picture, because this host has no browser. The record says so; it is no pass.
+    /// No picture was taken, because this host has no browser. The record says so; this does not count as a pass.
     Skipped {
-        /// Missing part, and how to get it.
+        /// Part that the host lacks, and how to get it.
         reason: String,
     },
 }
 
-/// `screenshot.compare`: a picture of a web page of the lab, compared with an expected one. Whether the difference is too much is
-/// the scenario's to say, with a `check`.
+/// `screenshot.compare`: a picture of a web page of the lab, compared with an expected one. The scenario decides, with a `check`, whether
+/// the difference is too large.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ScreenshotCompare {
-    /// File name without `.png`: no folders.
+    /// Name of the file without `.png`, without folders.
     pub name: String,
-    /// Address, such as `http://app/status`; the names of the lab's containers resolve.
+    /// URL of the page, such as `http://app/status`; the names of the lab's containers resolve.
     pub url: String,
-    /// Past this, 1 to 86,400,000 ms (a day), the answer is an error.
+    /// Deadline, 1 to 86,400,000 ms (a day). Past it, the answer is an error.
     #[serde(deserialize_with = "deadline_ms")]
     #[cfg_attr(test, schemars(range(min = 1, max = 86_400_000)))]
     pub deadline_ms: u64,
     /// Absolute path of the expected picture, a PNG.
     pub expected: PathBuf,
-    /// A pixel is the same where none of its colors differs by more than this, of 255.
+    /// Maximum difference in each color channel, 0 to 255, up to which a pixel counts as equal.
     pub channel_off_max: u8,
 }
 method!(ScreenshotCompare, "screenshot.compare", Likeness,
     InvalidParams: "as for `screenshot`; or the expected picture is not there, or is no PNG",
-    Deadline: "the page was not loaded, or not pictured, in time",
+    Deadline: "the page was not loaded, or no picture was taken, in time",
     Unavailable: "a fault has taken the container down, or frozen it");
 
 /// Size of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PictureSize {
-    /// Width.
+    /// Width in pixels.
     pub width_pixels: u32,
-    /// Height.
+    /// Height in pixels.
     pub height_pixels: u32,
 }
 
@@ -702,11 +702,11 @@ pub struct PictureSize {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Likeness {
-    /// Both pictures have the same size.
+    /// Both pictures have the same size, and were compared.
     Compared {
-        /// The new picture, among the record's files.
+        /// Path of the new picture, among the record's files.
         path: PathBuf,
-        /// The pixels that differ, in red on a pale copy of the expected picture; nothing where none does.
+        /// Path of a picture that shows the differing pixels in red on a pale copy of the expected one; null where no pixel differs.
         difference: Option<PathBuf>,
         /// Number of pixels that differ.
         pixels_off: u64,
@@ -715,16 +715,16 @@ pub enum Likeness {
     },
     /// Different sizes, so nothing was compared.
     OtherSize {
-        /// The new picture, among the record's files.
+        /// Path of the new picture, among the record's files.
         path: PathBuf,
-        /// Size of the picture.
+        /// Size of the new picture.
         taken: PictureSize,
         /// Size of the expected picture.
         expected: PictureSize,
     },
-    /// No picture, because this host has no browser. The record says so; it is no pass.
+    /// No picture was taken, because this host has no browser. The record says so; this does not count as a pass.
     Skipped {
-        /// Missing part, and how to get it.
+        /// Part that the host lacks, and how to get it.
         reason: String,
     },
 }

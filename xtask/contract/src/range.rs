@@ -1,4 +1,4 @@
-//! Ranges of faults' parameters: checked wherever a fault is read, from a scenario, a command line or a schedule.
+//! Ranges of faults' parameters, checked where a fault is read from a scenario, a command line or a schedule.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use serde_json::Value;
 
 use crate::Fault;
 
-/// Largest amount of bytes and largest place in a file that a parameter may name: 16 TiB.
+/// Maximum of sizes and of offsets in a file, in bytes: 16 TiB.
 const BYTES_MAX: i64 = 1 << 44;
 
-/// Longest text that a parameter may be.
+/// Maximum length of a text, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
 
-/// Range of one parameter of a fault.
+/// Permitted values of one parameter of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterRange {
-    /// A whole number, both ends included.
+    /// A whole number within two ends, which are permitted too.
     Number {
-        /// Smallest.
+        /// Smallest number.
         least: i64,
-        /// Largest.
+        /// Largest number.
         most: i64,
     },
-    /// A whole number that is positive or negative, by its distance from zero.
+    /// A positive or negative whole number, limited by its distance from zero.
     Offset {
-        /// Smallest distance.
+        /// Smallest distance from zero.
         least: i64,
-        /// Largest distance.
+        /// Largest distance from zero.
         most: i64,
     },
     /// Absolute path in a container.
@@ -40,9 +40,9 @@ pub enum ParameterRange {
     Service,
     /// Name of a system call.
     SystemCall,
-    /// Name of an error of the kernel.
+    /// Name of an error that the kernel returns.
     ErrorName,
-    /// List of processors.
+    /// List of processors' numbers.
     Processors,
     /// Name of a container of the lab.
     Container,
@@ -52,7 +52,7 @@ impl ParameterRange {
     /// Checks that a value is in the range.
     ///
     /// # Errors
-    /// The value, and the range that it is not in.
+    /// A text that names the value, and the range that it is not in.
     pub fn check(self, value: &Value) -> Result<(), String> {
         let fits = match self {
             Self::Number { least, most } => value.as_i64().is_some_and(|number| (least..=most).contains(&number)),
@@ -115,13 +115,13 @@ pub fn deadline_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     Ok(deadline_ms)
 }
 
-/// Longest name of an operation or a metric, in bytes.
+/// Maximum length of the name of an operation or a metric, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 
-/// Checks the name of a measured operation or a metric: snake_case, because reports, baselines and limits find it by that.
+/// Checks that the name of a measured operation or a metric is in snake_case: reports, baselines and limits refer to the name.
 ///
 /// # Errors
-/// The name, and what it has to be.
+/// A text that names the name, and says which names are valid.
 pub fn check_name(name: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if name.starts_with(|first: char| first.is_ascii_lowercase())
@@ -132,11 +132,11 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
     let begin: String = name.chars().take(NAME_BYTES_MAX).collect();
     Err(format!(
-        "{begin:?} is no name in snake_case: lowercase letters, digits and '_', a letter first, at most {NAME_BYTES_MAX} bytes"
+        "{begin:?} is not a name in snake_case: lowercase letters, digits and '_', a letter first, at most {NAME_BYTES_MAX} bytes"
     ))
 }
 
-/// Tells whether a text is an absolute path as parameters may have it: without `..` and control characters, and not too long.
+/// Tells whether a text is an absolute path that a parameter may have: without `..` and control characters, and not too long.
 #[must_use]
 pub fn is_absolute_path(text: &str) -> bool {
     text.starts_with('/')
@@ -159,8 +159,8 @@ const fn from(least: i64, most: i64) -> ParameterRange {
 }
 
 impl Fault {
-    /// Returns the range of a fault's parameter; none for one that its type bounds already (a choice of a few words, an address,
-    /// the shape of a partition), and for a name that is no parameter.
+    /// Returns the range of a fault's parameter; `None` for a parameter whose type has bounds already (a choice of a few words, an
+    /// address, the shape of a partition), and for a name that is no parameter.
     #[must_use]
     pub fn range_of(fault: &str, parameter: &str) -> Option<ParameterRange> {
         use ParameterRange::{Command, Container, ErrorName, Offset, Path, Processors, Service, SystemCall, Unit};
@@ -212,7 +212,7 @@ impl Fault {
         })
     }
 
-    /// Checks each parameter against its range, and against other parameters that it depends on.
+    /// Checks each parameter of the fault against its range, and against other parameters that it depends on.
     ///
     /// # Errors
     /// The first parameter that is out of its range, by its name, with its value and the range.
@@ -253,7 +253,7 @@ mod tests {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
         for name in ["", "Restore", "two words", "a-b", "1st", "_a", "ä", "a\n", "a/b", &"a".repeat(101)] {
-            assert!(check_name(name).is_err_and(|why| why.contains("is no name in snake_case")), "{name:?}");
+            assert!(check_name(name).is_err_and(|why| why.contains("is not a name in snake_case")), "{name:?}");
         }
     }
 

@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
-/// Some bytes: as text where that is the shorter way, else in base 64; a large stream lies in a file.
+/// Bytes in a message: as text where that is shorter, else in base 64; a large stream is in a file.
 ///
-/// Either side sends up to [`crate::STREAM_BYTES_MAX`] bytes inline and anything larger as a file. So two inline
-/// streams always fit into a line of [`crate::LINE_BYTES_MAX`], whatever bytes they have.
+/// Both sides send up to [`crate::STREAM_BYTES_MAX`] bytes inline and anything larger as a file. So two inline streams always fit into a
+/// line of [`crate::LINE_BYTES_MAX`], whatever bytes they have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
-    /// UTF-8 text.
+    /// Bytes that are UTF-8 text.
     Text(String),
     /// Other bytes, in base 64 (standard alphabet, padded).
     Base64(String),
-    /// Bytes in a file of the host that the scenario may read. Whoever made it removes it: the scenario when the
-    /// answer is there, the engine not before the session ends.
+    /// Bytes in a file of the host that the scenario may read. The side that made the file removes it: the scenario when the answer has
+    /// come, the engine not before the session ends.
     File {
         /// Absolute path on the host.
         path: PathBuf,
@@ -28,8 +28,8 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Returns a stream of these bytes: as text where that loses nothing and is no longer than base 64 would be, since control
-    /// characters take six bytes each in JSON.
+    /// Makes a stream of these bytes: as text where that loses nothing and is no longer than base 64 would be, since control characters
+    /// take six bytes each in JSON.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         match String::from_utf8(bytes) {
@@ -39,7 +39,7 @@ impl Stream {
         }
     }
 
-    /// Returns the bytes of an inline stream; `None` for [`Stream::File`], which the caller reads itself.
+    /// Returns the bytes of an inline stream; `None` for [`Stream::File`], whose file the caller reads.
     ///
     /// # Errors
     /// When the base 64 is malformed.

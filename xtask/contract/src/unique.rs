@@ -1,11 +1,11 @@
-//! JSON in which no name comes twice in one object: of two values nobody knows which one was meant.
+//! JSON in which no name may come twice in one object, since it would be unclear which of the two values is meant.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads a value; a name that comes twice in one object is an error.
+/// Deserializes a JSON value; a name that comes twice in one object is an error.
 pub(crate) fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     Unique::deserialize(deserializer).map(|unique| unique.0)
 }
@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         while let Some(name) = map.next_key::<String>()? {
             let Unique(value) = map.next_value()?;
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("{name:?} comes twice")));
+                return Err(A::Error::custom(format_args!("the name {name:?} comes twice in one object")));
             }
             object.insert(name, value);
         }

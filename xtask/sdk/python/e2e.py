@@ -217,7 +217,7 @@ class Finished:
         try:
             return stream.decode()
         except UnicodeDecodeError as error:
-            raise Error(f"{name} of `{shlex.join(self.argv)}` in {self.container} is no text: {error}") from None
+            raise Error(f"{name} of `{shlex.join(self.argv)}` in {self.container} is not text: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -437,7 +437,7 @@ class Container:
         """Copies a file of the host to an absolute path in the container; `owner` is `user` or `user:group`."""
         host_path = Path(host_path).absolute()
         if not host_path.is_file():
-            raise Error(f"{host_path} is no file")
+            raise Error(f"{host_path} is not a file")
         content = {"file": {"path": str(host_path), "bytes": host_path.stat().st_size}}
         self._put(path, content, mode, owner)
 

@@ -632,7 +632,7 @@ class ContainerTest(Joined):
         )
         self.assertIs(raised.exception.finished, finished)
         self.assertEqual(finished.stdout_text, "out\n")
-        with self.assertRaisesRegex(e2e.Error, "stderr of `psql .*` in db is no text"):
+        with self.assertRaisesRegex(e2e.Error, "stderr of `psql .*` in db is not text"):
             _ = finished.stderr_text
         self.engine.answer = lambda *_: {**result, "timed_out": True}
         with self.assertRaisesRegex(e2e.ExecFailed, r"did not end within 0\.5 s and was killed"):
@@ -707,7 +707,7 @@ class ContainerTest(Joined):
         self.db.put(host_file, "/tmp/rows.csv")
         self.db.write("/key", b"\xff", mode=0o600, owner="postgres")
         self.assertEqual(self.db.get("/tmp/x"), b"content")
-        with self.assertRaisesRegex(e2e.Error, "missing.csv is no file"):
+        with self.assertRaisesRegex(e2e.Error, "missing.csv is not a file"):
             self.db.put(self.engine.folder / "missing.csv", "/x")
         content = {"file": {"path": str(host_file), "bytes": 3}}
         first, second = self.engine.of("put")

@@ -1,4 +1,4 @@
-//! Bytes on their way to the engine and back: inline, or through a file where they are many.
+//! Bytes that are sent to the engine and received from it: inline, or through a file where they are many.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -9,14 +9,14 @@ use tempfile::NamedTempFile;
 
 use crate::Result;
 
-/// A stream to send, with the file that must live until the answer is there.
+/// Stream to send, with the temporary file that must exist until the answer has come.
 #[derive(Debug)]
 pub struct Outgoing {
     pub stream: Stream,
     _file: Option<NamedTempFile>,
 }
 
-/// Returns a stream of bytes; many of them go through a temporary file.
+/// Makes a stream of bytes; many bytes go through a temporary file.
 pub fn outgoing(bytes: &[u8]) -> Result<Outgoing> {
     if bytes.len() <= STREAM_BYTES_MAX {
         return Ok(Outgoing { stream: Stream::from_bytes(bytes.to_vec()), _file: None });
@@ -27,20 +27,21 @@ pub fn outgoing(bytes: &[u8]) -> Result<Outgoing> {
     Ok(Outgoing { stream, _file: Some(file) })
 }
 
-/// Returns a stream that names a file of the host, which the engine reads itself.
+/// Makes a stream that names a file of the host, which the engine reads itself.
 pub fn host_file(path: &Path) -> Result<Stream> {
     let metadata = path.metadata().with_context(|| format!("reading {}", path.display()))?;
-    ensure!(metadata.is_file(), "{} is no file", path.display());
-    let path = std::path::absolute(path).with_context(|| format!("finding {}", path.display()))?;
+    ensure!(metadata.is_file(), "{} is not a file", path.display());
+    let path = std::path::absolute(path).with_context(|| format!("resolving the path {}", path.display()))?;
     Ok(Stream::File { path, bytes: metadata.len() })
 }
 
-/// Returns the bytes of a received stream.
+/// Returns the bytes of a received stream, from its file if it names one.
 pub fn incoming(stream: &Stream) -> Result<Vec<u8>> {
     if let Stream::File { path, .. } = stream {
-        return std::fs::read(path).with_context(|| format!("reading {}, a stream of the engine", path.display()));
+        return std::fs::read(path)
+            .with_context(|| format!("reading {}, the file of a stream from the engine", path.display()));
     }
-    let inline = stream.inline_bytes().context("decoding a stream of the engine")?;
+    let inline = stream.inline_bytes().context("decoding a base64 stream from the engine")?;
     Ok(inline.unwrap_or_default())
 }
 
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn a_file_of_the_host_that_is_none_is_named_in_the_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(host_file(folder.path()).unwrap_err().to_string().ends_with("is no file"));
+        assert!(host_file(folder.path()).unwrap_err().to_string().ends_with("is not a file"));
         let missing = folder.path().join("missing.csv");
         assert!(host_file(&missing).unwrap_err().to_string().contains("missing.csv"));
     }

@@ -1,4 +1,4 @@
-//! A stretch of the case in which the engine breaks things, and what has to hold meanwhile and afterwards.
+//! Stretch of the case during which the engine injects faults, and conditions that have to hold during it and afterwards.
 
 use std::panic::Location;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,10 +12,10 @@ use crate::connection::shown;
 use crate::error::chain;
 use crate::{CheckFailed, Lab, Result};
 
-/// Interval between two looks of [`Chaos::always`].
+/// Interval between two evaluations of a condition of [`Chaos::always`].
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The stretch in which faults are played: see [`Lab::chaos`].
+/// Stretch of the case during which faults are injected: see [`Lab::chaos`].
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result};
@@ -42,7 +42,7 @@ pub struct Chaos<'scope, 'env: 'scope> {
     watches: Mutex<Vec<ScopedJoinHandle<'scope, Result>>>,
 }
 
-/// Signal that the stretch is over.
+/// Signal that the stretch has ended.
 #[derive(Debug, Default)]
 struct Over {
     over: Mutex<bool>,
@@ -55,14 +55,14 @@ impl Over {
         self.changed.notify_all();
     }
 
-    /// Waits for the end of the stretch, at most this long; tells whether it is over.
+    /// Waits for the end of the stretch, at most this long; returns true if it has ended.
     fn within(&self, time: Duration) -> bool {
         let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         *self.changed.wait_timeout_while(over, time, |over| !*over).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
-/// Signals the end of the stretch when dropped, so also when the body panics: the scope waits for the threads that watch.
+/// Signals the end of the stretch when dropped, even when the body panics: the scope waits for the threads that evaluate conditions.
 struct SetWhenDropped(Arc<Over>);
 
 impl Drop for SetWhenDropped {
@@ -71,7 +71,7 @@ impl Drop for SetWhenDropped {
     }
 }
 
-/// Counts of the looks at a watched condition.
+/// Number of evaluations of a condition, by result.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Looks {
     held: u32,
@@ -81,13 +81,13 @@ struct Looks {
 }
 
 impl Lab {
-    /// Runs `body` while the engine plays the faults of `cargo xtask e2e --chaos`, as far as `[chaos]` in `scenario.toml` allows
-    /// it. Afterwards all faults are healed, and the call returns when the probes of all containers pass again and a quiet period
-    /// is over: from then on the system has to do what its users expect, and the case's last checks follow, those of
-    /// [`Lab::at_end`] too. In a run without `--chaos`, `body` runs and nothing else happens. Once in a case.
+    /// Runs `body` while the engine injects the faults of `cargo xtask e2e --chaos`, as far as `[chaos]` in `scenario.toml` allows them.
+    /// Afterwards all faults are healed, and the call returns when the probes of all containers pass again and a quiet period is over:
+    /// from then on the system has to do what its users expect, and the case's last checks follow, those of [`Lab::at_end`] too. In a run
+    /// without `--chaos`, only `body` runs. May be called once in a case.
     ///
-    /// Requests of `body` to the system may fail while it is broken: an answer that does not come is neither a success nor a
-    /// failure. [`Lab::invoke`] keeps a history with such unknown ends.
+    /// Requests of `body` to the system may fail during a fault: a missing answer is neither a success nor a failure. [`Lab::invoke`]
+    /// keeps a history with such unknown results.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result, check};
@@ -109,7 +109,7 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// Those of `body`; a condition of [`Chaos::always`] that did not hold, or could never be evaluated; when the system does not
+    /// The errors of `body`; a condition of [`Chaos::always`] that did not hold, or could never be evaluated; when the system does not
     /// recover in time.
     #[track_caller]
     pub fn chaos<'env, T>(&'env self, body: impl for<'scope> FnOnce(&Chaos<'scope, 'env>) -> Result<T>) -> Result<T> {
@@ -130,9 +130,9 @@ impl Lab {
         })
     }
 
-    /// Reports whether a condition came true that has to come true at least once in a run with faults, such as "a job was done
-    /// again". Its name is listed under `sometimes` in `[chaos]` of `scenario.toml`, so that it also counts as missed in a case
-    /// that never gets to this call.
+    /// Reports whether a condition came true that has to come true at least once in a run with faults, such as "a job was done again".
+    /// `scenario.toml` lists its name under `sometimes` in `[chaos]`, so that it also counts as missed in a case that never reaches this
+    /// call.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -151,7 +151,7 @@ impl Lab {
         self.tell(InvariantKind::Sometimes, name, came_true, 1, 0, String::new(), place)
     }
 
-    /// Checks a condition that has to hold once all faults are healed and the system is quiet: after [`Lab::chaos`].
+    /// Checks a condition that has to hold once all faults are healed and the system is quiet, after [`Lab::chaos`].
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -163,11 +163,11 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// [`CheckFailed`] when it does not hold; an error of `holds`.
+    /// [`CheckFailed`] when the condition does not hold; an error of `holds`.
     #[track_caller]
     pub fn at_end(&self, name: &str, holds: impl FnOnce() -> Result<bool>) -> Result {
         let place = Location::caller();
-        let held = holds().map_err(|error| error.context(format!("looking whether {name}")))?;
+        let held = holds().map_err(|error| error.context(format!("evaluating the condition {name:?}")))?;
         self.tell(InvariantKind::AtEnd, name, held, 1, 0, String::new(), place)?;
         if held { Ok(()) } else { Err(CheckFailed::of(name, place.file(), place.line()).into()) }
     }
@@ -191,22 +191,21 @@ impl Lab {
 }
 
 impl<'scope, 'env> Chaos<'scope, 'env> {
-    /// Tells whether faults are still to come, for a load that has to go on until it has met all of them. False in a run without
-    /// faults.
+    /// Tells whether faults will still be injected, for a load that has to go on until all were injected. False in a run without faults.
     #[must_use]
     pub fn lasts(&self) -> bool {
         self.ends.is_some_and(|ends| Instant::now() < ends)
     }
 
-    /// Tells whether faults are played in this run.
+    /// Tells whether this run injects faults.
     #[must_use]
     pub fn is_playing(&self) -> bool {
         self.ends.is_some()
     }
 
-    /// Evaluates a condition ten times a second, from now on until all faults are healed and the system is quiet. The case fails
-    /// when `holds` returns false once, or only errors: an error means that the condition could not be evaluated, because the
-    /// system did not answer.
+    /// Evaluates a condition ten times per second, from now on until all faults are healed and the system is quiet. The case fails when
+    /// `holds` returns false once, or only errors: an error means that the condition could not be evaluated, because the system did not
+    /// answer.
     #[track_caller]
     pub fn always(&self, name: &str, mut holds: impl FnMut() -> Result<bool> + Send + 'scope) {
         let (name, place, lab, over) = (name.to_owned(), Location::caller(), self.lab, Arc::clone(&self.over));
@@ -226,7 +225,7 @@ impl<'scope, 'env> Chaos<'scope, 'env> {
     }
 }
 
-/// Calls `holds` repeatedly until it returns false, or once more after `over` has told that the stretch is over.
+/// Calls `holds` repeatedly until it returns false, or once more after `over` has returned true, which means that the stretch has ended.
 fn watch(holds: &mut dyn FnMut() -> Result<bool>, over: impl Fn(Duration) -> bool) -> Looks {
     let mut looks = Looks::default();
     loop {

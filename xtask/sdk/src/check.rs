@@ -1,4 +1,4 @@
-//! `check!`: a condition that passes or fails, with its values.
+//! Macro `check!`: a condition that passes or fails, recorded with its values.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -28,19 +28,17 @@ use crate::{RequestError, Result};
 /// top level. The message is a format string. Passed checks are recorded too. It may be used in any function that
 /// returns `Result<_, anyhow::Error>`, in any thread, and needs no lab.
 ///
-/// Limits, all of which parentheses lift: a condition in parentheses of its own, `check!((a == b))`, is a plain `bool`
-/// and needs no `Debug`; so is what the macro should not take apart. A path such as `<T as Trait>::f()` is understood
-/// at the start of a side, not behind a `&` or `!`. A comma that is followed by a literal starts the message, so
-/// `f::<A, 3>()` wants parentheses. More than about a hundred words at the top level exceed the compiler's recursion
-/// limit.
+/// Parentheses lift all limits of the macro. A condition in parentheses of its own, `check!((a == b))`, is a plain `bool` and needs no
+/// `Debug`; use them for any condition that the macro should not take apart. A path such as `<T as Trait>::f()` is understood at the
+/// start of a side, not behind a `&` or `!`. A comma before a literal starts the message, so `f::<A, 3>()` needs parentheses. More than
+/// about a hundred words at the top level exceed the compiler's recursion limit.
 #[macro_export]
 macro_rules! check {
     ($($tokens:tt)+) => { $crate::__check!(@scan [] [] [] [] ($($tokens)+) ($($tokens)+)) };
 }
 
-/// Splits a condition: `@scan [left side] [operator] [tokens since then] [open angle brackets] (rest) (rest)`.
-/// The rest stands there twice: one to match a token in, one to take the author's own token from, whose spacing the
-/// record then shows.
+/// Splits a condition: `@scan [left side] [operator] [tokens since then] [open angle brackets] (rest) (rest)`. The rest is passed twice:
+/// once to match a token, and once to take the author's own token, whose spacing the record then shows.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __check {
@@ -161,7 +159,7 @@ macro_rules! __check {
     }};
 }
 
-/// The error of a check that did not hold. The engine has recorded it already.
+/// Error of a check that did not hold. The engine has recorded it already.
 ///
 /// ```no_run
 /// # use e2e::{CheckFailed, Lab, Result, check};
@@ -177,7 +175,7 @@ macro_rules! __check {
 #[derive(Debug, Clone)]
 pub struct CheckFailed {
     check: Check,
-    /// Number that all copies of this one error have, and no other error.
+    /// Number that identifies this error and its copies.
     serial: u64,
 }
 
@@ -187,7 +185,7 @@ impl CheckFailed {
         Self { check, serial: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Returns the failure of a condition that has a name and no values.
+    /// Makes the failure of a named condition without values.
     pub(crate) fn of(name: &str, file: &str, line: u32) -> Self {
         let (condition, file) = (name.to_owned(), file.to_owned());
         Self::new(Check { passed: false, condition, values: String::new(), message: None, file, line })
@@ -221,22 +219,22 @@ impl fmt::Display for CheckFailed {
 impl std::error::Error for CheckFailed {}
 
 thread_local! {
-    /// Checks that did not hold in the marks that the current thread stands in, the outermost mark first.
+    /// Checks that did not hold within the current thread's open marks of known defects, the outermost mark first.
     pub(crate) static MARKS: RefCell<Vec<Vec<CheckFailed>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Tells whether the current thread stands in the mark of a known defect. A check that does not hold there may be the expected
-/// failure, so it is reported only when the mark ends, and only if it was not expected.
+/// Tells whether the current thread is within the mark of a known defect. A check that does not hold there may be the expected failure,
+/// so it is reported only when the mark ends, and only if it was not expected.
 pub(crate) fn is_marked() -> bool {
     MARKS.with_borrow(|marks| !marks.is_empty())
 }
 
-/// Keeps a check that did not hold until the innermost mark ends. Nothing happens outside of marks.
+/// Keeps a check that did not hold until the innermost mark ends. Does nothing outside of marks.
 pub(crate) fn hold(failed: CheckFailed) {
     MARKS.with_borrow_mut(|marks| marks.last_mut().map(|held| held.push(failed)));
 }
 
-/// Returns a condition that is given by reference, so that parentheses around it are no needless ones to the compiler.
+/// Returns a condition that is given by reference, so that the compiler does not warn of parentheses around it.
 pub fn holds(condition: &bool) -> bool {
     *condition
 }

@@ -1,8 +1,8 @@
-//! Conditions that a scenario can wait for, written the way one says it: `db.wait_for(Port(5432))`.
+//! Conditions that a scenario can wait for, such as in `db.wait_for(Port(5432))`.
 
 use e2e_contract::Condition;
 
-/// Port of the container that accepts TCP connections.
+/// Condition that a TCP port of the container accepts connections.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Port, Result};
@@ -14,7 +14,7 @@ use e2e_contract::Condition;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port(pub u16);
 
-/// A GET of this path (`/path`, or `:8080/path`) at the container gives a status of 200 to 399.
+/// Condition that a GET of this path (`/path`, or `:8080/path`) at the container gives a status of 200 to 399.
 ///
 /// ```no_run
 /// # use e2e::{Http, Lab, Result};
@@ -26,7 +26,7 @@ pub struct Port(pub u16);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http<S: Into<String>>(pub S);
 
-/// Unit of systemd that is active.
+/// Condition that a systemd unit is active.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result, Unit};
@@ -38,7 +38,7 @@ pub struct Http<S: Into<String>>(pub S);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit<S: Into<String>>(pub S);
 
-/// Path that exists in the container.
+/// Condition that a path exists in the container.
 ///
 /// ```no_run
 /// # use e2e::{File, Lab, Result};
@@ -50,7 +50,7 @@ pub struct Unit<S: Into<String>>(pub S);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File<S: Into<String>>(pub S);
 
-/// Command that exits with 0 in the container: program and arguments, no shell in between.
+/// Condition that a command exits with 0 in the container; its program and arguments are not passed to a shell.
 ///
 /// ```no_run
 /// # use e2e::{Command, Lab, Result};

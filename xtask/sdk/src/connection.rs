@@ -1,4 +1,4 @@
-//! The connection to the engine: requests overlap, a reader thread matches the answers by id.
+//! Connection to the engine: requests overlap, and a reader thread assigns the answers to requests by id.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::RequestError;
 
-/// The connection of this process, for `check!` and the panic hook, which are handed no lab.
+/// Connection of this process, for `check!` and the panic hook, which get no lab as an argument.
 pub static OF_THIS_PROCESS: OnceLock<Arc<Connection>> = OnceLock::new();
 
-/// Connection, used by any number of threads.
+/// Connection to the engine, which any number of threads may use.
 #[derive(Debug)]
 pub struct Connection {
     writer: Mutex<UnixStream>,
@@ -26,16 +26,16 @@ pub struct Connection {
     next_id: AtomicU64,
 }
 
-/// The requests that have no answer yet.
+/// Requests without an answer yet.
 #[derive(Debug, Default)]
 struct Waiting {
     answers: HashMap<u64, Sender<Result<Value, RpcError>>>,
-    /// Reason why no answer can come any more.
+    /// Reason why no more answers can come; `None` while the connection works.
     lost: Option<String>,
 }
 
 impl Connection {
-    /// Starts the reader thread; it calls `on_lost` with the reason when the connection is of no more use.
+    /// Starts the reader thread, which calls `on_lost` with the reason when the connection has failed.
     pub fn over(socket: UnixStream, on_lost: impl FnOnce(&str) + Send + 'static) -> std::io::Result<Self> {
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let reader = BufReader::new(socket.try_clone()?);
@@ -51,9 +51,8 @@ impl Connection {
         Ok(Self { writer: Mutex::new(socket), waiting, next_id: AtomicU64::new(1) })
     }
 
-    /// Sends a request and waits for its answer. The wait ends when the connection does; the engine bounds it by the request's
-    /// deadline and by the case's. The engine learns the place of the caller: all functions up to the scenario's are
-    /// `#[track_caller]`.
+    /// Sends a request and waits for its answer. The wait ends when the connection fails; the engine limits it by the deadlines of the
+    /// request and the case. The engine is told the place of the caller: all functions up to the scenario's are `#[track_caller]`.
     #[track_caller]
     pub fn call<M: Method>(&self, params: &M) -> Result<M::Answer, RequestError> {
         self.call_from(&shown(Location::caller()), params)
@@ -67,7 +66,7 @@ impl Connection {
         answered.map_err(|error| error.at(location))
     }
 
-    /// Sends a request and waits this long for its answer, for the moments when a dying process must not wait for a slow engine.
+    /// Sends a request and waits this long for its answer, for a dying process that must not wait for a slow engine.
     pub fn call_within<M: Method>(&self, params: &M, patience: Duration) -> Result<M::Answer, RequestError> {
         let (id, answer) = self.send(params, None)?;
         let received = answer.recv_timeout(patience);
@@ -110,8 +109,9 @@ impl Connection {
 
     fn understand<M: Method>(&self, received: Option<Result<Value, RpcError>>) -> Result<M::Answer, RequestError> {
         match received {
-            Some(Ok(result)) => serde_json::from_value(result)
-                .map_err(|error| RequestError::new(M::NAME, format!("the engine's answer has another shape: {error}"))),
+            Some(Ok(result)) => serde_json::from_value(result).map_err(|error| {
+                RequestError::new(M::NAME, format!("the engine's answer does not fit the method: {error}"))
+            }),
             Some(Err(error)) => Err(RequestError::answered(M::NAME, error)),
             None => {
                 let reason = lock(&self.waiting).lost.clone();
@@ -121,12 +121,12 @@ impl Connection {
     }
 }
 
-/// Returns a place in the scenario as requests name it: `file:line`.
+/// Formats a place in the scenario for a request: `file:line`.
 pub fn shown(place: &Location<'_>) -> String {
     format!("{}:{}", place.file(), place.line())
 }
 
-/// Hands each answer to the request that waits for it, until the connection is of no more use; returns the reason.
+/// Hands each answer to the request that waits for it, until the connection fails; returns the reason.
 fn deliver_answers(mut reader: BufReader<UnixStream>, waiting: &Mutex<Waiting>) -> String {
     loop {
         let line = match read_line(&mut reader) {
@@ -165,7 +165,8 @@ fn read_line(reader: &mut impl BufRead) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Locks a mutex. A thread that panicked while it held the lock left nothing half done: each section is one insertion or removal.
+/// Locks a mutex, even if a thread panicked while it held the lock: each locked section is one insertion or removal, so nothing is half
+/// done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -280,7 +281,7 @@ mod tests {
                 answer(&mut peer, &Response::success(request.id, result));
             }
         });
-        assert!(connection.call(&log("x")).unwrap_err().to_string().contains("another shape"));
+        assert!(connection.call(&log("x")).unwrap_err().to_string().contains("does not fit the method"));
         connection.call(&log("x")).unwrap();
         serving.join().unwrap();
     }

@@ -12,10 +12,10 @@ use crate::connection::Connection;
 use crate::patience::milliseconds;
 use crate::{Exec, Finished, RequestError, Result};
 
-/// Default deadline: long enough for a file of some hundred megabytes, and for a service to start on a busy machine.
+/// Default deadline: long enough to copy a file of some hundred megabytes, and to start a service on a busy machine.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
-/// A container of the lab. Clones are cheap and any thread may use them.
+/// Container of the lab. Clones are cheap, and any thread may use them.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Port, Result, check};
@@ -36,7 +36,7 @@ pub struct Container {
     info: Arc<ContainerInfo>,
 }
 
-/// Owner and mode of a file that is put into a container.
+/// Owner and permission bits of a file that is put into a container.
 ///
 /// ```no_run
 /// # use e2e::{Access, Lab, Result};
@@ -53,7 +53,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Returns an access with root as the owner and these permission bits, such as `0o600`.
+    /// Makes an access with root as the owner and these permission bits, such as `0o600`.
     #[must_use]
     pub fn mode(mode: u32) -> Self {
         Self { mode, owner: None }
@@ -66,7 +66,7 @@ impl Access {
     }
 }
 
-/// Root as the owner, and readable by all: `0o644`.
+/// Access with root as the owner, readable by all: `0o644`.
 impl Default for Access {
     fn default() -> Self {
         Self::mode(0o644)
@@ -78,19 +78,19 @@ impl Container {
         Self { connection, info: Arc::new(info) }
     }
 
-    /// Returns its name in the lab, such as `db`; the other containers resolve it.
+    /// Returns the container's name in the lab, such as `db`; the other containers resolve it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.info.name
     }
 
-    /// Returns its name on the host, such as `mancer-e2e-db`.
+    /// Returns the container's name on the host, such as `mancer-e2e-db`.
     #[must_use]
     pub fn host_name(&self) -> &str {
         &self.info.host_name
     }
 
-    /// Returns its address in the lab's network.
+    /// Returns the container's address in the lab's network.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.info.address
@@ -105,7 +105,7 @@ impl Container {
     /// Runs a program as root with the default deadline of 60 s: `db.exec(["psql", "-c", "select 1"])?`.
     ///
     /// # Errors
-    /// [`RequestError`] when it could not be run. A status other than 0 is no error: see [`Finished::success`].
+    /// [`RequestError`] when the program could not be run. A status other than 0 is no error: see [`Finished::success`].
     #[track_caller]
     pub fn exec(&self, argv: impl IntoIterator<Item: Into<String>>) -> Result<Finished> {
         self.command(argv).run()
@@ -114,36 +114,36 @@ impl Container {
     /// Runs a line of POSIX shell: `/bin/sh -c LINE`.
     ///
     /// # Errors
-    /// Those of [`Container::exec`].
+    /// The errors of [`Container::exec`].
     #[track_caller]
     pub fn sh(&self, line: impl Into<String>) -> Result<Finished> {
         self.command(["/bin/sh".to_owned(), "-c".to_owned(), line.into()]).run()
     }
 
-    /// Returns a program to run with a user, an environment, a stdin or a deadline of its own: see [`Exec::run`].
+    /// Makes a program to run with a user, an environment, a stdin or a deadline of its own: see [`Exec::run`].
     pub fn command(&self, argv: impl IntoIterator<Item: Into<String>>) -> Exec<'_> {
         Exec::new(&self.connection, self.name(), argv.into_iter().map(Into::into).collect())
     }
 
-    /// Copies a file of the host to an absolute path in the container, for root and readable by all.
+    /// Copies a file of the host to an absolute path in the container, owned by root and readable by all.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
+    /// When the file cannot be read on the host, or not written in the container.
     #[track_caller]
     pub fn put(&self, host_path: impl AsRef<Path>, path: impl Into<String>) -> Result {
         self.put_with(host_path, path, Access::default())
     }
 
-    /// Like [`Container::put`], with permissions and an owner.
+    /// Copies a file as [`Container::put`] does, with the given permissions and owner.
     ///
     /// # Errors
-    /// Those of [`Container::put`].
+    /// The errors of [`Container::put`].
     #[track_caller]
     pub fn put_with(&self, host_path: impl AsRef<Path>, path: impl Into<String>, access: Access) -> Result {
         self.send_file(host_file(host_path.as_ref())?, path.into(), access)
     }
 
-    /// Writes bytes to an absolute path in the container, for root and readable by all.
+    /// Writes bytes to a file at an absolute path in the container, owned by root and readable by all.
     /// Readers see the old file or the new one, never a part.
     ///
     /// # Errors
@@ -153,20 +153,20 @@ impl Container {
         self.write_with(path, bytes, Access::default())
     }
 
-    /// Like [`Container::write`], with permissions and an owner.
+    /// Writes bytes as [`Container::write`] does, with the given permissions and owner.
     ///
     /// # Errors
-    /// Those of [`Container::write`].
+    /// The errors of [`Container::write`].
     #[track_caller]
     pub fn write_with(&self, path: impl Into<String>, bytes: impl AsRef<[u8]>, access: Access) -> Result {
         let sent = outgoing(bytes.as_ref())?;
         self.send_file(sent.stream.clone(), path.into(), access)
     }
 
-    /// Reads a file of the container, of any size.
+    /// Reads a file of the container, whatever its size.
     ///
     /// # Errors
-    /// When there is no such file, or it cannot be read.
+    /// When the file does not exist or cannot be read.
     #[track_caller]
     pub fn get(&self, path: impl Into<String>) -> Result<Vec<u8>> {
         let deadline_ms = milliseconds(DEADLINE_DEFAULT);
@@ -179,16 +179,16 @@ impl Container {
     ///
     /// # Errors
     /// [`RequestError`] with the last observation when the deadline passed; at once, with the reason, when the container died or the
-    /// condition cannot come true any more: a unit that is not there, a path that leads through a file, a program that is not there.
+    /// condition cannot come true any more: a unit that does not exist, a path that leads through a file, a program that does not exist.
     #[track_caller]
     pub fn wait_for(&self, condition: impl Into<Condition>) -> Result<Duration> {
         self.wait_for_within(condition, DEADLINE_DEFAULT)
     }
 
-    /// Like [`Container::wait_for`], with a deadline. On a slow machine the engine multiplies it by its patience.
+    /// Waits as [`Container::wait_for`] does, with the given deadline, which the engine multiplies by the machine's patience factor.
     ///
     /// # Errors
-    /// Those of [`Container::wait_for`].
+    /// The errors of [`Container::wait_for`].
     #[track_caller]
     pub fn wait_for_within(&self, condition: impl Into<Condition>, deadline: Duration) -> Result<Duration> {
         let deadline_ms = milliseconds(deadline);

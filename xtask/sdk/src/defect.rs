@@ -1,4 +1,4 @@
-//! Strict expected failures: known defects of the product, which have to fail as they are known to.
+//! Strict expected failures: known defects of the product, which have to fail in the known way.
 
 use std::panic::Location;
 
@@ -17,7 +17,7 @@ use crate::{CheckFailed, Lab, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailingWith(String);
 
-/// Returns the expectation that the text of a failure, with its causes, contains this.
+/// Makes the expectation that the text of a failure, with its causes, contains this text.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result, failing_with};
@@ -34,13 +34,13 @@ pub fn failing_with(text: impl Into<String>) -> FailingWith {
 }
 
 impl Lab {
-    /// Runs a body that fails because of a known defect of the product. While it fails with the expected text, the run reports a
-    /// known defect and goes on; when it fails in another way, that is a failure of this case; when it does not fail any more, the
-    /// case fails with "fixed: remove this mark".
+    /// Runs a body that fails because of a known defect of the product. While it fails with the expected text, the run reports a known
+    /// defect and goes on. Another failure is a failure of this case. When the body no longer fails, the case fails with "fixed: remove
+    /// this mark".
     ///
-    /// The name is listed under `defects` in `scenario.toml`, and the case has to get to this call: a listed defect that was not
-    /// tried fails the case too. A `check!` in the body that does not hold is excused if it is the expected failure, in the thread
-    /// that calls this; any other fails the case.
+    /// `scenario.toml` lists the name under `defects`, and the case has to reach this call: a listed defect that was not tried fails the
+    /// case too. A `check!` in the body that does not hold is excused if it is the expected failure, in the thread that calls this; any
+    /// other fails the case.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result, failing_with};
@@ -54,7 +54,7 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// The failure of `body` if it is another one than expected.
+    /// The failure of `body` if it is not the expected one.
     #[track_caller]
     pub fn known_defect(&self, name: &str, expected: FailingWith, body: impl FnOnce() -> Result) -> Result {
         let FailingWith(failing_with) = expected;
@@ -80,10 +80,10 @@ impl Lab {
     }
 }
 
-/// Mark of a known defect around what the current thread does, until this is ended or dropped.
+/// Mark of a known defect around the work of the current thread, until the mark is ended or dropped.
 struct Mark<'a> {
     lab: &'a Lab,
-    /// Number of marks that the thread stands in, with this one.
+    /// Number of open marks of the thread, this one included.
     depth: usize,
 }
 
@@ -96,8 +96,8 @@ impl<'a> Mark<'a> {
         Self { lab, depth }
     }
 
-    /// Ends the mark and reports its checks that did not hold and are not excused, to the mark around this one, which may still
-    /// excuse them, or else to the engine. A second call reports nothing.
+    /// Ends the mark, and reports its failed checks that are not excused to the mark around this one, which may still excuse them, or
+    /// else to the engine. A second call reports nothing.
     fn end(&self, is_excused: impl Fn(&CheckFailed) -> bool) -> Result {
         let held = MARKS.with_borrow_mut(|marks| {
             let held = marks.split_off((self.depth - 1).min(marks.len()));
@@ -115,7 +115,7 @@ impl<'a> Mark<'a> {
 }
 
 impl Drop for Mark<'_> {
-    /// Ends the mark, also when the body panics: then nothing is excused.
+    /// Ends the mark, also when the body panics, in which case no check is excused.
     fn drop(&mut self) {
         let _ = self.end(|_| false); // the engine is gone: the case has failed
     }

@@ -1,12 +1,12 @@
-//! Error that the engine answered instead of a result.
+//! Error of a request to the engine.
 
 use std::fmt;
 
 use e2e_contract::{ErrorCode, RpcError};
 
-/// A request that the engine could not fulfil, or that never reached it.
+/// Error of a request that the engine could not fulfil, or that never reached the engine.
 ///
-/// A program that ends with another status than 0 is no such error: see [`Finished::success`](crate::Finished::success).
+/// A program that ends with another status than 0 gives no such error: see [`Finished::success`](crate::Finished::success).
 ///
 /// ```no_run
 /// # use e2e::{Fault, Lab, RequestError, Result};
@@ -46,12 +46,12 @@ impl RequestError {
         Self { location: Some(location.to_owned()), ..self }
     }
 
-    /// Place in the scenario that made the request, `file:line`.
+    /// Returns the place in the scenario that made the request, `file:line`.
     pub(crate) fn location(&self) -> Option<&str> {
         self.location.as_deref()
     }
 
-    /// The contract's name of the method, such as `wait`.
+    /// Returns the contract's name of the method, such as `wait`.
     #[must_use]
     pub fn method(&self) -> &str {
         self.method
@@ -63,8 +63,8 @@ impl RequestError {
         self.container.as_deref()
     }
 
-    /// Tells whether a deadline passed, or the condition of a wait could not come true any more: a scenario that expects this can
-    /// tell it from other errors.
+    /// Tells whether a deadline passed, or the condition of a wait could not come true any more, so that a scenario that expects this can
+    /// distinguish it from other errors.
     #[must_use]
     pub fn is_deadline(&self) -> bool {
         self.code == Some(ErrorCode::Deadline as i64)
@@ -88,7 +88,7 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// Returns the error and its causes, one a line.
+/// Formats the error and its causes, one per line.
 pub(crate) fn chain(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n  caused by: ")
 }

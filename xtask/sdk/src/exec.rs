@@ -1,4 +1,4 @@
-//! Programs in a container: what to run, how it ended.
+//! Programs in a container, and their results.
 
 use std::fmt;
 use std::panic::Location;
@@ -14,7 +14,7 @@ use crate::patience::{milliseconds, scaled};
 /// Default deadline: long enough for a program that does not wait for anything.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 
-/// A program to run in a container; [`Exec::run`] runs it.
+/// Program to run in a container; [`Exec::run`] runs it.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result};
@@ -49,26 +49,26 @@ impl<'a> Exec<'a> {
         Self { connection, container, argv, stdin, environment, user, deadline: DEADLINE_DEFAULT }
     }
 
-    /// Runs the program as this user of the container; root otherwise.
+    /// Sets the user of the container that the program runs as; root otherwise.
     pub fn user(mut self, name: impl Into<String>) -> Self {
         self.user = Some(name.into());
         self
     }
 
-    /// Sets an environment variable.
+    /// Adds an environment variable.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Sets the program's stdin, of any size; empty otherwise.
+    /// Sets the content of the program's stdin, of any size; empty otherwise.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
     }
 
-    /// Sets the deadline, 60 s otherwise: past it the program is killed in the container with all its children. Like every
-    /// deadline that a scenario states, it is longer on a slow machine: the engine multiplies it by its patience.
+    /// Sets the deadline, 60 s otherwise. Past it, the program is killed in the container with all its children. The engine multiplies it,
+    /// as every deadline of a scenario, by the patience factor of a slow machine.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -116,11 +116,11 @@ impl<'a> Exec<'a> {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Exit status, or 128 + the signal's number, as a shell gives it.
+    /// Exit status, or 128 + the number of the signal that ended the program, as a shell gives it.
     pub status: i32,
-    /// Time from its start to its end.
+    /// Time from the program's start to its end.
     pub duration: Duration,
-    /// True if its deadline passed and it was killed.
+    /// True if the program was killed at its deadline.
     pub timed_out: bool,
     container: String,
     argv: Vec<String>,
@@ -130,13 +130,13 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Returns what the program wrote to stdout.
+    /// Returns the bytes that the program wrote to stdout.
     #[must_use]
     pub fn stdout(&self) -> &[u8] {
         &self.stdout
     }
 
-    /// Returns what the program wrote to stderr.
+    /// Returns the bytes that the program wrote to stderr.
     #[must_use]
     pub fn stderr(&self) -> &[u8] {
         &self.stderr
@@ -145,7 +145,7 @@ impl Finished {
     /// Returns stdout as text, not trimmed.
     ///
     /// # Errors
-    /// When it is no UTF-8.
+    /// When stdout is not UTF-8.
     pub fn stdout_text(&self) -> Result<&str> {
         self.text("stdout", &self.stdout)
     }
@@ -153,12 +153,12 @@ impl Finished {
     /// Returns stderr as text, not trimmed.
     ///
     /// # Errors
-    /// When it is no UTF-8.
+    /// When stderr is not UTF-8.
     pub fn stderr_text(&self) -> Result<&str> {
         self.text("stderr", &self.stderr)
     }
 
-    /// Returns itself if the program ended in time and with status 0.
+    /// Returns the result unchanged if the program ended in time and with status 0.
     ///
     /// # Errors
     /// [`ExecFailed`], with the command line, the status and the end of both streams.
@@ -172,12 +172,12 @@ impl Finished {
 
     fn text<'a>(&self, name: &str, bytes: &'a [u8]) -> Result<&'a str> {
         std::str::from_utf8(bytes).map_err(|error| {
-            anyhow::anyhow!("{name} of `{}` in {} is no text: {error}", command_line(&self.argv), self.container)
+            anyhow::anyhow!("{name} of `{}` in {} is not text: {error}", command_line(&self.argv), self.container)
         })
     }
 }
 
-/// A program that was expected to succeed and did not.
+/// Error of a program that was expected to succeed and did not.
 ///
 /// ```no_run
 /// # use e2e::{ExecFailed, Lab, Result, check};
@@ -195,13 +195,13 @@ pub struct ExecFailed {
 }
 
 impl ExecFailed {
-    /// Returns how the program ended, with its status and output.
+    /// Returns the result of the program, with its status and output.
     #[must_use]
     pub fn finished(&self) -> &Finished {
         &self.finished
     }
 
-    /// Place in the scenario that expected the success, `file:line`.
+    /// Returns the place in the scenario that expected the success, `file:line`.
     pub(crate) fn location(&self) -> &str {
         &self.location
     }
@@ -239,7 +239,7 @@ fn tail(bytes: &[u8]) -> String {
     if cut > 0 { format!("[...] {text}") } else { text.to_owned() }
 }
 
-/// Returns the command line as one would type it in a POSIX shell.
+/// Formats the command line as one would type it in a POSIX shell.
 fn command_line(argv: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     let quote = |word: &String| {

@@ -1,4 +1,4 @@
-//! Faults that a scenario injects, and their end.
+//! Faults that a scenario injects and heals.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use e2e_contract::{Fault, FaultHeal, FaultInject};
 use crate::connection::{Connection, shown};
 use crate::{Container, Result};
 
-/// Injected fault, whose effect the engine has verified. When it is dropped, it is healed; an error of that fails the case.
+/// Injected fault, whose effect the engine has verified. It is healed when dropped; an error while healing fails the case.
 ///
 /// ```no_run
 /// # use e2e::{Fault, Lab, Result};
@@ -25,20 +25,20 @@ pub struct InjectedFault {
     connection: Arc<Connection>,
     number: u64,
     evidence: String,
-    /// Place in the scenario that injected it.
+    /// Place in the scenario that injected the fault.
     location: String,
     healed: bool,
 }
 
 impl InjectedFault {
-    /// Returns the observed effect, for people.
+    /// Returns the observed effect, in words.
     #[must_use]
     pub fn evidence(&self) -> &str {
         &self.evidence
     }
 
-    /// Heals the fault and waits until its effect is verified to be gone; returns what was observed. A container that is started
-    /// again can run programs by then; its services may take longer: wait for those.
+    /// Heals the fault, waits until its effect is verified to be gone, and returns the observation. A container that is started again can
+    /// run programs by then; its services may take longer, so wait for them.
     ///
     /// # Errors
     /// When the effect does not go away.
@@ -59,11 +59,11 @@ impl Drop for InjectedFault {
 }
 
 impl Container {
-    /// Injects a fault into this container, or into its network: `let cut = db.inject(Fault::NetIsolate)?`. The fault has taken
-    /// effect when this returns.
+    /// Injects a fault into this container or its network, and waits until its effect is verified: `let cut =
+    /// db.inject(Fault::NetIsolate)?`.
     ///
     /// # Errors
-    /// When this host cannot do the fault, or it takes no effect.
+    /// When this host cannot inject the fault, or the fault has no effect.
     #[track_caller]
     pub fn inject(&self, fault: Fault) -> Result<InjectedFault> {
         let injected = self.ask(&FaultInject { container: self.name().to_owned(), fault })?;

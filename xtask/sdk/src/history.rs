@@ -1,4 +1,4 @@
-//! History of operations on the system under test, with what is known of their ends.
+//! History of operations on the system under test, with their known or unknown results.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::connection::{Connection, shown};
 use crate::{Lab, Result};
 
-/// An operation on the system that has begun. When it is dropped without an end, its end is recorded as unknown.
+/// Operation on the system that has begun. When it is dropped without an end, its result is recorded as unknown.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result};
@@ -29,17 +29,17 @@ pub struct Invocation {
     connection: Arc<Connection>,
     process: String,
     operation: String,
-    /// Place in the scenario that began it.
+    /// Place in the scenario that began the operation.
     location: String,
     ended: bool,
 }
 
 impl Lab {
-    /// Writes into the case's history (`history.jsonl`) that an operation begins: `process` does one at a time. Its end
-    /// follows, as far as it is known: [`Invocation::ok`], [`Invocation::fail`], [`Invocation::unknown`].
+    /// Writes into the case's history (`history.jsonl`) that an operation begins: `process` does one at a time. One of
+    /// [`Invocation::ok`], [`Invocation::fail`] and [`Invocation::unknown`] ends it.
     ///
     /// # Errors
-    /// When the process is in the middle of another operation.
+    /// When the process has begun another operation that has not ended.
     #[track_caller]
     pub fn invoke(&self, process: &str, operation: &str, input: impl Into<Value>) -> Result<Invocation> {
         let connection = self.connection();
@@ -56,16 +56,16 @@ impl Invocation {
     /// Records that the operation took place, with its result.
     ///
     /// # Errors
-    /// When the engine is gone.
+    /// When the connection to the engine is lost.
     #[track_caller]
     pub fn ok(self, result: impl Into<Value>) -> Result {
         self.end(Phase::Ok, result.into())
     }
 
-    /// Records that the operation did not take place, and never will: the system has said so.
+    /// Records that the operation did not take place and never will, as the system has said.
     ///
     /// # Errors
-    /// When the engine is gone.
+    /// When the connection to the engine is lost.
     #[track_caller]
     pub fn fail(self, error: impl Into<Value>) -> Result {
         self.end(Phase::Fail, error.into())
@@ -74,7 +74,7 @@ impl Invocation {
     /// Records an unknown result: the answer did not come in time, or was lost. The operation may still take place.
     ///
     /// # Errors
-    /// When the engine is gone.
+    /// When the connection to the engine is lost.
     #[track_caller]
     pub fn unknown(self, error: impl Into<Value>) -> Result {
         self.end(Phase::Unknown, error.into())

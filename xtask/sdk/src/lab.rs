@@ -1,4 +1,4 @@
-//! The lab a scenario runs in: its containers, its case, its steps and measured operations.
+//! Lab that a scenario runs in: its containers, its case, its steps and measured operations.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -19,10 +19,10 @@ use crate::connection::{Connection, shown};
 use crate::patience::scaled;
 use crate::{Container, Result, check};
 
-/// Interval between two looks of [`Lab::eventually`].
+/// Interval between two evaluations of a condition of [`Lab::eventually`].
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The lab of this case, made fresh for it. Any thread may use it.
+/// Lab of this case, made new for it. Any thread may use it.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result, check};
@@ -40,9 +40,10 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Joins the lab on a connected socket, by `hello`; `on_lost` is called with the reason when the connection is lost.
+    /// Joins the lab over a connected socket with `hello`; `on_lost` is called with the reason when the connection is lost.
     pub(crate) fn join(socket: UnixStream, on_lost: impl FnOnce(&str) + Send + 'static) -> Result<Self> {
-        let connection = Arc::new(Connection::over(socket, on_lost).context("listening to the engine")?);
+        let connection =
+            Arc::new(Connection::over(socket, on_lost).context("starting the thread that reads from the engine")?);
         let welcome = connection.call(&Hello { protocol: PROTOCOL_VERSION })?;
         Ok(Self { connection, welcome })
     }
@@ -51,19 +52,19 @@ impl Lab {
         Arc::clone(&self.connection)
     }
 
-    /// `category/name` of this scenario.
+    /// Returns the name of this scenario, as `category/name`.
     #[must_use]
     pub fn scenario(&self) -> &str {
         &self.welcome.scenario
     }
 
-    /// The case's name in `scenario.toml`; `default` where it lists none.
+    /// Returns the name of the case in `scenario.toml`; `default` where the scenario lists no cases.
     #[must_use]
     pub fn case(&self) -> &str {
         &self.welcome.case
     }
 
-    /// A secret that the run was given: a variable or file of `[secrets]` in e2e.toml, or `--secret NAME`. Its value is masked in
+    /// Returns a secret that the run was given: a variable or file of `[secrets]` in e2e.toml, or `--secret NAME`. Its value is masked in
     /// everything that is written of the run.
     ///
     /// ```no_run
@@ -75,7 +76,7 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// When the run was not given it.
+    /// When the run was not given the secret.
     pub fn secret(&self, name: &str) -> Result<String> {
         std::env::var(name).ok().filter(|value| !value.is_empty()).with_context(|| {
             format!(
@@ -85,7 +86,7 @@ impl Lab {
         })
     }
 
-    /// A parameter of the case in `scenario.toml`: `let rows: u64 = lab.param("rows")?`.
+    /// Returns a parameter of the case in `scenario.toml`: `let rows: u64 = lab.param("rows")?`.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -96,7 +97,7 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// When the case has no such parameter, or one of another type.
+    /// When the case has no such parameter, or the parameter has another type.
     pub fn param<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let Welcome { scenario, case, params, .. } = &self.welcome;
         let value = params.get(name).ok_or_else(|| {
@@ -106,11 +107,12 @@ impl Lab {
                  below its name in scenario.toml"
             )
         })?;
-        T::deserialize(value)
-            .with_context(|| format!("parameter {name} of case {case} of {scenario} is {value} in scenario.toml"))
+        T::deserialize(value).with_context(|| {
+            format!("parameter {name} of case {case} of {scenario} has another type in scenario.toml: {value}")
+        })
     }
 
-    /// A container by its name in `scenario.toml`.
+    /// Returns a container by its name in `scenario.toml`.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -147,7 +149,7 @@ impl Lab {
         self.welcome.containers.iter().map(|info| Container::new(self.connection(), info.clone()))
     }
 
-    /// The path of a file in the scenario's `fixtures/` folder.
+    /// Returns the path of a file in the scenario's `fixtures/` folder.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -160,7 +162,7 @@ impl Lab {
         self.welcome.fixtures.join(name)
     }
 
-    /// The folder whose files are kept with the run's record; this process may write there.
+    /// Returns the folder whose files are kept with the run's record; this process may write there.
     #[must_use]
     pub fn artifacts(&self) -> &Path {
         &self.welcome.artifacts
@@ -192,7 +194,7 @@ impl Lab {
         self.log_at(Level::Info, message);
     }
 
-    /// Like [`Lab::log`], for something more or less important.
+    /// Writes a line to the run's log with a level, as [`Lab::log`] does with [`Level::Info`].
     ///
     /// ```no_run
     /// # use e2e::{Lab, Level, Result};
@@ -223,7 +225,7 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// Those of `body`.
+    /// The errors of `body`.
     #[track_caller]
     pub fn step<T>(&self, name: impl Into<String>, body: impl FnOnce() -> Result<T>) -> Result<T> {
         let (name, place) = (name.into(), shown(Location::caller()));
@@ -248,14 +250,14 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// Those of `body`; the operation then counts as failed.
+    /// The errors of `body`; the operation then counts as failed.
     #[track_caller]
     pub fn measure<T>(&self, operation: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
         Ok(self.measure_one(operation, 1, body)?.0)
     }
 
-    /// Measures an operation this many times; more or less often where the run compares it and needs so many samples.
-    /// `body` must be repeatable on the same state: verdicts compare its samples with each other. The first error ends it.
+    /// Measures an operation this many times; a run that compares the operation may need more or fewer repetitions. `body` must be
+    /// repeatable on the same state, since verdicts compare its samples with each other. The first error ends the repetitions.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -270,21 +272,21 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// Those of `body`; that repetition then counts as failed.
+    /// The errors of `body`; that repetition then counts as failed.
     #[track_caller]
     pub fn measure_n(&self, operation: &str, repetitions: u32, mut body: impl FnMut() -> Result) -> Result {
         ensure!(repetitions > 0, "operation {operation} is to be measured 0 times");
         for repetition in 1_u32.. {
             let measured = self.measure_one(operation, repetitions, &mut body);
-            if !measured.with_context(|| format!("repetition {repetition} of {operation}"))?.1 {
+            if !measured.with_context(|| format!("repetition {repetition} of the operation {operation}"))?.1 {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Records a value that the scenario has found out itself, such as a throughput. Its name is unique in the scenario
-    /// and in `snake_case`; `unit` is such as `records/s`. Several values of one name are its samples.
+    /// Records a value that the scenario has measured itself, such as a throughput. Its name is unique in the scenario and in
+    /// `snake_case`; `unit` is a text such as `records/s`. Several values of one name are its samples.
     ///
     /// ```no_run
     /// # use e2e::{Better, Lab, Result};
@@ -296,15 +298,15 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// When the name stands for another unit or direction already.
+    /// When the name has been used with another unit or direction.
     #[track_caller]
     pub fn metric(&self, name: &str, value: f64, unit: &str, better: Better) -> Result {
         self.connection.call(&Metric { name: name.to_owned(), value, unit: unit.to_owned(), better })?;
         Ok(())
     }
 
-    /// Calls `holds` repeatedly until it returns true, and records that as a check with how long it took. `name` says what has to
-    /// come true, such as "the alert is raised".
+    /// Calls `holds` repeatedly until it returns true, and records a check with the time that it took. `name` is the condition in words,
+    /// such as "the alert is raised".
     ///
     /// ```no_run
     /// # use e2e::{Lab, Result};
@@ -319,8 +321,8 @@ impl Lab {
     /// ```
     ///
     /// # Errors
-    /// [`CheckFailed`](crate::CheckFailed) when `holds` has not returned true within the deadline, times the patience of a slow
-    /// machine; at once an error of `holds`.
+    /// [`CheckFailed`](crate::CheckFailed) when `holds` has not returned true within the deadline, multiplied by the patience factor
+    /// of a slow machine; at once an error of `holds`.
     #[track_caller]
     pub fn eventually(
         &self,
@@ -347,7 +349,7 @@ impl Lab {
         Ok(took)
     }
 
-    /// Measures one repetition; returns its value, and whether the engine wants another one.
+    /// Measures one repetition; returns its value, and whether the engine asks for another repetition.
     #[track_caller]
     fn measure_one<T>(&self, operation: &str, repetitions: u32, body: impl FnOnce() -> Result<T>) -> Result<(T, bool)> {
         let begin = MeasureBegin { operation: operation.to_owned(), repetitions };
@@ -366,7 +368,7 @@ impl Lab {
     }
 }
 
-/// Runs `body` and then tells `end` whether it succeeded, also when it panics. Of two errors, that of `body` is returned.
+/// Runs `body`, and then calls `end` with its success, even when it panics. Of two errors, that of `body` is returned.
 fn told<T, E: FnOnce(bool) -> Result>(body: impl FnOnce() -> Result<T>, end: E) -> Result<T> {
     struct FailedUnlessTold<E: FnOnce(bool) -> Result>(Option<E>);
 
@@ -391,7 +393,7 @@ fn listed(names: impl Iterator<Item = impl Display>) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// Labs for the tests, with an engine that only listens.
+/// Labs for tests, with an engine that records requests.
 #[cfg(test)]
 pub(crate) mod told {
     use std::sync::Mutex;
@@ -405,16 +407,16 @@ pub(crate) mod told {
     /// Requests to an engine, in order: method and parameters.
     pub type Seen = Arc<Mutex<Vec<(String, Value)>>>;
 
-    /// Places in the scenario that asked, in order.
+    /// Places in the scenario that made the requests, in order.
     pub type Places = Arc<Mutex<Vec<Option<String>>>>;
 
-    /// A lab whose engine keeps every request and answers with `answer`.
+    /// Makes a lab whose engine keeps every request and answers with `answer`.
     pub fn lab(answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static) -> (Lab, Seen) {
         let (lab, seen, _) = lab_with_places(answer);
         (lab, seen)
     }
 
-    /// Returns a lab as [`lab`] does, with the places in the scenario that made the requests.
+    /// Makes a lab as [`lab`] does, with the places in the scenario that made the requests.
     pub fn lab_with_places(
         answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static,
     ) -> (Lab, Seen, Places) {
@@ -497,7 +499,7 @@ mod tests {
                 Ok(())
             })
             .unwrap_err();
-        assert_eq!(format!("{error:#}"), "repetition 2 of query: empty");
+        assert_eq!(format!("{error:#}"), "repetition 2 of the operation query: empty");
         let begin = r#"measure.begin {"operation":"query","repetitions":5}"#;
         let end = |succeeded: bool| format!(r#"measure.end {{"measurement":7,"succeeded":{succeeded}}}"#);
         assert_eq!(told_of(&seen), [begin.to_owned(), end(true), begin.to_owned(), end(false)]);
@@ -569,7 +571,7 @@ mod tests {
         assert_eq!(lab.fixture("rows.csv"), Path::new("/fixtures/rows.csv"));
     }
 
-    /// An engine whose programs write their stdin to stdout and `oh` to stderr, and end with their first argument.
+    /// Engine whose programs write their stdin to stdout and `oh` to stderr, and exit with their first argument as the status.
     fn echoing(method: &str, params: &Value) -> Result<Value, RpcError> {
         assert_eq!(method, "exec");
         let stdin = params.get("stdin").cloned().unwrap_or(json!({"text": ""}));

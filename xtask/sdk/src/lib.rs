@@ -41,9 +41,9 @@
 //! }
 //! ```
 //!
-//! One process has one connection to the engine, found through `E2E_SOCKET`. Everything here may be used from several
-//! threads at once (`std::thread::scope`): their requests overlap. Every request has a deadline that the engine keeps;
-//! when the engine goes away, the process ends.
+//! One process has one connection to the engine, found through `E2E_SOCKET`. Everything here may be used from several threads at once
+//! (`std::thread::scope`): their requests overlap. The engine ends every request at its deadline. When the connection is lost, the
+//! process ends.
 
 mod bytes;
 mod chaos;
@@ -79,16 +79,16 @@ pub use patience::scaled;
 pub use picture::{Likeness, Picture, Tolerance};
 pub use run::run;
 
-/// Result of a scenario and its parts: any error may be passed up with `?`.
+/// Result of a scenario and its parts: `?` passes up any error.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// Helpers for the macros of this crate only.
+/// Helpers for this crate's macros.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::check::{holds, record, values};
 }
 
-/// The scenarios in the guides compile.
+/// Guides whose examples of scenarios have to compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/first-scenario.md")]

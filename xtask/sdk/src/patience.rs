@@ -1,13 +1,12 @@
-//! Factor by which deadlines are longer on this machine, as the engine has told it.
+//! Patience: the factor by which deadlines are longer on a slow machine, as the engine has set it.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use e2e_contract::PATIENCE_VARIABLE;
 
-/// Returns a deadline that suits this machine: longer on a slow one, by the factor that the engine uses for its own.
-/// [`Lab::eventually`] and requests are scaled already; this is for the time-outs of programs that a scenario puts into a
-/// container.
+/// Returns a deadline that suits this machine, multiplied by the factor that the engine uses for its own deadlines. [`Lab::eventually`]
+/// and requests are scaled already; use this for the timeouts of programs that a scenario puts into a container.
 ///
 /// [`Lab::eventually`]: crate::Lab::eventually
 #[must_use]
@@ -17,12 +16,12 @@ pub fn scaled(deadline: Duration) -> Duration {
     Duration::try_from_secs_f64(deadline.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }
 
-/// Returns the factor that a variable holds; 1 where it is missing or holds no number above 0.
+/// Returns the factor that a variable holds; 1 where the variable is missing or holds no number above 0.
 fn factor_of(value: Option<&str>) -> f64 {
     value.and_then(|value| value.parse().ok()).filter(|factor: &f64| factor.is_finite() && *factor > 0.0).unwrap_or(1.0)
 }
 
-/// Returns whole milliseconds, at least one: a deadline of 0 would have passed already.
+/// Converts to whole milliseconds, at least one: a deadline of 0 would have passed already.
 pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }

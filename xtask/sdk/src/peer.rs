@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use e2e_contract::{ContainerInfo, PROTOCOL_VERSION, Request, Response, RpcError, Welcome};
 use serde_json::{Value, json};
 
-/// Welcomes a scenario and answers its requests one after the other until it closes the socket.
+/// Welcomes a scenario and answers its requests one after the other, until the scenario closes the socket.
 pub fn serve(socket: UnixStream, mut answer: impl FnMut(&Request) -> Result<Value, RpcError>) {
     let mut writer = socket.try_clone().unwrap();
     for line in BufReader::new(socket).lines() {

@@ -1,4 +1,4 @@
-//! Pictures of web pages.
+//! Screenshots of web pages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{Lab, Result, check};
 /// Default deadline: long enough for a browser to start on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Tolerance for differences between a picture and the expected one.
+/// Tolerance for differences between a screenshot and the expected one.
 ///
 /// ```no_run
 /// # use e2e::{Lab, Result, Tolerance};
@@ -26,34 +26,33 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
-    /// A pixel is the same where none of its colors differs by more than this, of 255.
+    /// Maximum difference in each color channel, 0 to 255, up to which a pixel counts as equal.
     pub channel_off_max: u8,
     /// Maximum percentage of pixels that differ.
     pub pixels_off_percent_max: f64,
 }
 
 impl Tolerance {
-    /// Tolerance of no difference.
+    /// Tolerance for no difference.
     pub const NONE: Self = Self { channel_off_max: 0, pixels_off_percent_max: 0.0 };
 }
 
 impl Default for Tolerance {
-    /// Returns a tolerance of differences that nobody sees: 8 of 255 in a color, and one pixel of ten thousand. A changed short
-    /// word is more than that.
+    /// Returns a tolerance for invisible differences: 8 of 255 in a color, and one pixel of ten thousand. A changed short word exceeds
+    /// it.
     fn default() -> Self {
         Self { channel_off_max: 8, pixels_off_percent_max: 0.01 }
     }
 }
 
 impl Lab {
-    /// Takes a picture of a web page with a browser inside the lab's network: `lab.screenshot("status",
-    /// "http://app/status")` keeps `screenshots/status.png` with the record, 1024 x 768 pixels. Where the host has no
-    /// browser, the record says that the picture was skipped, and why.
+    /// Takes a screenshot of a web page with a browser inside the lab's network: `lab.screenshot("status", "http://app/status")` keeps
+    /// `screenshots/status.png` with the record, 1024 x 768 pixels. Where the host has no browser, the record says that the screenshot
+    /// was skipped, and why.
     ///
-    /// The page is loaded twice: first by the engine, for the answer's status, then by the browser. It is drawn when the
-    /// browser has loaded it with its images, style sheets and scripts; what a script fetches after that is not on it,
-    /// nor is what did not load (only the page itself is checked). The names of the lab's containers resolve, and no
-    /// others.
+    /// The page is loaded twice: first by the engine, for the answer's status, then by the browser. The screenshot is taken when the
+    /// browser has loaded the page with its images, style sheets and scripts. It does not show what a script fetches later, nor images or
+    /// scripts that did not load: only the page itself is checked. The names of the lab's containers resolve, and no others.
     ///
     /// ```no_run
     /// # use e2e::{Lab, Picture, Result};
@@ -73,10 +72,10 @@ impl Lab {
         self.screenshot_within(name, url, DEADLINE)
     }
 
-    /// Like [`Lab::screenshot`], with a deadline. A browser takes some seconds by itself.
+    /// Takes a screenshot as [`Lab::screenshot`] does, with the given deadline. A browser alone needs some seconds.
     ///
     /// # Errors
-    /// Those of [`Lab::screenshot`].
+    /// The errors of [`Lab::screenshot`].
     #[track_caller]
     pub fn screenshot_within(
         &self,
@@ -88,16 +87,16 @@ impl Lab {
         Ok(self.connection().call(&request)?)
     }
 
-    /// Takes a picture of a web page as [`Lab::screenshot`] does, and checks that it looks like an expected one:
-    /// `lab.screenshot_like("status", "http://app/status", lab.fixture("status.png"), Tolerance::default())`. The check fails
-    /// where more pixels differ than `tolerance` allows, or where the sizes differ; `screenshots/status-difference.png` shows the
-    /// pixels that differ. Where the host has no browser, nothing is checked, and the record says so.
+    /// Takes a screenshot as [`Lab::screenshot`] does, and checks that it looks like an expected one: `lab.screenshot_like("status",
+    /// "http://app/status", lab.fixture("status.png"), Tolerance::default())`. The check fails where more pixels differ than `tolerance`
+    /// allows, or where the sizes differ; `screenshots/status-difference.png` shows the differing pixels. Where the host has no browser,
+    /// nothing is checked, and the record says so.
     ///
-    /// The expected picture is one that an earlier run has taken: copy it from that run's record. Another version of the browser,
-    /// and other fonts, draw a page differently.
+    /// Take the expected screenshot from the record of an earlier run. Another version of the browser, and other fonts, draw a page
+    /// differently.
     ///
     /// # Errors
-    /// Those of [`Lab::screenshot`]; a check that does not hold; an expected picture that is not there, or no PNG.
+    /// The errors of [`Lab::screenshot`]; a check that does not hold; an expected screenshot that does not exist or is not a PNG.
     #[track_caller]
     pub fn screenshot_like(
         &self,

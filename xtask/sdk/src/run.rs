@@ -1,4 +1,4 @@
-//! A scenario's process from its first line to its exit status.
+//! Process of a scenario, from its start to its exit status.
 
 use std::os::unix::net::UnixStream;
 use std::panic::PanicHookInfo;
@@ -16,10 +16,10 @@ use crate::error::chain;
 use crate::patience::scaled;
 use crate::{Error, ExecFailed, Lab, RequestError, Result};
 
-/// Maximum time for which a dying process waits for the engine to note the reason, and to take pictures of the scenario's pages.
+/// Maximum time for which a dying process waits for the engine to record the reason, and to take screenshots of the scenario's pages.
 const ABORT_PATIENCE: Duration = Duration::from_secs(65);
 
-/// Exit status of a scenario that was started by hand.
+/// Exit status of a scenario that was started without an engine.
 const EXIT_NO_ENGINE: u8 = 2;
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
@@ -81,14 +81,13 @@ fn join(socket: &Path) -> Result<Lab> {
     Lab::join(stream, end_at_once)
 }
 
-/// Ends the process: without the engine the lab is going away, and nothing that this process could still do means
-/// anything.
+/// Ends the process: without the engine the lab is removed, and the process can do nothing useful.
 fn end_at_once(reason: &str) {
     say(&format!("the scenario ends here, the engine is gone: {reason}"));
     std::process::exit(1);
 }
 
-/// Tells the engine of the first panic; those that follow from it (a scope whose thread panicked) say nothing new.
+/// Reports the first panic to the engine; later ones that follow from it (of a scope whose thread panicked) say nothing new.
 fn tell_of_panic(info: &PanicHookInfo<'_>) {
     if PANICKED.swap(true, Ordering::SeqCst) {
         return;
@@ -98,19 +97,19 @@ fn tell_of_panic(info: &PanicHookInfo<'_>) {
         .downcast_ref::<&str>()
         .map(ToString::to_string)
         .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic whose payload is no text".into());
+        .unwrap_or_else(|| "a panic whose payload is not text".into());
     let location = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
     abort(AbortKind::Panic, message, location);
 }
 
-/// Tells the engine why the scenario ends, as far as possible: without an engine there is nobody to tell, and stderr has it too.
+/// Reports to the engine why the scenario ends. Errors are ignored: the reason is in stderr too.
 fn abort(kind: AbortKind, message: String, location: Option<String>) {
     if let Some(connection) = OF_THIS_PROCESS.get() {
         let _ = connection.call_within(&Abort { kind, message, location }, scaled(ABORT_PATIENCE));
     }
 }
 
-/// Returns the place in the scenario of the request or the program that failed.
+/// Returns the place in the scenario of the failed request or program.
 fn location(error: &Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let request = cause.downcast_ref::<RequestError>().and_then(RequestError::location);

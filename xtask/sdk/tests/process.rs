@@ -1,5 +1,5 @@
-//! A whole scenario process against a real engine's side: checks, panics, errors, a lost engine, no engine.
-//! Started with `act WHAT` this program is the scenario, else it is the test.
+//! Process of a whole scenario against the engine's side: checks, panics, errors, a lost engine, no engine. Started with `act WHAT`, this
+//! program is the scenario, otherwise the test.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The scenario's side.
+/// Plays the part `what` of the scenario.
 fn play(lab: &Lab, what: &str) -> Result {
     match what {
         "operators" => operators(),
@@ -66,7 +66,7 @@ fn play(lab: &Lab, what: &str) -> Result {
                 std::thread::park();
             }
         }
-        other => bail!("nobody plays {other}"),
+        other => bail!("the scenario cannot act {other}"),
     }
 }
 
@@ -122,7 +122,7 @@ fn threads() -> Result {
     })
 }
 
-/// Record of what the engine saw of a scenario, and how its process ended.
+/// Requests that the engine got from a scenario, and the end of its process.
 struct Played {
     requests: Vec<(String, Value)>,
     output: Output,

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use e2e_stats::Timings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::record::{Machine, Operation, Performance, readable_json};
+use crate::perf::KnownMachine;
+use crate::record::{Machine, readable_json};
 
-/// The version of a baseline file.
+/// Version of the format of baseline files.
 pub const BASELINE_VERSION: u32 = 1;
 
 /// Content of `baselines/CLASS/CATEGORY/SCENARIO.json`.
@@ -37,70 +39,7 @@ pub struct BaselineCase {
     /// Hashes of the layers that the case ran on, by template.
     pub layers: BTreeMap<String, String>,
     /// Operations by name.
-    pub operations: BTreeMap<String, BaselineOperation>,
-}
-
-/// Operation: as many values in each list as there are samples, in the order in which they were taken.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BaselineOperation {
-    /// Wall time.
-    pub wall_ms: Vec<f64>,
-    /// Processor time of all containers.
-    pub cpu_ms: Vec<f64>,
-    /// Time for which programs of the containers waited for a processor; none where the kernel does not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait_ms: Option<Vec<f64>>,
-    /// Wall time of the fixed work before each sample.
-    pub calibration_wall_ms: Vec<f64>,
-    /// Processor time of the fixed work before each sample.
-    pub calibration_cpu_ms: Vec<f64>,
-}
-
-impl BaselineOperation {
-    /// Returns the samples of a run; none where one lacks its calibration, or where fewer than two were planned or taken.
-    #[must_use]
-    pub fn of(operation: &Operation) -> Option<Self> {
-        if operation.planned < 2 || operation.samples.len() < 2 {
-            return None;
-        }
-        let calibrations: Option<Vec<_>> = operation.samples.iter().map(|sample| sample.calibration).collect();
-        let calibrations = calibrations?;
-        let all = |value: fn(&crate::record::Sample) -> f64| operation.samples.iter().map(value).map(rounded).collect();
-        let wait: Option<Vec<f64>> = operation.samples.iter().map(|sample| sample.wait_ms.map(rounded)).collect();
-        Some(Self {
-            wall_ms: all(|sample| sample.wall_ms),
-            cpu_ms: all(|sample| sample.cpu_ms),
-            wait_ms: wait,
-            calibration_wall_ms: calibrations.iter().map(|one| rounded(one.wall_ms)).collect(),
-            calibration_cpu_ms: calibrations.iter().map(|one| rounded(one.cpu_ms)).collect(),
-        })
-    }
-
-    /// Returns every list with its name.
-    fn lists(&self) -> impl Iterator<Item = (&'static str, &Vec<f64>)> {
-        let always = [
-            ("wall_ms", &self.wall_ms),
-            ("cpu_ms", &self.cpu_ms),
-            ("calibration_wall_ms", &self.calibration_wall_ms),
-            ("calibration_cpu_ms", &self.calibration_cpu_ms),
-        ];
-        always.into_iter().chain(self.wait_ms.as_ref().map(|list| ("wait_ms", list)))
-    }
-
-    /// Returns the share of the programs' runnable time, 0 to 1, in which they waited for a processor; none where that is not
-    /// known.
-    #[must_use]
-    pub fn waited(&self) -> Option<f64> {
-        let waited: f64 = self.wait_ms.as_ref()?.iter().sum();
-        Some(waited / (waited + self.cpu_ms.iter().sum::<f64>())).filter(|share| share.is_finite())
-    }
-
-    /// Returns the number of samples.
-    #[must_use]
-    pub fn samples(&self) -> usize {
-        self.wall_ms.len()
-    }
+    pub operations: BTreeMap<String, Timings>,
 }
 
 impl Baseline {
@@ -114,26 +53,15 @@ impl Baseline {
     }
 }
 
-impl BaselineCase {
-    /// Returns the baseline of a case's repeated measurements.
-    #[must_use]
-    pub fn of(performance: &Performance, recorded_at: &str, layers: &BTreeMap<String, String>) -> Self {
-        let operations = performance.operations.iter();
-        let operations =
-            operations.filter_map(|(name, one)| Some((name.clone(), BaselineOperation::of(one)?))).collect();
-        Self { recorded_at: recorded_at.to_owned(), layers: layers.clone(), operations }
-    }
-}
-
 impl Baseline {
-    /// Returns a baseline without cases, for the machine that these measurements were taken on.
+    /// Returns a baseline without cases, for this machine.
     #[must_use]
-    pub fn empty(scenario: &str, performance: &Performance) -> Self {
+    pub fn empty(scenario: &str, known: &KnownMachine) -> Self {
         Self {
             format_version: BASELINE_VERSION,
             scenario: scenario.to_owned(),
-            machine_class: performance.machine_class.clone(),
-            machine: performance.machine.clone(),
+            machine_class: known.class.clone(),
+            machine: known.machine.clone(),
             cases: BTreeMap::new(),
         }
     }
@@ -174,11 +102,11 @@ impl Baseline {
         let baseline: Self = serde_json::from_str(text).map_err(unreadable)?;
         for (case, operation, one) in baseline.operations() {
             let (line, column) = place_of(text, case, operation);
-            if let Some((name, list)) = one.lists().find(|(_, list)| list.len() != one.samples()) {
+            if let Some((name, list)) = one.lists().find(|(_, list)| list.len() != one.count()) {
                 let message = format!(
-                    "{operation} of case {case} has {} values of {name}, but {} of wall_ms: make it anew",
+                    "{operation} of case {case} has {} values of {name}, but {} of wall_ms: make the baseline anew",
                     list.len(),
-                    one.samples()
+                    one.count()
                 );
                 return Err(bad(line, column, message));
             }
@@ -199,17 +127,12 @@ impl Baseline {
         readable_json(self).unwrap_or_default()
     }
 
-    /// Returns every operation, as (case, operation, lists).
-    pub fn operations(&self) -> impl Iterator<Item = (&str, &str, &BaselineOperation)> {
+    /// Returns every operation, as (case, operation, times).
+    pub fn operations(&self) -> impl Iterator<Item = (&str, &str, &Timings)> {
         self.cases.iter().flat_map(|(case, of_case)| {
             of_case.operations.iter().map(move |(name, operation)| (case.as_str(), name.as_str(), operation))
         })
     }
-}
-
-/// Rounds to a microsecond: what is below is noise, and would make the file longer.
-fn rounded(milliseconds: f64) -> f64 {
-    (milliseconds * 1e3).round() / 1e3
 }
 
 /// Returns line and column of an operation in the text of a baseline.
@@ -237,7 +160,7 @@ pub(super) mod tests {
             storage: "ext4".into(),
             cgroup: "v2".into(),
         };
-        let operation = BaselineOperation {
+        let operation = Timings {
             wall_ms: wall_ms.to_vec(),
             cpu_ms: wall_ms.iter().map(|value| value * 0.875).collect(),
             wait_ms: None,
@@ -274,7 +197,7 @@ pub(super) mod tests {
         Baseline::parse(Path::new("load.json"), text).unwrap_err().to_string()
     }
 
-    /// Returns a baseline with so many times that each list has a line of its own.
+    /// Returns a baseline with enough times that each list has a line of its own.
     fn long() -> Baseline {
         baseline(&(1..=40).map(|place| f64::from(place) + 0.125).collect::<Vec<_>>())
     }

@@ -72,10 +72,7 @@ impl Store {
         files.map(|path| (path.clone(), self.read_file(&path))).collect()
     }
 
-    /// Writes a baseline to its path, which it returns. An older one stays until the new one is whole on the disk.
-    ///
-    /// # Errors
-    /// When the user may not write there, or the disk fails.
+    /// Writes a baseline to its path, which it returns. An older file stays until the new one is whole on the disk.
     pub fn write(&self, baseline: &Baseline) -> anyhow::Result<PathBuf> {
         let path = self.path(&baseline.machine_class, &baseline.scenario);
         let folder = path.parent().unwrap_or(&path);
@@ -86,10 +83,7 @@ impl Store {
         Ok(path)
     }
 
-    /// Removes a file, and the folders above it that are empty then.
-    ///
-    /// # Errors
-    /// When the user may not remove it.
+    /// Removes a file, and the folders above it that are then empty.
     pub fn remove(&self, path: &Path) -> anyhow::Result<()> {
         let remove = || -> anyhow::Result<()> {
             std::fs::remove_file(path)?;

@@ -88,8 +88,8 @@ pub fn pack(
         let _ = invoker.act(|| Ok(std::fs::remove_file(&new)?));
         let largest = bundle.files.iter().max_by_key(|file| file.size_bytes).map_or("", |file| &file.path);
         let problem = format!(
-            "the run's {held} bytes compress to {size_bytes} bytes, and unpacking refuses such a bundle: it cannot be told from one that \
-             is meant to fill a disk; make the largest file smaller, {largest}"
+            "the run's {held} bytes compress to {size_bytes} bytes, and unpacking would refuse such a bundle as a \
+             decompression bomb: make the largest file smaller, {largest}"
         );
         return Err(Error::Usage(problem).into());
     }

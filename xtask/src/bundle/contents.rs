@@ -60,7 +60,7 @@ impl Contents {
             let real = folder.canonicalize().with_context(|| format!("resolving the path {}", folder.display()))?;
             if !real.starts_with(&top) {
                 let problem =
-                    format!("{} lies outside of {}, which is what a bundle holds", real.display(), top.display());
+                    format!("{} lies outside of {}, the folder that is bundled", real.display(), top.display());
                 return Err(Error::Usage(problem).into());
             }
         }

@@ -31,7 +31,7 @@ pub struct Bundle {
     pub run_id: String,
     /// Version of the engine that made the run.
     pub engine_version: String,
-    /// Path in the archive of the project's folder, the one with `e2e.toml`. The run's record lies below it, where runs lie.
+    /// Path in the archive of the project's folder, the one with `e2e.toml`. The run's record lies below it, in the folder of runs.
     pub project: String,
     /// Command line of the run: the words after `cargo xtask`.
     pub command: Vec<String>,

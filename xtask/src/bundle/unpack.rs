@@ -193,15 +193,15 @@ fn read(folder: &Path) -> anyhow::Result<Bundle> {
     }
     let text = match input::read_below(folder, BUNDLE_FILE, input::RECORD_BYTES_MAX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("the archive holds no {BUNDLE_FILE}"),
-        text => text.with_context(|| format!("reading its {BUNDLE_FILE}"))?,
+        text => text.with_context(|| format!("reading {BUNDLE_FILE}"))?,
     };
     let Version { format_version } =
-        serde_json::from_slice(&text).with_context(|| format!("reading the version in its {BUNDLE_FILE}"))?;
+        serde_json::from_slice(&text).with_context(|| format!("reading the version in {BUNDLE_FILE}"))?;
     ensure!(
         format_version == BUNDLE_VERSION,
         "its format_version is {format_version}, and this engine reads {BUNDLE_VERSION}: use the engine that wrote it"
     );
-    serde_json::from_slice(&text).with_context(|| format!("parsing its {BUNDLE_FILE}"))
+    serde_json::from_slice(&text).with_context(|| format!("parsing {BUNDLE_FILE}"))
 }
 
 /// Returns the listed files that are missing, or whose hash is not the listed one.

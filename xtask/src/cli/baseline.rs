@@ -28,7 +28,7 @@ enum Verb {
     List,
     /// Show the samples of a scenario's baselines
     Show {
-        /// category/scenario.
+        /// Scenario, as category/scenario.
         scenario: String,
     },
     /// Judge one baseline file against another, such as an earlier one from version control
@@ -38,7 +38,7 @@ enum Verb {
         /// The newer file.
         new: PathBuf,
     },
-    /// Remove the baselines of scenarios and cases that the project has no more
+    /// Remove the baselines of scenarios and cases that the project no longer has
     Prune {
         /// Show what would be removed, and remove nothing.
         #[arg(long)]
@@ -70,13 +70,13 @@ fn list(store: &Store, context: &Context) -> u8 {
                         "scenario": baseline.scenario,
                         "case": case,
                         "operation": operation,
-                        "samples": one.samples(),
+                        "samples": one.count(),
                         "recorded_at": baseline.cases[case].recorded_at,
                     }));
                 }
                 if context.format == Format::Human {
                     let operations = baseline.operations().count();
-                    let samples: usize = baseline.operations().map(|(_, _, one)| one.samples()).sum();
+                    let samples: usize = baseline.operations().map(|(_, _, one)| one.count()).sum();
                     println!("{shown}: {operations} operations, {samples} samples");
                 }
             }
@@ -129,7 +129,7 @@ fn show(store: &Store, scenario: &str, context: &Context) -> anyhow::Result<u8> 
             println!(
                 "  {case} {operation}: {} samples, median {:.1} ms of time and {:.1} ms of processor time, least {least:.1} ms; \
                  taken {}",
-                one.samples(),
+                one.count(),
                 middle(&one.wall_ms),
                 middle(&one.cpu_ms),
                 baseline.cases[case].recorded_at
@@ -161,7 +161,7 @@ fn compare(old: &Baseline, new: &Baseline) -> Vec<Comparison> {
     let cases = old.cases.iter().filter_map(|(name, before)| Some((name, before, new.cases.get(name)?)));
     let judged = cases.flat_map(|(name, before, after)| {
         let case = CaseId(format!("{}:{name}", new.scenario));
-        baseline::against(&case, before, after, &BTreeMap::new())
+        baseline::against(&case, &before.operations, &after.operations, &BTreeMap::new())
     });
     judged.collect()
 }

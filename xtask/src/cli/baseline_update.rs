@@ -11,17 +11,17 @@ use super::secrets::SecretFlags;
 use super::settings::SlotFlag;
 use super::sudo::ProgramsArgs;
 use super::{Context, Format, sudo};
-use crate::baseline::Store;
+use crate::baseline::{Store, Update};
 use crate::error::{EXIT_FAILED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::{Invoker, is_root};
 use crate::image;
-use crate::judge::COMMITTED_SAMPLES;
 use crate::manifest::{Project, RepeatTime, word_within};
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder};
 use crate::report::terminal::println;
-use crate::run::{self, Interrupt, Monitoring, Options, Samples, ScenarioBinaries};
+use crate::run::{self, Executed, Interrupt, Monitoring, Options, Samples, ScenarioBinaries};
+use e2e_stats::COMMITTED_SAMPLES;
 
 /// Take baselines on this machine, to be committed.
 ///
@@ -69,8 +69,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
     if !is_root() {
-        let are_built = args.programs.folder().is_some();
-        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
+        return sudo::again_with_scenarios(&project, &plan, &args.programs, &args.secrets, &context.terminal);
     }
     let secrets = args.secrets.given(&project)?;
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
@@ -81,16 +80,25 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let name = RunName::masked_by(Arc::clone(secrets.masks()));
     let recorder = Recorder::new(vec![context.terminal.listener(), name.listener()]);
     let recorder = Arc::new(recorder.masked_by(Arc::clone(secrets.masks())));
-    let monitoring =
-        Monitoring { calibrate: true, samples: Some(Samples::AtLeast(args.samples, args.over)), ..Monitoring::ALWAYS };
+    let monitoring = Monitoring {
+        calibrate: true,
+        samples: Some(Samples { least: args.samples, over: args.over }),
+        ..Monitoring::ALWAYS
+    };
     let options = Options { monitoring, secrets, ..Options::plain(args.slot.number(&context.settings))? };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
     name.write_reports(&project, context);
-    let record = ended?;
+    let Executed { record, machine, measured } = ended?;
     let folder = project.root.join(RUNS_FOLDER).join(&record.run_id);
     context.terminal.show_problems(&record, &folder);
-    let (updates, refused) = run::updates(&project, &plan, &record, &folder)?;
     let store = Store::of(&project.root, Invoker::find());
+    let (mut updates, mut refused) = (Vec::new(), Vec::new());
+    for scenario in plan.scenarios(&project) {
+        match Update::of(&store, scenario, machine, &record, &measured)? {
+            Ok(update) => updates.push(update),
+            Err(why) => refused.push(why),
+        }
+    }
     let mut stored = Vec::new();
     for update in &updates {
         for (operation, share) in update.baseline.waiting(BUSY_MACHINE) {

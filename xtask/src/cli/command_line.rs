@@ -103,7 +103,7 @@ impl Cli {
     /// text.
     #[must_use]
     pub fn typed() -> Self {
-        let matches = help::dressed(Self::command()).try_get_matches();
+        let matches = Self::dressed().try_get_matches();
         let matches = matches.unwrap_or_else(|error| before_a_program(error, std::env::args()).exit());
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
@@ -123,7 +123,7 @@ impl Cli {
             Invoker::of_process().give_up_root()?;
         }
         if self.verb.takes_orders() && Invoker::of_process().is_other() {
-            let message = "this verb is for the engine's own processes: it reads a file as root, and does not run through a user's sudo";
+            let message = "this verb is for the engine's own processes: it obeys a file as root, so it refuses to run under a user's sudo";
             return Err(Error::Usage(message.into()).into());
         }
         let (root, root_origin) = self.root()?;
@@ -259,7 +259,7 @@ impl Verb {
         }
     }
 
-    /// Tells whether this verb, as root, reads a file in which the engine has written what to do.
+    /// Tells whether this verb reads its work from a file that the engine wrote, and does it as root.
     fn takes_orders(&self) -> bool {
         matches!(self, Self::BuildLayer(_) | Self::GuestOrder(_))
     }
@@ -307,7 +307,7 @@ fn before_a_program(mut error: clap::Error, words: impl IntoIterator<Item = Stri
 /// Environment variable that names the project's folder.
 const ROOT_VARIABLE: &str = "E2E_ROOT";
 
-/// Rejects a state folder whose path contains characters that would end a word in LXC's configuration or in mount options.
+/// Rejects a state folder whose path contains characters that separate or quote values in LXC's configuration or in mount options.
 fn check_state_dir(folder: &Path) -> Result<(), Error> {
     let fits = |text: &str| {
         let ends_word = |c: char| c.is_whitespace() || c.is_control() || ":,\\\"'#=".contains(c);
@@ -321,7 +321,7 @@ fn check_state_dir(folder: &Path) -> Result<(), Error> {
     Err(Error::Usage(format!("the environment variable E2E_STATE_DIR: {} {problem}", folder.display())))
 }
 
-/// Returns the closest folder from this one upwards that is a project's; the folder itself if it lies in no project.
+/// Returns the closest project folder at or above a folder; the folder itself if it lies in no project.
 fn project_above(folder: &Path) -> PathBuf {
     folder.ancestors().find(|folder| folder.join("e2e.toml").is_file()).unwrap_or(folder).to_owned()
 }

@@ -79,7 +79,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Returns rows for the folders of the project and of the engine's state, which variables set and `e2e.toml` does not.
+/// Returns rows for the folders of the project and of the engine's state, which variables can set, but not `e2e.toml`.
 fn places(context: &Context) -> Vec<Row> {
     let of_state = match named_state_dir() {
         Some(_) => Origin::Variable("E2E_STATE_DIR".into()),

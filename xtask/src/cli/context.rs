@@ -36,8 +36,8 @@ pub(super) struct GlobalArgs {
     pub look: LookArgs,
     /// Factor for all deadlines, 0.1 to 100, or `auto`.
     ///
-    /// `auto`, the default, is 1 on a quick machine and more on a slow one, measured by the start of a program. Times
-    /// given on the command line are not multiplied.
+    /// `auto`, the default, is 1 on a quick machine and more on a slow one, measured by the time that a program takes
+    /// to start. Times given on the command line are not multiplied.
     #[arg(long, global = true, value_name = "FACTOR", value_parser = PatienceFactor::from_str, help_heading = EVERYWHERE)]
     pub patience: Option<PatienceFactor>,
 }
@@ -48,7 +48,7 @@ pub struct Context {
     pub root: PathBuf,
     /// Place where `root` was set.
     pub(super) root_origin: Origin,
-    /// Settings, without those that the verb's own flags change.
+    /// Settings before the verb's own flags are applied.
     pub(super) settings: Settings,
     /// Format of the verb's results on stdout.
     pub format: Format,

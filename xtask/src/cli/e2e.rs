@@ -29,8 +29,8 @@ use crate::plan::{Order, Plan, Shard};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
 use crate::run::{
-    self, Breakpoints, Comparing, DuetOptions, Interrupt, Keep, Machines, Monitoring, Options, Samples,
-    ScenarioBinaries, Schedules, Secrets,
+    self, Breakpoints, Comparing, DuetOptions, Interrupt, Machines, Monitoring, Options, ScenarioBinaries, Schedules,
+    Secrets,
 };
 
 /// Run scenarios on fresh labs of containers.
@@ -40,7 +40,7 @@ pub struct Args {
     /// Scenarios to run [default: all].
     ///
     /// A category, a scenario, category/scenario, scenario:case, part of a name, a path (scenarios/data_pipeline/), or
-    /// tag:NAME. Several filters choose the cases of each.
+    /// tag:NAME. With several filters, the cases that match any of them run.
     #[arg(value_name = "FILTER", help_heading = CHOOSING)]
     filters: Vec<String>,
     /// List matching scenarios without running them.
@@ -83,7 +83,7 @@ pub struct Args {
     chaos: Option<Profile>,
     /// Random seed [default: random, printed].
     ///
-    /// The seed decides the faults, their times, and the order in a pair.
+    /// The seed decides the faults, their times, and which lab of a pair measures first.
     #[arg(long, value_name = "N", help_heading = CHAOS)]
     seed: Option<u64>,
     /// Repeat the faults of an earlier run at the same times.
@@ -94,7 +94,7 @@ pub struct Args {
     /// Compare with the committed baselines of machines like this one.
     #[arg(long, conflicts_with_all = ["chaos", "chaos_replay"], help_heading = PERFORMANCE)]
     baseline_compare: bool,
-    /// Compare with the templates of REV, pair by pair in two labs.
+    /// Compare with the templates of Git revision REV, pair by pair in two labs.
     ///
     /// Both labs run side by side, which detects smaller changes than committed baselines do.
     #[arg(long, value_name = "REV", help_heading = PERFORMANCE,
@@ -121,7 +121,7 @@ pub struct Args {
     /// Faults and deadlines pause too. The prompt offers a shell in a machine, to continue, and to give up.
     #[arg(long, conflicts_with_all = ["baseline_ref", "baseline_dir", "baseline_compare"], help_heading = LOOKING_INSIDE)]
     break_on_failure: bool,
-    /// Freeze the other machines while paused.
+    /// With --break-on-failure: freeze all machines during the pause.
     #[arg(long, requires = "break_on_failure", help_heading = LOOKING_INSIDE)]
     freeze: bool,
     /// Install missing dependencies first, without asking.
@@ -206,7 +206,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     request.require_prompt()?;
     if !is_root() {
-        return request.start_again_as_root();
+        return sudo::again_with_scenarios(
+            &request.project,
+            &request.plan,
+            &args.programs,
+            &args.secrets,
+            &context.terminal,
+        );
     }
     let secrets = args.secrets.given(&request.project)?;
     request.prepare_host()?;
@@ -282,13 +288,6 @@ impl<'a> Request<'a> {
         Ok(EXIT_PASSED)
     }
 
-    /// Builds the scenarios as the user, then starts this program again as root.
-    fn start_again_as_root(&self) -> anyhow::Result<u8> {
-        let are_built = self.args.programs.folder().is_some();
-        let terminal = &self.context.terminal;
-        sudo::again_with_scenarios(&self.project, &self.plan, are_built, &self.args.secrets, terminal)
-    }
-
     /// Installs missing dependencies if `--setup` is given; an error if a tool that the templates need is missing.
     fn prepare_host(&self) -> anyhow::Result<()> {
         if self.args.setup {
@@ -331,10 +330,7 @@ impl<'a> Request<'a> {
         }
         if args.baseline_compare {
             let missing_allowed = settings.baseline_missing.value == BaselineMissing::Allow;
-            if !missing_allowed {
-                run::require_baselines(project, &self.plan)?;
-            }
-            return Ok(Comparing::Committed { missing_allowed });
+            return Comparing::committed(project, &self.plan, missing_allowed);
         }
         let Some((name, folder)) = baseline_templates(args, project)? else { return Ok(Comparing::Nothing) };
         Ok(Comparing::Duet(Box::new(DuetOptions {
@@ -365,7 +361,7 @@ impl<'a> Request<'a> {
         let options = self.options(secrets, schedules, comparing, &interrupt)?;
         let ended = run::execute(project, plan, &options, &binaries, &Arc::new(recorder), &interrupt);
         let reports = name.write_reports(project, self.context);
-        Ok(self.show_result(&ended?, reports))
+        Ok(self.show_result(&ended?.record, reports))
     }
 
     /// Sets the durations of the cases in earlier runs of the same kind, from which the live lines estimate the remaining time.
@@ -397,11 +393,7 @@ impl<'a> Request<'a> {
         Ok(Options {
             slot: settings.slot.value.to_string(),
             wait: if args.no_wait { Wait::Never } else { Wait::UntilFree },
-            keep: match settings.keep_containers.value {
-                KeepWhen::Never => Keep::Never,
-                KeepWhen::Failure => Keep::OnFailure,
-                KeepWhen::Always => Keep::Always,
-            },
+            keep: settings.keep_containers.value,
             stay: Stay::of(settings.ttl.value.get()),
             breakpoints: args.break_on_failure.then(|| {
                 let machines = if args.freeze { Machines::Freeze } else { Machines::Run };
@@ -521,14 +513,14 @@ fn baseline_templates(args: &Args, project: &Project) -> anyhow::Result<Option<(
     Ok(Some((folder.display().to_string(), folder)))
 }
 
-/// Returns the sampling rate, and the number of samples; a comparison with committed baselines takes as many as the baseline has.
+/// Returns the sampling rate of resource usage, whether to calibrate, and the number of samples of each operation: for a comparison with
+/// committed baselines, as many as the baseline has.
 fn monitoring(settings: &Settings, comparing: &Comparing) -> Monitoring {
     let asked_hz = settings.performance_monitoring.value.get();
     let rate_hz = asked_hz.unwrap_or(Monitoring::ALWAYS.rate_hz);
     let committed = matches!(comparing, Comparing::Committed { .. });
     let duet = matches!(comparing, Comparing::Duet(_));
-    let samples = committed.then_some(Samples::AsBaseline);
-    Monitoring { rate_hz, calibrate: committed || (asked_hz.is_some() && !duet), samples }
+    Monitoring { rate_hz, calibrate: committed || (asked_hz.is_some() && !duet), samples: None }
 }
 
 fn host_names(args: &Args, project: &Project) -> Result<BTreeMap<String, String>, Error> {

@@ -103,7 +103,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
 }
 
-/// Prints the catalogue; if `sees_host` (as root), also which faults this host does not support, with the reasons.
+/// Prints the catalogue; if `sees_host`, which needs root, also the faults that this host does not support, with the reasons.
 fn list(format: Format, sees_host: bool) {
     let entries = catalogue();
     if format == Format::Json {
@@ -297,7 +297,6 @@ fn chosen(args: &TryArgs) -> Result<Vec<(Entry, Fault)>, Error> {
     Ok(vec![(entry, fault)])
 }
 
-/// Returns the catalogue's entry of a fault.
 fn entry_named(name: &str) -> Result<Entry, Error> {
     let entries = catalogue();
     if let Some(entry) = entries.iter().find(|entry| entry.example.name() == name) {
@@ -358,7 +357,7 @@ impl Row {
         };
         let ms = |observed: &Observed| Some(milliseconds(observed.duration));
         let row = match tried.effect {
-            Err(error) => return Self::failed(trial, format!("{error:#}")),
+            Err(error) => return Self::failed(trial, error.to_string()),
             Ok(injected) => {
                 let inject_ms = ms(&injected);
                 Self { took_effect: true, inject_ms, before: injected.before, ..Self::failed(trial, injected.evidence) }
@@ -366,7 +365,7 @@ impl Row {
         };
         match tried.recovery {
             None => row,
-            Some(Err(error)) => Self { after: Some(format!("{error:#}")), ..row },
+            Some(Err(error)) => Self { after: Some(error.to_string()), ..row },
             Some(Ok(healed)) => {
                 let (heal_ms, proof_ms) = (ms(&healed), Some(milliseconds(healed.proof)));
                 let (lasted, after) = (healed.lasted, Some(healed.evidence));

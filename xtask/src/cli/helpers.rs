@@ -111,10 +111,10 @@ pub fn run_fault_holder(args: &FaultHolderArgs) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Arguments of the verb that a guest's first process starts.
+/// Arguments of the hidden verb that a test guest's first process starts.
 #[derive(Debug, clap::Args)]
 pub struct GuestOrderArgs {
-    /// Path of the order, which another machine wrote.
+    /// Path of the order file, written by the host that made the guest.
     order: PathBuf,
 }
 

@@ -13,13 +13,13 @@ use crate::report::terminal::println;
 
 /// Make a project for another product.
 ///
-/// Its machines, a scenario that passes, and a workflow.
+/// The project has machines, a scenario that passes, and a CI workflow.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The project's folder: an empty one, or one that is not there yet.
+    /// Project's folder, which must be empty or not exist yet.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// The project's name, which its machines' names on the host begin with; the folder's, made valid, if not given.
+    /// Project's name, the prefix of its machines' names on the host [default: the folder's name, made valid].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 }

@@ -11,10 +11,10 @@ use crate::host::doctor::require_tools;
 use crate::host::invoker::is_root;
 use crate::host::tools::packages::{Use, Uses};
 use crate::input;
-use crate::judge::{Comparisons, Rate, Recording, Windows};
 use crate::manifest::Project;
+use crate::rates::{Comparisons, LiveCheck, Rate, Recording, Windows, live_check};
 use crate::report::terminal::println;
-use crate::run::{Interrupt, LiveCheck, Options, live_check};
+use crate::run::{Interrupt, Options};
 
 /// Measure the error rates of the verdict rules.
 ///
@@ -26,7 +26,7 @@ Examples:
   cargo xtask judge-check timings.csv
   cargo xtask judge-check --live --more 0,10 --duets 20",
     after_long_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
-                        xtask/src/judge/README.md describes, with what came of it.\n\n\
+                        xtask/stats/README.md describes, with what came of it.\n\n\
                         A window is a range of rounds used by one comparison. Windows in order do not overlap; random \
                         windows do, so the intervals of their rates are too narrow."
 )]
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, requires = "live", value_name = "PERCENT", value_delimiter = ',', default_values_t = [0, 5, 10, 20],
           value_parser = clap::value_parser!(u32).range(0..=100))]
     more: Vec<u32>,
-    /// With --live: number of duets for each amount of work, six verdicts a duet.
+    /// With --live: number of duets for each amount of work; each duet gives six verdicts.
     #[arg(long, requires = "live", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     duets: u32,
     #[command(flatten)]
@@ -78,7 +78,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     };
     let rates = Comparisons { windows, seed: args.seed }.run(&recordings);
     if rates.is_empty() {
-        let message = "too few rounds for any comparison: at least 20 rounds must have the variant A0 and another one";
+        let message = "too few rounds for any comparison: at least 20 rounds must have variant A0 and one other";
         return Err(Error::Usage(message.into()).into());
     }
     print(&rates, context);
@@ -87,7 +87,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     let passed_over: usize = recordings.iter().map(|recording| recording.passed_over).sum();
     if passed_over > 0 {
-        println!("{passed_over} lines of runs at the same time were skipped");
+        println!(
+            "{passed_over} lines were skipped: they begin with `par`, which marks simultaneous runs, and the rules judge runs in sequence"
+        );
     }
     Ok(EXIT_PASSED)
 }

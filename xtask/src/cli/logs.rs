@@ -47,9 +47,9 @@ pub struct Args {
     /// With --live: slot of the lab, needed if several labs have such a container.
     #[arg(long, requires = "live", value_name = "N", value_parser = slot_word)]
     slot: Option<String>,
-    /// Show only lines since a time, such as 90s on the run's clock, or 07:20:25.
+    /// Show only lines since a time, such as 90s after the run's start, or 07:20:25.
     ///
-    /// TIME is a time on the run's clock (90s, 2m) or a time of day (2026-11-26T07:20:25Z, 07:20:25). With --live a
+    /// TIME is a time since the run's start (90s, 2m) or a time of day (2026-11-26T07:20:25Z, 07:20:25). With --live a
     /// duration counts back from now.
     #[arg(long, value_name = "TIME")]
     since: Option<Since>,

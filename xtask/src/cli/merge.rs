@@ -20,7 +20,7 @@ use crate::report::terminal::println;
                   Examples:\n  cargo xtask merge shards/\n  cargo xtask merge shard-1/20261122-194813-4422 shard-2/20261122-194815-977"
 )]
 pub struct Args {
-    /// Folders that hold the shards' records, themselves or below them.
+    /// Folders with the shards' records, directly or in subfolders.
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
 }

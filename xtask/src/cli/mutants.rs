@@ -29,7 +29,7 @@ const REASON_MAX: usize = 160;
 
 /// Check that the suite notices a broken product
 ///
-/// Runs the scenarios that have to notice on the product as it is, then on each mutant of scenarios/mutants/.
+/// Runs the scenarios that have to notice a mutant: first on the product as it is, then on each mutant of scenarios/mutants/.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "\
@@ -81,8 +81,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if !args.list && !is_root() {
         // Whatever sample root draws, its scenarios are built.
         let plan = run::plan_mutants(&project, &chosen)?;
-        let are_built = args.programs.folder().is_some();
-        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
+        return sudo::again_with_scenarios(&project, &plan, &args.programs, &args.secrets, &context.terminal);
     }
     let sample_seed = args.sample.map(|_| args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())));
     let mutants = match (args.sample, sample_seed) {

@@ -1,4 +1,4 @@
-//! `pcap`: captures the packets of a container's port into a file that tcpdump and Wireshark read.
+//! `pcap`: captures the packets of a container's network interface into a file that tcpdump and Wireshark read.
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _};
@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Interval at which the verb checks that the lab still exists while no packet arrives.
 const LAB_POLL: Duration = Duration::from_secs(1);
 
-/// Capture the packets of a container's port into a file.
+/// Capture the packets of a container's network interface.
 ///
 /// Ends with Ctrl-C or with the lab.
 #[derive(Debug, clap::Args)]
@@ -97,8 +97,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     Ok(EXIT_PASSED)
 }
 
-/// Waits until the container is started again, and opens a capture of its new port; `None` if the lab ends first or the verb is
-/// interrupted.
+/// Waits until the container is started again, and opens a capture of its new network interface; `None` if the lab ends first or the verb
+/// is interrupted.
 fn again(lab: &LiveLab, machine: &LiveMachine, interrupt: &Interrupt) -> anyhow::Result<Option<Capture>> {
     while lab.is_there() && !interrupt.is_set() {
         if let Ok(capture) = Capture::open(&lab.network()?, &machine.machine().port()) {
@@ -133,7 +133,7 @@ fn output(path: &Path) -> anyhow::Result<Box<dyn std::io::Write>> {
 
 fn new_file(path: &Path, invoker: &Invoker) -> anyhow::Result<File> {
     if invoker.act(|| Ok(path.symlink_metadata().is_ok()))? {
-        let message = format!("{} is there already: remove it, or name another one with --output", path.display());
+        let message = format!("{} is there already: remove it, or name another file with --output", path.display());
         return Err(Error::Usage(message).into());
     }
     invoker.create(path)

@@ -26,7 +26,7 @@ pub struct RunName {
 }
 
 impl RunName {
-    /// Returns an empty name; the reports that are written with it hide the masked values.
+    /// Returns an empty name, with the masks of the secrets that the run's reports must not show.
     #[must_use]
     pub fn masked_by(masks: Arc<Masks>) -> Self {
         Self { masks, ..Self::default() }

@@ -56,7 +56,7 @@ enum Verb {
     },
 }
 
-/// Choice of old runs. With both options, runs that are neither among the newest nor young.
+/// Choice of the runs to remove; with both options, a run is removed only if both choose it.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Prune {

@@ -52,8 +52,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let failure = Failure::find(&project, &args.run, args.case.as_deref())?;
     let plan = Plan::make(&project, std::slice::from_ref(&failure.case), Order::ONCE)?;
     if !is_root() {
-        let are_built = args.programs.folder().is_some();
-        return sudo::again_with_scenarios(&project, &plan, are_built, &args.secrets, &context.terminal);
+        return sudo::again_with_scenarios(&project, &plan, &args.programs, &args.secrets, &context.terminal);
     }
     let secrets = args.secrets.given(&project)?;
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;

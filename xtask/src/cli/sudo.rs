@@ -58,14 +58,16 @@ pub fn again_with(more: Vec<OsString>, variables: &[String]) -> anyhow::Result<u
 pub fn again_with_scenarios(
     project: &Project,
     plan: &Plan,
-    are_built: bool,
+    programs: &ProgramsArgs,
     secrets: &SecretFlags,
     terminal: &Terminal,
 ) -> anyhow::Result<u8> {
     secrets.given(project)?; // what is wrong with them is said before sudo asks for a password
     let variables = secrets.variables(project);
     let to_build = plan.scenarios(project).find(|scenario| scenario.command.is_none());
-    let Some(scenario) = to_build.filter(|_| !are_built) else { return again_with(Vec::new(), &variables) };
+    let Some(scenario) = to_build.filter(|_| programs.folder().is_none()) else {
+        return again_with(Vec::new(), &variables);
+    };
     let builds = |progress: String| terminal.say(&format!("building the scenarios: {progress}"));
     let program = ScenarioBinaries::build(project, plan)?.built(&scenario.name, &builds, &|| false)?;
     let folder = program.parent().map(PathBuf::from).context("finding the folder of the scenarios' programs")?;

@@ -106,8 +106,10 @@ fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
     };
     let filters = words[1..].to_vec();
     if ["quick", "host"].contains(name) && !filters.is_empty() {
-        let problem =
-            format!("`{name}` takes no names: `cargo xtask test {}` runs what has that name", filters.join(" "));
+        let problem = format!(
+            "`{name}` takes no test names: `cargo xtask test {}` runs the tests of that name",
+            filters.join(" ")
+        );
         return Err(Error::Usage(problem));
     }
     Ok((stages.to_vec(), filters))

@@ -51,8 +51,8 @@ impl Trust {
     }
 }
 
-/// Checks that the project in a folder may be trusted: it belongs to the user and only its owner may change it, or `E2E_TRUST` or the user
-/// names the folder. A folder without a project passes.
+/// Checks that the project in a folder may be trusted: it belongs to the user or root and not every user may change it, or `E2E_TRUST` or
+/// the user names the folder. A folder without a project passes.
 ///
 /// # Errors
 /// [`Error::Usage`] with the file, its owner, and what to do.
@@ -70,7 +70,7 @@ pub fn require(folder: &Path, is_named: bool, variable: Option<&OsStr>) -> Resul
     }
 }
 
-/// Returns the reason not to trust a project: its file or folder belongs to none of these users, or every user may change it.
+/// Returns the reason not to trust a project: its file or folder belongs to none of `users`, or every user may change it.
 fn problem(folder: &Path, users: &[u32]) -> Option<String> {
     let file = folder.join("e2e.toml");
     file.symlink_metadata().ok()?;

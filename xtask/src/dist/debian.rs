@@ -31,7 +31,7 @@ pub fn package(version: &str, linkage: &Linkage, files: &Tree, compression: Comp
     Ok(ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", &control), ("data.tar.gz", &data)]))
 }
 
-/// Relation of the engine's package to the package of an item that the engine needs on its host.
+/// Relation of the engine's package to the package of a dependency, such as a tool.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relation {
     Depends,
@@ -40,8 +40,8 @@ enum Relation {
     None,
 }
 
-/// Returns the relation to an item's package. The package depends on items that some template or fault needs, recommends items that only
-/// some kernels need or that let an ordinary user become root, and suggests items without which a single ability is lost.
+/// Returns the relation to a dependency's package: Depends if some template or fault needs it, Recommends if only some kernels need it or
+/// it lets an ordinary user become root, Suggests if only a single feature needs it.
 const fn relation(need: Need) -> Relation {
     match need {
         Need::Where(Use::AppArmor) | Need::Tests => Relation::Recommends,

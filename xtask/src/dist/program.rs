@@ -72,7 +72,7 @@ pub fn build(root: &Path, profile: Profile) -> anyhow::Result<Program> {
     let version = says.rsplit(' ').next().unwrap_or_default();
     if version != env!("CARGO_PKG_VERSION") {
         let problem = format!(
-            "{} has version {version} of the engine, this program is {}: run the checkout's own, `cargo xtask dist` there",
+            "{} has version {version} of the engine, this program is version {}: run `cargo xtask dist` in that checkout",
             root.display(),
             env!("CARGO_PKG_VERSION")
         );

@@ -1,4 +1,4 @@
-//! The faults that were done to a lab, by number, until each is healed.
+//! Faults of one lab, by number, from their injection until each is healed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use e2e_contract::Fault;
 
+use super::failure::{FaultError, FaultFailure};
 use super::injection::{Injection, Observed};
 use crate::error::Error;
 use crate::lab::{Container, Lab, WaitError};
 
-/// Every fault of one lab.
+/// All faults that were injected into one lab.
 #[derive(Debug)]
 pub struct ActiveFaults {
     lab: Arc<Lab>,
@@ -20,19 +21,19 @@ pub struct ActiveFaults {
 #[derive(Debug, Default)]
 struct State {
     begun: u64,
-    /// Faults that are healed, whose containers have still to become ready again.
+    /// Healed faults whose containers have yet to become ready again.
     recovering: BTreeMap<u64, Observed>,
-    /// Active injections, each behind a lock of its own: faults on two machines begin and end side by side.
+    /// Injections by number, each behind its own lock, so that faults on two machines begin and end side by side.
     injected: BTreeMap<u64, Arc<Mutex<Injection>>>,
 }
 
-/// Time in which a container has to become ready again.
+/// Limit on the time in which the container of a healed fault has to become ready again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryTime {
-    /// Deadline of its probes. A passed deadline beside other faults is reported, and is no error: nobody can say which
-    /// fault keeps the machine from being ready.
+    /// Deadlines of the container's own probes. A missed deadline is only reported while other faults are active: any of them may be what
+    /// keeps the machine from being ready.
     Probes,
-    /// Common deadline for all probes together; where it passes beside other faults, it begins anew.
+    /// One deadline for all of the container's probes together; where it passes while other faults are active, it begins anew.
     Alone(Duration),
 }
 
@@ -45,27 +46,22 @@ impl RecoveryTime {
     }
 }
 
-/// Listener for faults whose recovery was just verified, with their numbers.
+/// Callback for a fault whose recovery was just verified, with the fault's number.
 pub type Tell<'a> = &'a dyn Fn(u64, &Observed);
 
 impl ActiveFaults {
-    /// Returns an empty set.
     #[must_use]
     pub fn new(lab: Arc<Lab>) -> Self {
         Self { lab, state: Mutex::default() }
     }
 
-    /// The lab.
     #[must_use]
     pub fn lab(&self) -> &Lab {
         &self.lab
     }
 
-    /// Injects a fault into a container; the answer has its number, from 1.
-    ///
-    /// # Errors
-    /// Those of `Injection::inject`.
-    pub fn inject(&self, container: &Container, fault: &Fault) -> anyhow::Result<(u64, Observed)> {
+    /// Injects a fault into a container; returns the fault's number in the lab, from 1, and the observation of its effect.
+    pub fn inject(&self, container: &Container, fault: &Fault) -> Result<(u64, Observed), FaultError> {
         self.require_none_like(container, fault)?;
         let (injection, observed) = Injection::inject(&self.lab, container, fault)?;
         let mut state = lock(&self.state);
@@ -75,22 +71,19 @@ impl ActiveFaults {
         Ok((number, observed))
     }
 
-    /// Heals a fault and waits until its container is ready again, see [`ActiveFaults::recover`].
-    ///
-    /// # Errors
-    /// Those of [`ActiveFaults::take_back`] and [`ActiveFaults::recover`].
+    /// Heals a fault and waits until its container is ready again: [`ActiveFaults::take_back`], then [`ActiveFaults::recover`].
     pub fn heal(
         &self,
         number: u64,
         tell: Tell<'_>,
         time: RecoveryTime,
         stop: &dyn Fn() -> bool,
-    ) -> anyhow::Result<Observed> {
+    ) -> Result<Observed, FaultError> {
         let healed = self.take_back(number, tell)?;
         Ok(self.recover(number, tell, time, stop)?.unwrap_or(healed))
     }
 
-    /// Refuses a second fault that would undo the first, unseen by either: of the same file, or another flapping of the same port.
+    /// Refuses a second fault that would undo the first without either noticing: damage to the same file, or flapping of the same port.
     fn require_none_like(&self, container: &Container, fault: &Fault) -> Result<(), Error> {
         if !undoes(fault, fault) {
             return Ok(());
@@ -100,7 +93,7 @@ impl ActiveFaults {
             let Ok(other) = entry.try_lock() else { continue }; // it is just being healed
             if !other.is_healed() && other.container().machine().name == *name && undoes(fault, other.fault()) {
                 let problem = format!(
-                    "{fault} on {name}: it would undo fault {number}, which is active there ({}): heal that first",
+                    "{fault} on {name}: it would undo the active fault {number} ({}): heal that fault first",
                     other.fault()
                 );
                 return Err(Error::Usage(problem));
@@ -109,13 +102,13 @@ impl ActiveFaults {
         Ok(())
     }
 
-    /// Heals a fault, and restores what a start of its container has undone of other faults; does nothing the second time. Returns the
-    /// observation, with the result of the repeated proof. `tell` is called at once, or by [`ActiveFaults::recover`] where the container has
-    /// to become ready again first.
+    /// Heals a fault, and restores other faults that a restart of its container has undone; does nothing for a fault that is healed
+    /// already. Returns the observation, with the result of the check that the effect had lasted. `tell` is called at once, or by
+    /// [`ActiveFaults::recover`] where the container has to become ready again first.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is no such fault; those of `Injection::heal`.
-    pub fn take_back(&self, number: u64, tell: Tell<'_>) -> anyhow::Result<Observed> {
+    /// [`Error::Usage`] when there is no such fault.
+    pub fn take_back(&self, number: u64, tell: Tell<'_>) -> Result<Observed, FaultError> {
         let entry = lock(&self.state).injected.get(&number).cloned();
         let Some(entry) = entry else {
             return Err(Error::Usage(format!("there is no fault {number}")).into());
@@ -139,18 +132,18 @@ impl ActiveFaults {
         Ok(healed)
     }
 
-    /// Waits until the container of a healed fault that had stopped it is ready again, and calls `tell`. Returns the observation; `None` where
+    /// Waits until the container that a healed fault had stopped is ready again, and calls `tell`. Returns the observation; `None` where
     /// there is nothing to wait for.
     ///
     /// # Errors
-    /// [`WaitError`] where the container does not become ready although no other fault is active; `tell` is not called then.
+    /// [`FaultFailure::NotReady`] where the container does not become ready although no other fault is active; `tell` is not called then.
     pub fn recover(
         &self,
         number: u64,
         tell: Tell<'_>,
         time: RecoveryTime,
         stop: &dyn Fn() -> bool,
-    ) -> anyhow::Result<Option<Observed>> {
+    ) -> Result<Option<Observed>, FaultError> {
         let Some(mut healed) = lock(&self.state).recovering.get(&number).cloned() else { return Ok(None) };
         let begun = Instant::now();
         let seen = loop {
@@ -165,8 +158,8 @@ impl ActiveFaults {
                 }
                 Err(error) => {
                     lock(&self.state).recovering.remove(&number);
-                    let name = &healed.container.machine().name;
-                    return Err(anyhow::Error::new(error).context(format!("after {} on {name}", healed.fault)));
+                    let message = format!("after {} on {}: {error}", healed.fault, healed.container.machine().name);
+                    return Err(FaultError::new(FaultFailure::NotReady(Box::new(error)), message));
                 }
             }
         };
@@ -179,7 +172,7 @@ impl ActiveFaults {
         Ok(Some(healed))
     }
 
-    /// Returns the number of faults injected until now, and the numbers of the active ones.
+    /// Number of faults injected until now, and the numbers of the active ones.
     fn on(&self) -> (u64, Vec<u64>) {
         let begun = lock(&self.state).begun;
         let is_on = |entry: &Mutex<Injection>| match entry.try_lock() {
@@ -190,27 +183,23 @@ impl ActiveFaults {
         (begun, self.entries().iter().filter(|(_, entry)| is_on(entry)).map(|(number, _)| *number).collect())
     }
 
-    /// Returns all faults injected until now, healed ones too, by number.
+    /// All faults injected until now, healed ones too, by number.
     fn entries(&self) -> Vec<(u64, Arc<Mutex<Injection>>)> {
         lock(&self.state).injected.iter().map(|(number, entry)| (*number, Arc::clone(entry))).collect()
     }
 
-    /// Returns the numbers of all faults injected until now, the last first: the order in which they are healed.
+    /// Numbers of all faults injected until now, the last first: the order in which they are healed.
     #[must_use]
     pub fn numbers(&self) -> Vec<u64> {
         lock(&self.state).injected.keys().rev().copied().collect()
     }
 
-    /// Tells whether a fault is active, or is being healed.
     #[must_use]
     pub fn any_is_on(&self) -> bool {
         !self.on().1.is_empty()
     }
 
-    /// Restores what a container's start has undone of the container's faults, all but `healed`.
-    ///
-    /// # Errors
-    /// When a fault cannot be restored.
+    /// Restores all faults of a container, except `healed`, that the container's start has undone.
     pub fn restore_on(&self, container: &str, healed: Option<u64>) -> anyhow::Result<()> {
         let entries: Vec<_> = lock(&self.state).injected.iter().map(|(number, it)| (*number, Arc::clone(it))).collect();
         for (_, entry) in entries.iter().filter(|(number, _)| Some(*number) != healed) {
@@ -223,12 +212,12 @@ impl ActiveFaults {
     }
 }
 
-/// Locks a table. A panic in another thread leaves no change half done, so the table is used all the same.
+/// Locks a mutex, also after a panic of another thread: no change is ever left half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells whether a fault changes what another one has changed, so that the evidence of neither holds any more.
+/// Tells whether one fault changes what another fault has changed, so that neither's evidence holds any more.
 fn undoes(fault: &Fault, other: &Fault) -> bool {
     match (fault, other) {
         (Fault::FileBitflip { path, offset, .. }, Fault::FileBitflip { path: of, offset: at, .. }) => {

@@ -1,4 +1,4 @@
-//! The catalogue: every fault, an example of it, what it needs, and the effect it has.
+//! The catalogue of all faults, each with an example, its needs, and a constructor of its effect.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,34 +11,33 @@ use crate::error::Error;
 use crate::host::disk::ext4;
 use crate::manifest::{Init, Template, VolumeKind};
 
-/// A row of the catalogue.
+/// Fault of the catalogue.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Parameters that show an effect on a small machine.
+    /// Example parameters whose effect shows even on a small machine.
     pub example: Fault,
-    /// Needs of its container.
+    /// Requirements on the container.
     pub needs: Needs,
-    /// Number of machines that a lab needs to show it.
+    /// Number of machines that a lab needs to show the effect.
     pub machines: usize,
-    /// Shell command that is started in the container beforehand, for faults of running programs.
+    /// Shell command to start in the container beforehand, for faults of running programs.
     pub subject: Option<&'static str>,
 }
 
-/// Needs of a fault in its container.
+/// Requirement of a fault on its container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// A running container, and nothing else.
+    /// Running container, and nothing else.
     Nothing,
-    /// A volume.
     Volume,
-    /// A volume that is a file system of its own on a block device.
+    /// Volume that is an ext4 file system on a block device.
     Ext4Volume,
-    /// systemd as its init.
+    /// systemd as the container's init.
     Systemd,
 }
 
 impl Needs {
-    /// Tells whether a container of this template meets these needs.
+    /// Tells whether containers of this template meet the requirement.
     #[must_use]
     pub fn are_met_by(self, template: &Template) -> bool {
         match self {
@@ -78,10 +77,7 @@ impl Entry {
         Self { subject: Some(subject), ..self }
     }
 
-    /// Fails where this host does not support the fault.
-    ///
-    /// # Errors
-    /// What is missing, and the help.
+    /// Fails with [`Error::Host`] where this host does not support the fault.
     pub fn supported(&self) -> anyhow::Result<()> {
         if self.needs == Needs::Ext4Volume
             && let Some(problem) = ext4::problem()
@@ -94,7 +90,7 @@ impl Entry {
         effect_of(&self.example)?.supported()
     }
 
-    /// Returns a line with the reason why this host does not support the fault; `None` where it does.
+    /// Reason why this host does not support the fault, in one line; `None` where it does.
     #[must_use]
     pub fn not_applicable(&self) -> Option<String> {
         let error = format!("{:#}", self.supported().err()?);
@@ -102,7 +98,7 @@ impl Entry {
     }
 }
 
-/// Returns all faults, family by family.
+/// Returns the examples of all faults, family by family.
 #[must_use]
 pub fn catalogue() -> Vec<Entry> {
     let command = || "sleep 1234".to_owned();
@@ -165,7 +161,7 @@ pub fn catalogue() -> Vec<Entry> {
     ]
 }
 
-/// Creates the effect of a fault, which is not injected yet.
+/// Creates the effect of a fault; nothing is injected yet.
 ///
 /// # Errors
 /// [`Error::Usage`] for a parameter that is out of its range.

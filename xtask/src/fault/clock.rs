@@ -1,10 +1,10 @@
-//! The clock of a systemd unit's processes: ahead, behind, too fast, too slow. libfaketime, preloaded into the unit, tells
-//! them another time; everybody else's clock stays right.
+//! The clock of a systemd unit's processes: ahead, behind, too fast or too slow. libfaketime, preloaded into the unit, gives its processes
+//! another time; all other processes have the right time.
 //!
 //! A process can have the library in its memory and read the right time all the same: a Go program, and any other that makes the system
 //! call itself, does not use the C library. So the evidence is the process's own reading: the library opens the file with the unit's clock
-//! whenever it is asked for the time, and the kernel tells who opens it. A process that is not seen to do so has no other clock, and the
-//! fault is not applicable to its unit.
+//! whenever it is asked for the time, and the kernel tells who opens it. Where no process is observed to open the file, the fault is not
+//! applicable to its unit.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -23,52 +23,52 @@ use crate::host::exec::process::{Running, name_of};
 use crate::host::patience::Deadline;
 use crate::host::syntax::{self, Text, UnitWord, compose};
 
-/// Seconds for which each look in turn watches a clock's rate: the longer, the less a delay on a busy machine changes the result.
+/// Seconds for which each attempt in turn watches a clock's rate: the longer, the less a delay on a busy machine changes the result.
 const WATCH_SECONDS: [u32; 5] = [1, 1, 2, 4, 6];
 
-/// Tolerated offset of an undamaged clock.
+/// Maximum offset of a clock that counts as right.
 const SLACK: Duration = Duration::from_millis(100);
 
 /// Deadline for the restart of a unit.
 const RESTART_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Deadline for the unit to run after the container's start.
+/// Deadline for the unit to run again after a restart of its container.
 const START_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Interval between two checks whether the unit runs.
 const START_POLL: Duration = Duration::from_millis(50);
 
-/// Deadlines for a process to read its clock, after the injection and in the repeated proof, and the time after which listening processes
-/// are made to.
+/// Deadlines for a process to read its clock, after the injection and in the check before healing, and the time after which connections to
+/// the unit's ports make its processes read it.
 const READ_DEADLINE: Deadline = Deadline::from_secs(6);
 const READ_AGAIN_DEADLINE: Deadline = Deadline::from_secs(2);
 const ASK_AFTER: Duration = Duration::from_millis(300);
 
-/// Time for a program to start: a reading of the clock before, such as that of an interpreter, may be its last.
+/// Time that a restarted program has for its start. A reading of the clock within it, such as one of an interpreter, is no evidence: the
+/// program itself may never read its clock.
 const START_TIME: Deadline = Deadline::from_secs(2);
 
-/// Time in which the processes are watched for system calls that ask the kernel for the time.
+/// Time for which the processes are watched for system calls that ask the kernel for the time.
 const CALLS_WATCHED: Duration = Duration::from_millis(300);
 
-/// Deadline of a connection that makes a process read its clock.
 const CONNECT_DEADLINE: Deadline = Deadline::from_millis(300);
 
-/// The folder of the clocks, in the container.
+/// Folder of the files with the units' clocks, in the container.
 const FOLDER: &str = "run/e2e-clock";
 
-/// Script that prints the path of the library. Its variant for programs with threads works for those without.
+/// Script that prints the path of libfaketime, in its variant for programs with threads, which works for all programs.
 const FIND: &str = r#"for file in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1; do
     if [ -e "$file" ]; then echo "$file"; exit; fi
 done
 exit 3"#;
 
-/// Script that makes a clock with the settings `$2` for the unit `$1`. What lies in /run goes with the container's end.
+/// Script that writes a clock with the settings `$2` for the unit `$1`. Files in /run are lost with the container's end.
 const PREPARE: &str = r#"set -e
 umask 022
 mkdir -p /run/e2e-clock
 echo "$2" > "/run/e2e-clock/$1""#;
 
-/// Script that gives the unit `$1` the drop-in `$2`, and restarts it.
+/// Script that gives the unit `$1` the drop-in `$2`, and restarts the unit.
 const BEGIN: &str = r#"set -e
 umask 022
 mkdir -p "/run/systemd/system/$1.d"
@@ -93,8 +93,8 @@ if [ -e "$conf" ]; then
     systemctl restart -- "$1"
 fi"#;
 
-/// Prints the right time, the time by the unit's clock, and the right time again, waits, and prints all three once more. The right time is
-/// read without the library; the other readings share the time at which the shell began.
+/// Script that prints the right time, the time by the unit's clock, and the right time again, waits, and prints all three once more. The
+/// right time is read without the library; the other readings share the time at which the shell began.
 const LOOK: &str = r#"right() { env -u LD_PRELOAD date +%s.%N; }
 a=$(right); b=$(date +%s.%N); c=$(right)
 env -u LD_PRELOAD sleep "$1"
@@ -102,21 +102,21 @@ d=$(right); e=$(date +%s.%N); f=$(right)
 env -u LD_PRELOAD rm -f "/dev/shm/faketime_shm_$$" "/dev/shm/sem.faketime_sem_$$"
 echo "$a $b $c $d $e $f""#;
 
-/// Another clock for a unit.
+/// Fault that gives the processes of a systemd unit another clock.
 pub struct Clock {
     unit: String,
     kind: Kind,
     library: String,
     begun: bool,
     reads: Option<Reads>,
-    /// Time of the unit's restart with the fault's clock.
+    /// Time at which the unit was restarted with the fault's clock.
     restarted: Option<Instant>,
 }
 
-/// Watch on the processes of a unit that read their clock.
+/// Watch for processes of a unit that read their clock.
 struct Reads {
     opens: OpenWatch,
-    /// Programs in which the library has started. The library opens the file once at its start; each further open is a reading.
+    /// Programs in which the library has started. The library opens the clock's file once at its start; each further open is a reading.
     started: Vec<Image>,
 }
 
@@ -125,7 +125,7 @@ impl Reads {
         Ok(Self { opens: OpenWatch::on(&target.container.root()?, FOLDER)?, started: Vec::new() })
     }
 
-    /// Takes every open of the file until now for one that the library has made at its start.
+    /// Takes every open of the clock's file until now for one that the library has made at its start.
     fn forget(&mut self, target: &FaultTarget<'_>, unit: &str) -> anyhow::Result<()> {
         for pid in self.opens.wait(Duration::ZERO)? {
             self.note(target, unit, pid);
@@ -133,12 +133,12 @@ impl Reads {
         Ok(())
     }
 
-    /// Notes the programs of these processes as started, so that their next open of the file is a reading.
+    /// Notes the programs of these processes as started, so that their next open of the clock's file is a reading.
     fn know(&mut self, processes: &[Running]) {
         self.started.extend(processes.iter().filter_map(|process| Image::of(process.pid)));
     }
 
-    /// Tells whether an open of the file by this process is a reading of the clock by a process of the unit.
+    /// Tells whether an open of the clock's file by this process is a reading of the clock by a process of the unit.
     fn note(&mut self, target: &FaultTarget<'_>, unit: &str, pid: i32) -> bool {
         if !processes_of(target, unit).iter().any(|process| process.pid == pid) {
             return false;
@@ -151,8 +151,8 @@ impl Reads {
         is_reading
     }
 
-    /// Waits until a process of the unit reads its clock, and names it; `None` when the deadline passed first. A connection that ends at
-    /// once gives work to idle processes.
+    /// Waits until a process of the unit reads its clock, and names the process; `None` when the deadline passed first. Idle processes are
+    /// given work by connections that end at once.
     fn wait(&mut self, target: &FaultTarget<'_>, unit: &str, deadline: Duration) -> anyhow::Result<Option<String>> {
         let begun = Instant::now();
         loop {
@@ -178,7 +178,7 @@ fn processes_of(target: &FaultTarget<'_>, unit: &str) -> Vec<Running> {
     all.filter(|process| process.systemd_unit().as_deref() == Some(unit)).collect()
 }
 
-/// Opens a connection to each port that the processes of a unit listen at, and ends it.
+/// Opens a connection to each port that the processes of a unit listen on, and closes it.
 fn ask(target: &FaultTarget<'_>, unit: &str) {
     let pids: Vec<i32> = processes_of(target, unit).iter().map(|process| process.pid).collect();
     let Ok(network) = network_of(target.container) else { return };
@@ -194,14 +194,13 @@ enum Kind {
     Rate { percent: u32 },
 }
 
-/// Observation of a clock, compared with the right one.
+/// Observed clock, compared with the right one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Seen {
     /// Seconds by which the clock is ahead; negative where it is behind.
     ahead: f64,
-    /// Possible error of `ahead`, in seconds.
     unsure: f64,
-    /// Rate in percent of the right one, at least and at most; nothing where it was not watched long enough.
+    /// Lowest and highest possible rate, in percent of the right one; `None` where the clock was not watched long enough.
     percent: Option<(f64, f64)>,
 }
 
@@ -211,7 +210,7 @@ impl Seen {
         (self.ahead - seconds).abs() <= self.unsure + SLACK.as_secs_f64()
     }
 
-    /// Tells whether the clock's rate is nearer to the first percentage than to the second, even if the observation was held up.
+    /// Tells whether the clock's rate is nearer to the percentage `to` than to `than`, even if the observation was held up.
     fn is_nearer(&self, to: f64, than: f64) -> bool {
         let is_near = |percent: f64| (percent - to).abs() < (to - than).abs() / 2.0;
         self.percent.is_some_and(|(least, most)| is_near(least) && is_near(most))
@@ -248,7 +247,7 @@ impl Clock {
         }
     }
 
-    /// Returns the variables that give a program the unit's clock.
+    /// Environment variables that give a program the unit's clock.
     fn environment(&self) -> [String; 4] {
         [
             format!("LD_PRELOAD={}", self.library),
@@ -266,7 +265,7 @@ impl Clock {
         Ok(compose!(Unit, "[Service]\n{lines}", lines = lines))
     }
 
-    /// Returns the library's settings before the unit's start and afterwards; a rate counts from a process's start.
+    /// libfaketime's settings before the unit's start, and those to change to afterwards. A rate counts from a process's start.
     fn settings(&self) -> (String, Option<String>) {
         match self.kind {
             Kind::Jump { offset_ms } => ("+0 x1".into(), Some(format!("{:+.3}", offset_ms as f64 / 1e3))),
@@ -274,7 +273,7 @@ impl Clock {
         }
     }
 
-    /// Returns the main process of the active unit; the inner error is the reason why there is none.
+    /// Main process of the active unit; the inner error is the reason why there is none.
     fn process(&self, target: &FaultTarget<'_>) -> anyhow::Result<Result<u32, String>> {
         let Unit { state, process } = Unit::look(target, &self.unit)?;
         Ok(match (state, process) {
@@ -317,8 +316,8 @@ impl Clock {
         Ok(())
     }
 
-    /// Finds a call by which a process of the unit asks the kernel for the time, past the library; `None` also where strace is missing, or
-    /// traces them for another fault.
+    /// Finds a system call by which a process of the unit asks the kernel for the time, past the library; `None` also where strace is
+    /// missing, or traces the processes for another fault.
     fn own_call(&self, target: &FaultTarget<'_>) -> anyhow::Result<Option<String>> {
         let processes = processes_of(target, &self.unit);
         if strace_problem().is_some() || processes.iter().any(|process| process.tracer().is_some()) {
@@ -329,12 +328,12 @@ impl Clock {
         asks_for_time(&pids, CALLS_WATCHED, &target.lab.streams_dir().join(format!("{}.clock-calls", target.name())))
     }
 
-    /// Returns the error of a unit whose processes get the right time from elsewhere.
+    /// Error for a unit whose processes do not read their time through the library.
     fn not_applicable(&self, why: &str) -> anyhow::Error {
         usage(format!("not applicable to {}: {why}", self.unit))
     }
 
-    /// Observes the clock that a program with this environment sees.
+    /// Observes the clock that a program with this environment reads.
     fn look(&self, target: &FaultTarget<'_>, environment: &[String], watch_seconds: u32) -> anyhow::Result<Seen> {
         let watch = match self.kind {
             Kind::Jump { .. } => 0,
@@ -346,7 +345,8 @@ impl Clock {
         argv.extend(["/bin/sh", "-c", LOOK, "clock", &watch]);
         let said = target.ask(&argv)?;
         let said = String::from_utf8_lossy(&said);
-        seen(&said).with_context(|| format!("a program that looked at its clock said {said:?}"))
+        seen(&said)
+            .with_context(|| format!("a program that reads its clock printed {said:?} instead of six clock times"))
     }
 
     /// Tells whether an observed clock is as the fault makes it, and cannot be a right one.
@@ -384,7 +384,7 @@ impl Clock {
         last.map(Err).context("the clock was not observed")
     }
 
-    /// Tells whether a process of the container has the library in its memory.
+    /// Tells whether a process of the container has libfaketime in its memory.
     fn has_library(&self, target: &FaultTarget<'_>, pid: u32) -> anyhow::Result<bool> {
         let maps = target.ask(&["cat", &format!("/proc/{pid}/maps")])?;
         Ok(String::from_utf8_lossy(&maps).contains("/libfaketimeMT.so"))
@@ -395,7 +395,7 @@ impl Effect for Clock {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = open_watch_problem() else { return Ok(()) };
         let problem = format!("{}: {problem}, so no process can be observed reading its clock", self.name());
-        let help = "run it as root of the host itself: the kernel refuses this to any other root, such as that of an unprivileged container";
+        let help = "run the engine as root of the host: the kernel refuses this to any other root, such as that of an unprivileged container";
         Err(Error::Host { problem, help: help.into() }.into())
     }
 
@@ -414,7 +414,7 @@ impl Effect for Clock {
         self.library = library.trim().to_owned();
         let pid = self.process(target)?.map_err(|problem| usage(format!("{name}: {problem}")))?;
         if self.has_library(target, pid)? {
-            return Err(usage(format!("{name}: {} has a clock of its own already: heal that first", self.unit)));
+            return Err(usage(format!("{name}: {} has a clock of its own already: heal that fault first", self.unit)));
         }
         match self.look_until(target, &[], |seen| self.is_right(seen))? {
             Ok(seen) => Ok(format!("process {pid} runs; a program in {} sees {seen}", target.name())),
@@ -436,8 +436,7 @@ impl Effect for Clock {
             Err(problem) => bail!("{problem} after its restart"),
         };
         if !self.has_library(target, pid)? {
-            let why =
-                format!("process {pid} has not loaded libfaketime: its program is static, or leaves LD_PRELOAD aside");
+            let why = format!("process {pid} has not loaded libfaketime: its program is static, or ignores LD_PRELOAD");
             return Err(self.not_applicable(&why));
         }
         let seen = match self.look_until(target, &self.environment(), |seen| self.is_wrong(seen))? {
@@ -454,22 +453,23 @@ impl Effect for Clock {
             Some(reader) => match self.own_call(target)? {
                 None => Ok(format!("{reader} reads its clock through libfaketime: {seen}")),
                 Some(call) => {
-                    let why =
-                        format!("{reader} reads its clock through libfaketime, but one asks the kernel itself: {call}");
+                    let why = format!(
+                        "{reader} reads its clock through libfaketime, but a process asks the kernel itself: {call}"
+                    );
                     Err(self.not_applicable(&why))
                 }
             },
             None => {
                 let why = format!(
                     "none of its processes was seen reading its clock through libfaketime within {READ_DEADLINE}: they read \
-                     none, or ask the kernel themselves, as a Go program does, and have the right time"
+                     no clock, or ask the kernel themselves, as a Go program does, and have the right time"
                 );
                 Err(self.not_applicable(&why))
             }
         }
     }
 
-    /// Repeats the proof. A unit that was restarted meanwhile still has the fault's clock.
+    /// Verifies the effect again before healing. A unit that was restarted meanwhile still has the fault's clock.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let pid = match self.process(target)? {
             Ok(pid) => pid,
@@ -524,7 +524,7 @@ impl Effect for Clock {
         }
     }
 
-    /// Changes the clock of a unit again: the container's restart has emptied /run. Waits until the unit runs first.
+    /// Changes the clock of the unit again after a restart of the container, which has emptied /run. Waits until the unit runs first.
     fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
@@ -541,7 +541,7 @@ impl Effect for Clock {
     }
 }
 
-/// Evaluates the six times that [`LOOK`] prints.
+/// Parses the six times that [`LOOK`] prints; `None` where they are not six.
 fn seen(times: &str) -> Option<Seen> {
     let times: Vec<f64> = times.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     let [a, b, c, d, e, f] = times[..] else { return None };

@@ -1,4 +1,4 @@
-//! Processor time: less of it, on fewer processors, or used up by others.
+//! Faults of processor time: less of it, on fewer processors, or used up by other processes.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use crate::host::exec::process::Running;
 use crate::host::machine::hardware::processors;
 use crate::host::patience::Deadline;
 
-/// A shell that starts `$1` busy programs.
+/// Shell script that starts `$1` busy programs.
 const BUSY: &str = r#"n=0; while [ "$n" -lt "$1" ]; do (while :; do :; done) & n=$((n + 1)); done"#;
 
-/// Minimum time of one measurement of the processor time of busy programs.
+/// Minimum duration of one measurement of the processor time of busy programs.
 const WINDOW: Duration = Duration::from_millis(300);
 
-/// Number of the bound's periods that one look takes at least, enough for several effects of the bound.
+/// Minimum number of the quota's periods in one measurement: enough to see the quota throttle several times.
 const PERIODS: u64 = 8;
 
 /// Deadline for an observation on a busy machine.
@@ -30,23 +30,23 @@ const DEADLINE: Deadline = Deadline::from_secs(20);
 /// Interval between two readings of a program's processor time.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Maximum busy programs that are started at once.
+/// Maximum number of busy programs that are started at once.
 const BUSY_MAX: u32 = 64;
 
-/// Maximum bound whose effect can be seen, as a part of what the container gets without the fault.
+/// Maximum quota whose effect can be observed, as a fraction of the processor time that the container gets without the fault.
 const SHARE_OF_NOW_MAX: f64 = 0.8;
 
-/// Minimum factor between two shares that are told apart.
+/// Minimum factor between two shares of processor time that count as different.
 const MARGIN: f64 = 1.25;
 
-/// Less processor time.
+/// Fault that limits the processor time of a container (`cpu.quota`).
 pub struct Quota {
     percent: u32,
     before: Option<CpuShare>,
     bound: Option<CgroupOverride>,
 }
 
-/// Processor time of busy programs.
+/// Processor time that busy programs used in one measurement.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     took: Duration,
@@ -68,7 +68,7 @@ impl Quota {
         Self { percent, before: None, bound: None }
     }
 
-    /// Runs busy programs in windows of time, which `is_full` ends, until `is_enough` is true of one; returns the last window.
+    /// Runs busy programs and measures windows of time, each ended by `is_full`, until `is_enough` is true of one; returns the last window.
     fn watch(
         &self,
         target: &FaultTarget<'_>,
@@ -116,19 +116,20 @@ impl Quota {
         }
     }
 
-    /// Tells whether busy programs get clearly more than the fault leaves them.
+    /// Tells whether busy programs get clearly more processor time than the fault leaves them.
     fn is_free(&self, window: &Window) -> bool {
         window.percent() > f64::from(self.percent) * MARGIN
     }
 
-    /// Tells whether programs got so little that it cannot be said whether they were bound.
+    /// Tells whether programs got so little processor time, from a busy host, that the measurement does not show whether the quota
+    /// throttled them.
     fn is_starved(&self, before: &CpuShare, window: &Window) -> bool {
         let quota_us = (before.period_us * u64::from(self.percent) / 100) as f64;
         (window.used.as_secs_f64() * 1e6) < quota_us * window.periods as f64 * 0.9
     }
 
-    /// Tells whether only this bound explains a window: it was used up again and again, and programs got no more than
-    /// it allows, while so many periods of the bound before would have given them more.
+    /// Tells whether only the fault's quota explains a window: it was used up several times, and programs got no more than it allows, while
+    /// the quota from before the fault would have given them more in as many periods.
     fn is_bound(&self, before: &CpuShare, window: &Window) -> bool {
         let quota_us = (before.period_us * u64::from(self.percent) / 100) as f64;
         let used_us = window.used.as_secs_f64() * 1e6;
@@ -153,19 +154,20 @@ impl Effect for Quota {
         let configured = target.container.machine().template.limits.cpus.min(cpus_at_most()) * 100.0;
         if share.percent().is_some_and(|now| now < configured * 0.99) {
             let message =
-                format!("cpu.quota: the processor time of {} is limited already: heal that first", target.name());
+                format!("cpu.quota: the processor time of {} is limited already: heal that fault first", target.name());
             return Err(usage(message));
         }
         let processors = processors();
         let now = share.percent().unwrap_or(f64::INFINITY).min(processors as f64 * 100.0);
         if f64::from(self.percent) > now * SHARE_OF_NOW_MAX {
             let most = now * SHARE_OF_NOW_MAX;
-            let message = format!("cpu.quota: {} may use {now:.0} % now: choose {most:.0} at most", target.name());
+            let message = format!("cpu.quota: {} may use {now:.0} % now: choose at most {most:.0} %", target.name());
             return Err(usage(message));
         }
         let window = self.watch(target, |window| window.took >= WINDOW, |window| self.is_free(window))?;
         if !self.is_free(&window) {
-            let problem = format!("cpu.quota: busy programs in {} get {:.0} % now", target.name(), window.percent());
+            let problem =
+                format!("cpu.quota: busy programs in {} get {:.0} % of a processor", target.name(), window.percent());
             let help = "choose a lower percentage, or a machine with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
@@ -191,12 +193,12 @@ impl Effect for Quota {
             window.periods
         );
         if !is_bound(&window) && self.is_starved(&before, &window) {
-            let problem = format!("cpu.quota: {seen}: the host gives them less than the fault leaves them");
+            let problem = format!("cpu.quota: {seen}: the host leaves these programs less than the fault does");
             let help = "choose a lower percentage, or a machine with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
         if !is_bound(&window) {
-            bail!("{seen}: that does not show the fault's limit");
+            bail!("{seen}: this does not show that the limit takes effect");
         }
         Ok(seen)
     }
@@ -228,16 +230,16 @@ impl Effect for Quota {
     }
 }
 
-/// Fewer processors.
+/// Fault that leaves a container fewer processors (`cpu.pin`).
 pub struct Pin {
     text: String,
     cpus: Vec<usize>,
-    /// Processor that the container may use only without the fault.
+    /// A processor that the fault takes away.
     lost: usize,
     bound: Option<CgroupOverride>,
 }
 
-/// Minimum number of looks at a program, and minimum processor time of the program meanwhile, for the looks to show where it runs.
+/// Minimum number of observations of a program, and minimum processor time that it uses meanwhile, to tell on which processors it runs.
 const LOOKS_MIN: usize = 20;
 const LOOK_TIME: Duration = Duration::from_millis(50);
 
@@ -248,7 +250,7 @@ impl Pin {
         Self { text: cpus.to_owned(), cpus: Vec::new(), lost: 0, bound: None }
     }
 
-    /// Runs a busy program in the container while `look` looks at it.
+    /// Runs a busy program in the container while `look` observes it.
     fn with_program<T>(target: &FaultTarget<'_>, look: impl Fn(&Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
         Self::PROBE.start(target, BUSY, &["1"])?;
         let looked = Self::PROBE.running(target).first().context("the busy program is gone").and_then(look);
@@ -256,7 +258,7 @@ impl Pin {
         looked
     }
 
-    /// Binds a program to the processor that the fault takes away, and waits until the program runs there; the inner error is the kernel's
+    /// Binds a program to a processor that the fault takes away, and waits until the program runs there; the inner error is the kernel's
     /// refusal.
     fn runs_on_lost(&self, program: &Running) -> anyhow::Result<Result<(), Errno>> {
         if let Err(error) = program.bind_to(self.lost) {
@@ -276,7 +278,7 @@ impl Pin {
         }
     }
 
-    /// Returns the processors on which a program was seen to run.
+    /// Returns the processors on which a program was observed to run.
     fn seen_on(target: &FaultTarget<'_>, program: &Running) -> anyhow::Result<Vec<usize>> {
         let gone = || "the busy program is gone".to_owned();
         let (begun, used) = (Instant::now(), program.cpu_time().with_context(gone)?);
@@ -298,7 +300,7 @@ impl Pin {
         }
     }
 
-    /// Returns the processors that the container may use now, and those that it may use without a fault.
+    /// Processors that the container may use now, and those that it may use without a fault.
     fn allowed(target: &FaultTarget<'_>) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
         let now = Self::with_program(target, |program| program.processors().context("the busy program is gone"))?;
         let slot = Group::named(&target.container.cgroup_name());
@@ -313,9 +315,8 @@ impl Effect for Pin {
         if processors() > 1 {
             return Ok(());
         }
-        let problem =
-            "cpu.pin: this host has one processor, and a container that may use no other loses nothing".into();
-        Err(Error::Host { problem, help: "a host with more processors".into() }.into())
+        let problem = "cpu.pin: this host has only one processor, so none can be taken away".into();
+        Err(Error::Host { problem, help: "use a host with more processors".into() }.into())
     }
 
     fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
@@ -325,7 +326,8 @@ impl Effect for Pin {
         };
         let (now, above) = Self::allowed(target)?;
         if now.len() < above.len() {
-            let message = format!("cpu.pin: the processors of {} are limited already: heal that first", target.name());
+            let message =
+                format!("cpu.pin: the processors of {} are limited already: heal that fault first", target.name());
             return Err(usage(message));
         }
         let stray = cpus.iter().find(|cpu| !now.contains(cpu));
@@ -351,7 +353,7 @@ impl Effect for Pin {
         let (seen, moved) =
             Self::with_program(target, |program| Ok((Self::seen_on(target, program)?, program.bind_to(self.lost))))?;
         if let Some(stray) = seen.iter().find(|processor| !self.cpus.contains(processor)) {
-            bail!("a busy program in {} ran on processor {stray}, which the fault does not leave it", target.name());
+            bail!("a busy program in {} ran on processor {stray}, which the fault takes away", target.name());
         }
         match moved {
             Err(Errno::EINVAL) => Ok(format!(
@@ -361,7 +363,7 @@ impl Effect for Pin {
             )),
             Err(error) => {
                 bail!(
-                    "putting a program of {} on processor {} was to fail as for one that it may not use, but failed otherwise: {error}",
+                    "binding a program of {} to processor {} failed, but not because the program may not use the processor: {error}",
                     target.name(),
                     self.lost
                 )
@@ -397,7 +399,7 @@ impl Effect for Pin {
     }
 }
 
-/// Processes inside that use all the processor time they get.
+/// Fault that runs busy processes in a container, which use all the processor time they get (`cpu.burn`).
 pub struct Burn {
     processes: u32,
 }
@@ -413,7 +415,7 @@ impl Burn {
         Self::HOGS.start(target, BUSY, &[&self.processes.to_string()])
     }
 
-    /// Returns a sentence on the processor time that the container uses in a window.
+    /// Returns a sentence on the processor time that the container's processes use during one measurement.
     fn used(target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let group = target.container.group()?;
         let (begun, used) = (Instant::now(), group.cpu_time()?);
@@ -440,18 +442,18 @@ impl Effect for Burn {
         }
         let (there, group) = (Self::HOGS.running(target).len(), target.container.group()?);
         if there > 0 {
-            let message =
-                format!("cpu.burn: {there} processes of an earlier cpu.burn run in {}: heal that first", target.name());
+            let message = format!(
+                "cpu.burn: {there} processes of an earlier cpu.burn run in {}: heal that fault first",
+                target.name()
+            );
             return Err(usage(message));
         }
         let now = group.gauge(Gauge::Processes)?;
         // One more for the shell that starts them, and one for what brings it there.
         if let Some(most) = group.bound(Setting::Processes)?.filter(|most| now + u64::from(self.processes) + 2 > *most)
         {
-            let message = format!(
-                "cpu.burn: {} has no room for the processes: it has {now} of the {most} that it may have",
-                target.name()
-            );
+            let message =
+                format!("cpu.burn: {} has no room for the processes: it runs {now} and may run {most}", target.name());
             return Err(usage(message));
         }
         Self::used(target)
@@ -489,7 +491,7 @@ impl Effect for Burn {
         }
     }
 
-    /// Repeats the proof. Processes that the kernel, or somebody in the container, has killed use no processor time any more.
+    /// Verifies the effect again before healing. The kernel, or somebody in the container, may have killed the busy processes.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let running = Self::HOGS.running(target).len();
         if running < self.processes as usize {
@@ -521,11 +523,11 @@ impl Effect for Burn {
     }
 }
 
-/// Fails where the kernel lacks the setting that a fault changes.
+/// Fails where the kernel lacks the cgroup controller of the setting that a fault changes.
 pub(super) fn controller(fault: &str, setting: Setting) -> anyhow::Result<()> {
     let Some(name) = setting.missing_controller() else { return Ok(()) };
     let problem = format!("{fault}: the kernel has no cgroup controller {name}");
-    let help = format!("a kernel with it, started without cgroup_disable={name}; `cargo xtask doctor` says more");
+    let help = format!("boot a kernel that has it, without cgroup_disable={name}; `cargo xtask doctor` says more");
     Err(Error::Host { problem, help }.into())
 }
 

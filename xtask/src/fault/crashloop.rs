@@ -1,4 +1,4 @@
-//! A program that ends at once with an error, however often it is started.
+//! Fault that replaces a program by one that ends at once with an error, however often it is started.
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::effect::usage;
-use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use super::effect::{Effect, FaultTarget, Keeper, Lasted, usage};
+use super::process::counted;
 use crate::host::disk::mount;
 use crate::host::disk::mountns;
 use crate::host::exec::process::Running;
@@ -16,50 +16,49 @@ use crate::host::patience::Deadline;
 use crate::host::syntax::{Shell, ShellWord, Text, compose};
 use crate::manifest::Init;
 
-/// Prefix of the fault's own files; they lie beside the program for as long as they are needed.
+/// Prefix of the fault's own files, which lie beside the program while they are needed.
 const OWN_PREFIX: &str = ".e2e-crashloop-";
 
-/// Exit status of the replacement.
+/// Exit status of the program that takes the original's place.
 const STATUS: i32 = 1;
 
 /// Number of first bytes that tell the program from its replacement.
 const HEAD: &str = "64";
 
-/// Deadline for the end of processes.
+/// Deadline for killed processes to end.
 const END_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Deadline for a supervisor to start a program again.
 const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Time after which a program that has not ended counts as running, at least; the other bound is a multiple of the time that the crash
-/// took.
+/// Minimum time after which a program that has not ended counts as running, and the same as a multiple of the time that the replacement
+/// took to end.
 const RUNS_AFTER: Deadline = Deadline::from_millis(50);
 const RUNS_AFTER_TIMES: u32 = 3;
 
-/// Interval between two looks at processes.
+/// Interval between two checks of the processes.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Replacement of a program by a file that ends at once with an error.
+/// Fault that puts a file that ends at once with an error into a program's place.
 pub struct Crashloop {
     program: String,
     found: Option<Found>,
     killed: usize,
-    /// Time that the replacement took to end.
     crash_took: Duration,
     is_supervised: bool,
 }
 
-/// The program, as it is without the fault.
+/// Program to replace, as it was before the fault.
 struct Found {
     /// Path of the program with all links followed.
     path: PathBuf,
-    /// Device and inode.
+    /// Device and inode of the program's file.
     file: (u64, u64),
-    /// First bytes of the program, as a program in the container reads them.
+    /// First bytes of the program's file, as a program in the container reads them.
     head: Vec<u8>,
-    /// The systemd units that ran it.
+    /// systemd units that ran the program.
     units: Vec<String>,
-    /// Number of restarts by systemd before the injection.
+    /// Number of restarts of `units` by systemd before the injection.
     restarts: u64,
 }
 
@@ -76,7 +75,8 @@ impl Crashloop {
         usage(format!("process.crashloop: {} {what}", self.program))
     }
 
-    /// Finds the program's path and file. Refuses programs without which the machine runs nothing.
+    /// Finds the program's path, device and inode. Refuses the shell and the first process's program, without which the machine runs
+    /// nothing.
     fn locate(&self, target: &FaultTarget<'_>) -> anyhow::Result<(PathBuf, (u64, u64))> {
         let init = target.container.init_pid()?;
         let program = PathBuf::from(&self.program);
@@ -90,7 +90,7 @@ impl Crashloop {
         let (path, file, is_program, shell) =
             looked.map_err(|error| self.bad(&format!("cannot be found in {}: {error:#}", target.name())))?;
         if !is_program {
-            return Err(self.bad("is no program"));
+            return Err(self.bad("is not an executable file"));
         }
         let first = std::fs::metadata(format!("/proc/{init}/exe")).map(|found| (found.dev(), found.ino())).ok();
         if [shell, first].contains(&Some(file)) {
@@ -116,7 +116,7 @@ impl Crashloop {
         own_file(path, "starts")
     }
 
-    /// Returns the number of starts that the replacement has counted: none by a user who cannot write its counter.
+    /// Returns the number of starts that the replacement has counted; starts by a user who cannot write the counter's file are missing.
     fn starts(&self, target: &FaultTarget<'_>) -> anyhow::Result<u64> {
         let counter = Self::counter(&self.found()?.path);
         mountns::inside(target.container.init_pid()?, || {
@@ -124,7 +124,7 @@ impl Crashloop {
         })
     }
 
-    /// Returns the number of restarts of units by systemd.
+    /// Returns the number of times that systemd has restarted these units.
     fn restarts(target: &FaultTarget<'_>, units: &[String]) -> anyhow::Result<u64> {
         if units.is_empty() {
             return Ok(0);
@@ -165,7 +165,7 @@ impl Effect for Crashloop {
         }
         let (path, file) = self.locate(target)?;
         if self.is_covered(target, &path)? {
-            return Err(self.bad(&format!("of {} crashes already: heal that first", target.name())));
+            return Err(self.bad(&format!("of {} crashes already: heal that fault first", target.name())));
         }
         let head = self.head(target)?;
         self.found = Some(Found { path, file, head, units: Vec::new(), restarts: 0 });
@@ -187,7 +187,10 @@ impl Effect for Crashloop {
     fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let output = target.exec_within(&[&self.program], END_DEADLINE.scaled())?;
         if output.timed_out || output.status != STATUS {
-            bail!("started, the program {}", output.failure().unwrap_or_else(|| "ended with status 0".to_owned()));
+            bail!(
+                "when it was started, the program {}",
+                output.failure().unwrap_or_else(|| "ended with status 0".to_owned())
+            );
         }
         self.crash_took = output.duration;
         let seen =
@@ -209,7 +212,7 @@ impl Effect for Crashloop {
             if times > 0 {
                 self.is_supervised = true;
                 return match self.running(target)?.iter().find(|process| !process.wait_for_end(END_DEADLINE.scaled())) {
-                    Some(process) => bail!("process {} still runs it", process.pid),
+                    Some(process) => bail!("process {} still runs the original program", process.pid),
                     None => Ok(format!("{killed}, and it was started again {times} times since; {seen}")),
                 };
             }
@@ -227,7 +230,7 @@ impl Effect for Crashloop {
             return Ok(Lasted::until_now(format!("started, the program ended with status {STATUS} in {took:.0} ms")));
         }
         let failure = output.failure().unwrap_or_else(|| "ended with status 0".to_owned());
-        let proof = Err(anyhow::anyhow!("started, the program {failure}"));
+        let proof = Err(anyhow::anyhow!("when it was started, the program {failure}"));
         Lasted::proved(proof, Keeper::Container, || self.is_covered(target, &self.found()?.path))
     }
 
@@ -277,7 +280,7 @@ fn own_file(program: &Path, what: &str) -> PathBuf {
     program.with_file_name(format!("{OWN_PREFIX}{what}-{name}"))
 }
 
-/// Returns the script in the program's place: it counts its starts in a file that every user may write.
+/// Returns the replacement's script. It counts its starts in a file that every user may write.
 fn script(program: &Path) -> anyhow::Result<Text<Shell>> {
     let counter = ShellWord::path(&own_file(program, "starts"))?;
     Ok(compose!(
@@ -288,7 +291,7 @@ fn script(program: &Path) -> anyhow::Result<Text<Shell>> {
     ))
 }
 
-/// Mounts the script over the program, in the namespace that the caller is in. Its file needs no name afterwards.
+/// Mounts the replacement over the program, in the caller's mount namespace. The replacement's file needs no name afterwards.
 fn cover(program: &Path) -> anyhow::Result<()> {
     let make = |path: &Path, mode: u32, text: &str| -> std::io::Result<()> {
         let _ = std::fs::remove_file(path); // of a fault that was broken off
@@ -303,10 +306,6 @@ fn cover(program: &Path) -> anyhow::Result<()> {
     let bound = mount::bind(&cover, program);
     std::fs::remove_file(&cover).with_context(context)?;
     bound
-}
-
-fn counted(processes: usize) -> String {
-    format!("{processes} {}", if processes == 1 { "process" } else { "processes" })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Faults of name resolution. The container's questions are dropped on the lab's bridge, or redirected in its own
-//! network; a name server of the engine, beside the bridge, is asked to see what comes of that.
+//! Faults of name resolution. The container's DNS queries are dropped on the lab's bridge, or redirected in its own network. The effect is
+//! observed by queries to a name server that the engine runs on the bridge.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::effect::{FaultTarget, usage};
 use super::name_server::{self, Heard, Reply, SERVFAIL, Server};
-use super::net::{Filter, IptablesRules, LinkDamage, Means, Rules, Seen, chain, ms, network_of};
+use super::net::{CLOSED_PORT, Filter, IptablesRules, LinkDamage, Means, Rules, Seen, chain, ms, network_of};
 use crate::host::network::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, compose};
@@ -17,37 +17,34 @@ use crate::host::syntax::{DeviceName, compose};
 /// Port of name servers.
 const PORT: u16 = 53;
 
-/// Port of the bridge at which nothing listens, so that the kernel refuses what comes to it.
-const CLOSED_PORT: u16 = 1;
-
-/// Name that is asked for, and its true answer: an address of a network that is for documentation.
+/// Name that queries ask for, and its true answer: an address reserved for documentation.
 const NAME: &str = "fault.test";
 const TRUE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 const TRUTH: Heard = Heard::Answer { address: Some(TRUE_ADDRESS), code: 0 };
 
-/// Deadline for an answer on a link that may be delayed on purpose; without an answer, the silence has to last as long.
+/// Deadline for an answer on a link that another fault may delay, and the minimum silence that counts as no answer.
 const PATIENCE: Deadline = Deadline::from_secs(12);
 const SILENCE: Deadline = Deadline::from_millis(100);
 
-/// Time after which a question on a healed link is repeated.
+/// Time after which a query on a healed link is repeated.
 const PATIENCE_SHORT: Deadline = Deadline::from_millis(500);
 
-/// Deadline for the name servers' port, which a look at another container may hold.
+/// Deadline for the name servers' port to be free: an observation of another container may hold it.
 const BIND_DEADLINE: Deadline = Deadline::from_secs(15);
 
-/// Setting of the kernel: minimum interval between two refusals to one address, a second by default.
+/// Kernel setting: minimum interval between two refusals to one address, 1 s by default.
 const REFUSALS_BOUND: &str = "/proc/sys/net/ipv4/icmp_ratelimit";
 
-/// Name servers that do not answer, refuse, fail, or answer wrongly.
+/// Fault in which name servers do not answer, refuse, fail, or answer wrongly (`dns.*`).
 pub struct Dns {
     kind: Kind,
-    /// Address of the bridge, once the lab is known.
+    /// Address of the lab's bridge; a placeholder until the lab is known.
     bridge: Ipv4Addr,
     server: Option<Server>,
     usual: Duration,
 }
 
-/// Treatment of questions.
+/// Treatment of the container's DNS queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Drop,
@@ -76,7 +73,7 @@ impl Dns {
         Self { kind, bridge: TRUE_ADDRESS, server: None, usual: Duration::ZERO }
     }
 
-    /// Returns the answer that shows the effect.
+    /// Result of a query that shows the effect.
     fn expected(&self) -> Heard {
         match self.kind {
             Kind::Drop => Heard::Nothing,
@@ -94,8 +91,8 @@ impl Dns {
     }
 }
 
-/// Returns the rules for questions that leave the machine; a name server on the machine itself asks others in turn. Where the fault changes
-/// answers, questions by TCP are refused.
+/// Returns the rules for queries that leave the machine, also for those that a name server on the machine itself forwards. Where the fault
+/// changes answers, queries by TCP are refused.
 fn rules(kind: Kind, port: &DeviceName, bridge: Ipv4Addr, to_port: u16) -> Rules {
     if kind == Kind::Drop {
         let rule = compose!(
@@ -132,7 +129,7 @@ fn rules(kind: Kind, port: &DeviceName, bridge: Ipv4Addr, to_port: u16) -> Rules
     Rules { nft, iptables: Some(IptablesRules { table: "nat", hook: "OUTPUT", rules }) }
 }
 
-/// Asks the engine's own name server on the bridge from the container; returns the answer heard, and the time that it took.
+/// Asks the engine's own name server on the bridge from the container; returns the result and the time that it took.
 fn ask(target: &FaultTarget<'_>, patience: Duration) -> anyhow::Result<(Heard, Duration)> {
     let address = SocketAddr::from((target.container.machine().network.gateway(), PORT));
     let socket = bind(target.lab.network(), address)?;
@@ -219,7 +216,7 @@ impl LinkDamage for Dns {
     fn verify_effect(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         let (heard, took) = ask(target, target.within(self.patience()))?;
         if heard != self.expected() {
-            bail!("it hears {heard} from a name server, not {}", self.expected());
+            bail!("the container hears {heard} from a name server, not {}", self.expected());
         }
         Ok(format!("it hears {heard} from a name server, where the right answer is {TRUE_ADDRESS}, after {}", ms(took)))
     }

@@ -1,4 +1,4 @@
-//! The interface of every fault, and the target that it works on.
+//! The interface of every fault, and the target that a fault acts on.
 
 use std::time::{Duration, Instant};
 
@@ -10,32 +10,29 @@ use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 use crate::lab::{Container, ExecOutput, ExecRequest, Lab};
 
-/// Deadline for one look into a container.
+/// Deadline for one observation of a container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Minimum time for a look whose common deadline has passed: zero would mean no deadline in some places.
+/// Minimum time for an observation whose common deadline has passed: zero would mean no deadline in some places.
 const LOOK_LEAST: Duration = Duration::from_millis(10);
 
-/// Words for an effect whose cause, such as a rule or a limit, is gone, where nothing else was observed.
+/// Evidence of a lost effect, in place of an observation of several lines; a cause is a rule or a limit, for example.
 const GONE: &str = "the cause of the effect is gone";
 
-/// Effect of one kind of fault, from before its injection until it is gone.
+/// Effect of one kind of fault, from before its injection until its recovery.
 ///
-/// Parameters that name something that does not exist are [`Error::Usage`]; what this host lacks is
-/// [`Error::Host`]; all else is a failure of the machine.
+/// Errors: a parameter that names something that does not exist is [`Error::Usage`]; what this host lacks is [`Error::Host`]; any other is
+/// a failure of the machine.
 pub trait Effect: Send {
-    /// Fails where this host does not support the fault.
-    ///
-    /// # Errors
-    /// What is missing, and the help.
+    /// Fails with [`Error::Host`] where this host does not support the fault.
     fn supported(&self) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// Checks the parameters, and observes the state without the fault in the same way as the effect afterwards; returns the observation.
+    /// Checks the parameters, and makes the observation of [`Effect::verify_effect`] before the fault is injected; returns the observation.
     ///
     /// # Errors
-    /// When the fault cannot be injected into this container, or in its present state; when it is as if the fault was injected already.
+    /// Also when the container already behaves as if the fault was injected.
     fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
     /// Injects the fault. What would outlive the lab has its undo step in the ledger first.
@@ -44,40 +41,28 @@ pub trait Effect: Send {
     /// When the injection failed; [`Effect::heal`] then takes back what was begun.
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()>;
 
-    /// Observes the effect from a machine, never the rule or the file that was written; returns the observation.
-    ///
-    /// # Errors
-    /// When there is no effect.
+    /// Verifies the effect by what a machine observes, never by the rule or the file that was written; returns the observation.
     fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
-    /// Repeats the proof before the damage is taken back: what was seen once need not have lasted. It is cheap, keeps within
-    /// [`FaultTarget::within`], and blames nothing that another fault, or the end of its target, explains.
+    /// Verifies, before the fault is healed, that the effect has lasted. The check is cheap, keeps within [`FaultTarget::within`], and
+    /// reports no loss that another fault, or the end of the target, explains.
     ///
     /// # Errors
-    /// When the observation itself failed, which says nothing of the damage.
+    /// When the observation itself failed, which says nothing of the effect.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted>;
 
-    /// Takes the damage back; may be called twice, and for a container that was started again meanwhile.
-    ///
-    /// # Errors
-    /// When the damage could not be taken back.
+    /// Takes the damage back; may be called twice, and for a container that was restarted meanwhile.
     fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()>;
 
-    /// Observes in the same way that the effect is gone; returns the observation.
-    ///
-    /// # Errors
-    /// When the effect is still there.
+    /// Verifies, by the same observation, that the effect is gone; returns the observation.
     fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
-    /// Restores the damage where a new start of the container has undone it.
-    ///
-    /// # Errors
-    /// When the damage could not be restored.
+    /// Injects the fault again where a restart of the container has undone it.
     fn restore(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// Tells whether healing the fault starts the container again.
+    /// Tells whether healing the fault starts the container.
     fn starts_container(&self) -> bool {
         false
     }
@@ -94,33 +79,33 @@ pub trait Effect: Send {
     }
 }
 
-/// Result of the proof that is repeated before a fault is healed.
+/// Result of the check, before a fault is healed, that its effect has lasted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Lasted {
-    /// The effect was there until now.
+    /// The effect was observed until now.
     UntilNow {
-        /// Observation.
+        /// Observation that proves the effect.
         evidence: String,
     },
-    /// The effect was gone although its target lived, and nobody had healed it.
+    /// The effect was gone although its target lived and the fault was not healed.
     Lost {
-        /// Observation in its place.
+        /// Observation in place of the effect.
         instead: String,
-        /// Side that could have removed it.
+        /// Side of the container's border from which the effect could have been removed.
         keeper: Keeper,
     },
     /// The effect ended by itself, or with its target.
     Over {
-        /// The way it ended.
+        /// Description of how the effect ended.
         reason: String,
     },
-    /// The effect cannot be observed at the moment, which says nothing of it.
+    /// The effect cannot be observed at the moment; it may still be there.
     NotSeen {
-        /// Reason.
+        /// Reason why the effect cannot be observed.
         reason: String,
     },
-    /// The fault lasts a moment only, such as a kill: there is nothing to prove again.
+    /// The fault lasts only for a moment, as a kill does, so that there is nothing to check.
     Momentary,
 }
 
@@ -128,38 +113,31 @@ pub enum Lasted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keeper {
-    /// The host: nothing inside of the container reaches it.
+    /// The host: no process of the container can remove the effect.
     Host,
-    /// The container: its own processes, or root in it, may remove it, and a product that recovers does.
+    /// The container: its own processes or its root may remove the effect, as a product that recovers will.
     Container,
 }
 
 impl Lasted {
-    /// An effect that was seen.
     pub fn until_now(evidence: impl Into<String>) -> Self {
         Self::UntilNow { evidence: evidence.into() }
     }
 
-    /// An effect that was gone.
     pub fn lost(keeper: Keeper, instead: impl Into<String>) -> Self {
         Self::Lost { instead: instead.into(), keeper }
     }
 
-    /// An effect that ended by itself.
     pub fn over(reason: impl Into<String>) -> Self {
         Self::Over { reason: reason.into() }
     }
 
-    /// An effect that cannot be observed.
     pub fn not_seen(reason: impl Into<String>) -> Self {
         Self::NotSeen { reason: reason.into() }
     }
 
-    /// Evaluates a proof where the cause of the effect can be looked for as well: an effect that is not observed is lost only where its
-    /// cause is gone too. A slow machine, or another fault, hides an effect but removes nothing.
-    ///
-    /// # Errors
-    /// When the cause cannot be looked for.
+    /// Evaluates a check whose effect has a cause that can be looked for: an effect that is not observed is lost only where its cause is
+    /// gone too. A slow machine, or another fault, hides an effect but removes nothing.
     pub fn proved(
         proof: anyhow::Result<String>,
         keeper: Keeper,
@@ -196,7 +174,7 @@ impl std::fmt::Display for Lasted {
     }
 }
 
-/// Target of a fault.
+/// Lab and container that a fault acts on.
 #[derive(Debug, Clone, Copy)]
 pub struct FaultTarget<'a> {
     pub lab: &'a Lab,
@@ -206,19 +184,19 @@ pub struct FaultTarget<'a> {
 }
 
 impl<'a> FaultTarget<'a> {
-    /// Target without a common deadline.
+    /// Returns a target without a common deadline.
     pub fn new(lab: &'a Lab, container: &'a Container) -> Self {
         Self { lab, container, until: None }
     }
 
-    /// The same target, where all observations together end within a deadline.
+    /// Returns the same target, where all observations together end within a deadline.
     pub fn limited(self, deadline: Duration) -> Self {
         Self { until: Some(Instant::now() + deadline), ..self }
     }
 }
 
 impl FaultTarget<'_> {
-    /// Deadline of one observation: its own, or what is left of the common one.
+    /// Returns the deadline of one observation: its own, or the rest of the common one.
     pub fn within(&self, deadline: Duration) -> Duration {
         match self.until {
             Some(until) => deadline.min(until.saturating_duration_since(Instant::now())).max(LOOK_LEAST),
@@ -226,26 +204,24 @@ impl FaultTarget<'_> {
         }
     }
 
-    /// Name in the lab.
+    /// Name of the container in the lab.
     pub fn name(&self) -> &str {
         &self.container.machine().name
     }
 
-    /// Runs a program in the container as root.
     pub fn exec(&self, argv: &[&str]) -> anyhow::Result<ExecOutput> {
         self.exec_within(argv, LOOK_DEADLINE.scaled())
     }
 
-    /// Like [`FaultTarget::exec`], with a deadline.
     pub fn exec_within(&self, argv: &[&str], deadline: Duration) -> anyhow::Result<ExecOutput> {
         let argv = argv.iter().map(|word| (*word).to_owned()).collect();
         let deadline = self.within(deadline);
         let request =
             ExecRequest { argv, deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() };
-        self.container.exec(&request)
+        Ok(self.container.exec(&request)?)
     }
 
-    /// Runs a program in the container and gives what it wrote to stdout; a status other than 0 is an error.
+    /// Runs a program in the container and returns its stdout; fails where its exit status is not 0.
     pub fn ask(&self, argv: &[&str]) -> anyhow::Result<Vec<u8>> {
         let output = self.exec(argv)?;
         if let Some(failure) = output.failure() {
@@ -259,13 +235,13 @@ impl FaultTarget<'_> {
         self.lab.guard().note(steps)
     }
 
-    /// Executes undo steps and strikes them out of the ledger.
+    /// Executes undo steps and removes them from the ledger.
     pub fn undo(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
         self.lab.guard().undo(steps)
     }
 }
 
-/// An error about a parameter, such as a path that does not exist.
+/// Returns an [`Error::Usage`] about a parameter, such as a path that does not exist.
 pub(super) fn usage(message: impl Into<String>) -> anyhow::Error {
     Error::Usage(message.into()).into()
 }

@@ -1,4 +1,4 @@
-//! Files: running processes may open no more of them.
+//! Fault that lets running processes open no more files.
 
 use anyhow::bail;
 use nix::errno::Errno;
@@ -13,20 +13,21 @@ use crate::host::patience::Deadline;
 /// Deadline for the end of a process that no longer answers.
 const END_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Maximum files that a process may open with the fault; a process that may open no more without it counts as bounded already.
+/// Maximum number of files that a process may still open under the fault. A process that may open no more than that without the fault
+/// counts as limited already.
 const FREE_MAX: u32 = 256;
 
-/// Number of attempts to look at a process: processes come and go.
+/// Number of attempts to observe a process: processes come and go.
 const TRIES: usize = 5;
 
-/// A bound on the files of processes, until it is put back.
+/// Fault that limits the number of open files of all processes of a command (`fd.cap`).
 pub struct Cap {
     command: String,
     free: u32,
     capped: Vec<Capped>,
 }
 
-/// A process whose number of open files is bounded.
+/// Process whose number of open files is limited, with its limits before and under the fault.
 struct Capped {
     process: Running,
     before: FileBound,
@@ -38,7 +39,7 @@ impl Cap {
         Self { command: command.to_owned(), free, capped: Vec::new() }
     }
 
-    /// Bounds all processes of the command.
+    /// Limits the open files of all processes of the command.
     fn cap(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         for process in target.container.processes_of(&self.command) {
             let Ok(before) = process.file_bound() else { continue };
@@ -56,7 +57,7 @@ impl Cap {
         Ok(())
     }
 
-    /// Has one of these processes open one file more than the fault leaves it.
+    /// Has one of these processes open one more file than the fault leaves it.
     fn open(&self, processes: &[Running]) -> anyhow::Result<(i32, Opened)> {
         let mut last = None;
         for process in processes.iter().filter(|process| !process.is_gone()).take(TRIES) {
@@ -77,7 +78,7 @@ impl Effect for Cap {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = problem() else { return Ok(()) };
         let help =
-            "`sysctl kernel.yama.ptrace_scope` shows it; 3 stays until the next boot. Otherwise an x86-64 machine";
+            "if `sysctl kernel.yama.ptrace_scope` shows 3, boot with a lower value; otherwise use an x86-64 machine";
         Err(Error::Host { problem: format!("fd.cap: {problem}"), help: help.into() }.into())
     }
 
@@ -95,7 +96,7 @@ impl Effect for Cap {
             let left = left_below(&process.open_files(), bound.soft);
             if left <= u64::from(FREE_MAX) {
                 let message =
-                    format!("fd.cap: process {} of {} may open {left} more files only", process.pid, target.name());
+                    format!("fd.cap: process {} of {} may open only {left} more files", process.pid, target.name());
                 return Err(usage(message));
             }
         }
@@ -121,7 +122,7 @@ impl Effect for Cap {
         }
     }
 
-    /// Repeats the proof. A process may raise its own bound again.
+    /// Verifies the effect again before healing. A process may raise its own limit again.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         if let Some(outage) = target.container.outage() {
             return Ok(Lasted::not_seen(outage.to_string()));
@@ -141,7 +142,7 @@ impl Effect for Cap {
         })
     }
 
-    /// Restores the bounds of the processes, and those of processes that inherited one.
+    /// Restores the limits of the processes, and of child processes that inherited one.
     fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         for process in target.container.processes_of("") {
             let Ok(now) = process.file_bound() else { continue };
@@ -177,20 +178,20 @@ impl Effect for Cap {
         }
     }
 
-    /// Bounds the processes that run again after a restart; processes started later are left alone.
+    /// Limits the processes that still run after a restart; processes started later are left alone.
     fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         self.capped.retain(|capped| !capped.process.is_gone());
         if self.capped.is_empty() { self.cap(target) } else { Ok(()) }
     }
 }
 
-/// Returns the bound below which exactly `free` descriptor numbers are unused: the kernel gives a new file the lowest one.
+/// Returns the limit below which exactly `free` descriptor numbers are unused: the kernel gives a new file the lowest one.
 fn bound_for(used: &[u64], free: u32) -> u64 {
     let mut unused = (0..).filter(|number| !used.contains(number));
     unused.nth(free as usize).unwrap_or(u64::MAX)
 }
 
-/// Returns the count of unused descriptor numbers below a bound.
+/// Returns the count of unused descriptor numbers below a limit.
 fn left_below(used: &[u64], bound: u64) -> u64 {
     bound.saturating_sub(used.iter().filter(|number| **number < bound).count() as u64)
 }

@@ -1,4 +1,4 @@
-//! Content of files, damaged without the knowledge of the programs that use them.
+//! Faults of the content of files, damaged without the knowledge of the programs that use them.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -9,10 +9,10 @@ use super::effect::usage;
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::host::disk::container_fs;
 
-/// The longest piece of a file that is kept to be put back, in bytes.
+/// Maximum number of bytes of a file that are kept to be restored.
 const SAVED_BYTES_MAX: u64 = 64 << 20;
 
-/// Damage to a piece of a file.
+/// Fault that flips a bit of a file or cuts off its end (`file.bitflip`, `file.truncate`).
 pub struct Damage {
     path: String,
     kind: Kind,
@@ -24,7 +24,7 @@ enum Kind {
     Truncate { size: u64 },
 }
 
-/// Original and damaged content.
+/// Original and damaged content of the piece at `offset`.
 struct Done {
     offset: u64,
     before: Vec<u8>,
@@ -47,8 +47,8 @@ impl Damage {
         container_fs::open_to_change(&target.container.root()?, &self.path)
     }
 
-    /// Returns the file's content from the damaged place on, as a program in the container reads it: one byte more than
-    /// what the damage left there.
+    /// Returns the file's content from the damaged place on, as a program in the container reads it: at most one byte more than the
+    /// original content of the damaged piece.
     fn seen_inside(&self, target: &FaultTarget<'_>, done: &Done) -> anyhow::Result<Vec<u8>> {
         let first = format!("+{}", done.offset + 1);
         let count = (done.before.len() + 1).to_string();
@@ -64,7 +64,7 @@ impl Effect for Damage {
             Kind::Bitflip { offset, bit } => {
                 if offset >= length || bit > 7 {
                     let message = format!(
-                        "file.bitflip: {} has {length} bytes of 8 bits: no bit {bit} of byte {offset}",
+                        "file.bitflip: {} has {length} bytes of bits 0 to 7: no bit {bit} of byte {offset}",
                         self.path
                     );
                     return Err(usage(message));
@@ -122,11 +122,13 @@ impl Effect for Damage {
                     done.after[0]
                 )
             }
-            (Kind::Truncate { size }, _) => bail!("a program in {} still reads bytes after {size}", target.name()),
+            (Kind::Truncate { size }, _) => {
+                bail!("a program in {} still reads the file beyond byte {size}", target.name())
+            }
         }
     }
 
-    /// Repeats the proof. A file that somebody in the container has repaired or replaced ends the fault.
+    /// Verifies the effect again before healing. A file that somebody in the container has repaired or replaced ends the fault.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         if let Some(outage) = target.container.outage() {
             return Ok(Lasted::not_seen(outage.to_string()));

@@ -1,5 +1,5 @@
-//! Processes that a fault runs in a container to use something up. They end with the container, and a variable in their environment tells
-//! them from others.
+//! Processes that a fault runs in a container to use up a resource. They end with the container, and a variable in their environment tells
+//! them from other processes.
 
 use std::time::{Duration, Instant};
 
@@ -19,23 +19,22 @@ const START_DEADLINE: Deadline = Deadline::from_secs(20);
 /// Deadline for the container to have room for the processes.
 pub const ROOM_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Interval between two attempts.
+/// Interval between two attempts to start the processes, and between two checks whether they have ended.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Deadline for the end of the processes.
+/// Deadline for the killed processes to end.
 const END_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Processes that one fault runs in one container.
+/// Processes that one fault runs in one container, by the name that marks them.
 #[derive(Debug, Clone, Copy)]
 pub struct Hogs(&'static str);
 
 impl Hogs {
-    /// Returns the processes of this name.
     pub const fn named(name: &'static str) -> Self {
         Self(name)
     }
 
-    /// Name and value of the variable that marks the processes.
+    /// Name and value of the environment variable that marks the processes.
     pub fn variable(self) -> (&'static str, &'static str) {
         (VARIABLE, self.0)
     }
@@ -68,12 +67,10 @@ impl Hogs {
         }
     }
 
-    /// Returns the processes that run now.
     pub fn running(self, target: &FaultTarget<'_>) -> Vec<Running> {
         target.container.processes_marked(&self.mark())
     }
 
-    /// Kills the processes, if there are any.
     pub fn end(self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         target.container.kill_marked(&self.mark(), END_DEADLINE.scaled())
     }

@@ -7,12 +7,13 @@ use e2e_contract::Fault;
 
 use super::catalogue::effect_of;
 use super::effect::{Effect, FaultTarget, Lasted};
-use super::reboots::{NotTakenBack, Reboots, despite_reboots};
+use super::failure::FaultError;
+use super::reboots::{despite_reboots, does_not_stay_up};
 use crate::error::Error;
 use crate::host::patience::Deadline;
 use crate::lab::{Container, Lab};
 
-/// Deadline of the proof that is repeated before a fault is healed.
+/// Deadline of the check, before a fault is healed, that its effect has lasted.
 const LASTS_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Fault whose effect was verified; it may have been healed since.
@@ -20,9 +21,9 @@ pub struct Injection {
     container: Container,
     fault: Fault,
     effect: Box<dyn Effect>,
-    /// First process of the container when the fault was injected, or restored.
+    /// PID of the container's first process when the fault was injected, or last restored.
     init: Option<i32>,
-    /// Result of the repeated proof, once it was asked for.
+    /// Result of the check that the effect has lasted; `None` before the healing.
     lasted: Option<Lasted>,
     healed: Option<String>,
     /// Number of starts of the container when the fault was injected, or last restored.
@@ -39,24 +40,22 @@ impl std::fmt::Debug for Injection {
 /// Observation of a fault's effect, or of its recovery.
 #[derive(Debug, Clone)]
 pub struct Observed {
-    /// Container with the fault.
     pub container: Container,
-    /// Fault and its parameters.
     pub fault: Fault,
-    /// Observation before the injection, for people; none for a healing.
+    /// Observation before the injection, for people; `None` for a healing.
     pub before: Option<String>,
-    /// Evidence.
+    /// Evidence of the effect, or of the recovery.
     pub evidence: String,
-    /// Result of the repeated proof; nothing for the begin, and for what lasts a moment only.
+    /// Result of the check that the effect has lasted; `None` for an injection, and for a fault that lasts only for a moment.
     pub lasted: Option<Lasted>,
     /// Time from the request to the observation.
     pub duration: Duration,
-    /// Part of `duration` that the repeated proof took.
+    /// Part of `duration` that the check for `lasted` took.
     pub proof: Duration,
 }
 
 impl Observed {
-    /// Returns the evidence as text, with the result of the repeated proof before it.
+    /// Returns the evidence as text, after the result of the check that the effect has lasted.
     #[must_use]
     pub fn told(&self) -> String {
         match &self.lasted {
@@ -67,13 +66,9 @@ impl Observed {
 }
 
 impl Injection {
-    /// Injects a fault and waits until its effect was verified. A fault without effect is taken back. Where the container reboots by itself
+    /// Injects a fault and waits until its effect is verified. A fault without effect is taken back. Where the container reboots by itself
     /// meanwhile, the fault is injected once more when the container is ready again.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a parameter that names nothing; [`Error::Host`] for what this host cannot do; [`Reboots`] for a container that
-    /// does not stay up; another error when the injection failed or has no effect.
-    pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> anyhow::Result<(Self, Observed)> {
+    pub fn inject(lab: &Lab, container: &Container, fault: &Fault) -> Result<(Self, Observed), FaultError> {
         let begun = Instant::now();
         despite_reboots(lab, container, || {
             let (reboots, injected) = (container.reboots(), Self::inject_once(lab, container, fault, begun));
@@ -81,7 +76,7 @@ impl Injection {
                 // Nobody knows on which side of the reboot it was seen.
                 Ok((mut injection, _)) if container.reboots() > reboots => {
                     injection.heal(lab)?;
-                    Err(Reboots::of(container).into())
+                    Err(does_not_stay_up(container))
                 }
                 injected => injected,
             }
@@ -93,7 +88,7 @@ impl Injection {
         container: &Container,
         fault: &Fault,
         begun: Instant,
-    ) -> anyhow::Result<(Self, Observed)> {
+    ) -> Result<(Self, Observed), FaultError> {
         let starts = container.starts();
         let target = FaultTarget::new(lab, container);
         let mut effect = effect_of(fault)?;
@@ -108,21 +103,19 @@ impl Injection {
                 Ok((injection, Observed { before: Some(before), ..observed }))
             }
             Err(error) => {
-                let error = match despite_reboots(lab, container, || effect.heal(&target)) {
+                let error = FaultError::from(error);
+                let error = match despite_reboots(lab, container, || Ok(effect.heal(&target)?)) {
                     Ok(()) => error,
-                    Err(healing) => error.context(NotTakenBack(format!("{healing:#}"))),
+                    Err(healing) => error.not_taken_back(&healing),
                 };
                 Err(error.context(format!("{fault} on {}", target.name())))
             }
         }
     }
 
-    /// Repeats the proof that the damage is there, takes the damage back whatever the proof's result, and waits until its end was verified.
-    /// Does nothing the second time.
-    ///
-    /// # Errors
-    /// When the damage is still there.
-    pub fn heal(&mut self, lab: &Lab) -> anyhow::Result<Observed> {
+    /// Checks that the effect has lasted, takes the damage back whatever the result, and waits until the recovery is verified. Does nothing
+    /// for a fault that is healed already.
+    pub fn heal(&mut self, lab: &Lab) -> Result<Observed, FaultError> {
         let begun = Instant::now();
         // Once: what a first try to heal has taken back by halves is no longer on for that reason.
         if self.lasted.is_none() && self.healed.is_none() {
@@ -134,9 +127,9 @@ impl Injection {
             Some(evidence) => evidence.clone(),
             None => {
                 let effect = &mut self.effect;
-                let heal = || effect.heal(&target).and_then(|()| effect.verify_recovery(&target));
+                let heal = || Ok(effect.heal(&target).and_then(|()| effect.verify_recovery(&target))?);
                 let healed = despite_reboots(lab, &self.container, heal);
-                healed.with_context(|| format!("healing {} on {}", self.fault, target.name()))?
+                healed.map_err(|error| error.context(format!("healing {} on {}", self.fault, target.name())))?
             }
         };
         self.healed = Some(evidence.clone());
@@ -156,7 +149,7 @@ impl Injection {
         }
     }
 
-    /// Repeats the proof that the damage is still there.
+    /// Checks that the effect has lasted until now.
     fn lasts(&mut self, lab: &Lab) -> Lasted {
         let target = FaultTarget::new(lab, &self.container).limited(LASTS_DEADLINE.scaled());
         if target.container.is_dead() {
@@ -180,10 +173,7 @@ impl Injection {
         }
     }
 
-    /// Restores what a new start of the container has undone.
-    ///
-    /// # Errors
-    /// When the damage could not be restored.
+    /// Injects the fault again where a restart of the container has undone it.
     pub fn restore(&mut self, lab: &Lab) -> anyhow::Result<()> {
         let starts = self.container.starts();
         if self.healed.is_some() || starts == self.starts {
@@ -196,31 +186,26 @@ impl Injection {
         Ok(())
     }
 
-    /// Tells whether the fault was healed.
     #[must_use]
     pub fn is_healed(&self) -> bool {
         self.healed.is_some()
     }
 
-    /// Tells whether healing the fault starts its container again.
     #[must_use]
     pub fn starts_container(&self) -> bool {
         self.effect.starts_container()
     }
 
-    /// Tells whether the container has to become ready again once the fault is healed.
     #[must_use]
     pub fn stops_container(&self) -> bool {
         self.effect.stops_container()
     }
 
-    /// Container that the fault was injected into.
     #[must_use]
     pub fn container(&self) -> &Container {
         &self.container
     }
 
-    /// Returns the fault.
     #[must_use]
     pub fn fault(&self) -> &Fault {
         &self.fault
@@ -229,5 +214,8 @@ impl Injection {
 
 /// Adds to an error that the fault has no effect, unless it says that the fault is not applicable.
 fn without_effect(error: anyhow::Error) -> anyhow::Error {
-    if error.downcast_ref::<Error>().is_some() { error } else { error.context("it has no effect") }
+    match Error::of(&error) {
+        None | Some(Error::Outage(_) | Error::MachineEnded(_)) => error.context("it has no effect"),
+        Some(_) => error,
+    }
 }

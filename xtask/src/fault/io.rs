@@ -1,5 +1,5 @@
-//! System calls of running processes: they fail, or take longer. strace does it from outside, and what is observed is what
-//! it has seen the processes get.
+//! Faults of system calls of running processes, which fail or take longer. strace changes the calls from outside, and the evidence is the
+//! results that it has seen the processes get.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::host::exec::process::{Running, name_of};
 use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
 
-/// Deadline for the processes to make the call.
+/// Deadline for one of the processes to make the system call.
 const CALL_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Deadline for strace to attach to the processes, or to detach.
@@ -25,7 +25,7 @@ const TRACER_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Interval between two readings of strace's output.
 const POLL: Duration = Duration::from_millis(2);
 
-/// A system call that fails, or takes longer.
+/// Fault that makes a system call of a command's processes fail, or take longer (`io.*`).
 pub struct Calls {
     command: String,
     call: String,
@@ -38,10 +38,10 @@ enum Kind {
     Delayed { delay_ms: u32 },
 }
 
-/// strace at work.
+/// Running strace, attached to the processes of the fault.
 struct Tracer {
     process: Process,
-    /// Processes that it was started for.
+    /// Processes that strace was started for.
     processes: Vec<Running>,
     cgroup: String,
     log: PathBuf,
@@ -84,7 +84,7 @@ impl Calls {
         }
     }
 
-    /// Returns the processes that the fault acts on; fails where something else traces one of them.
+    /// Returns the processes that the fault acts on; fails where another program traces one of them.
     fn processes(&self, target: &FaultTarget<'_>) -> anyhow::Result<Vec<Running>> {
         let found = target.container.processes_of(&self.command);
         if found.is_empty() {
@@ -95,8 +95,8 @@ impl Calls {
         for process in &found {
             if let Some(tracer) = process.tracer() {
                 let message = format!(
-                    "{}: process {} of {} is traced already, by process {tracer} ({}): end that first, or heal the fault \
-                     that it belongs to",
+                    "{}: process {} of {} is traced already, by process {tracer} ({}): end the tracer, or heal its \
+                     fault, first",
                     self.name(),
                     process.pid,
                     target.name(),
@@ -205,7 +205,7 @@ impl Tracer {
         }
     }
 
-    /// Ends strace, so that the processes go on as they were.
+    /// Ends strace, so that the processes go on unchanged.
     fn stop(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // What is frozen cannot be let go of in good order: the kernel does it when strace is killed.
         if !target.container.outage().is_some_and(|outage| outage.frozen) {
@@ -265,7 +265,7 @@ impl Effect for Calls {
         }
     }
 
-    /// Repeats the proof. A process has one tracer: while that is the fault's strace, the calls are changed.
+    /// Verifies the effect again before healing. A process has only one tracer: while that is the fault's strace, the calls are changed.
     fn lasts(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some(tracer) = &self.tracer else { bail!("the fault was not injected") };
         let alive: Vec<Running> = tracer.processes.iter().filter(|process| !process.is_gone()).cloned().collect();

@@ -1,4 +1,4 @@
-//! Memory: less of it, taken by others, or all of it.
+//! Faults of memory: less of it, taken by another process, or used up.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::host::exec::process::{self, Running};
 use crate::host::machine::load::{Memory, has_swap};
 use crate::host::patience::Deadline;
 
-/// Shell script that takes `$1` bytes for a moment. The kernel kills this program before any other if it does not have them.
+/// Shell script that takes `$1` bytes for a moment. Where memory is short, the kernel kills this program before any other.
 const TAKE: &str = r#"echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs="$1" count=1"#;
 
 /// Shell script that takes `$1` bytes and keeps them: tail, which is to print the end of its input, keeps that until the input has ended.
@@ -27,10 +27,10 @@ const TAKE_ALL: &str = r#"cat /dev/zero | tail -c "$1" &"#;
 /// Exit status of a program that SIGKILL has ended.
 const KILLED: i32 = 128 + 9;
 
-/// Memory that a program needs beside the requested amount, and that others need meanwhile.
+/// Bytes that a program needs beside the requested amount, and that other programs need meanwhile.
 const SLACK_BYTES: u64 = 2 << 20;
 
-/// Maximum bytes above a bound that are taken to test the bound.
+/// Maximum number of bytes above a limit that are taken to test the limit.
 const EXCESS_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes that a program takes to show that a container has memory to spare.
@@ -39,13 +39,13 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// Deadline for a program to take its memory on a busy machine.
 const DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Interval between two looks at memory.
+/// Interval between two readings of memory usage.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Less memory.
+/// Fault that limits the memory of a container (`memory.limit`).
 pub struct Limit {
     bytes: u64,
-    /// Memory bound without the fault.
+    /// Memory limit without the fault, in bytes.
     before: u64,
     bounds: Vec<CgroupOverride>,
 }
@@ -106,18 +106,18 @@ impl Limit {
         Self { bytes, before: 0, bounds: Vec::new() }
     }
 
-    /// Returns a number of bytes that is available without the fault and not with it, where other processes hold `held` bytes.
+    /// Returns a number of bytes that a program gets without the fault and not with it, while other processes hold `held` bytes.
     fn probe_bytes(&self, held: u64) -> u64 {
         let excess = (self.before.saturating_sub(self.bytes) / 2).min(EXCESS_BYTES_MAX);
         self.bytes.saturating_sub(held) + excess
     }
 
-    /// Observes that a program cannot take more than the fault leaves.
+    /// Observes that a program cannot take more memory than the fault leaves.
     fn refuses(&self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let taken = take(target, self.probe_bytes(target.container.group()?.held_bytes()?))?;
         // With swap that cannot be bounded it is not killed, but some of it is moved there.
         if taken.is_whole() && !(has_swap() && taken.refusals > 0) || !taken.is_whole() && taken.kills == 0 {
-            bail!("the fault's limit was not seen to act: {taken}");
+            bail!("the limit did not take effect: {taken}");
         }
         Ok(taken.to_string())
     }
@@ -135,7 +135,8 @@ impl Effect for Limit {
         let group = target.container.group()?;
         let (bound, held) = (group.bound(Setting::Memory)?, group.held_bytes()?);
         if bound.is_some_and(|bound| bound < target.container.machine().template.limits.memory) {
-            let message = format!("memory.limit: the memory of {} is limited already: heal that first", target.name());
+            let message =
+                format!("memory.limit: the memory of {} is limited already: heal that fault first", target.name());
             return Err(usage(message));
         }
         let available = Memory::now().available_bytes + group.gauge(Gauge::MemoryBytes)?;
@@ -143,7 +144,7 @@ impl Effect for Limit {
         let (least, most) = (held + SLACK_BYTES, self.before.saturating_sub(2 * SLACK_BYTES));
         if !(least..=most).contains(&self.bytes) {
             let message = format!(
-                "memory.limit: {} holds {held} bytes that cannot be taken from it, and may use {}: {least} to {most} bytes",
+                "memory.limit: {} holds {held} bytes that cannot be taken from it, and may use {}: set {least} to {most} bytes",
                 target.name(),
                 self.before
             );
@@ -206,7 +207,7 @@ impl Effect for Limit {
     }
 }
 
-/// A process inside that takes memory and keeps it.
+/// Fault that runs a process in a container which takes memory and keeps it (`memory.pressure`).
 pub struct Pressure {
     bytes: u64,
     held_before: u64,
@@ -219,7 +220,8 @@ impl Pressure {
         Self { bytes, held_before: 0 }
     }
 
-    /// Starts the process, and waits until it has its memory; returns the bytes that it holds, and those that the container holds with it.
+    /// Starts the process and waits until it has its memory; returns the bytes that the process holds, and those that the container holds
+    /// in all.
     fn take(&self, target: &FaultTarget<'_>) -> anyhow::Result<(u64, u64)> {
         let group = target.container.group()?;
         Self::HOGS.start(target, KEEP, &[&self.bytes.to_string()])?;
@@ -253,7 +255,7 @@ impl Effect for Pressure {
         }
         if !Self::HOGS.running(target).is_empty() {
             return Err(usage(format!(
-                "memory.pressure: {} has a fault of this kind already: heal that first",
+                "memory.pressure: {} has a fault of this kind already: heal that fault first",
                 target.name()
             )));
         }
@@ -285,7 +287,7 @@ impl Effect for Pressure {
         Ok(format!("the fault's process holds {taken} bytes, and all processes of {} {held} bytes", target.name()))
     }
 
-    /// Repeats the proof. A process that the kernel kills for want of memory gives the memory back.
+    /// Verifies the effect again before healing. A process that the kernel has killed for want of memory has given the memory back.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         Ok(match self.verify_effect(target) {
             Ok(evidence) => Lasted::until_now(evidence),
@@ -310,10 +312,10 @@ impl Effect for Pressure {
     }
 }
 
-/// A process inside takes memory until the kernel kills one. An end of the machine meanwhile belongs to the fault: it is down until
-/// the fault is healed.
+/// Fault that takes memory in a container until the kernel kills a process (`memory.oom`). Where that ends the machine, the fault is blamed
+/// for it, and the machine stays down until the fault is healed.
 pub struct OutOfMemory {
-    /// Memory bound in bytes, and number of kills, before the injection.
+    /// Memory limit in bytes, and number of kills, before the injection.
     before: (u64, u64),
     swap: Option<CgroupOverride>,
     was_down: bool,
@@ -356,12 +358,13 @@ impl Effect for OutOfMemory {
                 target.name()
             );
             let help =
-                "bound it in its template (`[limits] memory`), or by memory.limit, or free memory of the host".into();
+                "limit memory in its template (`[limits] memory`), or by memory.limit, or free memory of the host"
+                    .into();
             return Err(Error::Host { problem, help }.into());
         };
         if has_swap() && group.no_swap_text(bound).is_err() {
             let problem =
-                "memory.oom: this host has swap, and its kernel does not bound what a container may use of it";
+                "memory.oom: this host has swap, and its kernel cannot limit what a container uses of the swap";
             let help = "boot with swapaccount=1, or run `swapoff -a`".into();
             return Err(Error::Host { problem: problem.into(), help }.into());
         }
@@ -428,7 +431,7 @@ impl Effect for OutOfMemory {
     }
 }
 
-/// Returns the memory bound of the container, and the bytes that it holds.
+/// Returns the memory limit of the container, and the bytes that it holds.
 fn may_hold(target: &FaultTarget<'_>) -> anyhow::Result<(u64, u64)> {
     let group = target.container.group()?;
     let (now, held): (u64, u64) = (group.gauge(Gauge::MemoryBytes)?, group.held_bytes()?);

@@ -1,5 +1,5 @@
-//! Fault injection: the catalogue, how an effect is verified, how it is healed. One file a family.
-//! Knows labs; nothing of scenarios, plans or reports.
+//! Fault injection: the catalogue, how an effect is verified, how it is healed. One file a family. Knows labs; nothing of scenarios, plans
+//! or reports.
 
 mod active;
 mod catalogue;
@@ -10,6 +10,7 @@ mod crashloop;
 mod disk;
 mod dns;
 mod effect;
+mod failure;
 mod fd;
 mod file;
 mod hog;
@@ -34,11 +35,11 @@ pub mod strace;
 pub use active::{ActiveFaults, RecoveryTime};
 pub use catalogue::{Entry, Needs, catalogue};
 pub use effect::{Keeper, Lasted};
+pub use failure::{FaultError, FaultFailure};
 pub use holder::{HeldFaults, LiveFault, LiveFaults, RebootSeen, serve as serve_holder};
 pub use injection::Observed;
 pub use nemesis::{CHAOS_FILE, ChaosFile};
 pub use nemesis::{Fate, Nemesis, Played, Stage};
 pub use net::netqueue;
-pub use reboots::Reboots;
 pub use schedule::{Planned, Profile, SCHEDULE_VERSION, Schedule};
 pub use shrink::Shrink;

@@ -1,4 +1,4 @@
-//! Questions for an address and their answers in the domain name system (RFC 1035).
+//! Client and server for address queries of the domain name system (RFC 1035).
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -8,47 +8,47 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const HEADER_BYTES: usize = 12;
-/// The longest question that is read.
+/// Maximum size of a query that is read, in bytes.
 const QUESTION_BYTES_MAX: usize = 4096;
 
-/// Bits of a message's flags: it is an answer; the server is the authority for the name; recursion was wanted; recursion is available.
+/// Flags of a message: it is an answer; the server is the authority for the name; recursion was wanted; recursion is available.
 const IS_ANSWER: u16 = 1 << 15;
 const IS_AUTHORITATIVE: u16 = 1 << 10;
 const RECURSION_WANTED: u16 = 1 << 8;
 const RECURSION_THERE: u16 = 1 << 7;
 const CODE_BITS: u16 = 0xf;
 
-/// Kind of a record with an address, and the class of all records.
+/// Type of a record with an address, and the class of all records.
 const ADDRESS: u16 = 1;
 const INTERNET: u16 = 1;
 
-/// Code of an answer that says that the name server has failed.
+/// Response code for a failure of the name server.
 pub const SERVFAIL: u8 = 2;
 
-/// Time to live of an answer, in seconds: it is not cached, so that it ends with its server.
+/// Time to live of an answer, in seconds. At 0 it is not cached, so that it ends with its server.
 const TIME_TO_LIVE_SECONDS: u32 = 0;
 
-/// Time after which a question is asked again: it or its answer may have been lost.
+/// Time after which a query is repeated: the query or its answer may have been lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Interval at which a server looks whether it is to end.
+/// Interval at which a server checks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Reply of a server to every question.
+/// Reply of a server to every query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
-    /// The same address for each name, and nothing else.
+    /// The same address for each name, and no other record.
     Address(Ipv4Addr),
-    /// A code for an error.
+    /// Response code of an error.
     Code(u8),
 }
 
-/// Result of a question.
+/// Result of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// An answer, with an address or without.
     Answer { address: Option<Ipv4Addr>, code: u8 },
-    /// Refused: no process listens at the server's address.
+    /// A refusal: no process listens at the server's address.
     Refused,
     /// No answer in time.
     Nothing,
@@ -66,7 +66,7 @@ impl std::fmt::Display for Heard {
     }
 }
 
-/// A name server in a thread, until it is dropped.
+/// Name server in a thread of its own, until it is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -75,10 +75,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to answer the questions that come to a socket, in the network namespace of that socket.
-    ///
-    /// # Errors
-    /// When there is no thread to be had.
+    /// Starts to answer the queries that come to a socket, in the network namespace of that socket.
     pub fn start(socket: UdpSocket, reply: Reply) -> io::Result<Self> {
         let address = socket.local_addr()?;
         socket.set_read_timeout(Some(LOOK))?;
@@ -96,7 +93,6 @@ impl Server {
         Ok(Self { address, ends, thread: Some(thread) })
     }
 
-    /// Returns the address at which the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -113,9 +109,6 @@ impl Drop for Server {
 }
 
 /// Asks a server for the address of a name, from the calling thread's network namespace.
-///
-/// # Errors
-/// When it cannot be asked.
 pub fn ask(server: SocketAddr, name: &str, patience: Duration) -> io::Result<Heard> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(server)?;
@@ -158,7 +151,7 @@ fn question(number: u16, name: &str) -> Vec<u8> {
     bytes
 }
 
-/// Returns the answer to a question; `None` where the bytes are no question.
+/// Returns the answer to a query; `None` where the bytes are no query.
 fn answer(bytes: &[u8], reply: Reply) -> Option<Vec<u8>> {
     let flags = word_at(bytes, 2).filter(|flags| flags & IS_ANSWER == 0)?;
     word_at(bytes, 4).filter(|questions| *questions == 1)?;
@@ -186,7 +179,7 @@ fn answer(bytes: &[u8], reply: Reply) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// Parses an answer of this number, whose first record has to refer to the question's name by two bytes.
+/// Parses the answer to the query of this number; its first record has to refer to the query's name by a compression pointer.
 fn heard(bytes: &[u8], number: u16) -> Option<Heard> {
     let flags = word_at(bytes, 2).filter(|flags| flags & IS_ANSWER != 0)?;
     word_at(bytes, 0).filter(|found| *found == number)?;
@@ -197,7 +190,7 @@ fn heard(bytes: &[u8], number: u16) -> Option<Heard> {
     Some(Heard::Answer { address, code })
 }
 
-/// Returns the end of the first question: a name of labels, its kind, its class.
+/// Returns the end of the first query in a message: a name of labels, its type, its class.
 fn question_end(bytes: &[u8]) -> Option<usize> {
     let mut at = HEADER_BYTES;
     loop {

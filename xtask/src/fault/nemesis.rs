@@ -1,10 +1,10 @@
 //! Plays a schedule on the run's clock: injects each fault at its time, and heals it after its duration.
 //!
-//! Every fault has a thread of its own, so that one that takes long does not delay the others. One that clashes with an
-//! earlier one waits until that is over, and one beyond the bound waits until the bound allows it: a fault is over when it is
-//! healed and its machine is ready again. Faults that wait begin in the order of the schedule, and last as long as planned.
-//! What cannot be healed while another fault is there, such as a unit that needs room on a full volume to start, or one on a
-//! machine that is down, is healed when that is gone.
+//! Every fault has a thread of its own, so that a slow one does not delay the others. A fault that clashes with an earlier one waits until
+//! the earlier one is over, and a fault beyond the maximum number of faults at once waits until another one is over. A fault is over when
+//! it is healed and its machine is ready again. Faults that wait begin in the order of the schedule, and last as long as planned. A fault
+//! that cannot be healed because of another fault, such as a stopped unit on a full volume or a fault on a machine that is down, is healed
+//! when the other fault is over.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,111 +12,103 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::reboots::{NotTakenBack, Reboots};
+use super::failure::{FaultError, FaultFailure};
 use super::schedule::{Planned, Schedule};
-use crate::error::Error;
 use crate::host::exec::held_clock::{HeldClock, Stopwatch};
 use crate::host::patience::Deadline;
-use crate::lab::Outage;
 
-/// Deadline for repeated injections of a fault beside others, after which it counts as one without effect.
+/// Deadline for repeated injections of a fault beside others, after which the fault counts as one without effect.
 const INJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Deadline for a fault's machine to be back, after which the fault counts as not healed.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Deadline for a fault that is held back, after which it counts as one that could not be injected.
+/// Deadline for a fault that waits for others, after which it counts as one that could not be injected.
 const HOLD_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Deadline for injections and healings in progress to end when the clock is held for a look.
+/// Deadline for injections and healings in progress to end when the schedule's clock is held for a pause.
 const STILL_DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Interval between two looks whether the clock is still held.
+/// Interval between two checks whether the clock is still held.
 const HELD_POLL: Duration = Duration::from_millis(20);
 
-/// Injects and heals faults, and reports them.
+/// Executor of a nemesis: injects and heals faults, and reports failures.
 pub trait Stage: Send + Sync {
-    /// Injects a fault; returns its number from now on, and the evidence of its effect. `now_ms` tells the time since the begin of the
-    /// chaos.
-    ///
-    /// # Errors
-    /// Those of [`super::ActiveFaults::inject`].
-    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)>;
+    /// Injects a fault; returns the number under which it is healed, and the evidence of its effect. `now_ms` returns the time since the
+    /// start of the schedule.
+    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> Result<(u64, String), FaultError>;
 
     /// Heals a fault by its number; returns the evidence of its recovery.
-    ///
-    /// # Errors
-    /// Those of [`super::ActiveFaults::take_back`].
-    fn heal(&self, fault: u64) -> anyhow::Result<String>;
+    fn heal(&self, fault: u64) -> Result<String, FaultError>;
 
     /// Waits until the machine of a healed fault is ready again, or `stop` is true; returns the evidence, where it says more than that of
     /// the healing.
     ///
     /// # Errors
     /// When the machine does not become ready; the implementation has reported that.
-    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>>;
+    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> Result<Option<String>, FaultError>;
 
-    /// Reports a fault that took no effect, or is not gone.
+    /// Reports a fault that took no effect, or whose effect is not gone.
     fn failed(&self, planned: &Planned, reason: &str);
 
     /// Reports a fault that could not be injected in the present state of the machine or the host.
     fn refused(&self, planned: &Planned, reason: &str);
 }
 
-/// Result of one fault of a schedule.
+/// Planned fault of a schedule with its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Played {
-    /// Number in the schedule.
+    /// Number of the fault in the schedule.
     pub number: u32,
-    /// Result.
+    /// Result of the fault.
     #[serde(flatten)]
     pub fate: Fate,
 }
 
-/// Result of a fault.
+/// Result of one fault of a schedule. Times are since the start of the schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fate", rename_all = "snake_case")]
 pub enum Fate {
-    /// Effect and recovery were verified. Times are since the begin of the chaos.
+    /// Effect and recovery were verified.
     Bit {
-        /// Begin of its injection.
+        /// Start of the fault's injection.
         begun_ms: u64,
-        /// Time at which its effect was verified.
+        /// Time at which the fault's effect was verified.
         bitten_ms: u64,
-        /// Time at which its recovery was verified.
+        /// Time at which the fault's recovery was verified.
         healed_ms: u64,
-        /// Time at which its machine was ready again, or at which its deadline for that passed; left out where that
-        /// failed or the end of the chaos came first, and by older engines.
+        /// Time at which the fault's machine was ready again, or at which its deadline to be ready passed; absent where the machine did not
+        /// become ready or the schedule ended first, and in files of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recovered_ms: Option<u64>,
-        /// Time from its planned begin until its effect was verified.
+        /// Time from the planned start until the effect was verified.
         #[serde(default)]
         late_ms: u64,
-        /// Evidence of its effect.
+        /// Evidence of the effect.
         evidence: String,
-        /// Evidence of its recovery.
+        /// Evidence of the recovery.
         healed: String,
     },
-    /// The fault could not be injected: its machine was down, had no such process, the host had too much to do, or the
-    /// bound did not allow it in time.
+    /// The fault could not be injected: its machine was down, had no such process, the host had too much to do, or too many other faults
+    /// were active for too long.
     Refused {
-        /// Time of the attempt, or its planned time.
+        /// Time of the attempt; the planned time where there was none.
         begun_ms: u64,
-        /// Reason.
+        /// Reason for the refusal.
         reason: String,
     },
-    /// The fault had no effect, or is not gone: an infrastructure error.
+    /// The fault had no effect, or its effect is not gone: an infrastructure error.
     Failed {
-        /// Begin of its injection.
+        /// Start of the fault's injection.
         begun_ms: u64,
-        /// Reason.
+        /// Reason for the failure.
         reason: String,
     },
-    /// The scenario was done before its time came.
+    /// The scenario ended before the fault's time came.
     NotReached,
 }
 
-/// A schedule that is being played.
+/// Schedule that is being played.
 pub struct Nemesis {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Played>>,
@@ -136,11 +128,11 @@ struct State {
     stopped: bool,
     /// Number of injections and healings in progress.
     busy: usize,
-    /// Flags of faults that have begun, one for each fault of the schedule.
+    /// Tells of each fault of the schedule whether it has begun.
     begun: Vec<bool>,
-    /// Flags of faults that are over, one for each fault of the schedule.
+    /// Tells of each fault of the schedule whether it is over.
     over: Vec<bool>,
-    /// Flags of faults whose time has come and that have to wait, or had to, until others are over.
+    /// Tells of each fault of the schedule whether it had to wait, when its time came, until others are over.
     #[cfg(test)]
     held_back: Vec<bool>,
 }
@@ -152,10 +144,7 @@ impl std::fmt::Debug for Nemesis {
 }
 
 impl Nemesis {
-    /// Begins to play a schedule now, with at most `bound` faults at once. While the clock is held no fault begins and none is healed.
-    ///
-    /// # Errors
-    /// When a thread cannot be started.
+    /// Begins to play a schedule now, with at most `bound` faults at once. While `clock` is held no fault begins and none is healed.
     pub fn begin(schedule: Schedule, bound: u32, stage: Arc<dyn Stage>, clock: Arc<HeldClock>) -> anyhow::Result<Self> {
         let none = vec![false; schedule.faults.len()];
         let state = Mutex::new(State {
@@ -186,7 +175,7 @@ impl Nemesis {
         drop(waited.unwrap_or_else(PoisonError::into_inner)); // what takes longer goes on while somebody looks
     }
 
-    /// Ends the schedule: active faults are healed, and those that have not begun never do. Returns the results in the schedule's order.
+    /// Ends the schedule: active faults are healed, and faults that have not begun never do. Returns the results in the schedule's order.
     #[must_use]
     pub fn settle(self) -> Vec<Played> {
         self.shared.stop();
@@ -224,8 +213,8 @@ impl Shared {
         let (fault, evidence) = match self.inject(place, planned) {
             Ok(injected) => injected,
             Err(error) => {
-                let reason = format!("{error:#}");
-                if is_refusal(&error) {
+                let reason = error.to_string();
+                if is_refusal(&error.kind) {
                     self.stage.refused(planned, &reason);
                     return Fate::Refused { begun_ms, reason };
                 }
@@ -238,7 +227,7 @@ impl Shared {
         let healed = match self.heal(place, fault) {
             Ok(healed) => healed,
             Err(error) => {
-                let reason = format!("{error:#}");
+                let reason = error.to_string();
                 self.stage.failed(planned, &reason);
                 return Fate::Failed { begun_ms, reason };
             }
@@ -256,14 +245,14 @@ impl Shared {
             evidence,
             healed: match recovered {
                 Ok(seen) => seen.unwrap_or(healed),
-                Err(error) => format!("{healed}; {error:#}"),
+                Err(error) => format!("{healed}; {error}"),
             },
         }
     }
 
     /// Injects a fault. An injection without effect is repeated where another fault was on the machine, or any fault began or ended
     /// meanwhile: a machine that another fault restarts shows no effect.
-    fn inject(&self, place: usize, planned: &Planned) -> anyhow::Result<(u64, String)> {
+    fn inject(&self, place: usize, planned: &Planned) -> Result<(u64, String), FaultError> {
         let begun = self.clock.watch();
         loop {
             let (changes, alone, others_busy) = (self.changes(), self.is_alone(place), self.state().busy > 0);
@@ -272,8 +261,8 @@ impl Shared {
             match injected {
                 Err(error)
                     if disturbed
-                        && !is_refusal(&error)
-                        && !is_still_there(&error)
+                        && !is_refusal(&error.kind)
+                        && !matches!(error.kind, FaultFailure::NotTakenBack)
                         && !self.state().stopped
                         && begun.elapsed() < INJECT_DEADLINE.scaled() => {}
                 injected => return injected,
@@ -281,15 +270,18 @@ impl Shared {
         }
     }
 
-    /// Heals a fault; where that fails beside another fault on the machine, tries again when a fault is over.
-    fn heal(&self, place: usize, fault: u64) -> anyhow::Result<String> {
+    /// Heals a fault. Where the healing fails beside another fault on the machine, it is repeated when a fault is over.
+    fn heal(&self, place: usize, fault: u64) -> Result<String, FaultError> {
         let begun = self.clock.watch();
         loop {
             let (over, alone) = (self.over(), self.is_alone(place));
             let healed = self.busy(|| self.stage.heal(fault));
             let disturbed = !alone || !self.is_alone(place);
             match healed {
-                Err(error) if (is_outage(&error) || disturbed) && begun.elapsed() < HEAL_DEADLINE.scaled() => {
+                Err(FaultError { kind, .. })
+                    if (disturbed || matches!(kind, FaultFailure::Outage))
+                        && begun.elapsed() < HEAL_DEADLINE.scaled() =>
+                {
                     self.wait_for_change(over);
                 }
                 healed => return healed,
@@ -305,7 +297,7 @@ impl Shared {
         !(0..faults.len()).any(|other| other != place && same_machine(other) && is_there(other))
     }
 
-    /// Waits until this time of the chaos, or until its end; true where the end came first.
+    /// Waits until this time of the schedule, or until its end; returns true where the end came first.
     fn wait_until(&self, at_ms: u64) -> bool {
         let mut state = self.state();
         loop {
@@ -318,8 +310,8 @@ impl Shared {
         }
     }
 
-    /// Waits until nothing is in the way of a fault, and begins it; returns the time. The error is the reason for which the fault was held
-    /// back for too long or until the end; `None` where the end came although nothing was in the way.
+    /// Waits until nothing prevents a fault from beginning, and marks it as begun; returns the time. The error is the reason for which the
+    /// fault had to wait for too long or until the end; `None` where the end came although nothing was in the way.
     fn wait_for_room(&self, place: usize) -> Result<u64, Option<String>> {
         let held_back = self.clock.watch();
         let mut state = self.state();
@@ -346,8 +338,8 @@ impl Shared {
         }
     }
 
-    /// Returns why a fault may not begin now: it clashes with another one, or as many are in the way as may be active at once. In the way
-    /// are those that are not over, and have begun or come earlier in the schedule. `None`: it may begin.
+    /// Returns the reason why a fault may not begin now: it clashes with another one, or as many faults as may be active at once are not
+    /// over. Only faults count that have begun or come earlier in the schedule. `None`: it may begin.
     fn obstacle(&self, state: &State, place: usize) -> Option<String> {
         let faults = &self.schedule.faults;
         let is_before = |other: usize| (faults[other].at_ms, other) < (faults[place].at_ms, place);
@@ -383,14 +375,14 @@ impl Shared {
         done
     }
 
-    /// Waits until more faults than `over` are over, or for a moment.
+    /// Waits until more than `over` faults are over, or 200 ms have passed.
     fn wait_for_change(&self, over: usize) {
         const MOMENT: Duration = Duration::from_millis(200); // a machine may come back by other means too
         let same = |state: &mut State| state.over.iter().filter(|over| **over).count() == over;
         let _ = self.changed.wait_timeout_while(self.state(), MOMENT, same);
     }
 
-    /// Returns the number of begins and ends of faults until now.
+    /// Returns the number of starts and ends of faults until now.
     fn changes(&self) -> usize {
         let state = self.state();
         state.begun.iter().chain(&state.over).filter(|happened| **happened).count()
@@ -409,48 +401,38 @@ impl Shared {
         u64::try_from(self.watch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Locks the state. A panic in another thread leaves no change half done, so the state is used all the same.
+    /// Locks the state, also after a panic of another thread: no change is ever left half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_outage(error: &anyhow::Error) -> bool {
-    error.chain().any(<dyn std::error::Error>::is::<Outage>)
+/// Tells whether a fault could not be injected because of the state of its container or of the host, or because a parameter names nothing.
+fn is_refusal(failure: &FaultFailure) -> bool {
+    matches!(failure, FaultFailure::Usage | FaultFailure::Host | FaultFailure::Outage | FaultFailure::Reboots)
 }
 
-/// Tells whether a fault could not be injected because of the state that the container or the host is in, or because a parameter names
-/// nothing.
-fn is_refusal(error: &anyhow::Error) -> bool {
-    let refuses = |error: &Error| matches!(error, Error::Usage(_) | Error::Host { .. });
-    let reboots = error.chain().any(<dyn std::error::Error>::is::<Reboots>);
-    !is_still_there(error)
-        && (is_outage(error) || reboots || error.chain().filter_map(|cause| cause.downcast_ref()).any(refuses))
-}
-
-fn is_still_there(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<NotTakenBack>().is_some()
-}
-
-/// The file of a case's folder that holds its schedule, as planned and as played.
+/// Name of the file in a case's folder that holds its schedule, as planned and as played.
 pub const CHAOS_FILE: &str = "chaos.json";
 
-/// A schedule as planned and as played.
+/// Schedule as planned and as played.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChaosFile {
     /// Planned faults: the same for the same seed.
     pub schedule: Schedule,
-    /// Played faults, in the same order; empty until the case has ended.
+    /// Results of the planned faults, in the same order; empty until the case has ended.
     pub played: Vec<Played>,
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
     use e2e_contract::Fault;
 
     use super::super::schedule::SCHEDULE_VERSION;
     use super::*;
+    use crate::error::Error;
 
     /// Stage that injects nothing, and notes each call.
     #[derive(Default)]
@@ -458,7 +440,7 @@ mod tests {
         lines: Mutex<Vec<String>>,
     }
 
-    /// Time that the machine of this name takes to be ready again.
+    /// Time that the machine named `slow` takes to be ready again.
     const SLOW: Duration = Duration::from_millis(150);
 
     /// Number of the fault whose healing waits for the end of the other fault on `full`.
@@ -471,7 +453,6 @@ mod tests {
     }
 
     impl Paper {
-        /// Waits until this call was noted.
         fn wait_for(&self, line: &str) {
             let begun = std::time::Instant::now();
             while !self.lines.lock().unwrap().iter().any(|done| done == line) {
@@ -482,7 +463,7 @@ mod tests {
     }
 
     impl Stage for Paper {
-        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
+        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> Result<(u64, String), FaultError> {
             let tries = |line: &String| line == "tried disturbed";
             // On a busy machine the thread of the second may be there before that of the first.
             match planned.container.as_str() {
@@ -493,9 +474,9 @@ mod tests {
             match planned.container.as_str() {
                 "disturbed" if planned.number == 2 && !self.lines.lock().unwrap().iter().any(tries) => {
                     self.write("tried disturbed".into());
-                    anyhow::bail!("the other one is in its way");
+                    Err(anyhow!("the other one is in its way").into())
                 }
-                "broken" => anyhow::bail!("it takes no effect"),
+                "broken" => Err(anyhow!("it takes no effect").into()),
                 "down" => Err(Error::Usage("it is down".into()).into()),
                 name => {
                     self.write(format!("{} {name}", planned.fault.name()));
@@ -504,15 +485,22 @@ mod tests {
             }
         }
 
-        fn heal(&self, fault: u64) -> anyhow::Result<String> {
+        fn heal(&self, fault: u64) -> Result<String, FaultError> {
             let lines = self.lines.lock().unwrap().clone();
             let is_full = lines.iter().any(|line| line == "disk.full full") && !lines.contains(&"heal 1".to_owned());
-            anyhow::ensure!(!(is_full && fault == WAITS_FOR_ROOM), "no room");
+            if is_full && fault == WAITS_FOR_ROOM {
+                return Err(anyhow!("no room").into());
+            }
             self.write(format!("heal {fault}"));
             Ok("gone".into())
         }
 
-        fn recover(&self, planned: &Planned, _fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+        fn recover(
+            &self,
+            planned: &Planned,
+            _fault: u64,
+            stop: &dyn Fn() -> bool,
+        ) -> Result<Option<String>, FaultError> {
             let begun = std::time::Instant::now();
             let is_slow = || planned.container == "slow" && begun.elapsed() < SLOW;
             while (planned.container == "never" || is_slow()) && !stop() {
@@ -646,7 +634,7 @@ mod tests {
         assert!(paper.lines.lock().unwrap().iter().any(|line| line.starts_with("node.kill refused: held back")));
     }
 
-    /// Machines that take any time to go down, to come up and to be ready; counts the faults that are not over.
+    /// Stage whose machines take any time to go down, to come up and to be ready; counts the faults that are not over.
     struct Slow {
         seed: u64,
         open: Mutex<Vec<u32>>,
@@ -667,7 +655,7 @@ mod tests {
     }
 
     impl Stage for Slow {
-        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
+        fn inject(&self, planned: &Planned, _now_ms: &dyn Fn() -> u64) -> Result<(u64, String), FaultError> {
             {
                 let mut open = self.open.lock().unwrap();
                 if !open.contains(&planned.number) {
@@ -683,12 +671,17 @@ mod tests {
             Ok((planned.number.into(), String::new()))
         }
 
-        fn heal(&self, fault: u64) -> anyhow::Result<String> {
-            self.pass(u32::try_from(fault)?, 2);
+        fn heal(&self, fault: u64) -> Result<String, FaultError> {
+            self.pass(u32::try_from(fault).unwrap(), 2);
             Ok(String::new())
         }
 
-        fn recover(&self, planned: &Planned, _fault: u64, _stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+        fn recover(
+            &self,
+            planned: &Planned,
+            _fault: u64,
+            _stop: &dyn Fn() -> bool,
+        ) -> Result<Option<String>, FaultError> {
             self.pass(planned.number, 3);
             self.over(planned.number);
             Ok(None)
@@ -781,14 +774,17 @@ mod tests {
 
     #[test]
     fn what_could_not_be_taken_back_is_no_refusal() {
-        let refused = || anyhow::Error::from(Error::Usage("it is down".into()));
-        assert!(is_refusal(&refused().context("net.isolate on app")));
-        let left = refused().context(NotTakenBack("a rule is left".into())).context("net.isolate on app");
-        assert!(!is_refusal(&left) && is_still_there(&left));
+        let refused = || FaultError::from(Error::Usage("it is down".into())).context("net.isolate on app".into());
+        assert!(is_refusal(&refused().kind));
+        let left =
+            FaultError::from(Error::Usage("it is down".into())).not_taken_back(&anyhow!("a rule is left").into());
+        let left = left.context("net.isolate on app".into());
+        assert!(!is_refusal(&left.kind) && matches!(left.kind, FaultFailure::NotTakenBack));
         assert_eq!(
-            format!("{left:#}"),
+            left.to_string(),
             "net.isolate on app: it could not be taken back completely (a rule is left): it is down"
         );
+        assert!(Error::of(&left.into()).is_none(), "nor is it a bad parameter on the command line");
     }
 
     #[test]

@@ -1,27 +1,26 @@
-//! Whole machines: killed, stopped, frozen.
+//! Faults of whole machines: killed, stopped, frozen.
 
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
 use super::effect::{Effect, FaultTarget, Keeper, Lasted};
+use crate::error::Error;
 use crate::host::patience::Deadline;
-use crate::lab::Outage;
 
-/// Time without a sign of life after which a program's machine counts as frozen.
+/// Minimum time without a sign of life from a program for its machine to count as frozen.
 const STILL_FOR: Deadline = Deadline::from_millis(150);
 
-/// Deadline for the last processes of a machine to be gone, and the interval between two looks.
+/// Deadline for the last processes of a machine to end, and the interval between two checks.
 const END_DEADLINE: Deadline = Deadline::from_secs(5);
 const END_POLL: Duration = Duration::from_millis(1);
 
-/// Interval between two looks at a machine that is up for a while.
+/// Interval between two checks of a restarted machine while it has to stay up.
 const UP_POLL: Duration = Duration::from_millis(5);
 
-/// Deadline for a thawed machine to run a program.
 const THAW_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// A machine without processes, until it is started again.
+/// Fault that takes a machine down until it is healed (`node.kill`, `node.stop`).
 pub struct Down {
     grace: Option<Duration>,
     /// True if this fault, and no other, has taken the machine down.
@@ -74,7 +73,7 @@ impl Effect for Down {
     }
 }
 
-/// A machine that is killed and started again several times in a row, and is down at last.
+/// Fault that kills and starts a machine several times in a row, and leaves it down until it is healed (`node.restart-storm`).
 pub struct RestartStorm {
     times: u32,
     up: Duration,
@@ -146,7 +145,7 @@ impl Effect for RestartStorm {
     }
 }
 
-/// Returns the state of a machine that was taken down: it has no processes until it is started again.
+/// Checks that a machine that was taken down still has no processes.
 fn is_still_down(target: &FaultTarget<'_>) -> Lasted {
     let left = target.container.running_processes();
     match target.container.outage() {
@@ -156,9 +155,9 @@ fn is_still_down(target: &FaultTarget<'_>) -> Lasted {
     }
 }
 
-/// Tells whether an outage was refused because another fault holds the machine down or frozen: only that one ends it.
+/// Tells whether an outage was refused because another fault holds the machine down or frozen: only healing the other fault ends that.
 fn is_refused(done: &anyhow::Result<()>) -> bool {
-    done.as_ref().is_err_and(anyhow::Error::is::<Outage>)
+    done.as_ref().is_err_and(|error| matches!(Error::of(error), Some(Error::Outage(_))))
 }
 
 /// Waits until the machine has no processes: a program that was just being started from outside when the machine ended stays for an
@@ -177,16 +176,16 @@ fn wait_until_empty(target: &FaultTarget<'_>) -> anyhow::Result<()> {
     }
 }
 
-/// Runs a program in a machine that was started again.
+/// Runs a program in a restarted machine, as evidence that it is up.
 pub(super) fn run_a_program(target: &FaultTarget<'_>) -> anyhow::Result<String> {
     let output = target.exec(&["/bin/true"])?;
     Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
 }
 
-/// Minimum silence as a multiple of a program's time before: on a slower machine a sign of life takes longer.
+/// Minimum silence as a multiple of the time that a program took before: on a slower machine a sign of life takes longer.
 const STILL_TIMES: u32 = 3;
 
-/// A machine whose processes stand still, with their memory and connections.
+/// Fault that freezes all processes of a machine, with their memory and connections (`node.freeze`).
 #[derive(Default)]
 pub struct Freeze {
     /// Time that `/bin/true` took to run in the container before the injection, the attaching included.

@@ -1,4 +1,4 @@
-//! Limit on the number of a container's processes.
+//! Fault that limits the number of a container's processes.
 
 use std::time::{Duration, Instant};
 
@@ -12,35 +12,35 @@ use super::hog::Hogs;
 use crate::host::cgroup::{Gauge, Setting};
 use crate::host::patience::Deadline;
 
-/// Shell script that starts `$1` processes side by side, prints the number of each, and collects them when it ends, for whatever reason.
+/// Shell script that starts `$1` processes side by side, prints the number of each, and ends them when it ends, for whatever reason.
 const START: &str = r#"trap 'kill $all 2>/dev/null; wait' EXIT
 n=0; while [ "$n" -lt "$1" ]; do sleep 1000 >/dev/null 2>&1 & all="$all $!"; n=$((n + 1)); echo "$n"; done"#;
 
-/// Number of processes that are tried beyond the bound.
+/// Number of processes that the check tries to start beyond the limit.
 const EXCESS: u32 = 3;
 
-/// Room for the two processes that bring a program into the container, and for others that come meanwhile.
+/// Minimum room, in processes, before the fault: for the two that bring a program into the container, and for others that come meanwhile.
 const ROOM: u64 = 8;
 
 /// Deadline for starting processes; some shells try for a quarter of a minute before they give up.
 const DEADLINE: Deadline = Deadline::from_secs(60);
 
-/// Deadline for killed processes to leave the count; other processes may have come meanwhile.
+/// Deadline for killed processes to leave the kernel's count; other processes may have come meanwhile.
 const REAP_DEADLINE: Deadline = Deadline::from_secs(3);
 
-/// Interval between two looks at the count.
+/// Interval between two readings of the number of processes.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Deadline for the number of processes to settle after a count that had short-lived programs.
+/// Deadline for the number of processes to settle after a count that included short-lived programs.
 const COUNT_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Limit on the number of processes.
+/// Fault that limits the number of a container's processes (`pids.cap`).
 pub struct Cap {
     free: u32,
     bound: Option<CgroupOverride>,
 }
 
-/// Result of starting processes.
+/// Number of processes that a shell could start of those that it tried to start.
 struct Started {
     count: u32,
     wanted: u32,
@@ -69,8 +69,8 @@ impl Cap {
     }
 
     /// Runs a shell in the container's pids cgroup that tries to start `free` + [`EXCESS`] processes; returns how many it could start, and
-    /// its message where one was refused. The container's `exec` cannot be used: LXC would first start processes of its own, which count
-    /// as well.
+    /// its message where one was refused. The container's `exec` cannot be used: LXC would first start processes of its own, which count as
+    /// well.
     fn start(&self, target: &FaultTarget<'_>) -> anyhow::Result<Started> {
         let wanted = self.free + EXCESS;
         let command =
@@ -107,8 +107,10 @@ impl Effect for Cap {
         let group = target.container.group()?;
         let (now, bound) = (Self::count(target)?, group.bound(Setting::Processes)?);
         if bound.is_some_and(|bound| bound < u64::from(target.container.machine().template.limits.pids)) {
-            let message =
-                format!("pids.cap: the number of processes of {} is limited already: heal that first", target.name());
+            let message = format!(
+                "pids.cap: the number of processes of {} is limited already: heal that fault first",
+                target.name()
+            );
             return Err(usage(message));
         }
         if let Some(bound) = bound.filter(|bound| now + u64::from(self.free) + ROOM > *bound) {
@@ -146,7 +148,7 @@ impl Effect for Cap {
         }
     }
 
-    /// Repeats the proof: only as many processes can be started as have ended meanwhile.
+    /// Verifies the effect again before healing: only as many processes can be started as have ended meanwhile.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let started = self.start(target)?;
         let is_bound = started.refusal.is_some() && started.count <= self.free;
@@ -176,8 +178,7 @@ impl Effect for Cap {
         }
     }
 
-    /// Sets the fault's limit again after a restart; it was counted before the restart, so it does not matter how many processes run
-    /// already.
+    /// Sets the fault's limit again after a restart. The limit is the one computed before the restart, however many processes run now.
     fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         self.bound.as_mut().map_or(Ok(()), |bound| bound.set_again(target))
     }

@@ -1,4 +1,4 @@
-//! Single processes.
+//! Faults of single processes: killed, paused.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use super::node::run_a_program;
 use crate::host::exec::process::Running;
 use crate::host::patience::Deadline;
 
-/// Deadline for a killed process to be gone.
 const END_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Kill of processes, which their supervisor may start again. Where process 1 is among them, the machine is down until the fault is healed.
+/// Fault that kills all processes of a command, which their supervisor may start again (`process.kill`). Where process 1 is among them, the
+/// machine is down until the fault is healed.
 pub struct Kill {
     command: String,
     killed: Vec<Running>,
@@ -83,19 +83,18 @@ impl Effect for Kill {
 /// Maximum number of searches for processes of a command until one finds no further process.
 const ROUNDS_MAX: usize = 50;
 
-/// Time for which a process is watched that must not use any processor time.
+/// Time for which a paused process is watched; it must not use any processor time meanwhile.
 const STILL_FOR: Deadline = Deadline::from_millis(100);
 
-/// Deadline for processes to stand still, or to go on.
+/// Deadline for processes to stop, or to go on.
 const STATE_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Deadline for a supervisor in a restarted container to start the processes.
 const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(2);
 
-/// Interval between two looks at processes.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Processes that stand still, until they are let go on.
+/// Fault that stops all processes of a command until it is healed (`process.pause`).
 pub struct Pause {
     command: String,
     paused: Vec<Running>,
@@ -106,7 +105,7 @@ impl Pause {
         Self { command: command.to_owned(), paused: Vec::new() }
     }
 
-    /// Stops all processes of the command, also those that they have started before they were stopped themselves.
+    /// Stops all processes of the command, and those that they have started before they were stopped themselves.
     fn pause(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         for _ in 0..ROUNDS_MAX {
             let running = target.container.processes_of(&self.command);
@@ -122,7 +121,7 @@ impl Pause {
         bail!("processes with {:?} in their command start faster than they can be stopped", self.command)
     }
 
-    /// Returns the processes that have not ended meanwhile.
+    /// Returns the paused processes that have not ended meanwhile.
     fn alive(&self) -> impl Iterator<Item = &Running> {
         self.paused.iter().filter(|process| !process.is_gone())
     }
@@ -155,7 +154,7 @@ impl Effect for Pause {
         // Once each thread has come to a stop, none may use any more time.
         while let Some(process) = self.alive().find(|process| !process.is_paused()) {
             if begun.elapsed() > STATE_DEADLINE.scaled() {
-                bail!("process {} does not stand still", process.pid);
+                bail!("process {} has not stopped", process.pid);
             }
             std::thread::sleep(POLL); // until it has left the kernel
         }
@@ -166,7 +165,7 @@ impl Effect for Pause {
         }
         let count = self.alive().filter(|process| process.is_paused()).count();
         if self.alive().count() == 0 {
-            let message = format!("process.pause: all with {:?} in their command have ended meanwhile", self.command);
+            let message = format!("process.pause: all processes with {:?} in their command have ended", self.command);
             return Err(usage(message));
         }
         if count < self.alive().count() || used() != before {
@@ -211,7 +210,7 @@ impl Effect for Pause {
                 return Ok(format!("{outage}; the processes go on when it does"));
             }
             if begun.elapsed() > STATE_DEADLINE.scaled() {
-                bail!("process {} still stands still", process.pid);
+                bail!("process {} is still stopped", process.pid);
             }
             std::thread::sleep(POLL); // until it has its turn
         }
@@ -222,7 +221,7 @@ impl Effect for Pause {
         })
     }
 
-    /// Pauses the processes that run again after a restart; processes started later are left alone.
+    /// Pauses the processes that still run after a restart; processes started later are left alone.
     fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let begun = Instant::now();
         while target.container.processes_of(&self.command).is_empty() && begun.elapsed() < SUPERVISOR_DEADLINE.scaled()
@@ -234,6 +233,6 @@ impl Effect for Pause {
     }
 }
 
-fn counted(processes: usize) -> String {
+pub fn counted(processes: usize) -> String {
     format!("{processes} {}", if processes == 1 { "process" } else { "processes" })
 }

@@ -1,7 +1,7 @@
-//! System calls made in the name of a running process: what the kernel answers it is what it would answer the process.
+//! System calls made in the name of a running process: the kernel answers them as it would answer the process.
 //!
-//! The process is stopped for a moment with ptrace(2), makes harmless calls on a descriptor it has, and goes on where it
-//! was: a call that it was blocked in begins again.
+//! The process is stopped for a moment with ptrace(2), makes harmless calls on a descriptor it has, and goes on where it was: a call that
+//! it was blocked in begins again.
 
 use std::time::Duration;
 
@@ -12,19 +12,18 @@ use nix::errno::Errno;
 /// Deadline for a process to stop, or to make a call.
 const STOP_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Interval between two looks whether a process has stopped.
 const POLL: Duration = Duration::from_micros(200);
 
-/// Result of opening files.
+/// Result of opening files in the name of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// Number of opened files; they are closed again.
+    /// Number of files that were opened, and closed again.
     pub count: u32,
     /// Error with which the kernel refused the next file; `None` where it refused none.
     pub refusal: Option<Errno>,
 }
 
-/// Returns the reason why this machine can make no such calls; `None` where it can.
+/// Reason why this machine cannot make such calls; `None` where it can.
 #[must_use]
 pub fn problem() -> Option<&'static str> {
     if !cfg!(target_arch = "x86_64") {
@@ -34,8 +33,8 @@ pub fn problem() -> Option<&'static str> {
     (scope.trim() == "3").then_some("the kernel lets no process trace another (kernel.yama.ptrace_scope is 3)")
 }
 
-/// Has a process open one of its files `most` more times, or until the kernel refuses, and close them again. It must be no child
-/// of this process: a parent that waits for its children is told of their stops, too.
+/// Has a process open one of its files up to `most` more times, until the kernel refuses, and close them again. The process must be no
+/// child of this process: a parent that waits for its children is told of their stops, too.
 ///
 /// # Errors
 /// When the process has ended, has no open file, or is traced already (`EPERM` in the chain).
@@ -50,7 +49,7 @@ pub fn open_more(pid: i32, most: u32) -> anyhow::Result<Opened> {
             std::thread::Builder::new().name("tracer".into()).spawn_scoped(scope, || calls::open_more(pid, most));
         thread.map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the tracing thread panicked"))))
     });
-    done.context("starting a thread").flatten().with_context(context)
+    done.context("starting the tracing thread").flatten().with_context(context)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -75,10 +74,10 @@ mod calls {
 
     use super::{Errno, Opened, POLL, STOP_DEADLINE};
 
-    /// The instruction that makes a system call.
+    /// x86-64 instruction that makes a system call.
     const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
-    /// The code segment of 64-bit programs.
+    /// Code segment selector of 64-bit programs.
     const CODE_64: u64 = 0x33;
 
     /// Results inside the kernel of an interrupted call that is to begin again, or to go on.
@@ -97,7 +96,8 @@ mod calls {
         opened
     }
 
-    /// The address of an instruction in the process that makes a system call: the page that the kernel puts into each has one.
+    /// Returns the address in the process of an instruction that makes a system call: the vdso, which the kernel maps into each process,
+    /// has one.
     fn find_syscall(pid: i32) -> anyhow::Result<u64> {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).context("the process has ended")?;
         let line = maps.lines().find(|line| line.ends_with("[vdso]")).context("the process has no vdso")?;
@@ -105,21 +105,24 @@ mod calls {
             .split(' ')
             .next()
             .and_then(|range| range.split_once('-'))
-            .context("the address of its vdso is not written as expected")?;
+            .context("the address of the vdso has an unexpected format")?;
         let (first, last) = (u64::from_str_radix(first, 16)?, u64::from_str_radix(last, 16)?);
         let mut code = vec![0; usize::try_from(last - first)?];
         let memory = File::open(format!("/proc/{pid}/mem")).context("opening the memory of the process")?;
         memory.read_exact_at(&mut code, first).context("reading the memory of the process")?;
-        let place = code.windows(2).position(|bytes| bytes == SYSCALL).context("its vdso makes no system call")?;
+        let place = code
+            .windows(2)
+            .position(|bytes| bytes == SYSCALL)
+            .context("the vdso has no instruction that makes a system call")?;
         Ok(first + place as u64)
     }
 
-    /// A process that this thread has stopped and traces.
+    /// Process that this thread has stopped and traces.
     struct Stopped {
         pid: Pid,
         saved: user_regs_struct,
         instruction: u64,
-        /// Signals that came for the process meanwhile.
+        /// Signals that came for the process while it was stopped.
         signals: Vec<Signal>,
     }
 
@@ -141,7 +144,7 @@ mod calls {
             let stopped = Self { pid, saved, instruction, signals };
             if saved.cs != CODE_64 {
                 stopped.let_go()?;
-                bail!("its program is no 64-bit one");
+                bail!("the process does not run a 64-bit program");
             }
             Ok(stopped)
         }
@@ -161,7 +164,7 @@ mod calls {
             Ok(Opened { count: u32::try_from(opened.len())?, refusal })
         }
 
-        /// Makes one call in the process; returns what the kernel answers.
+        /// Makes one call in the process; returns the kernel's answer.
         fn call(&mut self, number: i64, argument: u64) -> anyhow::Result<i64> {
             let none = u64::MAX; // no call that the kernel would begin again
             let registers = user_regs_struct {
@@ -192,7 +195,7 @@ mod calls {
             ptrace::setregs(self.pid, resumed(self.saved)).context("putting the registers of the process back")?;
             ptrace::detach(self.pid, None).context("letting the process go")?;
             for signal in self.signals {
-                kill(self.pid, signal).context("sending the process the signals that came meanwhile")?;
+                kill(self.pid, signal).context("sending the process the signals that came while it was stopped")?;
             }
             Ok(())
         }
@@ -259,7 +262,6 @@ mod tests {
     use crate::host::exec::process::{FileBound, Running};
     use crate::host::exec::shell::Command;
 
-    /// Tells whether a process waits in this system call.
     fn is_in_call(pid: i32, number: i64) -> bool {
         let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
         call.split(' ').next() == Some(&number.to_string())

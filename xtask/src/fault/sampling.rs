@@ -1,4 +1,4 @@
-//! Parameters of faults, drawn at random: from the ranges of a scenario, else from default ones.
+//! Random parameters of faults, from the ranges of a scenario, else from default ones.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use serde_json::{Map, Value, json};
 
 use crate::manifest::ParameterRule;
 
-/// Part of the ranges that parameters are drawn from.
+/// Part of a parameter's range that its value is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intensity {
-    /// The mild half.
+    /// Mild half of the range.
     Low,
-    /// The whole range.
+    /// Whole range.
     Any,
-    /// The hard half.
+    /// Hard half of the range.
     High,
 }
 
-/// A range of a parameter; the second end is the harder one.
+/// Range of a parameter, from its mildest to its hardest value.
 struct Range {
     parameter: &'static str,
     mild: i64,
@@ -31,7 +31,7 @@ const fn range(parameter: &'static str, mild: i64, hard: i64) -> Range {
     Range { parameter, mild, hard }
 }
 
-/// Returns the ranges for faults of a scenario that states none. A parameter without a range or a default has to be stated by the scenario.
+/// Returns the default ranges for the parameters of a fault. A parameter without a default has to be stated by the scenario.
 fn ranges(name: &str) -> Vec<Range> {
     match name {
         "node.stop" => vec![range("grace_ms", 2000, 500)],
@@ -52,7 +52,7 @@ fn ranges(name: &str) -> Vec<Range> {
     }
 }
 
-/// Draws a fault of this name; `None` when it has a parameter for which neither the scenario nor this file has a range.
+/// Draws the parameters of a fault of this name; `None` when neither the scenario nor `ranges` has a range for one of them.
 pub fn draw(
     name: &str,
     rules: &BTreeMap<String, ParameterRule>,
@@ -97,7 +97,7 @@ fn number(parameters: &Map<String, Value>, name: &str) -> Option<i64> {
     parameters.get(name)?.as_i64()
 }
 
-/// The same fault, half as hard; `None` when there is nothing left to lessen.
+/// Returns the same fault, half as hard; `None` when no parameter of it can be made milder.
 pub fn milder(fault: &Fault) -> Option<Fault> {
     let Ok(Value::Object(mut parameters)) = serde_json::to_value(fault) else { return None };
     parameters.remove("name");
@@ -113,7 +113,7 @@ pub fn milder(fault: &Fault) -> Option<Fault> {
     if changed { fault_of(fault.name(), parameters) } else { None }
 }
 
-/// A fault of these parameters; `None` when they do not make one.
+/// Builds a fault from its parameters; `None` when they do not fit it.
 fn fault_of(name: &str, parameters: Map<String, Value>) -> Option<Fault> {
     let mut fields = Map::from_iter([("name".to_owned(), Value::from(name))]);
     fields.extend(parameters);

@@ -1,7 +1,7 @@
 //! Schedules: times and targets of faults, drawn from a seed before a run and kept as data. Pure.
 //!
-//! Each fault has a random stream of its own, from the seed and its number: taking one away leaves the others as they
-//! are. The same seed plays the same schedule; what the machines do in the meantime is theirs.
+//! Each fault has a random stream of its own, from the seed and the fault's number: removing one fault leaves the others as they are. The
+//! same seed makes the same schedule; how the machines respond may differ.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::sampling::{Intensity, draw};
 use crate::manifest::{Chaos, FaultRule, WholeIn, nearest, within};
 use crate::program;
 
-/// The version of a schedule as data.
+/// Format version of a schedule in chaos.json.
 pub const SCHEDULE_VERSION: u32 = 1;
 
 /// Minimum time between faults that must not be active together, and before and after the time that a machine is down.
@@ -27,13 +27,13 @@ const DRAWS: u32 = 12;
 /// Number and kind of the injected faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Profile {
-    /// Single faults at a time, short and mild.
+    /// Short and mild faults, one at a time.
     Light,
     /// Faults that the scenario tolerates, some at a time.
     Default,
     /// Many faults, long and hard, no more at once than the scenario tolerates.
     Heavy,
-    /// Like the default, of these families and faults only.
+    /// As many as [`Profile::Default`], only of these families and faults.
     Of(Vec<String>),
 }
 
@@ -41,38 +41,38 @@ pub enum Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// [`SCHEDULE_VERSION`].
+    /// Version of this format, [`SCHEDULE_VERSION`].
     pub format_version: u32,
-    /// Case that it was made for: `category/scenario:case`.
+    /// Case that the schedule was made for: `category/scenario:case`.
     pub case: String,
-    /// Seed that it was drawn from; none where a person or `shrink` made it.
+    /// Seed that the schedule was drawn from; absent where a person or `shrink` made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// The profile that it was made by.
+    /// Profile that the schedule was made by.
     pub profile: String,
-    /// Time from the begin of the chaos to the latest end of a fault.
+    /// Time from the start of the schedule to the latest end of a fault.
     #[serde(deserialize_with = "duration_ms")]
     pub length_ms: u64,
-    /// Faults in the order of their begins.
+    /// Faults in the order in which they begin.
     pub faults: Vec<Planned>,
 }
 
-/// Fault of a schedule.
+/// Fault of a schedule, with its time and target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Planned {
     /// Number of the fault and of its random stream.
     #[serde(deserialize_with = "within::<WholeIn<1, 1_000_000>, _>")]
     pub number: u32,
-    /// Begin.
+    /// Start of the fault, since the start of the schedule.
     #[serde(deserialize_with = "moment_ms")]
     pub at_ms: u64,
-    /// Duration.
+    /// Time from the injection to the healing.
     #[serde(deserialize_with = "duration_ms")]
     pub duration_ms: u64,
-    /// The container that it is done to.
+    /// Name of the container that the fault acts on.
     pub container: String,
-    /// Fault and its parameters.
+    /// Kind of the fault and its parameters.
     pub fault: Fault,
 }
 
@@ -88,10 +88,7 @@ fn duration_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Err
 }
 
 impl Profile {
-    /// Parses `light`, `default`, `heavy`, or families and faults separated by commas.
-    ///
-    /// # Errors
-    /// What is wrong with the text.
+    /// Parses `light`, `default`, `heavy`, or families and faults separated by commas; the error says which word is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let named = match text {
             "light" => Some(Self::Light),
@@ -133,7 +130,7 @@ impl Profile {
         }
     }
 
-    /// Number of faults that are drawn for every ten seconds of the chaos.
+    /// Number of faults that are drawn for every ten seconds of the schedule.
     fn density(&self) -> u64 {
         match self {
             Self::Light => 4,
@@ -142,7 +139,7 @@ impl Profile {
         }
     }
 
-    /// Maximum faults at once: never more than the scenario tolerates.
+    /// Maximum number of faults at once: never more than the scenario tolerates.
     fn concurrent(&self, chaos: &Chaos) -> u32 {
         match self {
             Self::Light => 1,
@@ -213,7 +210,7 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// Maximum faults at once while the schedule is played, whoever made it.
+    /// Maximum number of faults at once while the schedule is played, whoever made it.
     #[must_use]
     pub fn bound(&self, chaos: &Chaos) -> u32 {
         Profile::parse(&self.profile).map_or(chaos.max_concurrent, |profile| profile.concurrent(chaos))
@@ -221,13 +218,13 @@ impl Schedule {
 }
 
 impl Planned {
-    /// Returns the planned end of the fault, in milliseconds since the begin of the chaos.
+    /// Planned end of the fault, in milliseconds since the start of the schedule.
     #[must_use]
     pub fn end_ms(&self) -> u64 {
         self.at_ms + self.duration_ms
     }
 
-    /// Tells whether two faults cannot be active at the same time: they act on the same part of a machine, or the effect of one could not
+    /// Tells whether two faults must not be active at the same time: they act on the same part of a machine, or the effect of one could not
     /// be observed beside the other.
     #[must_use]
     pub fn clashes_with(&self, other: &Self) -> bool {
@@ -244,7 +241,8 @@ impl Planned {
         }
     }
 
-    /// Tells whether this fault begins well before the other takes a machine down, lasts until well after that, and outlives that.
+    /// Tells whether this fault begins well before the other takes a machine down, ends well after the machine is up again, and outlives
+    /// its restart.
     fn frames(&self, other: &Self) -> bool {
         let outlives = matches!(self.fault.family(), "net" | "cpu" | "memory");
         outlives && self.at_ms + MARGIN_MS <= other.at_ms && other.end_ms() + MARGIN_MS <= self.end_ms()
@@ -255,8 +253,8 @@ impl Planned {
     }
 }
 
-/// Tells whether a fault of this family acts on programs that run, and is seen on them: one that ends them, or starts
-/// them anew, would take the other one's away.
+/// Tells whether a fault of this family acts on running programs and is observed on them: a fault that ends or restarts the programs would
+/// undo it.
 fn is_of_programs(family: &str) -> bool {
     matches!(family, "process" | "service" | "io" | "fd" | "clock")
 }
@@ -301,7 +299,7 @@ fn choices<'a>(chaos: &'a Chaos, profile: &Profile, can: &dyn Fn(&str) -> bool) 
     chaos.faults.iter().flat_map(of).filter(possible).collect()
 }
 
-/// The random stream of one fault of one case.
+/// Returns the random stream of one fault of one case.
 fn stream(case: &str, seed: u64, number: u32) -> Pcg64 {
     // FNV-1a: the same on every machine and in every version of the compiler.
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -1,4 +1,4 @@
-//! systemd units.
+//! Fault of systemd units, and their states.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::host::patience::Deadline;
 /// Deadline for a unit that is being started: its process may have been killed meanwhile.
 const START_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Interval between two looks at a unit on its way.
+/// Interval between two checks of a unit that is being started.
 const START_POLL: Duration = Duration::from_millis(50);
 
-/// A unit that is stopped until it is started again.
+/// Fault that stops a unit until it is healed (`service.stop`).
 pub struct Stop {
     unit: String,
     begun: bool,
@@ -81,7 +81,7 @@ fn named(process: Option<u32>) -> String {
     process.map_or_else(String::new, |pid| format!(", process {pid}"))
 }
 
-/// Deadline for an answer of systemd: a machine that has just been started again runs programs before it does.
+/// Deadline for an answer of systemd: a machine that has just been started again runs programs before systemd answers.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Interval between two questions while systemd does not answer yet.
@@ -90,17 +90,17 @@ const ANSWER_POLL: Duration = Duration::from_millis(50);
 /// Message of `systemctl` when systemd does not answer.
 const NO_ANSWER: &str = "Failed to connect to bus";
 
-/// A unit at a moment.
+/// State of a systemd unit at one moment.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unit {
     /// Value of `ActiveState`.
     pub state: String,
-    /// Main process, by its number in the container.
+    /// PID in the container of the unit's main process; `None` where it has none.
     pub process: Option<u32>,
 }
 
 impl Unit {
-    /// Asks systemd for the state of a unit; fails where systemd does not answer within a deadline.
+    /// Asks systemd for the state of a unit; fails where systemd does not answer within [`ANSWER_DEADLINE`].
     pub fn look(target: &FaultTarget<'_>, name: &str) -> anyhow::Result<Self> {
         let argv = ["systemctl", "show", "--property=ActiveState,MainPID", "--", name];
         let began = Instant::now();

@@ -1,30 +1,31 @@
-//! Makes a schedule that leads to a failure smaller while it still does: first fewer faults (delta debugging), then a shorter stretch,
-//! shorter faults, milder ones. Pure: proposes schedules, and takes the results of trying them.
+//! Reduces a schedule that leads to a failure while it still does: first fewer faults (delta debugging), then a shorter schedule, shorter
+//! faults, milder ones. Pure: proposes schedules, and takes the results of trying them.
 
 use std::collections::BTreeSet;
 
 use super::sampling;
 use super::schedule::Schedule;
 
-/// Minimum duration of a fault.
+/// Minimum duration that a fault is shortened to.
 const SHORTEST_MS: u64 = 50;
 
 /// Minimum length of a schedule after the last fault.
 const TAIL_MS: u64 = 500;
 
-/// Shrinking of a schedule, between two proposals.
+/// Reduction of a schedule, between two proposals.
 #[derive(Debug)]
 pub struct Shrink {
     best: Schedule,
     phase: Phase,
-    /// Keys of the proposals that did not fail.
+    /// Keys of the proposals that did not lead to the failure.
     passed: BTreeSet<String>,
     proposed: Option<Schedule>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Number of pieces, and the index of the next proposal: below `pieces` it keeps one piece alone, from there on it leaves one out.
+    /// Fewer faults: number of pieces that the faults are cut into, and index of the next proposal, which keeps one piece alone where it is
+    /// below `pieces`, and leaves one piece out from there on.
     Faults {
         pieces: usize,
         next: usize,
@@ -40,14 +41,14 @@ enum Phase {
 }
 
 impl Shrink {
-    /// Starts the shrinking of a schedule that leads to the failure.
+    /// Starts with a schedule that leads to the failure.
     #[must_use]
     pub fn of(schedule: Schedule) -> Self {
         let best = Schedule { seed: None, profile: "shrunk".into(), ..schedule };
         Self { best, phase: Phase::Faults { pieces: 2, next: 0 }, passed: BTreeSet::new(), proposed: None }
     }
 
-    /// The smallest schedule so far that leads to the failure.
+    /// Smallest schedule so far that leads to the failure.
     #[must_use]
     pub fn best(&self) -> &Schedule {
         &self.best
@@ -73,7 +74,7 @@ impl Shrink {
         }
     }
 
-    /// Notes whether the last proposal fails.
+    /// Notes whether the last proposal leads to the failure.
     pub fn tell(&mut self, fails: bool) {
         let Some(proposed) = self.proposed.take() else { return };
         if !fails {
@@ -90,7 +91,7 @@ impl Shrink {
         };
     }
 
-    /// Advances to the next proposal after one that does not fail, or cannot be made.
+    /// Advances to the next proposal after one that does not lead to the failure, or cannot be made.
     fn advance(&mut self) {
         let count = self.best.faults.len();
         self.phase = match self.phase {
@@ -183,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Shrinks a schedule of `count` faults by a rule; returns the smallest schedule and the number of proposals.
+    /// Reduces a schedule of `count` faults by a rule; returns the smallest schedule and the number of proposals.
     fn shrunk(count: u32, fails: impl Fn(&Schedule) -> bool) -> (Schedule, usize) {
         let whole = schedule(count);
         assert!(fails(&whole), "the whole schedule fails");

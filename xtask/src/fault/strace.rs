@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use crate::host::exec::shell::{Command, path_of};
 use crate::host::tools::packages::Item;
 
-/// Change of a system call.
+/// Change that strace makes to a system call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// No change: the call is only watched.
@@ -20,23 +20,22 @@ pub enum Change {
     Delay(Duration),
 }
 
-/// A system call that came back.
+/// Finished system call, as strace reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Process; none where only one is watched.
+    /// Process that made the call; `None` where only one is watched.
     pub pid: Option<i32>,
     /// Result that the process got, such as `-1 EIO (Input/output error)`.
     pub result: String,
     /// Time from the call until it came back.
     pub took: Duration,
-    /// The result is strace's, not the kernel's.
+    /// True if strace, not the kernel, gave the result.
     pub is_injected: bool,
     /// True if strace delayed the call.
     pub is_delayed: bool,
 }
 
-/// Returns what keeps this machine from changing system calls; `None` when nothing does. Tried on a program that does
-/// nothing.
+/// Reason why this machine cannot change system calls, tried on a program that does nothing; `None` where it can.
 #[must_use]
 pub fn strace_problem() -> Option<String> {
     let Some(strace) = Item::named("strace").program() else { return Some("strace is not installed".into()) };
@@ -48,7 +47,7 @@ pub fn strace_problem() -> Option<String> {
     (scope.trim() == "3").then(|| "kernel.yama.ptrace_scope is 3: no process may be traced until the next start".into())
 }
 
-/// The command that changes a system call of these processes, of their threads, and of all that they start.
+/// Returns the strace command that changes a system call of these processes, of their threads, and of all that they start.
 #[must_use]
 pub fn command(call: &str, change: &Change, pids: &[i32]) -> Vec<String> {
     let strace = path_of("strace");
@@ -66,15 +65,12 @@ pub fn command(call: &str, change: &Change, pids: &[i32]) -> Vec<String> {
     words
 }
 
-/// Calls for the time, those that this machine has.
+/// Option of strace for the system calls that return the time, as far as this machine has them.
 const TIME_CALLS: &str = "trace=?clock_gettime,?gettimeofday,?time";
 
-/// The first call of these processes that asks the kernel itself for the time of day, within so long; nothing where none was seen,
-/// and where even the C library makes such calls, because the kernel's page in each process does not have the time. What strace
-/// says goes into `log`, which is removed.
-///
-/// # Errors
-/// When strace cannot be started, or its file cannot be made.
+/// Returns the first call, within the time `watch`, by which one of these processes asks the kernel itself for the time of day. `None`
+/// where none was seen, and where even the C library makes such calls, because the vDSO does not have the time. strace writes to `log`,
+/// which is removed.
 pub fn asks_for_time(pids: &[i32], watch: Duration, log: &Path) -> anyhow::Result<Option<String>> {
     let by_library = Command::new(path_of("strace")).args(["-qq", "-e", TIME_CALLS, "date"]).run()?;
     if time_call(&String::from_utf8_lossy(&by_library.stderr)).is_some() {
@@ -93,7 +89,7 @@ pub fn asks_for_time(pids: &[i32], watch: Duration, log: &Path) -> anyhow::Resul
     Ok(time_call(&String::from_utf8_lossy(&said?)))
 }
 
-/// The first line of strace that is a call for the time of day.
+/// Returns the first line of strace that is a call for the time of day.
 fn time_call(said: &str) -> Option<String> {
     let call = |line: &str| line.rsplit_once("] ").map_or(line, |(_, call)| call).to_owned();
     let asks = |call: &String| {
@@ -104,7 +100,7 @@ fn time_call(said: &str) -> Option<String> {
     said.lines().map(call).find(asks)
 }
 
-/// The calls that came back, in what strace has written so far. Its last line may be half written.
+/// Parses the finished calls in what strace has written so far, whose last line may be half written.
 #[must_use]
 pub fn calls(log: &str, call: &str) -> Vec<Call> {
     let (begun, resumed) = (format!("{call}("), format!("<... {call} resumed>"));

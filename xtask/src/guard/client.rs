@@ -1,4 +1,4 @@
-//! Engine's side of a guard: starts or attaches to it, sends requests, and hears of the processes that it started.
+//! Engine's side of a guard: starts or attaches to it, sends requests, and is told when processes of the guard end.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
@@ -134,7 +134,7 @@ impl Guard {
                 }
                 Ok(Message::Refused { reason }) => {
                     let help = format!(
-                        "wait for it, end it, remove a kept lab with `cargo xtask down --slot {}`, or take another --slot N",
+                        "wait for that process, end it, remove a kept lab with `cargo xtask down --slot {}`, or use another --slot N",
                         guard.slot.name()
                     );
                     return Err(Error::Host { problem: reason, help }.into());
@@ -149,7 +149,10 @@ impl Guard {
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = guard.reap();
                     let _ = reclaim(&guard.slot); // what it had begun; the error below is the one to tell
-                    bail!("the guard of slot {} ended with status {status:?} before it began", guard.slot.name());
+                    bail!(
+                        "the guard of slot {} ended with status {status:?} before it held the slot",
+                        guard.slot.name()
+                    );
                 }
             }
         }
@@ -165,7 +168,8 @@ impl Guard {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 return Err(Error::Host {
                     problem: format!("no lab is kept in slot {name}"),
-                    help: "`cargo xtask up TEMPLATE` makes one, and `cargo xtask ps` shows what there is".into(),
+                    help: "`cargo xtask up TEMPLATE` makes a kept lab, and `cargo xtask ps` lists the existing labs"
+                        .into(),
                 }
                 .into());
             }

@@ -197,7 +197,7 @@ pub(super) enum Message {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub message: String,
-    /// Cause on the host that would stop every lab.
+    /// Cause on the host that prevents a lab from being made; `None` for any other failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_cause: Option<HostCause>,
 }
@@ -205,7 +205,7 @@ pub(super) struct Failure {
 impl Failure {
     /// Turns an error into a failure to send.
     pub fn of(error: &anyhow::Error) -> Self {
-        match error.chain().find_map(|cause| cause.downcast_ref()) {
+        match Error::of(error) {
             Some(Error::EveryCase { cause, detail, .. }) => Self { message: detail.clone(), host_cause: Some(*cause) },
             _ => Self { message: format!("{error:#}"), host_cause: None },
         }
@@ -233,9 +233,9 @@ pub(super) struct Started {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessEnd {
-    /// Exit with this status.
+    /// The process exited with this status, 0 to 255.
     Exited(i32),
-    /// Death by this signal.
+    /// The process was killed by the signal of this number.
     Signaled(i32),
     /// The guard is gone, and the process with it.
     GuardGone,

@@ -72,14 +72,16 @@ pub fn take_down(slot: &Slot, holder: &Holder) -> anyhow::Result<Vec<String>> {
     send(pid, Signal::SIGTERM).context("sending SIGTERM to the guard")?;
     if is_stopped {
         send(pid, Signal::SIGCONT).context("sending SIGCONT to the guard")?;
-        done.push(format!("its guard {pid} was stopped: it was continued"));
+        done.push(format!("the slot's guard {pid} was stopped: it was continued"));
     }
     if !is_free_within(slot, DOWN_DEADLINE.scaled())? {
         send(pid, Signal::SIGKILL).context("killing the guard")?;
         if !is_free_within(slot, DOWN_DEADLINE.scaled())? {
-            bail!("its guard {pid} did not go down within {DOWN_DEADLINE}, and has not ended since it was killed");
+            bail!(
+                "the slot's guard {pid} did not go down within {DOWN_DEADLINE}, and has not ended since it was killed"
+            );
         }
-        done.push(format!("its guard {pid} did not go down within {DOWN_DEADLINE}: it was killed"));
+        done.push(format!("the slot's guard {pid} did not go down within {DOWN_DEADLINE}: it was killed"));
     }
     Ok(done)
 }

@@ -1,10 +1,10 @@
 //! Named points at which a test kills the engine, its guard or a process of the lab.
 //!
-//! A guard names each step of its ledger by [`reach`]. Two variables of its environment give that a meaning, in programs with debug
-//! assertions alone: `E2E_CRASH_TRACE=FILE` adds the name and number of each point to a file, and `E2E_CRASH=POINT#NUMBER VICTIM SIGNAL` sends
-//! a signal when that point is reached for that time. The victim is `engine`, `guard`, `lxc-start` or `scenario`. The victim `reset` with
-//! a file's name instead of a signal makes the file and stands still: whoever waits for the file ends the whole machine.
-//! `E2E_CRASH_SLOTS=PREFIX` restricts both to guards of the slots whose names begin so.
+//! A guard names each step of its ledger by [`reach`]. Two variables of its environment give these points an effect, only in programs with
+//! debug assertions: `E2E_CRASH_TRACE=FILE` adds the name and number of each point to a file, and `E2E_CRASH=POINT#NUMBER VICTIM SIGNAL`
+//! sends a signal when that point is reached for the NUMBERth time. The victim is `engine`, `guard`, `lxc-start` or `scenario`. The victim
+//! `reset`, with a file's name instead of a signal, creates the file and waits: the test that waits for the file then ends the whole
+//! machine. `E2E_CRASH_SLOTS=PREFIX` restricts both to guards of the slots whose names begin with PREFIX.
 
 #[cfg(debug_assertions)]
 pub use armed::{arm, reach};
@@ -14,7 +14,7 @@ pub use armed::{arm, reach};
 #[inline]
 pub fn reach(_phase: &str, _subject: &str) {}
 
-/// Sets the engine, the slot and the control group to find victims by; does nothing in programs without debug assertions.
+/// Sets the engine, the slot and the cgroup to find victims by; does nothing in programs without debug assertions.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn arm(_engine_pid: i32, _slot: &str, _cgroup: &str) {}
@@ -47,11 +47,11 @@ mod armed {
     struct Crash {
         point: String,
         victim: String,
-        /// Signal without `SIG`, or the file that says that the machine may be reset.
+        /// Signal without `SIG`, or the file that tells the test to reset the machine.
         how: String,
     }
 
-    /// Sets the engine, the slot and the control group to find victims by. Before this call, points have no effect.
+    /// Sets the engine, the slot and the cgroup to find victims by. Before this call, points have no effect.
     pub fn arm(engine_pid: i32, slot: &str, cgroup: &str) {
         PLAN.get_or_init(|| {
             let variable = |name: &str| std::env::var(name).ok();

@@ -1,4 +1,4 @@
-//! Inventory of what labs and builds leave visible on the host: taken before and after, the two must be equal.
+//! Inventory of what labs and builds leave visible on the host: one taken before and one taken after must be equal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,26 +14,26 @@ use crate::host::exec::process::{Stat, words};
 use crate::host::exec::shell::Command;
 use crate::host::undo::{GROUP_PREFIX, RUN_PATH};
 
-/// Most characters of a command line in a report.
+/// Maximum number of characters of a command line in a report.
 const COMMAND_CHARS_MAX: usize = 160;
 
-/// List of everything on the host that a lab or a build could leave behind, a line each.
+/// List of everything on the host that a lab or a build could leave behind, with one line for each entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// Each thing in one line, with the slot that it belongs to.
+    /// Description of each entry in one line, with the slot that it belongs to.
     lines: BTreeMap<String, Option<String>>,
 }
 
-/// A thing on the host, such as a process or a mount, that exists now and did not before.
+/// Process, mount or other entry that exists on the host now and did not before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// Description of the thing, in one line.
+    /// Description of the entry, in one line.
     pub line: String,
-    /// Slot whose name the thing bears, or whose process it descends from.
+    /// Slot whose name the entry bears, or whose process it descends from.
     pub slot: Option<String>,
 }
 
-/// Part of the host that is looked at.
+/// Part of the host that is listed.
 #[derive(Debug, Clone, Copy)]
 enum Part<'a> {
     Everything,
@@ -42,13 +42,9 @@ enum Part<'a> {
 }
 
 impl Inventory {
-    /// Lists processes (those of the engine and those in id ranges, cgroups or mount namespaces of containers),
-    /// network namespaces, links, nft tables, mounts, loop devices, cgroup folders, the lxcpath, and the engine's own
-    /// folders with their locks, ledgers and unfinished layers. Ordinary processes of the host come and go, and are
-    /// left out.
-    ///
-    /// # Errors
-    /// When `ip` or `nft` cannot be asked.
+    /// Lists processes (those of the engine and those in id ranges, cgroups or mount namespaces of containers), network namespaces, links,
+    /// nft tables, mounts, loop devices, cgroup folders, the lxcpath, and the engine's own folders with their locks, ledgers and unfinished
+    /// layers. Ordinary processes of the host come and go, and are left out.
     pub fn take(state_dir: &Path) -> anyhow::Result<Self> {
         let mut lines = BTreeMap::new();
         let mut add = |kind: &str, what: &str, slot: Option<String>| {
@@ -69,9 +65,9 @@ impl Inventory {
         Ok(Self { lines })
     }
 
-    /// Lists what bears the name of one slot: its processes by cgroup or command line and their network namespaces,
-    /// mounts, loop devices, cgroup folders, containers' folders, its own folders. Links, tables of filters, named network
-    /// namespaces and unfinished layers bear no slot's name: only [`Self::take`] sees those.
+    /// Lists what bears the name of one slot: its processes by cgroup or command line and their network namespaces, mounts, loop devices,
+    /// cgroup folders, containers' folders, its own folders. Links, tables of filters, named network namespaces and unfinished layers bear
+    /// no slot's name: only [`Self::take`] lists them.
     #[must_use]
     pub fn of_slot(state_dir: &Path, slot: &str) -> Self {
         let mut lines = BTreeMap::new();
@@ -81,7 +77,7 @@ impl Inventory {
         Self { lines }
     }
 
-    /// Returns what exists now and did not before; what is gone is no leftover.
+    /// Returns what exists now and did not before; what has disappeared is no leftover.
     #[must_use]
     pub fn leftovers_since(&self, before: &Self) -> Vec<String> {
         self.since(before).into_iter().map(|leftover| leftover.line).collect()
@@ -95,7 +91,7 @@ impl Inventory {
     }
 }
 
-/// Adds everything that is found by reading files and folders, without running a program.
+/// Adds all entries that are found by reading files and folders, without running a program.
 fn look(part: Part<'_>, state_dir: &Path, add: &mut impl FnMut(&str, &str, Option<String>)) {
     processes(part, add);
     for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
@@ -173,7 +169,7 @@ impl Part<'_> {
         })
     }
 
-    /// Tells whether a process is one of a slot's own, or of the engine's anywhere.
+    /// Tells whether a process belongs to this part: to the slot, or to the engine where the part is everything.
     fn has_process(self, group: &str, command: &str, of_engine: bool) -> bool {
         match self {
             Self::Everything => of_engine,
@@ -184,7 +180,7 @@ impl Part<'_> {
     }
 }
 
-/// Slot that a path or a control group's name belongs to.
+/// Returns the slot that a path or a cgroup's name belongs to.
 fn slot_in(text: &str) -> Option<String> {
     let run = format!("{RUN_PATH}/");
     let ends = [GROUP_PREFIX, &run].into_iter().filter_map(|prefix| Some(text.split_once(prefix)?.1));
@@ -193,7 +189,7 @@ fn slot_in(text: &str) -> Option<String> {
     names.flatten().find(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Slot that a process belongs to, by its control group or its command line, or by those of its ancestors.
+/// Returns the slot that a process belongs to, by the cgroup or the command line of the process or of its ancestors.
 fn slot_of_process(pid: i32) -> Option<String> {
     let group = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let of = |pid: i32| {
@@ -242,7 +238,7 @@ fn processes(part: Part<'_>, add: &mut impl FnMut(&str, &str, Option<String>)) {
     }
 }
 
-/// A command line as far as a line of a report has room for it.
+/// Shortens a command line to one line of a report.
 fn one_line(command: &str) -> String {
     let words: Vec<&str> =
         command.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();

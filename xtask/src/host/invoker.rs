@@ -1,4 +1,4 @@
-//! The user who started the engine: scenarios run as that user, and what is written for people belongs to them.
+//! The user who started the engine: scenarios run as that user, and files written for people belong to that user.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -16,32 +16,31 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-/// The largest file that [`Invoker::read`] takes, in bytes: it is held in memory.
+/// Maximum size of a file that [`Invoker::read`] takes, in bytes: the file is held in memory.
 pub const READ_BYTES_MAX: u64 = 1 << 30;
 
-/// Variables by which sudo says who called it.
+/// Environment variables in which sudo names its caller.
 pub const SUDO_VARIABLES: [&str; 4] = ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"];
 
 /// True in a process that sudo started as root, and that has given root up.
 static ROOT_IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
-/// A user of the host.
+/// User of the host, with the rights that files are read and programs run with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoker {
-    /// User id.
     pub uid: u32,
-    /// Primary group.
+    /// Id of the primary group.
     pub gid: u32,
-    /// Groups, the primary one among them.
+    /// Ids of all groups, the primary one among them.
     pub groups: Vec<u32>,
-    /// Login name, or the number where there is none.
+    /// Login name, or the user id where there is none.
     pub name: String,
     /// Home folder, where the user has one.
     pub home: Option<String>,
 }
 
 impl Invoker {
-    /// The user who called sudo, if sudo started this process as root; else this process's own user.
+    /// Returns the user who called sudo, if sudo started this process as root; else this process's own user.
     #[must_use]
     pub fn find() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
@@ -64,7 +63,7 @@ impl Invoker {
         &FOUND
     }
 
-    /// Root, for whom [`Self::act`] changes no rights.
+    /// Returns root, for whom [`Self::act`] changes no rights.
     #[must_use]
     pub fn root() -> Self {
         Self { uid: 0, gid: 0, groups: vec![0], name: "root".into(), home: None }
@@ -76,42 +75,38 @@ impl Invoker {
         !self.is_root() && geteuid().is_root()
     }
 
-    /// Tells whether this user called sudo for this process, which acts with the user's rights or has root's no more.
+    /// Tells whether this user called sudo for this process, which acts with the user's rights or no longer has root's.
     #[must_use]
     pub fn called_sudo(&self) -> bool {
         self.is_other() || ROOT_IS_GIVEN_UP.load(Ordering::Relaxed)
     }
 
-    /// The user to whom nothing belongs.
+    /// Returns the user nobody, who owns no files.
     #[must_use]
     pub fn nobody() -> Self {
         const ID: u32 = 65534;
         Self { uid: ID, gid: ID, groups: vec![ID], name: "nobody".into(), home: None }
     }
 
-    /// Tells whether this user is root.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.uid == 0
     }
 
-    /// Gives a file or folder, not what a link leads to, to the user.
-    ///
-    /// # Errors
-    /// When it does not exist, or without root.
+    /// Makes the user the owner of a file or folder; of a link itself, not of its target.
     pub fn own(&self, path: &Path) -> anyhow::Result<()> {
         if geteuid().as_raw() == self.uid {
             return Ok(());
         }
         lchown(path, Some(self.uid), Some(self.gid))
-            .with_context(|| format!("giving {} to {}", path.display(), self.name))
+            .with_context(|| format!("changing the owner of {} to {}", path.display(), self.name))
     }
 
-    /// Runs an action with the user's rights and none of root's: what the action makes is the user's, and a link that the user
-    /// has planted leads no further than the user could go. For root the action is run as it is.
+    /// Runs an action with the user's rights and none of root's: what the action makes is the user's, and a link that the user has planted
+    /// leads no further than the user could go. For root the action is run as it is.
     ///
     /// # Errors
-    /// Those of the action, or when the rights cannot be taken: then the action was not run.
+    /// When the rights cannot be taken, the action was not run.
     pub fn act<T: Send>(&self, action: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
         if !self.is_other() {
             return action();
@@ -126,11 +121,11 @@ impl Invoker {
         })
     }
 
-    /// Gives the rights of root up for good, in all threads, where this process has them for the user; programs that it starts
-    /// are the user's, and find the user's home. To be called while the process has one thread.
+    /// Gives up the rights of root for good, in all threads, where this process has them for the user; programs that it starts are the
+    /// user's, and find the user's home. To be called while the process has one thread.
     ///
     /// # Errors
-    /// When the kernel refuses: then the process must not go on.
+    /// When the kernel refuses, the process must not go on.
     pub fn give_up_root(&self) -> anyhow::Result<()> {
         if !self.is_other() {
             return Ok(());
@@ -154,16 +149,13 @@ impl Invoker {
         Ok(())
     }
 
-    /// Returns the variables that tell a program whom it runs as. Those of [`SUDO_VARIABLES`] go.
+    /// Returns the environment variables that tell a program whom it runs as. Programs get them in place of [`SUDO_VARIABLES`].
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let names = ["USER", "LOGNAME"].map(|name| (name, self.name.as_str()));
         names.into_iter().chain(self.home.as_deref().map(|home| ("HOME", home)))
     }
 
-    /// Makes a new file with the user's rights, in place of what stood there; a link is replaced, not followed.
-    ///
-    /// # Errors
-    /// When the user may not make it, or a folder stands there.
+    /// Makes a new file with the user's rights, in place of an older one; a link is replaced, not followed.
     pub fn create(&self, path: &Path) -> anyhow::Result<File> {
         let make = || {
             match std::fs::remove_file(path) {
@@ -176,10 +168,7 @@ impl Invoker {
         self.act(make).with_context(|| format!("making {} as {}", path.display(), self.name))
     }
 
-    /// Writes a file with the user's rights in place of an older one, which stays until the new one is whole on the disk.
-    ///
-    /// # Errors
-    /// When the user may not write there, or the disk fails.
+    /// Writes a file with the user's rights in place of an older one, which stays until the new one is completely on the disk.
     pub fn replace(&self, path: &Path, content: &[u8]) -> anyhow::Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".new");
@@ -196,8 +185,7 @@ impl Invoker {
     /// Reads a regular file with the user's rights to files, whatever this process may do.
     ///
     /// # Errors
-    /// When the user may not read it, it is no regular file (a device, a pipe), one of /proc (where the engine's own
-    /// affairs lie), or larger than 1 GiB.
+    /// When the file is no regular one (a device, a pipe), one of /proc (where the engine's own state is visible), or larger than 1 GiB.
     pub fn read(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
         self.act(|| read_regular(path)).with_context(|| format!("reading {} as {}", path.display(), self.name))
     }
@@ -205,15 +193,15 @@ impl Invoker {
     /// Opens a regular file with the user's rights; returns its length too.
     ///
     /// # Errors
-    /// As [`Invoker::read`], whatever the length.
+    /// As [`Invoker::read`], but for any length.
     pub fn open(&self, path: &Path) -> anyhow::Result<(File, u64)> {
         self.act(|| open_regular(path)).with_context(|| format!("reading {} as {}", path.display(), self.name))
     }
 
-    /// Reads the end of a regular file with the user's rights, at most so many bytes.
+    /// Reads the end of a regular file with the user's rights, at most `bytes_max` bytes.
     ///
     /// # Errors
-    /// As [`Invoker::read`], whatever the length.
+    /// As [`Invoker::read`], but for any length.
     pub fn read_end(&self, path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
         let read = || -> anyhow::Result<Vec<u8>> {
             let (mut file, length) = open_regular(path)?;
@@ -225,12 +213,12 @@ impl Invoker {
         self.act(read).with_context(|| format!("reading {} as {}", path.display(), self.name))
     }
 
-    /// Takes the user's rights for the calling thread alone, by the system calls themselves: the functions of libc and
-    /// nix would change all threads of the process.
+    /// Takes the user's rights only for the calling thread, by the system calls themselves: the functions of libc and nix would change all
+    /// threads of the process.
     ///
-    /// Changing the effective user, where `setfsuid` seems to be enough: /proc/sys asks for the effective user, and
-    /// would let a thread of root's write there. It drops all effective capabilities too. The real user stays root,
-    /// so that the user can neither trace nor signal the thread.
+    /// It changes the effective user, although `setfsuid` seems to be enough: /proc/sys checks the effective user, and would let a thread
+    /// of root's write there. The change drops all effective capabilities too. The real user stays root, so that the user can neither trace
+    /// nor signal the thread.
     fn take_rights(&self) -> nix::Result<()> {
         const KEEP: libc::uid_t = libc::uid_t::MAX;
         // SAFETY: three system calls on numbers; the first reads as many groups as it is told, and the vector has them.
@@ -243,10 +231,10 @@ impl Invoker {
     }
 }
 
-/// Opens a regular file with the rights of the calling thread, without waiting for anybody; returns its length, too.
+/// Opens a regular file with the rights of the calling thread, without waiting for a pipe's writer; returns its length, too.
 ///
 /// # Errors
-/// When it may not be read, is no regular file, or is one of /proc, where the affairs of the engine itself lie.
+/// When the file is no regular one, or one of /proc, where the engine's own state is visible.
 pub fn open_regular(path: &Path) -> anyhow::Result<(File, u64)> {
     // Without waiting: a pipe that nobody writes to would hold the engine. Without links such as /proc/self/fd/3: they
     // lead to what the engine has open, past the folders on the way there.
@@ -258,7 +246,7 @@ pub fn open_regular(path: &Path) -> anyhow::Result<(File, u64)> {
     let file = File::from(file);
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        bail!("it is no regular file");
+        bail!("the file is no regular file");
     }
     Ok((file, metadata.len()))
 }
@@ -270,12 +258,12 @@ fn read_regular(path: &Path) -> anyhow::Result<Vec<u8>> {
         file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     }
     if length.max(bytes.len() as u64) > READ_BYTES_MAX {
-        bail!("it is larger than {} MiB, the most that one request takes", READ_BYTES_MAX >> 20);
+        bail!("the file is larger than {} MiB, the most that is read into memory", READ_BYTES_MAX >> 20);
     }
     Ok(bytes)
 }
 
-/// A user's login name; its number where it has none.
+/// Returns a user's login name; the user id as text where there is none.
 #[must_use]
 pub fn user_name(uid: u32) -> String {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
@@ -303,7 +291,7 @@ mod tests {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     }
 
-    /// A folder where everybody may write, as /tmp but without its sticky bit.
+    /// Returns a folder where everybody may write, as /tmp but without its sticky bit.
     fn open_folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();

@@ -1,5 +1,5 @@
-//! The machine: starts processes, mounts, edits cgroups, composes text for other programs. What faults alone do to the
-//! kernel is in `fault`. Knows nothing of templates, scenarios or runs.
+//! The machine: starts processes, mounts, edits cgroups, composes text for other programs. Kernel operations that only faults need are in
+//! `fault`. Knows nothing of templates, scenarios or runs.
 
 pub mod cgroup;
 pub mod container;

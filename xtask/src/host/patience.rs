@@ -1,15 +1,15 @@
-//! Patience: one factor for all deadlines, because a deadline tells what hangs from what works, and on a slow machine all
-//! that works takes longer.
+//! Patience: one factor for all deadlines, because a deadline tells a hanging operation from a working one, and on a slow machine all
+//! operations take longer.
 //!
 //! Every deadline of the engine is a [`Deadline`], as long as it has to be on the machines that the engine was written on.
-//! [`Deadline::scaled`] is what it is here. The factor is what a person has set, or is measured once in a process, when the
-//! first deadline is asked for. Helper processes and scenarios have it from their parent by [`PATIENCE_VARIABLE`], whose value in
-//! their environment is always a number.
+//! [`Deadline::scaled`] is its length on this machine. The factor is set by the user, or measured once in a process, when the first
+//! deadline is scaled. Helper processes and scenarios get it from their parent in [`PATIENCE_VARIABLE`], whose value in their environment
+//! is always a number.
 //!
-//! One quick start is enough for the measurement: a quick machine pays a millisecond, and a busy one is not taken for a slow one.
-//! Deadlines of requests are multiplied by the engine, in `session/requests.rs`; the clients multiply only the waits that are theirs
-//! alone (`eventually`). Lengths are not multiplied: of a schedule or a fault, of a kept lab's life, of a loop's pause, of a look at a
-//! counter.
+//! One quick start of a program is enough for the measurement: a quick machine pays a millisecond, and a busy one is not taken for a slow
+//! one. Deadlines of requests are multiplied by the engine, in `session/requests.rs`; the clients multiply only the waits that they do
+//! themselves (`eventually`). Durations are not multiplied: those of schedules, faults, kept labs, pauses in loops, and observations of
+//! counters.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -19,48 +19,46 @@ use e2e_contract::PATIENCE_VARIABLE;
 
 use crate::host::exec::program_time::{ProgramTime, time_of};
 
-/// The largest factor that a measurement leads to: a slower machine is out of order, and waiting longer mends nothing.
+/// Largest factor that a measurement leads to: a slower machine is broken, and longer waits do not help.
 const MEASURED_MOST: f64 = 20.0;
 
-/// Time in which a machine starts a program and sees its end, up to which deadlines are as they were written. Two processors of
-/// 2025 take 1.0 ms at a load of 8, User-Mode Linux on them 8 to 18 ms.
+/// Time for the start and the end of a program up to which deadlines are not multiplied. Two processors of 2025 take 1.0 ms at a load of 8,
+/// User-Mode Linux on them 8 to 18 ms.
 const QUICK: Duration = Duration::from_micros(1500);
 
-/// Number of starts that are tried at least, if none is quick: the first one may read the program from the disk.
+/// Minimum number of starts that are tried, if none is quick: the first one may read the program from the disk.
 const TRIES_LEAST: u32 = 4;
 
-/// Number of starts that are tried at most. The quickest one counts, so a machine that is only busy for a moment is taken for
-/// what it is.
+/// Maximum number of starts that are tried. The quickest one counts, so that a machine which is busy only for a moment does not count as
+/// slow.
 const TRIES_MOST: u32 = 12;
 
-/// Largest ratio of a start's time to what it took of a processor. What is beyond is other programs' time: it says that this machine
-/// is loaded at this moment, which it need not be at another.
+/// Largest ratio of a start's elapsed time to its processor time. The time beyond is that of other programs: it shows that this machine is
+/// loaded at this moment, which it need not be later.
 const LOAD_MOST: u32 = 3;
 
 /// Time after which no further start is tried.
 const MEASURING: Duration = Duration::from_millis(150);
 
-/// Bound of one start. It is not scaled: the factor is not known yet.
+/// Deadline of one start of the program whose start time gives the patience factor. It is not scaled: the factor is not known yet.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// A bound on how long something may take, as written for a quick machine.
+/// Limit on the duration of an operation, as written for a quick machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(Duration);
 
 impl Deadline {
-    /// A deadline of whole seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// A deadline of whole milliseconds.
     #[must_use]
     pub const fn from_millis(milliseconds: u64) -> Self {
         Self(Duration::from_millis(milliseconds))
     }
 
-    /// The deadline on this machine.
+    /// Returns the deadline on this machine: its length times the factor of this process.
     #[must_use]
     pub fn scaled(self) -> Duration {
         scaled(self.0)
@@ -73,25 +71,25 @@ impl fmt::Display for Deadline {
     }
 }
 
-/// The factor of a process, and where it is from.
+/// Factor of a process for deadlines, and its origin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Patience {
-    /// Factor of all deadlines.
+    /// Factor that all deadlines are multiplied by.
     pub factor: f64,
-    /// Time that the start of a program took, where the factor was measured.
+    /// Time that the start of a program took; `None` where the factor was not measured.
     pub process_start: Option<Duration>,
 }
 
 static ASKED: OnceLock<Option<f64>> = OnceLock::new();
 static KNOWN: OnceLock<Patience> = OnceLock::new();
 
-/// Sets the factor of this process; without one it is measured, whatever the environment says. The first call decides, and
-/// comes before the first deadline.
+/// Sets the factor of this process; `None` has it measured, whatever the environment says. Only the first call counts, and it has to come
+/// before the first deadline.
 pub fn decide(factor: Option<f64>) {
     ASKED.get_or_init(|| factor);
 }
 
-/// The factor of this process. The first call may measure it, which takes one to three milliseconds on a quick machine.
+/// Returns the factor of this process. The first call may measure it, which takes one to three milliseconds on a quick machine.
 #[must_use]
 pub fn patience() -> Patience {
     *KNOWN.get_or_init(|| {
@@ -100,19 +98,19 @@ pub fn patience() -> Patience {
     })
 }
 
-/// Scales a deadline that somebody else has written for a quick machine, such as a probe's, to this machine.
+/// Scales a deadline from outside the engine, such as a probe's, which was written for a quick machine.
 #[must_use]
 pub fn scaled(deadline: Duration) -> Duration {
     times(deadline, patience().factor)
 }
 
-/// The environment variable with which a helper process or a scenario has the factor of this one.
+/// Returns the environment variable that gives this process's factor to a helper process or a scenario.
 #[must_use]
 pub fn variable() -> (String, String) {
     (PATIENCE_VARIABLE.to_owned(), patience().factor.to_string())
 }
 
-/// A factor by the environment, where a parent or the command line has looked at it before.
+/// Parses a factor from the environment, which a parent or the command line has checked before.
 fn inherited(value: Option<&str>) -> Option<f64> {
     value?.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0)
 }
@@ -128,7 +126,7 @@ fn measured() -> Patience {
     Patience { factor: start.map_or(1.0, factor_of), process_start: start }
 }
 
-/// Time that the start of a program takes: the quickest of a few; after a quick one no further one is tried.
+/// Returns the time that the start of a program takes: the quickest of a few; after a quick one no further one is tried.
 fn start_of(mut one: impl FnMut() -> Option<ProgramTime>) -> Option<Duration> {
     let (begun, mut quickest, mut processor) = (Instant::now(), Duration::MAX, Duration::ZERO);
     for tried in 1..=TRIES_MOST {
@@ -147,7 +145,7 @@ fn start_of(mut one: impl FnMut() -> Option<ProgramTime>) -> Option<Duration> {
     Some(quickest)
 }
 
-/// The factor of a machine that starts a program in this time, in tenths.
+/// Returns the factor of a machine that starts a program in this time, rounded to tenths.
 fn factor_of(start: Duration) -> f64 {
     let factor = start.as_secs_f64() / QUICK.as_secs_f64();
     (factor.clamp(1.0, MEASURED_MOST) * 10.0).round() / 10.0
@@ -169,7 +167,7 @@ mod tests {
         assert_eq!(factor_of(Duration::from_secs(3)), MEASURED_MOST);
     }
 
-    /// Checks the factor for starts, in milliseconds by the clock and of a processor, and the number of tries.
+    /// Checks the factor for starts, each with its elapsed and its processor time in milliseconds, and the number of tries.
     fn check(starts: &[(u64, u64)], expected: u64, tries: u32) {
         let mut tried = 0;
         let found = start_of(|| {

@@ -1,8 +1,8 @@
-//! Text that other programs read: configuration, rules and scripts, composed of literals and checked words alone.
+//! Text that other programs read: configuration, rules and scripts, composed only of literals and checked words.
 //!
-//! Each language has a type, and `compose!` fills a literal pattern with words of that language only: numbers, addresses, constants of
-//! the code, and values that were checked for it when they were made. A string from elsewhere is none of these, so it cannot
-//! bring in a line, a quote or a blank of its own. `tidy.rs` finds such text outside of this file.
+//! Each language has a type, and `compose!` fills a literal pattern with words of that language only: numbers, addresses, constants of the
+//! code, and values that were checked for it when they were made. A string from elsewhere is none of these, so it cannot bring in a line, a
+//! quote or a space of its own. `tidy.rs` finds such text outside of this file.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -39,23 +39,23 @@ languages! {
     Shell,
     /// Unit of systemd.
     Unit,
-    /// `/etc/hosts`.
+    /// Lines of `/etc/hosts`.
     Hosts,
-    /// OpenSSH's `known_hosts`.
+    /// Lines of OpenSSH's `known_hosts`.
     KnownHosts,
-    /// `/etc/passwd`, `/etc/group` and `/etc/shadow`.
+    /// Lines of `/etc/passwd`, `/etc/group` and `/etc/shadow`.
     Accounts,
     /// Rules of a browser's `--host-resolver-rules`.
     ResolverRules,
 }
 
-/// Word that may stand in a text of a language as it is.
+/// Value that can be written into a text of a language.
 pub trait Word<L: Language> {
-    /// Returns the word with its quotes and escapes.
+    /// Returns the value as it is written there, with its quotes and escapes.
     fn word(&self) -> String;
 }
 
-/// Makes a checked text a word of languages that write it as it is.
+/// Makes a checked type a word of languages that write it without quotes or escapes.
 macro_rules! written_as_it_is {
     ($word:ty: $($language:ty),+) => {
         $(impl Word<$language> for $word {
@@ -79,7 +79,7 @@ macro_rules! words_of_every_language {
 // Nothing of what these show has a meaning of its own in any of the languages. A literal of the code is the code's own.
 words_of_every_language!(u8, u16, u32, u64, usize, i32, Ipv4Addr, Ipv6Addr, MacAddress, &'static str);
 
-/// Text of a language.
+/// Text of a language, composed of checked words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text<L> {
@@ -89,17 +89,16 @@ pub struct Text<L> {
 }
 
 impl<L: Language> Text<L> {
-    /// Text that was filled with words: for `compose!` alone.
+    /// Wraps text that was filled with words: only for `compose!`.
     pub fn of_checked_words(text: String) -> Self {
         Self { text, language: PhantomData }
     }
 
-    /// Text that somebody else wrote as a whole on purpose, such as a line of a template for its shell.
+    /// Takes a text that a person wrote as a whole on purpose, such as a line of a template for its shell.
     pub fn as_written(text: impl Into<String>) -> Self {
         Self::of_checked_words(text.into())
     }
 
-    /// Returns the text for the program that reads it.
     #[must_use]
     pub fn into_string(self) -> String {
         self.text
@@ -148,8 +147,8 @@ impl<L: Language> std::ops::Add for Text<L> {
     }
 }
 
-/// Fills a pattern with words of a language: `compose!(Nft, "oifname {port} counter drop\n", port = port)`. Variables are
-/// not captured: each is named, and is a [`Word`] of that language.
+/// Fills a pattern with words of a language: `compose!(Nft, "oifname {port} counter drop\n", port = port)`. Variables are not captured:
+/// each is named, and is a [`Word`] of that language.
 macro_rules! compose {
     ($language:ident, $pattern:literal $(, $name:ident = $value:expr)* $(,)?) => {
         $crate::host::syntax::Text::<$crate::host::syntax::$language>::of_checked_words(format!(
@@ -160,15 +159,15 @@ macro_rules! compose {
 }
 pub(crate) use compose;
 
-/// Value that a language cannot hold.
+/// Error of a value that a language cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} cannot be written into {into}: {reason}")]
 pub struct Unwritable {
-    /// The value.
+    /// Refused value.
     pub value: String,
-    /// The text that it was meant for.
+    /// Description of the text that the value was meant for.
     pub into: &'static str,
-    /// The rule that it breaks.
+    /// Rule of the language that the value breaks.
     pub reason: &'static str,
 }
 
@@ -187,15 +186,14 @@ impl fmt::Display for MacAddress {
     }
 }
 
-/// Name of a network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceName(Cow<'static, str>);
 
 impl DeviceName {
-    /// The loopback device.
+    /// Name of the loopback device.
     pub const LOOPBACK: Self = Self(Cow::Borrowed("lo"));
 
-    /// Port on a lab's bridge, by the last octet of its machine's address.
+    /// Returns the name of a port on a lab's bridge, by the last octet of its machine's address.
     #[must_use]
     pub fn port(octet: u8) -> Self {
         Self(format!("port{octet}").into())
@@ -234,15 +232,12 @@ impl Word<Shell> for DeviceName {
     }
 }
 
-/// Name of a machine: a single word in each language.
+/// Name of a machine, which is a single word in each language.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
 
 impl HostName {
-    /// Checks a name.
-    ///
-    /// # Errors
-    /// For one with other characters than those of host names.
+    /// Checks that a name has only the characters of host names.
     pub fn new(name: &str) -> Result<Self, Unwritable> {
         let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let fits = (1..=253).contains(&name.len()) && !name.starts_with(['-', '.']) && name.chars().all(good);
@@ -258,10 +253,7 @@ written_as_it_is!(HostName: Hosts, KnownHosts, Shell, ResolverRules);
 pub struct KeyLine(String);
 
 impl KeyLine {
-    /// Checks a key.
-    ///
-    /// # Errors
-    /// For more than one line.
+    /// Checks that a key is one line.
     pub fn new(line: &str) -> Result<Self, Unwritable> {
         let line = line.trim_end_matches('\n');
         check(line, "a list of keys", "a key is one line", !line.is_empty() && !line.contains(char::is_control))?;
@@ -271,24 +263,18 @@ impl KeyLine {
 
 written_as_it_is!(KeyLine: KnownHosts);
 
-/// Word of a shell: whatever a program's argument can hold.
+/// Word of a shell: any text that a program's argument can hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShellWord(String);
 
 impl ShellWord {
-    /// Quotes a word.
-    ///
-    /// # Errors
-    /// For one with a zero byte.
+    /// Quotes a word; fails for one with a zero byte.
     pub fn new(word: &str) -> Result<Self, Unwritable> {
         check(word, "a script of a shell", "a word has no zero byte in it", !word.contains('\0'))?;
         Ok(Self(quote(word)))
     }
 
-    /// Quotes a path.
-    ///
-    /// # Errors
-    /// For one that is no UTF-8.
+    /// Quotes a path; fails for one that is no UTF-8.
     pub fn path(path: &Path) -> Result<Self, Unwritable> {
         Self::new(text_of("a script of a shell", path)?)
     }
@@ -304,16 +290,13 @@ fn text_of<'a>(into: &'static str, path: &'a Path) -> Result<&'a str, Unwritable
     })
 }
 
-/// Value of a setting in a unit of systemd, which reads `%` as the begin of a specifier, and blanks, quotes and backslashes as it
-/// does in command lines.
+/// Value of a setting in a unit of systemd, which reads `%` as the start of a specifier, and spaces, quotes and backslashes as in command
+/// lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitWord(String);
 
 impl UnitWord {
-    /// Quotes a value.
-    ///
-    /// # Errors
-    /// For one with a control character.
+    /// Quotes a value; fails for one with a control character.
     pub fn new(word: &str) -> Result<Self, Unwritable> {
         check(word, "a unit of systemd", "a setting is one line", !word.contains(char::is_control))?;
         let escaped = word.replace('\\', r"\\").replace('"', r#"\""#).replace('%', "%%");
@@ -329,10 +312,7 @@ written_as_it_is!(UnitWord: Unit);
 pub struct AccountField(String);
 
 impl AccountField {
-    /// Checks a field.
-    ///
-    /// # Errors
-    /// For one with a colon or a control character.
+    /// Checks that a field has no colon and no control character.
     pub fn new(field: &str) -> Result<Self, Unwritable> {
         let fits = !field.contains(|c: char| c == ':' || c.is_control());
         check(field, "a list of accounts", "a field has no ':' and no line's end in it", fits)?;
@@ -347,13 +327,10 @@ written_as_it_is!(AccountField: Accounts);
 pub struct ListedRule(String);
 
 impl ListedRule {
-    /// Takes a line of `iptables -S` without its `-A`.
-    ///
-    /// # Errors
-    /// For any other text.
+    /// Takes a line of `iptables -S` without its `-A`; fails for any other text.
     pub fn new(line: &str) -> Result<Self, Unwritable> {
         let rule = line.strip_prefix("-A ").filter(|rule| !rule.contains(char::is_control));
-        check(line, "a script of iptables-restore", "it is no rule as iptables lists them", rule.is_some())?;
+        check(line, "a script of iptables-restore", "the line is no rule as iptables lists them", rule.is_some())?;
         Ok(Self(rule.unwrap_or_default().to_owned()))
     }
 }
@@ -365,10 +342,7 @@ written_as_it_is!(ListedRule: Iptables);
 pub struct ChainName(String);
 
 impl ChainName {
-    /// Checks a name.
-    ///
-    /// # Errors
-    /// For one with other characters than letters, digits and `_`.
+    /// Checks that a name has only letters, digits and `_`.
     pub fn new(name: &str) -> Result<Self, Unwritable> {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let fits = !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(good);
@@ -381,19 +355,16 @@ written_as_it_is!(ChainName: Nft, Iptables);
 
 /// Configuration of a container of LXC.
 ///
-/// LXC 5 and 6 read it line by line: blanks around a value are lost, and so is a pair of quotes around all of it; no character can be
-/// escaped; an empty value takes earlier ones back.
+/// LXC 5 and 6 read it line by line: spaces around a value are lost, and so is a pair of quotes around all of it; no character can be
+/// escaped; an empty value removes earlier values of the key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LxcConfig(String);
 
-/// The name of [`LxcConfig`] in errors.
+/// Name of [`LxcConfig`] in errors.
 const LXC_CONFIG: &str = "the configuration of LXC";
 
 impl LxcConfig {
-    /// Adds a line.
-    ///
-    /// # Errors
-    /// For a value that LXC would not read back as it is.
+    /// Adds a line that sets a key; fails for a value that LXC would not read back as it is.
     pub fn set(&mut self, key: &'static str, value: &str) -> Result<(), Unwritable> {
         let quoted = ['"', '\''].iter().any(|q| value.len() > 1 && value.starts_with(*q) && value.ends_with(*q));
         for (reason, fits) in [
@@ -408,34 +379,23 @@ impl LxcConfig {
         Ok(())
     }
 
-    /// Adds a path.
-    ///
-    /// # Errors
-    /// Those of [`Self::set`]; for one that is no UTF-8.
+    /// Adds a line that sets a key to a path; fails for a path that is no UTF-8, too.
     pub fn set_path(&mut self, key: &'static str, path: &Path) -> Result<(), Unwritable> {
         self.set(key, text_of(LXC_CONFIG, path)?)
     }
 
-    /// Adds a folder of the host that is a root filesystem.
-    ///
-    /// # Errors
-    /// Those of [`Self::set_path`].
+    /// Adds a line that sets a key to a folder of the host which is a root filesystem.
     pub fn set_folder(&mut self, key: &'static str, path: &Path) -> Result<(), Unwritable> {
         self.set(key, &["dir:", text_of(LXC_CONFIG, path)?].concat())
     }
 
-    /// Adds a command of LXC's hooks, which it gives to a shell.
-    ///
-    /// # Errors
-    /// Those of [`Self::set`].
+    /// Adds a line that sets a key of LXC's hooks to a command, which LXC gives to a shell.
     pub fn set_script(&mut self, key: &'static str, script: &Text<Shell>) -> Result<(), Unwritable> {
         self.set(key, script)
     }
 
-    /// Adds a program with its arguments, which LXC splits at blanks: it knows no quotes there.
-    ///
-    /// # Errors
-    /// Those of [`Self::set`]; for an empty word, and one with a blank.
+    /// Adds a line that sets a key to a program with its arguments, which LXC splits at spaces without regard to quotes: an empty word, or
+    /// one with a space, is refused.
     pub fn set_words(&mut self, key: &'static str, words: &[String]) -> Result<(), Unwritable> {
         for word in words {
             check(word, LXC_CONFIG, "LXC splits a command at blanks and knows no quotes", is_init_word(word))?;
@@ -443,26 +403,20 @@ impl LxcConfig {
         self.set(key, &words.join(" "))
     }
 
-    /// Adds a variable of the environment.
-    ///
-    /// # Errors
-    /// Those of [`Self::set`]; for a name with `=`.
+    /// Adds a variable to the environment of the container's first process.
     pub fn set_variable(&mut self, name: &str, value: &str) -> Result<(), Unwritable> {
         let fits = !name.is_empty() && !name.contains('=');
         check(name, LXC_CONFIG, "the name of a variable is not empty and has no '='", fits)?;
         self.set("lxc.environment", &[name, "=", value].concat())
     }
 
-    /// Shows a folder of the host in the container: a line as in fstab, whose fields end at blanks.
-    ///
-    /// # Errors
-    /// Those of [`Self::set`].
+    /// Adds a bind mount of a folder of the host in the container, as a line of fstab.
     pub fn bind(&mut self, source: &Path, target: &str) -> Result<(), Unwritable> {
         let fields = [&fstab_field(text_of(LXC_CONFIG, source)?), &fstab_field(target), "none bind,create=dir 0 0"];
         self.set("lxc.mount.entry", &fields.join(" "))
     }
 
-    /// Returns the text of the file.
+    /// Returns the text of the configuration file.
     #[must_use]
     pub fn into_string(self) -> String {
         self.0
@@ -475,7 +429,7 @@ pub fn is_init_word(word: &str) -> bool {
     !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// Field of a line of fstab: what would end it, or begin an escape, is written as the kernel and libc write it.
+/// Escapes a field of a line of fstab as the kernel and libc do.
 fn fstab_field(field: &str) -> String {
     field.replace('\\', r"\134").replace(' ', r"\040").replace('\t', r"\011").replace('\n', r"\012")
 }
@@ -507,7 +461,7 @@ mod tests {
             .collect()
     }
 
-    /// Strings of characters that some language reads in its own way, and of any others.
+    /// Generates strings of characters that some language reads in its own way, and of any others.
     fn odd() -> impl Strategy<Value = String> {
         let character = prop_oneof![
             3 => prop::sample::select("\n\r\t\0 \"'\\#=%$`;{}<>|&*?:,[]()\u{1b}\u{7f}\u{85}\u{a0}\u{2028}\u{202e}\u{feff}é漢".chars().collect::<Vec<_>>()),

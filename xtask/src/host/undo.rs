@@ -1,5 +1,5 @@
-//! Steps that take back what was made on the host, as data: written to a ledger before the thing is made, executed by
-//! whoever cleans up. Executing one twice, or for a thing that was never made, is fine.
+//! Steps that take back what was made on the host, as data: written to a ledger before the thing is made, executed by whichever process
+//! cleans up. Executing one twice, or for a thing that was never made, does no harm.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,99 +16,99 @@ use crate::host::network::nft::Table;
 use crate::host::network::tc;
 use crate::host::patience::Deadline;
 
-/// Deadline for the processes of a group to die.
+/// Deadline for the processes of a cgroup to die.
 const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// The folders below which trees may be removed: a damaged ledger must not lead anywhere else.
+/// Folders below which trees may be removed: a damaged ledger must not lead anywhere else.
 const REMOVABLE_BELOW: [&str; 4] = [RUN_PATH, "/var/lib/lxc", "/var/lib/mancer-e2e", "/var/log/lxc"];
 
-/// The folder in which each slot has its own, on tmpfs.
+/// Folder of the slots' own folders, on tmpfs.
 pub(super) const RUN_PATH: &str = "/run/mancer-e2e";
 
-/// Prefix of the engine's own groups.
+/// Prefix of the names of the engine's own cgroups.
 pub(super) const GROUP_PREFIX: &str = "mancer-e2e-";
 
-/// Undo step.
+/// Undo step: one operation that takes back a change of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Undo {
     /// Kill the processes of this cgroup tree, frozen ones too, and remove its folders in all hierarchies.
     KillCgroup {
-        /// Relative to the top of a hierarchy.
+        /// Name of the tree, relative to the top of a hierarchy.
         name: String,
     },
     /// Let the frozen processes of this cgroup tree run again.
     Thaw {
-        /// Relative to the top of a hierarchy.
+        /// Name of the tree, relative to the top of a hierarchy.
         name: String,
     },
-    /// Detach this mount, if it is one in the mount namespace of whoever executes this.
+    /// Detach this mount, if it is one in the mount namespace of the executing process.
     Unmount {
         /// Mount point.
         path: PathBuf,
     },
-    /// Let this tmpfs take so many files again, if it is one in the mount namespace of whoever executes this.
+    /// Set the maximum number of files of this tmpfs back, if it is mounted in the mount namespace of the executing process.
     SetInodes {
         /// Mount point, below one of the engine's own folders.
         path: PathBuf,
-        /// Limit as before.
+        /// Maximum number of files before the change.
         inodes: u64,
     },
     /// Remove this folder or file.
     RemoveTree {
-        /// Absolute, below one of the engine's own folders or named by `E2E_STATE_DIR`.
+        /// Absolute path, below one of the engine's own folders or the one that `E2E_STATE_DIR` names.
         path: PathBuf,
     },
-    /// Remove this folder, if it bears the engine's mark, and what its making or removing left beside it.
+    /// Remove this folder, if it bears the engine's mark, and what its creation or removal left beside it.
     RemoveMarked {
-        /// Absolute, below one of the engine's own folders or named by `E2E_STATE_DIR`.
+        /// Absolute path, below one of the engine's own folders or the one that `E2E_STATE_DIR` names.
         path: PathBuf,
-        /// The slot that made it.
+        /// Slot that made the folder.
         slot: String,
     },
     /// Remove this table of packet filters.
     DeleteTable {
-        /// The network namespace it is in; gone with it.
+        /// Network namespace of the table, which is gone with it.
         network: NetworkPlace,
-        /// Family, such as `bridge`.
+        /// Family of the table, such as `bridge`.
         family: String,
-        /// Name in that family.
+        /// Name of the table in its family.
         table: String,
     },
-    /// Remove what delays or slows the packets that leave through a network device.
+    /// Remove the queueing discipline that delays or slows the packets that leave through a network device.
     DeleteQdisc {
-        /// The network namespace it is in; gone with it.
+        /// Network namespace of the device; the discipline is gone with it.
         network: NetworkPlace,
-        /// The device; gone with it.
+        /// Name of the device; the discipline is gone with it.
         device: String,
     },
     /// Remove the rules that hand packets to a program.
     DeleteQueueRules {
-        /// The network namespace they are in; gone with it.
+        /// Network namespace of the rules, which are gone with it.
         network: NetworkPlace,
-        /// The queue's number.
+        /// Number of the packet queue.
         queue: u16,
     },
-    /// Remove this chain of iptables with the rule that leads to it.
+    /// Remove this chain of iptables with the rule that jumps to it.
     DeleteChain {
-        /// The network namespace it is in; gone with it.
+        /// Network namespace of the chain, which is gone with it.
         network: NetworkPlace,
-        /// The chain.
+        /// Chain to remove.
         chain: iptables::Chain,
     },
-    /// Put a setting of a group back to its value before.
+    /// Set a setting of a cgroup back to its value before.
     PutBack {
-        /// Group of the engine's own, relative to the top of a hierarchy.
+        /// Name of one of the engine's own cgroups, relative to the top of a hierarchy.
         group: String,
         /// Changed setting.
         setting: Setting,
-        /// Value as the kernel wrote it.
+        /// Former value of the setting, as the kernel wrote it.
         value: String,
     },
 }
 
 impl Undo {
-    /// Name of its kind, for the points at which tests kill.
+    /// Name of the step's kind, for [`crash_point`](crate::host::crash_point).
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -126,10 +126,7 @@ impl Undo {
         }
     }
 
-    /// Executes the step. `reap` is called while processes are waited for.
-    ///
-    /// # Errors
-    /// When what the step takes back is still there afterwards.
+    /// Executes the step. `reap` is called while the step waits for processes to end.
     pub fn execute(&self, reap: impl FnMut()) -> anyhow::Result<()> {
         match self {
             Self::KillCgroup { name } => Tree::named(name).kill_and_remove(KILL_DEADLINE.scaled(), reap),
@@ -164,7 +161,7 @@ impl Undo {
 
 fn put_back(group: &str, setting: Setting, value: &str) -> anyhow::Result<()> {
     if !group.starts_with(GROUP_PREFIX) || group.split('/').any(|part| part == "..") {
-        bail!("{group} is none of the engine's own groups: left alone");
+        bail!("{group} is not one of the engine's own cgroups: left alone");
     }
     Group::named(group).put_back(setting, value)
 }
@@ -182,7 +179,7 @@ fn is_ours(path: &Path) -> bool {
     clean && allowed.any(|top| path.starts_with(top) && path != top)
 }
 
-/// Lets a tmpfs take so many files; does nothing where it is gone, or not mounted here.
+/// Sets the maximum number of files of a tmpfs; does nothing where it is gone, or not mounted here.
 fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
     if !is_ours(path) {
         bail!("{} is not below one of the engine's own folders: not changed", path.display());

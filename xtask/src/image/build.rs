@@ -94,21 +94,22 @@ pub struct Job<'a> {
 }
 
 /// Failure of a template's build.
-#[derive(Debug, thiserror::Error)]
-pub struct BuildFailed {
-    pub template: String,
-    pub step: String,
-    pub status: i32,
+struct BuildFailed {
+    template: String,
+    /// Step that failed.
+    step: String,
+    /// The worker's exit status.
+    status: i32,
     /// Path of the whole log.
-    pub log: PathBuf,
+    log: PathBuf,
     /// Last lines of the log.
-    pub tail: String,
+    tail: String,
     /// True if the log's file system is full, so that the worker's last messages are lost.
-    pub is_log_full: bool,
+    is_log_full: bool,
     /// Description of the limit that the build has reached, if any.
-    pub met: Option<String>,
+    met: Option<String>,
     /// True for the layer of `--set`, which repeats the template's `run` steps.
-    pub repeats_steps: bool,
+    repeats_steps: bool,
 }
 
 impl fmt::Display for BuildFailed {
@@ -123,7 +124,7 @@ impl fmt::Display for BuildFailed {
             writeln!(f, "  {met}")?;
         }
         if *is_log_full && !tail.contains(NO_SPACE.0) {
-            writeln!(f, "  the file system of its log is full, and the worker could not write there what happened")?;
+            writeln!(f, "  the file system of its log is full, so the worker's last messages are missing")?;
         }
         let help = match (is_log_full, met) {
             (true, _) => Some(NO_SPACE.1),
@@ -171,11 +172,11 @@ fn help(tail: &str) -> Option<&'static str> {
     known.into_iter().find(|(sign, _)| tail.contains(sign)).map(|(_, help)| help)
 }
 
-/// Builds a layer, unless another process has built it during the wait for its slot; the returned bool tells which. `unchanged` tells
-/// whether the recipe's source files are still the same.
+/// Builds a layer; returns it with true, or with false if another process built it during the wait for its slot. `unchanged` tells whether
+/// the recipe's source files are still the same.
 ///
 /// # Errors
-/// [`BuildFailed`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].
+/// [`Error::Build`]; [`Error::Host`] when there is no room; [`Error::Interrupted`].
 pub fn build(
     store: &Store,
     job: &Job<'_>,
@@ -266,9 +267,8 @@ fn under_guard(
         let is_log_full = free.is_ok_and(|bytes| bytes < LOG_ROOM_BYTES);
         let template = job.template.to_owned();
         let repeats_steps = job.recipe.python.as_ref().is_some_and(|python| !python.replacements.is_empty());
-        return Err(
-            BuildFailed { template, step: last_step, status, log, tail, is_log_full, met, repeats_steps }.into()
-        );
+        let failed = BuildFailed { template, step: last_step, status, log, tail, is_log_full, met, repeats_steps };
+        return Err(Error::Build(failed.to_string()).into());
     }
     if !unchanged()? {
         anyhow::bail!("the files of the template {} changed while it was built: build it again", job.template);

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::build::{Job, Progress, build, memory_for_each};
-use super::needs::{self, chain};
+use super::needs;
 use super::recipe::{Base, Recipe, Sources};
 use super::replacement::Replacement;
 use super::store::{self, LayerLocks, LayerPlace, LayerRecord, Store, StoredLayer, ids_of};
@@ -54,7 +54,7 @@ pub struct LayerStatus {
     pub hash: String,
     /// True if nothing in the layer comes from outside the project, so that the hash is the same in every checkout.
     pub is_portable: bool,
-    /// Record of the layer in the store; `None` when it has to be built.
+    /// Content of the layer's `layer.json` in the store; `None` when the layer has to be built.
     pub stored: Option<LayerRecord>,
     /// Reason why the stored layer is unusable and has to be built again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,11 +94,12 @@ struct LayerPlan<'a> {
 type Stored = BTreeMap<usize, (StoredLayer, bool)>;
 
 /// Builds the missing layers of all wanted templates; layers that do not depend on each other are built side by side. If none is missing,
-/// reads only the templates' own files and one record for each layer.
+/// reads only the templates' own files and the `layer.json` of each layer.
 ///
 /// # Errors
-/// [`super::BuildFailed`] for the first template that does not build; or for a file of the project that cannot be read, or a missing tool
-/// of the host that building a layer needs. [`crate::error::Error::Usage`] for a replacement whose requirements the template does not meet.
+/// [`Error::Build`](crate::error::Error::Build) for the first template that does not build; or for a file of the project that cannot be
+/// read, or a missing tool of the host that building a layer needs. [`Error::Usage`](crate::error::Error::Usage) for a replacement whose
+/// requirements the template does not meet.
 pub fn ensure(
     project: &Project,
     wanted: &[String],
@@ -173,7 +174,7 @@ impl<'a> LayerPlan<'a> {
     fn of(project: &'a Project, wanted: &[String], replacements: &'a [Replacement]) -> anyhow::Result<Self> {
         let mut plan = Self::default();
         for name in wanted {
-            for template in chain(project, name)? {
+            for template in project.chain(name)? {
                 if plan.tops.contains_key(template.name.as_str()) {
                     continue;
                 }

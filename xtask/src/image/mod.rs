@@ -14,7 +14,7 @@ mod store;
 mod tree;
 mod worker;
 
-pub use build::{BuildFailed, Progress};
+pub use build::Progress;
 pub use ensure::{Image, LayerStatus, ensure, hashes, status};
 pub use lock::{Difference, LockFile, Locked};
 pub use needs::{uses, uses_to_run};

@@ -7,16 +7,6 @@ use crate::manifest::{FileSource, Origin, Project, Template, VolumeKind};
 /// Template features that need tools of the host only while a layer is built, not when it is used.
 const TO_BUILD: [Use; 4] = [Use::Debian, Use::Tar, Use::Python, Use::Download];
 
-/// Returns a template with all templates below it, lowest first.
-pub(super) fn chain<'a>(project: &'a Project, name: &str) -> anyhow::Result<Vec<&'a Template>> {
-    let mut chain = vec![project.template(name)?];
-    while let Some(Template { from: Origin::Template(parent), .. }) = chain.last() {
-        chain.push(project.template(parent)?);
-    }
-    chain.reverse();
-    Ok(chain)
-}
-
 /// Returns the features of all templates of a project that need tools of the host.
 #[must_use]
 pub fn uses(project: &Project) -> Uses {
@@ -28,7 +18,7 @@ pub fn uses(project: &Project) -> Uses {
 pub fn uses_to_run(project: &Project, names: &[String]) -> anyhow::Result<Uses> {
     let mut uses = Uses::new();
     for name in names {
-        uses.extend(chain(project, name)?.into_iter().flat_map(of_template));
+        uses.extend(project.chain(name)?.into_iter().flat_map(of_template));
     }
     uses.retain(|feature| !TO_BUILD.contains(feature));
     Ok(uses)

@@ -232,8 +232,9 @@ fn python(template: &Template) -> anyhow::Result<Option<Python>> {
     let Some(pip) = &template.pip else { return Ok(None) };
     let text = input::read_text(&pip.requirements)?;
     if let Some((line, why)) = requirements::problem(&text) {
-        let message =
-            format!("{why}; the installer runs as root, and takes only pinned packages with hashes and their index");
+        let message = format!(
+            "{why}; the installer runs as root: it takes only pinned packages with hashes, and options of the package index"
+        );
         return Err(Error::BadFile { path: pip.requirements.clone(), line, column: 1, message }.into());
     }
     Ok(Some(Python {

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::needs::chain;
 use super::requirements;
 use crate::error::Error;
 use crate::input;
@@ -32,7 +31,7 @@ impl Replacement {
             }
             let mut is_used = false;
             for name in wanted {
-                is_used |= chain(project, name)?.iter().any(|template| template.name == one.template);
+                is_used |= project.chain(name)?.iter().any(|template| template.name == one.template);
             }
             if !is_used {
                 return Err(usage(format!(
@@ -49,7 +48,7 @@ impl Replacement {
     /// Reads `TEMPLATE.PACKAGE=PATH`; the path is relative to the working directory.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the text, the template, the package or the path is not valid; the text lists the valid ones.
+    /// [`Error::Usage`] when the text, the template, the package or the path is not valid; the message lists the valid ones.
     pub fn parse(text: &str, project: &Project) -> anyhow::Result<Self> {
         let Some(((template, package), path)) =
             text.split_once('=').and_then(|(left, path)| Some((left.split_once('.')?, path)))

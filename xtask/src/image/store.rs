@@ -48,7 +48,7 @@ pub struct LayerRecord {
     pub first_id: u32,
 }
 
-/// On-disk user id of root's files in old layers, whose record does not have it.
+/// On-disk user id of root's files in old layers, whose `layer.json` does not have it.
 fn first_id_of_old() -> u32 {
     100_000
 }
@@ -148,7 +148,7 @@ impl Store {
     }
 
     /// Makes the existing folders of the store accessible to root alone: layers contain set-id programs, which give the rights of the
-    /// containers' users. Earlier engines left the folders open.
+    /// containers' users. Earlier versions of the engine let every user enter them.
     pub fn close(&self) -> anyhow::Result<()> {
         for folder in [self.layers(), self.logs()] {
             let Ok(metadata) = fs::symlink_metadata(&folder) else { continue };
@@ -266,7 +266,7 @@ impl Store {
         if self.remove(hash)? == Removal::InUse {
             let dir = self.layer_dir(hash);
             let problem = format!("the layer {} of template {template} is damaged and in use: {why}", dir.display());
-            let help = "`cargo xtask ps` shows the labs: end them, then build it again".to_owned();
+            let help = "`cargo xtask ps` shows the labs: end those that use the layer, then build it again".to_owned();
             return Err(Error::Host { problem, help }.into());
         }
         Ok(())
@@ -301,7 +301,7 @@ impl Store {
         }
     }
 
-    /// Removes the layers built on a layer. They fit only the tree that they were built on, not even a rebuilt tree of the same recipe.
+    /// Removes the layers built on a layer. They do not fit a rebuilt tree of that layer, even one of the same recipe.
     pub fn remove_children(&self, hash: &str) -> anyhow::Result<Removal> {
         for layer in self.list()? {
             if layer.record.parent.as_deref() == Some(hash) && self.remove(&layer.record.hash)? == Removal::InUse {

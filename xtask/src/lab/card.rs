@@ -52,7 +52,10 @@ impl Container {
         let answer = inside.command("ip").args(["-json", "address", "show"]).run().ok()?;
         let devices: Vec<Device> = serde_json::from_slice(&answer.stdout).ok()?;
         let problem = problem(&devices, self.machine())?;
-        Some(format!("{}, seen from inside, has changed since its start: {problem}", self.machine().name))
+        Some(format!(
+            "the network of {}, seen from inside, has changed since the machine's start: {problem}",
+            self.machine().name
+        ))
     }
 }
 

@@ -76,7 +76,7 @@ impl Places {
 #[derive(Debug, Clone)]
 pub struct HostTraits {
     pub cgroup: cgroup::Version,
-    /// Maximum processor time per second that this host grants, in processors: 1.5 is one and a half.
+    /// Maximum number of processors that this host grants, such as 1.5.
     pub cpus: f64,
     pub confinement: Confinement,
 }

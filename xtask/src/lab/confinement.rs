@@ -39,7 +39,7 @@ const HIDDEN_FOLDERS: [&str; 9] = [
     "sys/kernel/tracing",
 ];
 
-/// Returns a line for each isolation feature that this host lacks; machines run without it.
+/// Returns a line for each isolation feature that this host lacks; machines run without these features.
 #[must_use]
 pub fn isolation_problems() -> Vec<String> {
     let seccomp = (!seccomp::is_supported())

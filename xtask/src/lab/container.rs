@@ -1,5 +1,6 @@
 //! Container of a lab: running, or taken down or frozen by a fault.
 
+use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use anyhow::Context as _;
 use super::config::Places;
 use super::log_folder::tail_of;
 use super::machine::Machine;
+use crate::error::Error;
 use crate::guard::{Process, ProcessEnd};
 use crate::host::cgroup::{Group, Tree};
 use crate::host::container::lxc;
@@ -28,7 +30,7 @@ pub struct Container {
     life: Arc<(Mutex<Life>, Condvar)>,
 }
 
-/// Changing state of a container, shared by all handles of it.
+/// Mutable state of a container, shared by all handles of it.
 #[derive(Debug)]
 struct Life {
     /// `lxc-start` process of the container's last start.
@@ -55,14 +57,26 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Intended state of a container that cannot run programs, because a fault has taken it down or frozen it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{container} is {}: {cause}", if *.frozen { "frozen" } else { "down" })]
+/// Intended state of a container in which it runs no programs: a fault has taken it down or frozen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
     pub container: String,
     pub cause: String,
     /// True if the container is frozen; false if it is down and has no processes.
     pub frozen: bool,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container, cause, frozen } = self;
+        write!(f, "{container} is {}: {cause}", if *frozen { "frozen" } else { "down" })
+    }
+}
+
+impl From<Outage> for anyhow::Error {
+    fn from(outage: Outage) -> Self {
+        Error::Outage(outage.to_string()).into()
+    }
 }
 
 impl Container {
@@ -206,11 +220,6 @@ impl Container {
         life.process.exited().filter(|_| life.outage.is_none())
     }
 
-    /// Fails with LXC's error lines and the end of the console if the container has ended although no fault has ended it.
-    pub fn fail_if_dead(&self) -> anyhow::Result<()> {
-        self.ending().map_or(Ok(()), |end| Err(end.into()))
-    }
-
     /// Returns the path on the host of the container's root filesystem, through its process 1.
     pub fn root(&self) -> anyhow::Result<PathBuf> {
         Ok(PathBuf::from(format!("/proc/{}/root", self.init_pid()?)))
@@ -243,7 +252,7 @@ impl Container {
     /// creates it anew.
     pub fn group(&self) -> anyhow::Result<Group> {
         let found = Group::named(&self.cgroup_name()).child_with(self.init_pid()?);
-        found.with_context(|| format!("no process of {} is in a cgroup of its own", self.machine.name))
+        found.with_context(|| format!("process 1 of {} is in no cgroup below the container's", self.machine.name))
     }
 
     /// Returns the container's processes whose program, or script of an interpreter, is this file, given by device and inode; see

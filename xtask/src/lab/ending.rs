@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::container::Container;
 use super::log_folder::tail_of;
+use crate::error::Error;
 use crate::guard::ProcessEnd;
 use crate::host::container::lxc::{self, InitEnd};
 use crate::host::exec::process;
@@ -34,7 +35,11 @@ pub struct MachineEnd {
     pub words: String,
 }
 
-impl std::error::Error for MachineEnd {}
+impl From<MachineEnd> for anyhow::Error {
+    fn from(end: MachineEnd) -> Self {
+        Error::MachineEnded(end.to_string()).into()
+    }
+}
 
 impl fmt::Display for MachineEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,6 +68,11 @@ impl MachineEnd {
 }
 
 impl Container {
+    /// Fails with LXC's error lines and the end of the console if the container has ended although no fault has ended it.
+    pub fn fail_if_dead(&self) -> Result<(), MachineEnd> {
+        self.ending().map_or(Ok(()), Err)
+    }
+
     /// Returns the end of the container, unless a fault caused it.
     #[must_use]
     pub fn ending(&self) -> Option<MachineEnd> {

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 
 use super::confinement::entry_filter;
-use super::container::Container;
+use super::container::{Container, Outage};
+use super::ending::MachineEnd;
 use super::log_folder;
 use super::machine::Machine;
 use super::ssh::Passwd;
@@ -17,7 +18,7 @@ use crate::host::container::lxc::{self, Attach};
 use crate::host::disk::container_fs;
 use crate::host::exec::process::{Running, kill_marked};
 use crate::host::exec::program_output::{KeptPart, KeptStream, OUTPUT_BYTES_MAX, ProgramOutput};
-use crate::host::exec::shell::{Command, Output};
+use crate::host::exec::shell::{Command, CommandError, Output};
 use crate::host::patience::Deadline;
 use crate::host::seccomp::Occasion;
 
@@ -27,7 +28,7 @@ const KILL_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Deadline for lxc-attach to start its program after the container was restarted.
 const ATTACH_DEADLINE: Deadline = Deadline::from_secs(3);
 
-/// Lowest exit status of a program that was killed by a signal.
+/// Lowest exit status that is taken for the death of a program by a signal.
 const KILLED: i32 = 128;
 
 /// Environment variable that marks the processes of one exec, so that they can be found and killed.
@@ -74,6 +75,36 @@ pub struct ExecOutput {
     pub stderr: KeptStream,
 }
 
+/// Failure to run a program in a container. An exit status other than 0 is not a failure.
+#[derive(Debug)]
+pub enum ExecError {
+    /// A fault keeps the container down or frozen.
+    Outage(Outage),
+    /// The container has ended by itself.
+    Ended(MachineEnd),
+    /// lxc-attach, the host's program that runs others in a container, is missing or could not be started or read.
+    Command(CommandError),
+    /// Another failure of the host, or a request that cannot be met, such as a user that does not exist.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for ExecError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<ExecError> for anyhow::Error {
+    fn from(error: ExecError) -> Self {
+        match error {
+            ExecError::Outage(outage) => outage.into(),
+            ExecError::Ended(end) => end.into(),
+            ExecError::Command(error) => error.into(),
+            ExecError::Other(error) => error,
+        }
+    }
+}
+
 impl ExecOutput {
     /// Describes a failure for messages: the passed deadline or the status, and the end of both output streams; `None` for status 0.
     #[must_use]
@@ -111,10 +142,10 @@ impl Container {
     /// # Errors
     /// When the container does not run ([`Outage`](super::Outage) if a fault is the reason) or was stopped from outside the run, the user
     /// does not exist, or the host fails. A status other than 0 is no error.
-    pub fn exec(&self, request: &ExecRequest) -> anyhow::Result<ExecOutput> {
+    pub fn exec(&self, request: &ExecRequest) -> Result<ExecOutput, ExecError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        self.fail_if_dead()?;
-        let _entered = self.enter()?;
+        self.fail_if_dead().map_err(ExecError::Ended)?;
+        let _entered = self.enter().map_err(ExecError::Outage)?;
         let user = request.user.as_deref().map(|name| self.user(name)).transpose()?;
         let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let who = user.as_ref().zip(request.user.as_deref());
@@ -133,7 +164,7 @@ impl Container {
         let command = attach.command().stdin(request.stdin.clone()).deadline(request.deadline);
         let command = command.clock(Arc::clone(self.clock())).kill_when(self.lost_at_a_start(&mark, &was_seen));
         let (output, stdout, stderr) = ProgramOutput::start(request.kept, &request.streams_dir, owner)?;
-        let ended = command.output_to_files(stdout, stderr)?;
+        let ended = command.output_to_files(stdout, stderr).map_err(ExecError::Command)?;
         // Until it is killed one that passed its deadline may write.
         let (kept, output) = if ended.timed_out { (None, Some(output)) } else { (Some(output.end()?), None) };
         let was_running = ended.timed_out && was_seen.load(Ordering::Relaxed);
@@ -143,7 +174,7 @@ impl Container {
                 self.outage().is_some() || standstill.is_some() // what is frozen dies when it thaws
             });
             if let Some(standstill) = standstill {
-                return Err(standstill.into());
+                return Err(ExecError::Other(standstill.into()));
             }
             killed.with_context(|| format!("killing `{}` in {}", request.argv.join(" "), self.machine().name))?;
         } else if ended.status != 0 {
@@ -151,13 +182,13 @@ impl Container {
             if self.is_claimed() {
                 self.notice_end(); // the fault's outage begins with it
             }
-            self.fail_if_dead()?;
+            self.fail_if_dead().map_err(ExecError::Ended)?;
         }
         // What was killed has ended; whether another program did what it was to do nobody knows.
         if ended.status < KILLED
             && let Some(outage) = self.outage().filter(|outage| !outage.frozen)
         {
-            return Err(outage.into());
+            return Err(ExecError::Outage(outage));
         }
         let Output { status, duration, timed_out, .. } = ended;
         let [stdout, stderr] = match (kept, output) {
@@ -230,7 +261,7 @@ impl Container {
         mode: u32,
         owner: Option<&str>,
         request: ExecRequest,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), ExecError> {
         const SCRIPT: &str = r#"set -e
             umask 022
             mkdir -p "${1%/*}/"
@@ -240,13 +271,13 @@ impl Container {
             if [ -n "$3" ]; then chown "$3" "$1.e2e-new"; fi
             mv -f "$1.e2e-new" "$1""#;
         if !path.starts_with('/') {
-            bail!("a file cannot be written at {path:?}: the path is not absolute");
+            return Err(anyhow!("a file cannot be written at {path:?}: the path is not absolute").into());
         }
         let mode = format!("{mode:o}");
         let argv = ["/bin/sh", "-c", SCRIPT, "put", path, &mode, owner.unwrap_or_default()].map(String::from).to_vec();
         let output = self.exec(&ExecRequest { argv, stdin: content, ..request })?;
         if let Some(failure) = output.failure() {
-            bail!("writing {path} in {} {failure}", self.machine().name);
+            return Err(anyhow!("writing {path} in {} {failure}", self.machine().name).into());
         }
         Ok(())
     }
@@ -255,17 +286,18 @@ impl Container {
     ///
     /// # Errors
     /// When the file cannot be read (the message has the program's output), or is larger than the kept part of a stream.
-    pub fn get(&self, path: &str, request: ExecRequest) -> anyhow::Result<ExecOutput> {
+    pub fn get(&self, path: &str, request: ExecRequest) -> Result<ExecOutput, ExecError> {
         // One byte more, by which a larger file is known: a sparse one of a terabyte is not read to its end.
         let bytes = (OUTPUT_BYTES_MAX + 1).to_string();
         let argv = ["head", "-c", &bytes, "--", path].map(String::from).to_vec();
         let output = self.exec(&ExecRequest { argv, ..request })?;
         if let Some(failure) = output.failure() {
-            bail!("reading {path} in {} {failure}", self.machine().name);
+            return Err(anyhow!("reading {path} in {} {failure}", self.machine().name).into());
         }
         if output.stdout.lost_bytes() > 0 {
-            let most = OUTPUT_BYTES_MAX >> 20;
-            bail!("reading {path} in {}: it is larger than {most} MiB, the most that `get` reads", self.machine().name);
+            let (most, name) = (OUTPUT_BYTES_MAX >> 20, &self.machine().name);
+            let message = format!("reading {path} in {name}: it is larger than {most} MiB, the most that `get` reads");
+            return Err(anyhow!(message).into());
         }
         Ok(output)
     }

@@ -22,7 +22,7 @@ const LINKS_MAX: usize = 40;
 /// Folders that programs fill at run time: a file that is missing there may still be created.
 const RUNTIME_FOLDERS: [&str; 5] = ["/run/", "/tmp/", "/var/", "/srv/", "/dev/"];
 
-/// Reason why a machine has no such program.
+/// Reason why a machine lacks a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
     /// The image never had the program.
@@ -37,7 +37,7 @@ pub enum Missing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedLayer {
     pub template: String,
-    /// File or folder of the layer that is newer than the layer's record.
+    /// File or folder of the layer that was modified after the layer's `layer.json` was written.
     pub changed: PathBuf,
 }
 
@@ -57,7 +57,7 @@ impl DamagedLayer {
 }
 
 impl Container {
-    /// Tells whether the running machine lacks a program, and it is not at a path where programs are created at run time.
+    /// Tells whether the running machine lacks a program whose path is not in a folder that is filled at run time.
     pub(super) fn lacks(&self, program: &str) -> bool {
         let Ok(root) = self.root() else { return false };
         let is_made_later = RUNTIME_FOLDERS.iter().any(|folder| program.starts_with(folder));
@@ -91,7 +91,7 @@ impl Container {
     }
 }
 
-/// Returns the damage of a layer, given by its tree; `None` for an intact layer, in which no file is newer than the layer's record.
+/// Returns the damage of a layer, given by its tree; `None` if nothing in it was modified after its `layer.json` was written.
 fn damage_of(tree: &Path) -> Option<DamagedLayer> {
     let record = tree.parent()?.join(RECORD);
     let built = fs::metadata(&record).and_then(|metadata| metadata.modified()).ok()?;

@@ -21,7 +21,7 @@ const ATTACH_LOG: &str = "attach.log";
 /// Size in bytes at which the log of `lxc-attach` is emptied: LXC writes some hundred bytes for each program that it cannot execute.
 pub const ATTACH_LOG_BYTES_MAX: u64 = 1 << 20;
 
-/// Time during which late programs that enter a removed container may still create its log folder again.
+/// Time during which programs that were about to enter a removed container may still create its log folder again.
 const RENEW_DEADLINE: Deadline = Deadline::from_secs(5);
 
 /// Creates an empty log folder, replacing that of an earlier lab. The caller holds the slot.
@@ -66,7 +66,7 @@ fn require_ours(folder: &Path, slot: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Host {
-        problem: format!("{error}; it holds logs of another container of that name"),
+        problem: format!("{error}; the folder holds logs of another container with the same name"),
         help: match marked::standing(folder) {
             Standing::Marked(mark) => format!("`cargo xtask clean --slot {}`, or choose another --slot N", mark.slot),
             _ => format!(

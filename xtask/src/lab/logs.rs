@@ -119,7 +119,7 @@ impl Container {
             kept: KeptPart::Last(usize::try_from(LOG_BYTES_MAX).unwrap_or(usize::MAX)),
             ..ExecRequest::default()
         };
-        let content = self.exec(&request).and_then(|output| match output.failure() {
+        let content = self.exec(&request).map_err(anyhow::Error::from).and_then(|output| match output.failure() {
             None => Ok(with_begin_told(output.stdout.bytes()?, output.stdout.lost_bytes() > 0)),
             Some(failure) => anyhow::bail!("`{}` {failure}", request.argv.join(" ")),
         });
@@ -146,7 +146,8 @@ fn told_of(left_out: &[String]) -> Option<CollectedLog> {
     (!left_out.is_empty()).then(|| CollectedLog { name: "left-out.log".into(), content: Ok(text.into_bytes()) })
 }
 
-/// Returns the end of a log that continues from one file to the next. Missing files are skipped.
+/// Returns the end of a log that continues from one file to the next; `is_cut` tells whether its beginning is already lost. Missing files
+/// are skipped.
 fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>> {
     let mut end = Vec::new();
     for path in paths {
@@ -163,7 +164,7 @@ fn end_of_files(paths: &[PathBuf], mut is_cut: bool) -> std::io::Result<Vec<u8>>
     Ok(with_begin_told(end.split_off(surplus), is_cut || surplus > 0))
 }
 
-/// Adds a first line that says so to a log whose beginning is missing.
+/// Adds a first line about the cut to a log whose beginning is missing.
 fn with_begin_told(bytes: Vec<u8>, is_cut: bool) -> Vec<u8> {
     if !is_cut {
         return bytes;

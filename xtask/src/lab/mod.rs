@@ -33,7 +33,7 @@ pub use container::{Container, Outage};
 pub use copy::{Existing, Inside};
 pub use diagnosis::{Asked, NotReady};
 pub use ending::MachineEnd;
-pub use exec::{ExecOutput, ExecRequest};
+pub use exec::{ExecError, ExecOutput, ExecRequest};
 pub use findings::{Finding, FindingKind};
 pub use layers::{DamagedLayer, Missing};
 pub use live::{LiveLab, LiveMachine, MachineState, Used};

@@ -1,16 +1,15 @@
 //! Screenshots of pages that the lab serves, taken by the host's browser inside the lab's network. The guard starts the browser in the
 //! slot's cgroup, so it ends with the lab at the latest.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use super::capture_lock::STOP_POLL;
-use super::container::Container;
+use super::container::{Container, Outage};
 use super::log_folder::tail_of;
-use super::readiness::http_status;
+use super::readiness::{http_status, is_timeout};
 use super::up::Lab;
 use crate::guard::{Make, ProcessEnd, Spawn};
 use crate::host::invoker::Invoker;
@@ -50,7 +49,10 @@ pub enum PictureError {
     /// The run was interrupted, or the scenario ended.
     #[error("the screenshot was interrupted")]
     Interrupted,
-    /// The host failed, or a fault has taken down or frozen the container.
+    /// A fault has taken the container away.
+    #[error("{0}")]
+    Outage(Outage),
+    /// The host failed.
     #[error(transparent)]
     Host(#[from] anyhow::Error),
 }
@@ -113,18 +115,18 @@ impl Lab {
     /// Loads a page and returns its HTTP status.
     ///
     /// # Errors
-    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Host`] when a fault has taken down or
+    /// [`PictureError::Page`] when there is no answer, [`PictureError::Deadline`], [`PictureError::Outage`] when a fault has taken down or
     /// frozen the page's container.
     pub fn status(&self, page: &Page<'_>) -> Result<u16, PictureError> {
         if let Some(outage) = page.container.outage() {
-            return Err(PictureError::Host(outage.into()));
+            return Err(PictureError::Outage(outage));
         }
         let machine = page.container.machine();
         let address = SocketAddr::new(IpAddr::V4(machine.address()), page.port);
         match http_status(self.network(), address, &machine.name, &page.path, page.left()) {
             Ok(status) => Ok(status),
             Err(error) if is_timeout(&error) => Err(page.late("it did not answer")),
-            Err(error) => Err(page.problem(format!("{error:#}"))),
+            Err(error) => Err(page.problem(error.to_string())),
         }
     }
 
@@ -217,9 +219,4 @@ fn read_picture(shot: &Shot<'_>, page: &Page<'_>, status: i32) -> Result<Vec<u8>
             }
         },
     }
-}
-
-fn is_timeout(error: &anyhow::Error) -> bool {
-    let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    matches!(kind, Some(ErrorKind::TimedOut | ErrorKind::WouldBlock))
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use e2e_contract::Condition;
 
-use super::container::{Container, Outage};
+use super::container::Container;
 use super::ending::MachineEnd;
-use super::exec::{ExecOutput, ExecRequest};
+use super::exec::{ExecError, ExecOutput, ExecRequest};
 use super::probe_answer::{LastAnswer, LookBound, ProbeAnswer};
-use crate::host::exec::shell::{CommandError, Problem};
+use crate::error::Error;
+use crate::host::container::lxc::{self, InitEnd};
+use crate::host::exec::shell::Problem;
 use crate::host::network::netns::NetworkNamespace;
 use crate::host::patience::Deadline;
 use crate::manifest::{Init, Probe, Template};
@@ -36,7 +38,7 @@ pub enum WaitError {
         container: String,
         condition: Condition,
         deadline: Duration,
-        /// Last answers of the probe, without a test that the deadline has clipped.
+        /// Last answers of the probe; a test that the deadline cut short counts only if no other was answered.
         last: Box<LastAnswer>,
     },
     /// The condition cannot be met any more without a change from outside.
@@ -75,7 +77,23 @@ impl WaitError {
         }
     }
 
-    /// Replaces the deadline in the error, which is the time that was left, by the deadline that was requested.
+    /// Returns the error for a lab that is not ready: [`Error::Interrupted`], the cause on this host for which LXC did not start a
+    /// container, or else this one.
+    #[must_use]
+    pub fn of_lab(self) -> anyhow::Error {
+        let cause = match &self {
+            Self::Interrupted => return Error::Interrupted.into(),
+            Self::Ended { end, .. } if matches!(end.init, InitEnd::NotStarted | InitEnd::Unknown) => lxc::host_cause(),
+            _ => None,
+        };
+        let error = self.into();
+        match cause {
+            Some(cause) => cause.error(&error),
+            None => error,
+        }
+    }
+
+    /// Returns the same error with the deadline that was requested, instead of the rest of it that remained for this wait.
     #[must_use]
     pub(super) fn with_deadline(mut self, asked: Duration) -> Self {
         if let Self::Deadline { deadline, .. } = &mut self {
@@ -134,7 +152,7 @@ pub fn is_no_condition(condition: &Condition) -> Option<String> {
     match condition {
         Condition::Tcp(0) => Some("there is no TCP port 0".to_owned()),
         Condition::Tcp(_) => None,
-        Condition::Http(path) => split_http(path).err().map(|error| error.to_string()),
+        Condition::Http(path) => split_http(path).err(),
         Condition::Exec(argv) => {
             let program = of_text("program's name", argv.first().map_or("", String::as_str));
             program.or_else(|| argv.iter().find_map(|word| of_text("word", word).filter(|_| !word.is_empty())))
@@ -237,12 +255,11 @@ impl Container {
         match condition {
             Condition::Tcp(port) => match network.connect(address(*port), bound) {
                 Ok(_) => Ok(()),
-                Err(error) => Err(of_network(&error.into(), bound)),
+                Err(error) => Err(of_network(&error, bound)),
             },
             Condition::Http(path) => {
-                let status = split_http(path)
-                    .and_then(|(port, path)| http_status(network, address(port), &self.machine().name, path, bound));
-                match status {
+                let (port, path) = split_http(path).map_err(ProbeAnswer::No)?;
+                match http_status(network, address(port), &self.machine().name, path, bound) {
                     Ok(200..400) => Ok(()),
                     Ok(status) => Err(ProbeAnswer::No(format!("the answer's status is {status}"))),
                     Err(error) => Err(of_network(&error, bound)),
@@ -301,34 +318,31 @@ impl Container {
                 Err(ProbeAnswer::DeadEnd { evidence: text.clone(), text })
             }
             Ok(output) => Err(ProbeAnswer::No(format!("status {} {}", output.status, output.tail()).trim_end().into())),
-            Err(error) if error.is::<Outage>() => Err(ProbeAnswer::NotRunning(format!("{error:#}"))),
-            Err(error) if is_missing_tool(&error) => Err(ProbeAnswer::NoTool(format!("{error:#}"))),
-            Err(error) => Err(ProbeAnswer::NotLooked(format!("{error:#}"))),
+            Err(ExecError::Outage(outage)) => Err(ProbeAnswer::NotRunning(outage.to_string())),
+            // A program of the host that every look needs.
+            Err(ExecError::Command(error)) if matches!(error.problem, Problem::Missing(_)) => {
+                Err(ProbeAnswer::NoTool(error.to_string()))
+            }
+            Err(error) => Err(ProbeAnswer::NotLooked(format!("{:#}", anyhow::Error::from(error)))),
         }
     }
 }
 
-/// Tells whether the error reports that a program of the host is missing which every test needs.
-fn is_missing_tool(error: &anyhow::Error) -> bool {
-    let problem = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
-    matches!(problem, Some(Problem::Missing(_)))
+/// Returns the answer of a failed test over the network: [`ProbeAnswer::Overran`] for a connection that timed out.
+fn of_network(error: &std::io::Error, bound: Duration) -> ProbeAnswer {
+    if is_timeout(error) { ProbeAnswer::Overran(bound) } else { ProbeAnswer::No(error.to_string()) }
 }
 
-/// Returns the answer of a failed test over the network; a connection that timed out has overrun its time limit.
-fn of_network(error: &anyhow::Error, bound: Duration) -> ProbeAnswer {
-    let is_late = |error: &std::io::Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
-    if error.downcast_ref().is_some_and(is_late) {
-        return ProbeAnswer::Overran(bound);
-    }
-    ProbeAnswer::No(format!("{error:#}"))
+/// Tells whether a test over the network failed because its deadline passed.
+pub(super) fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
 /// Parses `/path` or `:8080/path` into port and path; the default port is 80.
-fn split_http(text: &str) -> anyhow::Result<(u16, &str)> {
+fn split_http(text: &str) -> Result<(u16, &str), String> {
     let Some(rest) = text.strip_prefix(':') else { return Ok((80, text)) };
     let (port, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let port =
-        port.parse().map_err(|_| anyhow::anyhow!("{text:?} has no valid port: write \"/path\" or \":8080/path\""))?;
+    let port = port.parse().map_err(|_| format!("{text:?} has no valid port: write \"/path\" or \":8080/path\""))?;
     Ok((port, if path.is_empty() { "/" } else { path }))
 }
 
@@ -339,7 +353,7 @@ pub(super) fn http_status(
     host: &str,
     path: &str,
     deadline: Duration,
-) -> anyhow::Result<u16> {
+) -> std::io::Result<u16> {
     const SHORTEST: Duration = Duration::from_millis(1); // the system calls do not take none
     let started = Instant::now();
     let mut stream = network.connect(address, deadline.max(SHORTEST))?;
@@ -356,7 +370,7 @@ pub(super) fn http_status(
     }
     let line = String::from_utf8_lossy(&head[..count]).into_owned();
     let status = line.split(' ').nth(1).and_then(|word| word.get(..3)).and_then(|word| word.parse().ok());
-    status.ok_or_else(|| anyhow::anyhow!("the answer is not HTTP: it begins with {line:?}"))
+    status.ok_or_else(|| std::io::Error::other(format!("the answer is not HTTP: it begins with {line:?}")))
 }
 
 #[cfg(test)]
@@ -365,12 +379,12 @@ mod tests {
 
     #[test]
     fn a_server_that_says_nothing_is_late_and_one_that_refuses_answers() {
-        let of = |kind: ErrorKind| of_network(&std::io::Error::from(kind).into(), Duration::from_secs(1));
+        let of = |kind: ErrorKind| of_network(&std::io::Error::from(kind), Duration::from_secs(1));
         for late in [ErrorKind::TimedOut, ErrorKind::WouldBlock] {
             assert_eq!(of(late), ProbeAnswer::Overran(Duration::from_secs(1)));
         }
         assert_eq!(of(ErrorKind::ConnectionRefused), ProbeAnswer::No("connection refused".into()));
-        let other = of_network(&anyhow::anyhow!("this is no HTTP answer"), Duration::from_secs(1));
+        let other = of_network(&std::io::Error::other("this is no HTTP answer"), Duration::from_secs(1));
         assert_eq!(other, ProbeAnswer::No("this is no HTTP answer".into()));
     }
 

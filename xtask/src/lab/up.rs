@@ -20,7 +20,7 @@ use super::readiness::{Circumstances, Nearness, WaitError};
 use super::{log_folder, network, readiness, ssh};
 use crate::error::{Error, HostCause};
 use crate::guard::{Guard, Make, Process, Slot, Spawn, state_dir};
-use crate::host::container::lxc::{self, InitEnd};
+use crate::host::container::lxc;
 use crate::host::disk::marked::{self, Standing};
 use crate::host::disk::mount;
 use crate::host::exec::held_clock::HeldClock;
@@ -82,7 +82,7 @@ impl Lab {
         let container = |live: &LiveMachine| {
             let process = guard
                 .found(&live.name)
-                .with_context(|| format!("the guard of the lab has started no process of {}", live.host_name))?;
+                .with_context(|| format!("the lab's guard reports no lxc-start of {}", live.host_name))?;
             let machine = live.machine().clone();
             let places = Places::of(slot, &machine);
             anyhow::Ok(Container::found(machine, places, process, Arc::clone(&clock)))
@@ -201,35 +201,18 @@ impl Lab {
         &self,
         observe: &(dyn Fn(Moment) + Sync),
         interrupted: &(dyn Fn() -> bool + Sync),
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), WaitError> {
         let moment = |container: &Container| {
             observe(Moment::Ready { container: container.machine().name.clone(), after: self.begun.elapsed() });
         };
-        match self.wait_for_probes(&|| self.begun.elapsed(), None, &moment, interrupted) {
-            Ok(()) => {
-                for container in &self.containers {
-                    if let Some(missing) =
-                        container.init_pid().ok().and_then(|init| missing_filters(container.machine(), init))
-                    {
-                        observe(Moment::Unfiltered { container: container.machine().name.clone(), missing });
-                    }
-                }
-                Ok(())
-            }
-            Err(WaitError::Interrupted) => Err(Error::Interrupted.into()),
-            Err(error) => {
-                let not_started = |error: &WaitError| match error {
-                    WaitError::Ended { end, .. } => matches!(end.init, InitEnd::NotStarted | InitEnd::Unknown),
-                    _ => false,
-                };
-                let cause = if not_started(&error) { lxc::host_cause() } else { None };
-                let error = error.into();
-                Err(match cause {
-                    Some(cause) => cause.error(&error),
-                    None => error,
-                })
+        self.wait_for_probes(&|| self.begun.elapsed(), None, &moment, interrupted)?;
+        for container in &self.containers {
+            if let Some(missing) = container.init_pid().ok().and_then(|init| missing_filters(container.machine(), init))
+            {
+                observe(Moment::Unfiltered { container: container.machine().name.clone(), missing });
             }
         }
+        Ok(())
     }
 
     /// Waits until the probes of every container have passed again, all within the deadline.

@@ -1,4 +1,4 @@
-//! Values out of their ranges, of each kind of file: each is an error that names file, line, column and range.
+//! Tests of values out of their ranges in each kind of file: each gives an error that names file, line, column and range.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::error::{EXIT_USAGE, Error};
 const TEMPLATE: &str = "from = 'scratch'\ninit = ['/init']\n";
 const SCENARIO: &str = "description = 'x'\n[containers.mini]\n";
 
-/// A project whose one file of this kind begins with what is right, and goes on with what is not.
+/// Kind of project file under test: a valid beginning, to which each test adds an invalid entry.
 struct Kind {
     file: &'static str,
     begin: &'static str,
@@ -28,7 +28,7 @@ fn lay_out(root: &Path) {
 }
 
 impl Kind {
-    /// Checks entries: what is added, the place in the file, and the range that the error names.
+    /// Asserts that each invalid entry is refused; a tuple holds the entry, its `line:column`, and the range that the error names.
     fn refuses(&self, bad: &[(&str, &str, &str)]) {
         for (added, place, range) in bad {
             let folder = tempfile::tempdir().unwrap();
@@ -80,14 +80,14 @@ fn of_the_project() {
         ("secrets = 3", "2:11", "invalid type: integer `3`, expected a table: [secrets]"),
         ("[secrets]\nshape = []", "3:1", "unknown field `shape`, expected one of `variables`, `files`, `shapes`"),
         ("[secrets]\nshapes = ['SESSION_ID',\n  'my id']", "4:3", "a shape is the name of"),
-        ("[secrets]\nshapes = ['/cust-[0-9/']", "3:11", "no regular expression: error: unclosed character"),
+        ("[secrets]\nshapes = ['/cust-[0-9/']", "3:11", "not a regular expression: error: unclosed character"),
         ("[secrets]\nshapes = ['/x*/']", "3:11", "this regular expression matches the empty text"),
         ("[secrets]\nvariables = ['API TOKEN']", "3:14", "is not the name of an environment variable"),
         ("[secrets]\nvariables = ['1_TOKEN']", "3:14", "no digit first"),
         ("[secrets]\nvariables = ['LD_PRELOAD']", "3:14", "LD_PRELOAD means something to other programs"),
         ("[secrets]\nvariables = ['PATH']", "3:14", "PATH means something to other programs"),
         ("[secrets]\nvariables = ['A', 'A']", "3:19", "\"A\" is listed twice"),
-        ("[secrets]\nvariables = ['A']\nfiles = { A = 'a' }", "4:15", "\"A\" is one of `variables` too"),
+        ("[secrets]\nvariables = ['A']\nfiles = { A = 'a' }", "4:15", "\"A\" is listed in `variables` too"),
         ("[secrets]\nfiles = { A = '' }", "3:15", "is not the path of a file"),
         ("[secrets]\nfiles = { 'A B' = 'a' }", "3:19", "is not the name of an environment variable"),
         ("[defaults]\nretries = 101", "3:11", "a whole number from 0 to 100"),

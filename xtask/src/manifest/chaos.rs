@@ -1,4 +1,4 @@
-//! `[chaos]` in a `scenario.toml`: which faults a scenario tolerates, on which machines, and what it owes after them.
+//! `[chaos]` in a `scenario.toml`: faults that a scenario tolerates, their machines, and the deadline of the recovery.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,17 +19,17 @@ use crate::error::Error;
 pub struct Chaos {
     /// Tolerated faults. Where it is empty, `nothing_because` says why.
     pub faults: Vec<FaultRule>,
-    /// Reason why it tolerates no fault.
+    /// Reason why the scenario tolerates no fault.
     pub nothing_because: Option<String>,
-    /// Maximum faults at once.
+    /// Maximum number of faults that are active at the same time.
     pub max_concurrent: u32,
-    /// Time for which faults are played.
+    /// Time during which faults are injected.
     pub length: Duration,
     /// Longest duration of a fault.
     pub longest: Duration,
     /// Time without faults after everything was healed and works again.
     pub quiet: Duration,
-    /// Deadline for the machines to work again, after everything was healed; the same for a single machine after each fault.
+    /// Deadline for all machines to be ready again after all faults are healed, and for a single machine after each fault.
     pub recovery: Duration,
     /// Conditions that have to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
@@ -40,23 +40,22 @@ pub struct Chaos {
 pub struct FaultRule {
     /// Fault or family, such as `net.delay` or `net`.
     pub fault: String,
-    /// The containers that it may be done to, by their names in the lab.
+    /// Containers that the fault may be injected into, by their names in the lab.
     pub on: Vec<String>,
-    /// Parameters that it has, or the ranges that they are drawn from.
+    /// The fault's parameters, each fixed or with the range that it is drawn from.
     pub parameters: BTreeMap<String, ParameterRule>,
 }
 
 /// Permitted values of a fault's parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParameterRule {
-    /// A fixed value.
     Fixed(Value),
-    /// A whole number from this to that.
+    /// A whole number from the first to the second one, both included.
     Range(i64, i64),
 }
 
 impl FaultRule {
-    /// Tells whether this rule means a fault, by the fault's own name or by its family.
+    /// Tells whether this rule permits a fault, by the fault's own name or by its family.
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {
         name == self.fault || name.split('.').next() == Some(self.fault.as_str())
@@ -71,10 +70,10 @@ pub(super) struct ChaosTable {
     /// Faults that the scenario tolerates.
     #[serde(default)]
     faults: Vec<Spanned<FaultTable>>,
-    /// Maximum faults at once, as played: each until it is healed and its machine is ready again.
+    /// Maximum number of active faults; a fault is active until it is healed and its machine is ready again.
     #[serde(default = "default_concurrent", deserialize_with = "within::<ConcurrentFaults, _>")]
     max_concurrent: u32,
-    /// Time for which faults are played, from `lab.chaos` on.
+    /// Time during which faults are injected, from `lab.chaos` on.
     #[serde(default = "default_length", deserialize_with = "within::<ChaosLength, _>")]
     length: Duration,
     /// Longest duration of a fault; at most the `length`.
@@ -96,17 +95,17 @@ pub(super) struct ChaosTable {
 struct FaultTable {
     /// A fault, such as `net.delay`, or a family of them, such as `net`.
     fault: Spanned<String>,
-    /// The containers that it may be done to; all if not given.
+    /// Containers that the fault may be injected into; all if not given.
     on: Option<Vec<Spanned<String>>>,
-    /// Any other keys: parameters of that fault, each with its value or with two whole numbers, `[5, 100]`, from which to which one is
-    /// drawn. A parameter that is not given is drawn from the fault's own range.
+    /// Any other keys: parameters of that fault, each a value or a range such as `[5, 100]`, from which a whole number is drawn, both ends
+    /// included. A parameter that is not given is drawn from the fault's own range.
     parameters: AnyOther,
 }
 
-/// Keys of a table that are no fields of its type, each with the place of its value.
+/// Keys of a table that are not fields of its type, each with its value and the value's position in the file.
 type AnyOther = Vec<(String, Spanned<Value>)>;
 
-/// Written by hand, because `flatten` forgets where a parameter stands.
+/// Implemented by hand, because serde's `flatten` loses the positions of the parameters in the file.
 impl<'de> Deserialize<'de> for FaultTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(FaultKeys)
@@ -170,7 +169,10 @@ impl ChaosTable {
                 );
             }
             (Some(reason), true) if reason.get_ref().trim().is_empty() => {
-                return Err(source.error_at(reason, "give the reason why it tolerates no fault"));
+                return Err(source.error_at(
+                    reason,
+                    "`nothing_because` is empty: give the reason why the scenario tolerates no fault",
+                ));
             }
             _ => {}
         }
@@ -247,7 +249,7 @@ fn families_own(name: &str) -> bool {
     !name.contains('.')
 }
 
-/// Reads a parameter: `[5, 100]` is a range, whose ends both have to be values that the fault takes; anything else is a fixed value.
+/// Reads a parameter: `[5, 100]` is a range, of which the fault has to accept both ends; anything else is a fixed value.
 fn rule_of(fault: &str, parameter: &str, value: &Value) -> Result<ParameterRule, String> {
     let may_be = |value: &Value| Fault::range_of(fault, parameter).map_or(Ok(()), |range| range.check(value));
     let ends = value.as_array().and_then(|list| match list.as_slice() {
@@ -266,7 +268,7 @@ fn rule_of(fault: &str, parameter: &str, value: &Value) -> Result<ParameterRule,
     Ok(ParameterRule::Range(from, to))
 }
 
-/// Fails unless the fault has such parameters. Those that are missing are drawn.
+/// Checks that the fault has each of the given parameters; missing ones are drawn later.
 fn check_parameters(name: &str, rules: &BTreeMap<String, ParameterRule>) -> Result<(), String> {
     let mut fields = Map::from_iter([("name".to_owned(), Value::from(name))]);
     for (parameter, rule) in rules {

@@ -1,4 +1,4 @@
-//! `[defaults]` of `e2e.toml`: what a project wants where neither a flag nor an environment variable says otherwise.
+//! `[defaults]` of `e2e.toml`: a project's settings, which apply where neither a flag nor an environment variable sets them.
 
 use std::path::Path;
 
@@ -14,12 +14,10 @@ use super::setting::{
 };
 use crate::input;
 
-/// A value with the line of `e2e.toml` where it stands, from 1.
+/// Value of a setting with its line in `e2e.toml`, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed<T> {
-    /// Value.
     pub value: T,
-    /// Line in the file.
     pub line: u32,
 }
 
@@ -29,7 +27,7 @@ macro_rules! of_file {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Defaults { $($(#[$about])* pub $key: Option<Placed<$value>>,)+ }
 
-        /// The section as it is written.
+        /// `[defaults]` as it is read from TOML.
         #[derive(Debug, Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub(super) struct DefaultsTable { $($(#[serde($skip)])? $key: Option<Spanned<Read<$value>>>,)+ }
@@ -46,11 +44,8 @@ macro_rules! of_file {
 settings!(of_file);
 
 impl Defaults {
-    /// Reads the settings, and nothing else of the project: verbs that need no project work where the rest of the file is wrong. A
-    /// folder without `e2e.toml` sets nothing.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::BadFile`] where they cannot be used.
+    /// Reads only the settings, so that verbs which need no project work even if other parts of the file are invalid. A folder without
+    /// `e2e.toml` sets nothing.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         let path = root.join("e2e.toml");
         if !input::exists(&path)? {
@@ -66,7 +61,7 @@ impl Defaults {
     }
 }
 
-/// The part of the file that is read here; [`super::Project`] reads all of it.
+/// Part of `e2e.toml` that is read here; [`super::Project`] reads the whole file.
 #[derive(Deserialize)]
 struct Partly {
     timeout: Option<Spanned<Within<CaseTime>>>,
@@ -74,7 +69,7 @@ struct Partly {
     defaults: DefaultsTable,
 }
 
-/// A setting, read from TOML.
+/// A setting as TOML holds it: a text or a number.
 #[derive(Debug)]
 struct Read<T>(T);
 

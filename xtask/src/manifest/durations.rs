@@ -1,4 +1,4 @@
-//! `scenarios/durations.toml`: how long cases take, as far as it is recorded. Committed, so that every machine has the same.
+//! `scenarios/durations.toml`: recorded durations of cases. It is committed, so that all machines split a suite in the same way.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,10 +14,9 @@ use crate::input;
 const HEAD: &str = "# How long each case takes, in seconds: `--shard` splits the suite by it.\n\
                     # Written by `cargo xtask runs durations RUN`, from a run in which they passed.\n\n[seconds]\n";
 
-/// Assumed duration of a case where none is known.
+/// Assumed duration of a case where no duration of any case is known, in seconds.
 const UNKNOWN_S: f64 = 1.0;
 
-/// Durations of cases.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Durations {
     seconds: BTreeMap<String, f64>,
@@ -31,9 +30,6 @@ struct File {
 
 impl Durations {
     /// Reads the durations of a project; none where it has no such file. A case that no longer exists is harmless.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::BadFile`] for what is no duration.
     pub fn read(project: &Project) -> anyhow::Result<Self> {
         let path = Self::path(project);
         if !input::exists(&path)? {
@@ -44,13 +40,12 @@ impl Durations {
         Ok(Self { seconds: file.seconds.into_iter().map(|(case, seconds)| (case, seconds.0)).collect() })
     }
 
-    /// Returns the path of the file.
     #[must_use]
     pub fn path(project: &Project) -> PathBuf {
         project.scenarios_dir.join("durations.toml")
     }
 
-    /// Returns these durations, by case.
+    /// Makes durations of seconds by case.
     #[must_use]
     pub fn from_seconds(seconds: BTreeMap<String, f64>) -> Self {
         Self { seconds }
@@ -81,12 +76,12 @@ impl Durations {
         })
     }
 
-    /// The cases whose durations are known.
+    /// Returns the cases whose durations are known.
     pub fn cases(&self) -> impl Iterator<Item = &str> {
         self.seconds.keys().map(String::as_str)
     }
 
-    /// The file's text.
+    /// Formats the durations as the text of the file.
     #[must_use]
     pub fn text(&self) -> String {
         let line = |(case, seconds): (&String, &f64)| format!("{} = {seconds:.1}\n", toml::Value::from(case.as_str()));

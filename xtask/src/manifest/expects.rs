@@ -1,4 +1,4 @@
-//! `[[expects]]` in a `scenario.toml`: findings of a lab that are the scenario's own doing.
+//! `[[expects]]` in a `scenario.toml`: findings of a lab that the scenario itself causes.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -6,14 +6,14 @@ use toml::Spanned;
 use super::parse::{Source, nearest};
 use crate::error::Error;
 
-/// Names of findings.
+/// Names that findings have in manifests and in the record.
 pub const FINDINGS: [&str; 8] =
     ["oom_kill", "crash", "core_dump", "unit_failed", "unit_restarted", "left_over", "machine_ended", "rebooted"];
 
 /// A finding that is expected of a scenario's lab, because the scenario itself causes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Name, of [`FINDINGS`].
+    /// Name of the finding, one of [`FINDINGS`].
     pub finding: String,
     /// Containers, by their names in the lab; any container if the list is empty.
     pub on: Vec<String>,
@@ -39,8 +39,10 @@ impl ExpectedTable {
     pub fn check(self, source: &Source, containers: &[&str]) -> Result<Expected, Error> {
         let finding = self.finding.get_ref();
         if !FINDINGS.contains(&finding.as_str()) {
-            let hint = nearest(finding, FINDINGS)
-                .map_or_else(|| format!("they are {}", FINDINGS.join(", ")), |near| format!("did you mean {near:?}?"));
+            let hint = nearest(finding, FINDINGS).map_or_else(
+                || format!("the findings are {}", FINDINGS.join(", ")),
+                |near| format!("did you mean {near:?}?"),
+            );
             return Err(source.error_at(&self.finding, format!("there is no finding {finding:?}: {hint}")));
         }
         if let Some(bad) = self.on.iter().find(|name| !containers.contains(&name.get_ref().as_str())) {
@@ -54,7 +56,7 @@ impl ExpectedTable {
 }
 
 impl Expected {
-    /// Tells whether a finding of a container, about a process or unit, is the expected one.
+    /// Tells whether the scenario expects this finding of a container about a process or unit.
     #[must_use]
     pub fn covers(&self, finding: &str, container: Option<&str>, about: &str) -> bool {
         self.finding == finding

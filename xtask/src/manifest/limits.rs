@@ -1,4 +1,4 @@
-//! `[limits.CONTAINER]` in a `scenario.toml`: what a case may use at most, checked at its end.
+//! `[limits.CONTAINER]` in a `scenario.toml`: maximum resource usage of a case, checked at its end.
 
 use std::collections::BTreeMap;
 
@@ -12,26 +12,25 @@ use crate::error::Error;
 /// Limit of a container's usage, from the scenario's start to its end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UsageLimit {
-    /// Name in the lab.
+    /// Name of the container in the lab.
     pub container: String,
-    /// Kind of usage.
     pub kind: LimitKind,
-    /// Maximum in the unit of the kind.
+    /// Maximum, in the unit in the kind's name: bytes or seconds.
     pub most: f64,
-    /// Line in the file, from 1.
+    /// Line of the limit in its file, from 1.
     pub line: u32,
 }
 
 /// Kinds of limited usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitKind {
-    /// The most memory at once, files that are kept in memory included.
+    /// Peak of memory usage, cached files and tmpfs included.
     MemoryPeakBytes,
     /// Processor time.
     CpuSeconds,
-    /// Bytes from block devices; with cgroup version 1 those of its volumes alone.
+    /// Bytes that the container reads from block devices; with cgroup version 1 only from its volumes.
     ReadBytes,
-    /// Bytes to block devices: all that is written outside of volumes is memory.
+    /// Bytes that the container writes to block devices, which are its volumes; what it writes elsewhere stays in memory.
     WrittenBytes,
     /// Bytes received by the container, headers of Ethernet included.
     ReceivedBytes,
@@ -40,7 +39,7 @@ pub enum LimitKind {
 }
 
 impl LimitKind {
-    /// Returns its name in a manifest.
+    /// Returns the key that the kind has in a manifest.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,23 +53,23 @@ impl LimitKind {
     }
 }
 
-/// The limits of all containers, by their names.
+/// Tables `[limits.CONTAINER]` of a scenario, by the name of the container.
 pub(super) type LimitTables = BTreeMap<Spanned<String>, LimitTable>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitTable {
-    /// The most memory at once; what is kept of files in memory counts.
+    /// Peak of memory usage, cached files and tmpfs included.
     memory_peak_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// Processor time of all its programs, in seconds; on a slow machine times its patience.
+    /// Processor time of all the container's programs, in seconds; on a slow machine multiplied by the run's patience factor.
     cpu_seconds: Option<Spanned<Within<UsageSeconds>>>,
-    /// Bytes read from block devices; with cgroup version 1 from those of its volumes alone.
+    /// Bytes read from block devices; with cgroup version 1 only from its volumes.
     read_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// Bytes written to block devices, that is to its volumes: all else that it writes is memory.
+    /// Bytes written to block devices, which are the container's volumes; what it writes elsewhere stays in memory.
     written_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// Bytes received at its port, headers of Ethernet included.
+    /// Bytes received at the container's port, headers of Ethernet included.
     received_bytes: Option<Spanned<Within<UsageSize>>>,
-    /// Bytes sent at its port, headers of Ethernet included.
+    /// Bytes sent at the container's port, headers of Ethernet included.
     sent_bytes: Option<Spanned<Within<UsageSize>>>,
 }
 

@@ -1,7 +1,6 @@
 //! Files of a project: `e2e.toml`, `containers/*/template.toml`, `scenarios/*/*/scenario.toml`, `scenarios/mutants/*.toml`.
-//! Parsed strictly: an unknown key, a wrong type or a dangling name is an error with file, line and column. Knows nothing
-//! of LXC, layers or processes; reads these files, looks whether others exist, and makes those of a new scenario or project,
-//! no more.
+//! Parsed strictly: an unknown key, a wrong type or a name of something that does not exist is an error with file, line and
+//! column. Also makes the files of a new scenario or project. Knows nothing of LXC, layers or processes.
 
 #[cfg(test)]
 mod bad_values;
@@ -36,7 +35,6 @@ pub use pages::{WebPage, split_url};
 pub use parse::{Place, is_name, nearest};
 pub use project::Project;
 pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
-pub use scenario::OperationRule;
 pub use scenario::{Case, ContainerUse, MUTANTS_FOLDER, Scenario};
 pub use secrets::{DeclaredSecrets, SecretShape, secret_name};
 pub(crate) use setting::settings;

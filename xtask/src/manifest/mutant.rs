@@ -13,69 +13,66 @@ use super::{FileEntry, Origin, Pip, Project, RunStep, Template};
 use crate::error::Error;
 use crate::input;
 
-/// Mutant, read and checked.
+/// Mutant, read from its file and checked.
 #[derive(Debug, Clone)]
 pub struct Mutant {
-    /// Name of its file, without the ending.
+    /// Name of the mutant: that of its file without `.toml`.
     pub name: String,
-    /// File that describes it.
     pub file: PathBuf,
-    /// Description of what it breaks, in a line.
+    /// One-line description of what the mutant breaks.
     pub breaks: String,
     /// Template whose machines have the mutant.
     pub on: String,
-    /// Files copied into the layer.
+    /// Files copied into the mutant's layer.
     pub files: Vec<FileEntry>,
-    /// Commands run in it afterwards.
+    /// Commands run in the mutant's layer after the files were copied.
     pub run: Vec<RunStep>,
     /// Functions of Python that the mutant replaces, with the packages that have them.
     pub python: Option<BrokenPython>,
-    /// Expected outcome.
     pub expected: MutantFate,
 }
 
 /// Python functions that a mutant replaces.
 #[derive(Debug, Clone)]
 pub struct BrokenPython {
-    /// Packages of the template, or of the one below it that has some.
+    /// Python packages of the template that `on` names; if it has none, of the nearest template below it that has some.
     pub pip: Pip,
-    /// Functions, at least one.
+    /// Replaced functions, at least one.
     pub functions: Vec<BrokenFunction>,
 }
 
-/// Function of Python with its replacement.
+/// Python function with the code that replaces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenFunction {
-    /// `module:function` or `module:Class.method`.
+    /// Name of the function, as `module:function` or `module:Class.method`.
     pub function: String,
     /// Python code that defines `broken(original, ...)`.
     pub code: String,
 }
 
-/// Expected outcome of a mutant.
 #[derive(Debug, Clone)]
 pub enum MutantFate {
     /// A check of a scenario fails.
     Noticed(Notice),
-    /// No check can ever fail, for this reason: the broken product does the same.
+    /// No check can notice the mutant, for this reason.
     Equivalent(String),
 }
 
 /// Check that has to notice a mutant.
 #[derive(Debug, Clone)]
 pub struct Notice {
-    /// `category/scenario`, or `category/scenario:case`.
+    /// Filter that selects the cases of the check, as `category/scenario` or `category/scenario:case`.
     pub filter: String,
     /// Part of the check's condition or meaning.
     pub check: String,
-    /// Pattern of the check's message.
+    /// Regular expression that the message of the failed check matches.
     pub says: Regex,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Description of what it breaks, in a line.
+    /// One-line description of what the mutant breaks.
     breaks: Spanned<String>,
     /// Template whose machines have the mutant. The mutant's layer lies on that template's layer; machines of other templates stay as they
     /// are.
@@ -83,17 +80,17 @@ struct File {
     /// Files and folders to copy into the mutant's layer, in this order, relative to the folder of mutants.
     #[serde(default)]
     files: Vec<Spanned<FileTable>>,
-    /// Commands to run in the mutant's layer afterwards, as in a template. One that fails ends the build: a command that edits a file has
-    /// to fail where there is nothing to edit.
+    /// Commands to run in the mutant's layer afterwards, as in a template. A command that fails ends the build, so a command that edits a
+    /// file must fail where it finds nothing to edit.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
-    /// Functions of Python to replace. The template, or one that it is built on, has `[pip]`.
+    /// Python functions to replace. The template `on`, or one that it is built on, has `[pip]`.
     #[serde(default)]
     python: Vec<Spanned<PythonTable>>,
-    /// Check that has to fail. Either this or `equivalent`.
+    /// Check that has to fail. A mutant has either this or `equivalent`.
     noticed_by: Option<Spanned<NoticeTable>>,
-    /// Regular expression that the message of that check has to match: its words name the cause. One that matches the words of
-    /// `check` is refused, because these stand in each message.
+    /// Regular expression that the message of that check has to match, and that names the cause. One that matches the text of `check` is
+    /// refused, because each message of the check contains that text.
     says: Option<Spanned<String>>,
     /// Reason why no check can notice the mutant: the broken product does the same in all that can be seen. The mutant is not run.
     equivalent: Option<Spanned<String>>,
@@ -102,9 +99,9 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PythonTable {
-    /// The function: `module:function`, `module:Class.method` or `module:Class.property`, where the class itself defines it.
+    /// The function: `module:function`, or `module:Class.method` or `module:Class.property` of the class that defines it.
     function: Spanned<String>,
-    /// Python code that defines a function `broken(original, ...)`, which is called in its place, with the original and all
+    /// Python code that defines a function `broken(original, ...)`, which is called in place of the original, with the original and all
     /// arguments.
     becomes: Spanned<String>,
 }
@@ -112,7 +109,7 @@ struct PythonTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoticeTable {
-    /// The scenario, `NAME` or `CATEGORY/NAME`, of which all cases run, or one of them: `NAME:CASE`.
+    /// The scenario, `NAME` or `CATEGORY/NAME`, all of whose cases run; or `NAME:CASE` for one of its cases.
     scenario: Spanned<String>,
     /// The check, by its condition or its meaning, or a part of either.
     check: Spanned<String>,
@@ -120,9 +117,6 @@ struct NoticeTable {
 
 impl Mutant {
     /// Reads every mutant of a project, sorted by name; none where there is no folder of them.
-    ///
-    /// # Errors
-    /// [`Error::BadFile`] for the first one that cannot be used.
     pub fn read_all(project: &Project) -> anyhow::Result<Vec<Self>> {
         let folder = project.scenarios_dir.join(MUTANTS_FOLDER);
         if !input::exists(&folder)? {
@@ -178,7 +172,7 @@ impl Mutant {
         Ok(Self { name, file: path.to_owned(), breaks, on: template.name.clone(), files, run, python, expected })
     }
 
-    /// Chooses mutants by their names; all of them without any.
+    /// Chooses mutants by their names; an empty list of names chooses all.
     ///
     /// # Errors
     /// [`Error::Usage`] for a name that no mutant has, with the nearest one.
@@ -196,7 +190,7 @@ impl Mutant {
         Ok(all.into_iter().filter(|mutant| names.is_empty() || names.contains(&mutant.name)).collect())
     }
 
-    /// The check that has to notice it, unless it is equivalent.
+    /// Returns the check that has to notice the mutant; `None` for an equivalent mutant.
     #[must_use]
     pub fn notice(&self) -> Option<&Notice> {
         match &self.expected {
@@ -208,7 +202,7 @@ impl Mutant {
 
 fn required_text(text: Spanned<String>, source: &Source) -> Result<String, Error> {
     if text.get_ref().trim().is_empty() || text.get_ref().contains('\n') {
-        return Err(source.error_at(&text, "this text has to be one line, and not an empty one"));
+        return Err(source.error_at(&text, "this key needs one line of text that is not empty"));
     }
     Ok(text.into_inner())
 }
@@ -225,8 +219,10 @@ fn check_python(
         of = if let Origin::Template(parent) = from { project.templates.get(parent) } else { None };
     }
     let Some(pip) = of.and_then(|template| template.pip.clone()) else {
-        let message =
-            format!("the template {} has no Python packages: neither it nor one below it has [pip]", template.name);
+        let message = format!(
+            "the template {} has no Python packages: neither it nor a template that it is built on has [pip]",
+            template.name
+        );
         return Err(source.error_at(first, message));
     };
     let check = |table: Spanned<PythonTable>| {
@@ -287,7 +283,7 @@ fn check_notice(
     }
     let pattern = Regex::new(says.get_ref()).map_err(|error| {
         let why = error.to_string();
-        source.error_at(says, format!("no regular expression: {}", why.lines().last().unwrap_or_default()))
+        source.error_at(says, format!("not a regular expression: {}", why.lines().last().unwrap_or_default()))
     })?;
     if pattern.is_match("") {
         return Err(
@@ -295,7 +291,7 @@ fn check_notice(
         );
     }
     if pattern.is_match(check.get_ref()) {
-        let message = "this regular expression matches the words that name the check, which stand in each message of it: \
+        let message = "this regular expression matches the text of `check`, which each message of the check contains: \
                        write words that name the cause";
         return Err(source.error_at(says, message));
     }
@@ -307,7 +303,7 @@ fn check_notice(
 pub(super) mod tests {
     use super::*;
 
-    /// Reads a project whose one mutant has this text; the answer is `ok` with what it is, or the error.
+    /// Reads a project whose only mutant has this text.
     pub fn read(text: &str) -> Result<Vec<Mutant>, String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [
@@ -370,7 +366,7 @@ pub(super) mod tests {
     fn bad_mutants_name_the_place() {
         check("on = 'web'", "total.toml:1:1: missing field `breaks`");
         check(&format!("{BEGIN}{NOTICED}broken = 1"), "total.toml:6:1: unknown field `broken`");
-        check(&format!("{}{NOTICED}", BEGIN.replace("'x'", "' '")), "total.toml:1:10: this text has to be one line");
+        check(&format!("{}{NOTICED}", BEGIN.replace("'x'", "' '")), "total.toml:1:10: this key needs one line of text");
         check(
             &format!("{}{NOTICED}", BEGIN.replace("'web'", "'wep'")),
             "total.toml:2:6: there is no template \"wep\": did you mean \"web\"?",
@@ -395,14 +391,17 @@ pub(super) mod tests {
             &format!("{}{NOTICED}", BEGIN.replace("'web'", "'base'")),
             "total.toml:5:27: orders has no machine of the template base",
         );
-        check(&format!("{}{NOTICED}", BEGIN.replace("'the total is'", "'('")), "total.toml:3:8: no regular expression");
+        check(
+            &format!("{}{NOTICED}", BEGIN.replace("'the total is'", "'('")),
+            "total.toml:3:8: not a regular expression",
+        );
         check(
             &format!("{}{NOTICED}", BEGIN.replace("'the total is'", "'.*'")),
             "total.toml:3:8: this regular expression matches any",
         );
         check(
             &format!("{}{NOTICED}", BEGIN.replace("'the total is'", "'tot'")),
-            "total.toml:3:8: this regular expression matches the words that name the check",
+            "total.toml:3:8: this regular expression matches the text of `check`",
         );
         check(&format!("{BEGIN}{NOTICED}[[files]]\nsource = 'no'\ntarget = '/x'"), "total.toml:7:10: there is no file");
         let python = |function: &str, code: &str| {

@@ -1,13 +1,13 @@
-//! Network of a lab: its addresses, and how many machines have one.
+//! Network of a lab: its addresses, and the maximum number of machines that get one.
 
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum length of a container's name, which is short enough for the host behind those of its project and slot.
+/// Maximum length of a container's name; names of host interfaces also hold those of its project and slot.
 pub(super) const CONTAINER_NAME_MAX: usize = 10;
 
-/// Last octet of the first address of the containers that have a place of their own in `e2e.toml`.
+/// Last octet of the first address of the containers that `containers` of `e2e.toml` lists.
 pub(super) const ORDERED_FIRST: usize = 11;
 
 /// Last octet of the first address of all other containers.
@@ -17,35 +17,35 @@ pub(super) const OTHERS_FIRST: usize = 100;
 /// [`OTHERS_FIRST`] are theirs.
 pub(super) const ORDERED_MAX: usize = OTHERS_FIRST - ORDERED_FIRST;
 
-/// Most machines of a lab: each has an address by its place, up to 254 in the last octet.
+/// Maximum number of machines of a lab: each has an address by its position, up to 254 in the last octet.
 pub const MACHINES_MAX: usize = 254 - OTHERS_FIRST + 1;
 
 /// An IPv4 network of 256 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Network {
-    /// The network's address; its last octet is 0.
+    /// Address of the network, whose last octet is 0.
     pub base: Ipv4Addr,
 }
 
 impl Network {
-    /// Length of the network's prefix, in bits.
+    /// Length of the network prefix, in bits.
     pub const PREFIX_BITS: u8 = 24;
 
-    /// The address with this last octet.
+    /// Returns the address with this last octet.
     #[must_use]
     pub fn host(self, last: u8) -> Ipv4Addr {
         let [a, b, c, _] = self.base.octets();
         Ipv4Addr::new(a, b, c, last)
     }
 
-    /// The bridge's own address.
+    /// Returns the address of the lab's bridge.
     #[must_use]
     pub fn gateway(self) -> Ipv4Addr {
         self.host(1)
     }
 }
 
-/// Explains the bound of a lab's machines.
+/// Formats the error for a lab with more than [`MACHINES_MAX`] machines.
 #[must_use]
 pub fn too_many_machines() -> String {
     format!(
@@ -53,7 +53,7 @@ pub fn too_many_machines() -> String {
     )
 }
 
-/// The network of a text such as `10.77.0.0/24`.
+/// Parses the network of a text such as `10.77.0.0/24`.
 pub(super) fn parse_network(text: &str) -> Option<Network> {
     let base: Ipv4Addr = text.strip_suffix("/24")?.parse().ok()?;
     (base.is_private() && base.octets()[3] == 0).then_some(Network { base })

@@ -1,4 +1,4 @@
-//! `[pages]` of a `scenario.toml`: pages of which pictures are taken when something has failed.
+//! `[pages]` of a `scenario.toml`: web pages of which screenshots are taken after a failure.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::error::Error;
 /// A page that a container serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebPage {
-    /// Part of its pictures' names.
+    /// Name of the page, which is part of the names of its screenshots.
     pub name: String,
-    /// Address, such as `http://app/status`.
+    /// URL of the page, such as `http://app/status`.
     pub url: String,
 }
 
-/// The pages of a scenario, by their names.
+/// Checks that the pages of a scenario have valid names, and URLs of its containers.
 pub(super) fn check(
     pages: BTreeMap<String, Spanned<String>>,
     source: &Source,
@@ -43,19 +43,19 @@ pub(super) fn check(
 /// Splits an `http` URL into host, port, and path with query.
 ///
 /// # Errors
-/// What is wrong with it, and how to write it.
+/// The problem with the URL, and how to write it.
 pub fn split_url(url: &str) -> Result<(&str, u16, String), &'static str> {
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("the URL has blanks or characters outside ASCII: write them percent-encoded, such as %20");
     }
-    let rest = url.strip_prefix("http://").ok_or("write http://CONTAINER/PATH")?;
+    let rest = url.strip_prefix("http://").ok_or("the URL is not of the form http://CONTAINER/PATH")?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (host, port) = match authority.split_once(':') {
         None => (authority, 80),
         Some((host, port)) => {
             let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
             let port = port.parse().ok().filter(|port| is_number && *port > 0);
-            (host, port.ok_or("its port is not a whole number from 1 to 65535")?)
+            (host, port.ok_or("the URL's port is not a whole number from 1 to 65535")?)
         }
     };
     let tail = tail.split('#').next().unwrap_or_default();

@@ -11,7 +11,7 @@ use toml::Spanned;
 use crate::error::Error;
 use crate::input;
 
-/// A manifest's text, kept for the places of its errors.
+/// Text of a manifest with its path, from which errors get their line and column.
 #[derive(Debug)]
 pub struct Source {
     pub path: PathBuf,
@@ -30,13 +30,13 @@ impl Source {
         })
     }
 
-    /// The line of a value, from 1.
+    /// Returns the line of a value, from 1.
     pub fn line_of<T>(&self, value: &Spanned<T>) -> u32 {
         let before = &self.text[..self.text.floor_char_boundary(value.span().start)];
         u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX)
     }
 
-    /// The place of a value.
+    /// Returns the line and column of a value.
     pub fn place_of<T>(&self, value: &Spanned<T>) -> Place {
         match self.error_at(value, "") {
             Error::BadFile { line, column, .. } => Place { line, column },
@@ -44,7 +44,7 @@ impl Source {
         }
     }
 
-    /// An error at the place of a value.
+    /// Makes an error that names the file, and the line and column of a value.
     pub fn error_at<T>(&self, value: &Spanned<T>, message: impl Into<String>) -> Error {
         Error::bad_file(&self.path, &self.text, value.span().start, message)
     }
@@ -55,17 +55,17 @@ pub fn bytes_as_text<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok,
     serializer.collect_str(bytes)
 }
 
-/// Place in a file.
+/// Line and column in a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Place {
-    /// Line, from 1.
+    /// Line, from 1; 0 in the default value, which stands for no place.
     pub line: usize,
     /// Column, from 1, in characters.
     pub column: usize,
 }
 
 impl Place {
-    /// Error at this place of a file.
+    /// Makes an error that names a file and this place in it.
     #[must_use]
     pub fn error(self, file: &Path, message: String) -> Error {
         let Self { line, column } = self;
@@ -100,7 +100,7 @@ pub fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error>
     }
 }
 
-/// Tells whether a text may be a name in a project: names become parts of host names, paths and interface names.
+/// Tells whether a text is a valid name in a project; names become parts of host names, paths and interface names.
 pub fn is_name(text: &str) -> bool {
     let mut characters = text.chars();
     characters.next().is_some_and(|c| c.is_ascii_lowercase())
@@ -108,7 +108,7 @@ pub fn is_name(text: &str) -> bool {
         && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
 }
 
-/// The known name that `text` was most likely meant to be.
+/// Returns the known name that `text` was most likely meant to be; `None` if no known name is similar.
 pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()

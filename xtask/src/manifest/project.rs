@@ -1,4 +1,4 @@
-//! `e2e.toml`: the project's name and defaults; and the project as a whole, all manifests read and checked.
+//! `e2e.toml`: the project's name and settings. Also the whole project, with all manifests read and checked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,40 +12,37 @@ use super::network::{Network, ORDERED_FIRST, ORDERED_MAX, OTHERS_FIRST, parse_ne
 use super::parse::{Source, is_name, nearest};
 use super::range::{CaseTime, FirstId, PackageName, ProjectFolder, within};
 use super::secrets::{DeclaredSecrets, SecretsTable, secrets_table};
-use super::{Scenario, Template};
+use super::{Origin, Scenario, Template};
 use crate::error::Error;
 use crate::input;
 
 /// Maximum length of a project's name, so that names of containers stay short enough for the host.
 pub(super) const NAME_CHARACTERS_MAX: usize = 20;
 
-/// Number of ids of a whole system.
+/// Number of user ids that a container with a whole operating system needs.
 const IDS_OF_A_SYSTEM: u32 = 65_536;
 
-/// A project: `e2e.toml` with everything it leads to.
+/// A project: `e2e.toml` with all manifests that belong to it.
 #[derive(Debug, Clone)]
 pub struct Project {
-    /// The folder of `e2e.toml`.
+    /// Folder of `e2e.toml`.
     pub root: PathBuf,
-    /// Prefix of container names, cgroup folders and state folders.
+    /// Prefix of the names of containers, and of cgroup and state folders.
     pub name: String,
-    /// Names that have a place of their own: they fix the address, and `--e2e-containers` renames them by position.
+    /// Names of containers in a fixed order: the position gives a container its address, and `--e2e-containers` its new name.
     pub container_order: Vec<String>,
-    /// A case's deadline unless its scenario says otherwise.
+    /// Deadline of a case whose scenario has no timeout of its own.
     pub timeout: Duration,
-    /// The network that every lab has, each in a namespace of its own.
+    /// Network of every lab, each in a network namespace of its own.
     pub network: Network,
-    /// First id on the host of those that its labs and layers take.
+    /// First user id on the host of the range that the project's labs and layers take.
     pub first_id: u32,
-    /// The folder of templates.
     pub containers_dir: PathBuf,
-    /// The folder of scenarios.
     pub scenarios_dir: PathBuf,
-    /// The Cargo package that has the scenarios' binaries.
+    /// Name of the Cargo package with the scenarios' binaries.
     pub scenarios_package: String,
-    /// Secrets that it declares.
+    /// Secrets that the project declares.
     pub secrets: DeclaredSecrets,
-    /// Templates by name.
     pub templates: BTreeMap<String, Template>,
     /// Scenarios, by category and name.
     pub scenarios: Vec<Scenario>,
@@ -54,7 +51,7 @@ pub struct Project {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ids {
-    /// The first of 16777216 ids: 65536 for the layers, and as many for each slot. A multiple of 65536.
+    /// The first of 16777216 ids: 65536 for the layers, and 65536 for each slot. A multiple of 65536.
     #[serde(deserialize_with = "within::<FirstId, _>")]
     first: u32,
 }
@@ -64,28 +61,28 @@ struct Ids {
 struct File {
     /// Prefix of the names of containers, and of what the engine makes on the host: up to 20 of a-z, 0-9, '-' and '_'.
     name: Spanned<String>,
-    /// Containers with a place of their own: it fixes their address (11, 12, ... in the last octet), and `--e2e-containers`
-    /// renames them by it.
+    /// Names of containers in a fixed order: the position in this list gives a container its address (11, 12, ... in the last octet), and
+    /// `--e2e-containers` its new name.
     #[serde(default)]
     containers: Vec<Spanned<String>>,
     /// Deadline of a case whose scenario has no `timeout` of its own.
     #[serde(deserialize_with = "within::<CaseTime, _>", default = "default_timeout")]
     timeout: Duration,
-    /// The network that every lab has, each in a namespace of its own: 256 private addresses.
+    /// Network of 256 private addresses that every lab has, each in a network namespace of its own.
     #[serde(default = "default_network")]
     network: Spanned<String>,
-    /// The ids of the host that labs take, each slot a range of its own. Needed only where users or containers of the host have the usual
-    /// ones.
+    /// User ids of the host that labs take, a range for each slot. Needed only where users or containers of the host have the default ids
+    /// already.
     #[serde(default = "default_ids")]
     ids: Spanned<Ids>,
     /// Folders of templates and scenarios.
     #[serde(default)]
     paths: Paths,
-    /// The Cargo package that has the scenarios' binaries. It is asked for only if a scenario has no `command`.
+    /// Name of the Cargo package with the scenarios' binaries. It is needed only if a scenario has no `command`.
     #[serde(default = "default_package")]
     #[serde(deserialize_with = "within::<PackageName, _>")]
     scenarios_package: String,
-    /// Secrets that scenarios need, and shapes of others.
+    /// Secrets that scenarios need, and shapes of other secrets that bundles leave out.
     #[serde(deserialize_with = "secrets_table", default)]
     secrets: SecretsTable,
     /// Values of command-line options and environment variables that are not given.
@@ -99,7 +96,7 @@ struct Paths {
     /// The folder of templates, relative to that of `e2e.toml`.
     #[serde(deserialize_with = "within::<ProjectFolder, _>")]
     containers: String,
-    /// The folder of scenarios, likewise.
+    /// The folder of scenarios, relative to that of `e2e.toml`.
     #[serde(deserialize_with = "within::<ProjectFolder, _>")]
     scenarios: String,
 }
@@ -127,11 +124,11 @@ fn default_package() -> String {
 }
 
 impl Project {
-    /// A case's deadline where nothing says otherwise.
+    /// Deadline of a case where neither a flag nor a file sets one.
     pub const TIMEOUT: Duration = Duration::from_secs(300);
 
-    /// First id where nothing says otherwise: right above those of systemd's containers, 524288 to 1879048191, and above those that
-    /// `useradd` gives to people's containers, 100000 to 600100000.
+    /// First user id of labs where `e2e.toml` sets none: right above the ids of systemd's containers, 524288 to 1879048191, and above the
+    /// ids that `useradd` reserves for users' containers, 100000 to 600100000.
     pub const FIRST_ID: u32 = 1_879_048_192;
 
     /// Reads and checks every manifest below `root`.
@@ -205,17 +202,17 @@ impl Project {
     /// Returns the same project with the templates of another folder, such as an earlier version's.
     ///
     /// # Errors
-    /// [`Error::BadFile`] for the first template that cannot be used, or a scenario that has not the templates it needs there.
+    /// [`Error::BadFile`] for the first template that cannot be used, or for a scenario whose template is missing there.
     pub fn with_containers(&self, containers_dir: &Path) -> anyhow::Result<Self> {
         let templates = Template::read_all(containers_dir)?;
         let scenarios = Scenario::read_all(&self.scenarios_dir, &templates, self.timeout)?;
         Ok(Self { containers_dir: containers_dir.to_owned(), templates, scenarios, ..self.clone() })
     }
 
-    /// The template of this name.
+    /// Returns the template of this name.
     ///
     /// # Errors
-    /// [`Error::Usage`] with the nearest name when there is none.
+    /// [`Error::Usage`] with the most similar name when there is none.
     pub fn template(&self, name: &str) -> Result<&Template, Error> {
         self.templates.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.templates.keys().map(String::as_str).collect();
@@ -228,7 +225,20 @@ impl Project {
         })
     }
 
-    /// The last octet of a container's address: fixed for the well-known names, by position for others.
+    /// Returns the template of this name with all templates below it, lowest first.
+    ///
+    /// # Errors
+    /// As [`Self::template`].
+    pub fn chain(&self, name: &str) -> Result<Vec<&Template>, Error> {
+        let mut chain = vec![self.template(name)?];
+        while let Some(Template { from: Origin::Template(parent), .. }) = chain.last() {
+            chain.push(self.template(parent)?);
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+
+    /// Returns the last octet of a container's address: by its place in `containers` of `e2e.toml`, else by its position in the scenario.
     #[must_use]
     pub fn address_octet(&self, container: &str, position: usize) -> u8 {
         let known = self.container_order.iter().position(|name| name == container);

@@ -1,5 +1,5 @@
-//! Ranges of what files of a project, flags and environment variables may say. Every number, size, duration, name and path that is read
-//! has one here; it is checked where it is read, and is shown by the error and by the reference that is made from the types.
+//! Ranges of values in the project's files, flags and environment variables. Every number, size, duration, name and path has a range here;
+//! it is checked where the value is read, and is shown by errors and by the reference pages.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,9 +11,9 @@ use toml::Value;
 
 use super::parse::parse_bytes;
 
-/// Set of values that may be given in one place.
+/// Set of values that a key, flag or variable accepts.
 pub trait Range {
-    /// Type of a value that lies in it.
+    /// Type of the accepted values.
     type Value;
 
     /// Describes the range, with an article: `a whole number from 1 to 99`.
@@ -22,13 +22,13 @@ pub trait Range {
     /// Converts a given value to the range's type; `None` if it does not lie in the range.
     fn take(given: &Value) -> Option<Self::Value>;
 
-    /// Returns the end of the error's text, which says what was probably meant; empty where nothing can be guessed.
+    /// Returns the end of the error's text, which guesses what was meant; empty where nothing can be guessed.
     fn hint(_given: &Value) -> String {
         String::new()
     }
 }
 
-/// Value that was read and lies in its range.
+/// A value that was read and found to lie in its range.
 #[derive(Debug)]
 pub struct Within<R: Range>(pub R::Value, PhantomData<R>);
 
@@ -43,7 +43,7 @@ pub fn within<'de, R: Range, D: Deserializer<'de>>(deserializer: D) -> Result<R:
     deserializer.deserialize_any(Given(PhantomData::<R>))
 }
 
-/// Visitor that checks a value against a range while it is read: the reader then knows the place of the error.
+/// Visitor that checks a value against a range while it is parsed, so that the parser adds the place to the error.
 struct Given<R>(PhantomData<R>);
 
 impl<R: Range> Given<R> {
@@ -81,21 +81,21 @@ impl<'de, R: Range> Visitor<'de> for Given<R> {
     }
 }
 
-/// Reads a list of values that lie in a range each.
+/// Reads a list whose values all lie in a range.
 pub fn each_within<'de, R: Range, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<R::Value>, D::Error> {
     Ok(Vec::<Within<R>>::deserialize(deserializer)?.into_iter().map(|one| one.0).collect())
 }
 
-/// Reads a word of a command line or an environment variable.
+/// Parses a word of a command line or an environment variable.
 ///
 /// # Errors
-/// The word, and the range that it is not in.
+/// A text that names the word and the range that it is not in.
 pub fn word_within<R: Range>(text: &str) -> Result<R::Value, String> {
     let given = Value::String(text.to_owned());
     R::take(&given).ok_or_else(|| format!("{text:?} is not {}{}", R::words(), R::hint(&given)))
 }
 
-/// The value as an error quotes it: in short, and without control characters.
+/// Formats a value for an error: shortened, and without control characters.
 fn shown(given: &Value) -> String {
     const CHARACTERS_MAX: usize = 60;
     match given {
@@ -105,7 +105,7 @@ fn shown(given: &Value) -> String {
     }
 }
 
-/// Whole numbers.
+/// Range of whole numbers.
 #[derive(Debug)]
 pub struct WholeIn<const LEAST: u32, const MOST: u32>;
 
@@ -122,7 +122,7 @@ impl<const LEAST: u32, const MOST: u32> Range for WholeIn<LEAST, MOST> {
     }
 }
 
-/// Numbers with a fraction; the ends are in thousandths.
+/// Range of decimal numbers; its ends are in thousandths.
 #[derive(Debug)]
 pub struct DecimalIn<const LEAST: u64, const MOST: u64>;
 
@@ -145,7 +145,7 @@ fn thousandths(count: u64) -> f64 {
     count as f64 / 1e3
 }
 
-/// Sizes, in bytes.
+/// Range of sizes, in bytes.
 #[derive(Debug)]
 pub struct SizeIn<const LEAST: u64, const MOST: u64>;
 
@@ -161,7 +161,7 @@ impl<const LEAST: u64, const MOST: u64> Range for SizeIn<LEAST, MOST> {
     }
 }
 
-/// A size as it is written, where it is a whole number of some unit.
+/// Formats a size with the largest unit of which it is a whole number.
 fn size(bytes: u64) -> String {
     let unit = [(40, "T"), (30, "G"), (20, "M"), (10, "k")]
         .into_iter()
@@ -169,7 +169,7 @@ fn size(bytes: u64) -> String {
     unit.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
-/// Durations; the ends are in milliseconds.
+/// Range of durations; its ends are in milliseconds.
 #[derive(Debug)]
 pub struct TimeIn<const LEAST: u64, const MOST: u64>;
 
@@ -192,7 +192,7 @@ impl<const LEAST: u64, const MOST: u64> Range for TimeIn<LEAST, MOST> {
         humantime::parse_duration(given.as_str()?).ok().and_then(Self::check)
     }
 
-    /// A number without a unit means seconds, if these lie in the range.
+    /// Suggests seconds for a number without a unit, if they lie in the range.
     fn hint(given: &Value) -> String {
         let number =
             given.as_str().map_or_else(|| given.as_integer().map(|n| n.to_string()), |text| Some(text.to_owned()));
@@ -202,7 +202,7 @@ impl<const LEAST: u64, const MOST: u64> Range for TimeIn<LEAST, MOST> {
     }
 }
 
-/// Texts of one form.
+/// Defines ranges of texts, each by its description and a test of a text.
 macro_rules! forms {
     ($($(#[$about:meta])* $name:ident: $words:literal, $fits:expr;)+) => {
         $($(#[$about])*
@@ -232,12 +232,12 @@ macro_rules! forms {
     };
 }
 
-/// Ranges by their names.
+/// Defines ranges, and looks them up by name.
 macro_rules! ranges {
     ($($(#[$about:meta])* $name:ident = $range:ty;)+) => {
         $($(#[$about])* pub type $name = $range;)+
 
-        /// The words of a range, by the name that the types use: for the reference.
+        /// Returns the description of the range with this type name, for the reference pages.
         #[cfg(test)]
         pub fn words_of(name: &str) -> Option<String> {
             match name {
@@ -255,19 +255,19 @@ const MINUTE_MS: u64 = 60 * SECOND_MS;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 ranges! {
-    /// Memory of a container: with less, no program starts in it.
+    /// Memory of a container; with less than the minimum, no program starts in it.
     MemorySize = SizeIn<{ 4 << 20 }, SIZE_MAX>;
-    /// Maximum that a container writes outside of its volumes.
+    /// Maximum that a container writes outside its volumes.
     DiskSize = SizeIn<{ 1 << 20 }, SIZE_MAX>;
-    /// A volume: ext4 needs as much for itself. A larger image takes long to make, and lies in memory.
+    /// Size of a volume; ext4 needs the minimum for itself, and an image above the maximum takes long to make.
     VolumeSize = SizeIn<{ 1 << 20 }, { 1 << 40 }>;
-    /// Processors of a container: the kernel knows no quota below one millisecond in 100, and no machine with more.
+    /// Number of processors of a container: the kernel has no quota below 1 ms in 100 ms, and supports at most 8192 processors.
     ProcessorCount = DecimalIn<10, 8_192_000>;
-    /// Processes and threads of a container: with fewer nothing can be run beside its init, and the kernel has no more numbers.
+    /// Number of processes and threads of a container: the minimum allows programs beside init; the kernel has no more ids than the
+    /// maximum.
     ProcessCount = WholeIn<8, 4_194_304>;
-    /// Number of a user of a template: 0 is root, and 65534 nobody.
+    /// User id of a template's user: 0 is root's, and 65534 is nobody's.
     UserId = WholeIn<1, 65_533>;
-    /// TCP port.
     Port = WholeIn<1, 65_535>;
     /// Deadline of a probe.
     ProbeTime = TimeIn<100, HOUR_MS>;
@@ -275,43 +275,42 @@ ranges! {
     CaseTime = TimeIn<100, { 24 * HOUR_MS }>;
     /// Lifetime of a kept lab.
     KeptTime = TimeIn<SECOND_MS, 31_557_600_000>;
-    /// Time in which faults are played.
+    /// Time during which faults are injected.
     ChaosLength = TimeIn<100, HOUR_MS>;
     /// Longest duration of one fault.
     FaultTime = TimeIn<10, { 10 * MINUTE_MS }>;
-    /// Time without faults at the end.
+    /// Time without faults after everything was healed.
     QuietTime = TimeIn<1, { 10 * MINUTE_MS }>;
-    /// Time that recovery may take.
+    /// Deadline of the recovery after faults.
     RecoveryTime = TimeIn<100, HOUR_MS>;
-    /// Faults at the same time.
+    /// Maximum number of faults that are active at the same time.
     ConcurrentFaults = WholeIn<1, 64>;
-    /// Maximum that a container uses in a case.
+    /// Limit of a container's memory, disk or network usage in a case, in bytes.
     UsageSize = SizeIn<1, SIZE_MAX>;
-    /// Processor time that a container may use in a case: up to ten days of it.
+    /// Limit of a container's processor time in a case, in seconds: up to ten days.
     UsageSeconds = DecimalIn<1, 864_000_000>;
-    /// Change of an operation that matters, in percent: below, noise is larger; above, nothing would ever be found.
+    /// Change of an operation's time that counts as worse, in percent: a smaller limit would report noise, a larger one nothing.
     WorsePercent = DecimalIn<1000, 1_000_000>;
     /// Recorded duration of a case, in seconds: up to a day.
     CaseSeconds = DecimalIn<0, 86_400_000>;
-    /// First of the ids that labs take: above those that people, their containers and systemd's are given, and the last one below
-    /// 2147352576, from which on systemd gives out others.
+    /// First user id of labs: above the ids of users, of their containers and of systemd's; the range ends below 2147352576, where further
+    /// ids of systemd begin.
     FirstId = WholeIn<1_879_048_192, 2_130_575_360>;
-    /// Length of a capture of packets.
+    /// Duration of a packet capture.
     CaptureTime = TimeIn<100, { 24 * HOUR_MS }>;
     /// Time for which an operation is repeated for a baseline.
     RepeatTime = TimeIn<SECOND_MS, HOUR_MS>;
-    /// Age of runs.
+    /// Age from which on runs are deleted.
     RunAge = TimeIn<SECOND_MS, 315_576_000_000>;
 }
 
 forms! {
-    /// Name of a user or group.
     UserName: "the name of a user: up to 32 of a-z, 0-9, '-' and '_', a letter or '_' first", |text| {
         let mut characters = text.chars();
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
         text.len() <= 32 && characters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_') && characters.all(good)
     };
-    /// Owner of a file.
+    /// Owner of a copied file.
     OwnerName: "`user` or `user:group`, each by its name or a number from 0 to 65535", |text| {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
         let one = |part: &str| {
@@ -322,19 +321,18 @@ forms! {
         let (user, group) = text.split_once(':').unwrap_or((text, text));
         one(user) && one(group)
     };
-    /// Login shell.
+    /// Path of a login shell.
     ShellPath: "an absolute path in the container without ':', `..` and control characters", |text| {
         is_absolute_path(text) && !text.contains(':')
     };
-    /// Path in a container.
     MachinePath: "an absolute path in the container without `..` and control characters", |text| is_absolute_path(text);
-    /// Path in a container that a pattern of a shell may stand in.
+    /// Absolute path in a container, with the shell's wildcards.
     LogPattern: "an absolute path in the container without `..` and control characters", |text| is_absolute_path(text);
-    /// Folder of packages.
+    /// Folder in a container for Python packages.
     PackageFolder: "an absolute path of a folder in the container, and not /", |text| {
         is_absolute_path(text) && text.trim_end_matches('/').len() > 1
     };
-    /// Place of a volume.
+    /// Mount point of a volume.
     VolumePath: "an absolute path below / of letters, digits, '-', '_', '.' and '+', without `.`, `..` and an empty part, \
                  and not /proc, /sys, /dev or below them: those are the kernel's", |text| {
         let good = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
@@ -346,26 +344,23 @@ forms! {
             && text[1..].split('/').all(part)
             && text[1..].split('/').next().is_some_and(|top| !kernels.contains(&top))
     };
-    /// systemd unit.
     UnitName: "the name of a systemd unit, such as nginx.service", |text| {
         let good = |c: char| c.is_ascii_alphanumeric() || "@:_.-\\".contains(c);
         (1..=255).contains(&text.len()) && !text.starts_with(['-', '.']) && text.chars().all(good)
     };
-    /// Name of an environment variable.
     VariableName: "the name of a variable: up to 255 of letters, digits and '_', no digit first", |text| {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
         (1..=255).contains(&text.len()) && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(good)
     };
-    /// Value of an environment variable: LXC reads it from a line of its configuration.
+    /// Value of an environment variable, which LXC reads from a line of its configuration.
     VariableValue: "up to 4096 bytes without control characters, and without blanks at their ends", |text| {
         text.len() <= 4096 && !text.chars().any(char::is_control) && text.trim() == text
     };
-    /// Version of Python.
     PythonVersion: "a version of Python, such as \"3.11\"", |text| {
         let number = |part: &str| (1..=3).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit());
         text.split_once('.').is_some_and(|(major, minor)| number(major) && number(minor))
     };
-    /// Target of a request for a page.
+    /// Port and path of an HTTP probe.
     HttpTarget: "`/path`, or `:port/path` with a port from 1 to 65535, without blanks", |text| {
         let rest = text.strip_prefix(':').map_or(Some(text), |rest| {
             let (port, path) = rest.split_at(rest.find('/')?);
@@ -373,14 +368,13 @@ forms! {
         });
         rest.is_some_and(|path| path.starts_with('/') && path.len() <= 4096 && path.bytes().all(|byte| byte.is_ascii_graphic()))
     };
-    /// Word of a command.
+    /// Program or argument of a command.
     CommandWord: "up to 131071 bytes without a zero byte", |text| text.len() < 131_072 && !text.contains('\0');
-    /// Cargo package.
     PackageName: "the name of a Cargo package: up to 64 of letters, digits, '-' and '_', a letter first", |text| {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         (1..=64).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(good)
     };
-    /// Folder of a project.
+    /// Folder of templates or scenarios, relative to the project.
     ProjectFolder: "the path of a folder, of 1 to 4096 bytes without control characters", |text| {
         (1..=4096).contains(&text.len()) && !text.chars().any(char::is_control)
     };

@@ -1,10 +1,11 @@
-//! `scenarios/CATEGORY/NAME/scenario.toml`: what a scenario needs and which cases it has.
+//! `scenarios/CATEGORY/NAME/scenario.toml`: the containers that a scenario needs, its cases and its limits.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use e2e_stats::Thresholds;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -20,23 +21,22 @@ use super::range::{CaseTime, Within, WorsePercent};
 use crate::error::Error;
 use crate::input;
 
-/// Folder of mutants among the categories of scenarios: no category has this name.
+/// Folder of the mutants, which lies among the categories of scenarios; no category has this name.
 pub const MUTANTS_FOLDER: &str = "mutants";
 
-/// Scenario, read and checked.
+/// Scenario, read from its file and checked.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// Name of the folder above the scenario's own.
     pub category: String,
-    /// Name, unique in the project: that of the scenario's folder, and of its binary if it has one.
+    /// Name, unique in the project: that of the scenario's folder, and of its binary if the scenario has one.
     pub name: String,
-    /// Folder of the scenario.
     pub dir: PathBuf,
-    /// Description in a line.
+    /// One-line description.
     pub description: String,
     /// Words by which filters choose the scenario, such as `slow` for `tag:slow`.
     pub tags: Vec<String>,
-    /// The product's known defects that every case comes across, such as `mancer-0.1.4/df-table`, each once.
+    /// Known defects of the product that every case is expected to meet, such as `mancer-0.1.4/df-table`, each once.
     pub defects: Vec<String>,
     /// Command that starts the scenario's program, run in the scenario's folder; without one, the program is the binary with the scenario's
     /// name in the scenarios' Cargo package. A program with a '/' in its name is an absolute path of a file that can be executed here, any
@@ -46,37 +46,37 @@ pub struct Scenario {
     pub timeout: Duration,
     /// Containers, in the order of the file.
     pub containers: Vec<ContainerUse>,
-    /// Cases, at least one; each gets a lab in its first state.
+    /// Cases, at least one; each gets a new lab.
     pub cases: Vec<Case>,
     /// Findings of a lab that are expected, because the scenario itself causes them.
     pub expects: Vec<Expected>,
-    /// Limits of its containers' usage in a case.
+    /// Limits of the containers' usage in a case.
     pub limits: Vec<UsageLimit>,
-    /// Tolerance for faults; none where it is not declared.
+    /// Tolerance for faults; `None` where the scenario declares none.
     pub chaos: Option<Chaos>,
-    /// Rules for compared operations, by name.
-    pub operations: BTreeMap<String, OperationRule>,
-    /// Pages by name: a picture of each is taken after a failure.
+    /// Rules for the comparison of measured operations, by the operation's name.
+    pub operations: BTreeMap<String, Thresholds>,
+    /// Web pages of which screenshots are taken after a failure.
     pub pages: Vec<WebPage>,
 }
 
 /// A container that a scenario asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerUse {
-    /// Name in the lab.
+    /// Name of the container in the lab.
     pub name: String,
-    /// Template it is made from.
+    /// Name of the template that the container is made from.
     pub template: String,
 }
 
 /// Parameter set of a scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
-    /// `default` where the scenario lists none.
+    /// Name of the case; `default` where the scenario lists no cases.
     pub name: String,
-    /// Parameters that `hello` hands to the scenario.
+    /// Parameters that the scenario gets in the answer to `hello`.
     pub params: Map<String, Value>,
-    /// True if it runs only when a filter names it.
+    /// True if the case runs only when a filter names it.
     pub on_request: bool,
 }
 
@@ -91,12 +91,12 @@ impl Scenario {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Description in a line, shown by `cargo xtask e2e --list`.
+    /// One-line description, shown by `cargo xtask e2e --list`.
     description: String,
     /// Words by which filters choose the scenario, such as `slow` for `tag:slow`.
     #[serde(default)]
     tags: Vec<Spanned<String>>,
-    /// The product's known defects that every case comes across, each as `PRODUCT/NAME`: a case that does not look at one fails.
+    /// Known defects of the product that every case is expected to meet, each as `PRODUCT/NAME`: a case that leaves one unchecked fails.
     #[serde(default)]
     defects: Vec<Spanned<String>>,
     /// Command that starts the scenario's program, run in the scenario's folder: the program and its arguments. A program with a `/` in its
@@ -107,26 +107,26 @@ struct File {
     timeout: Option<Within<CaseTime>>,
     /// Containers, 1 to 155, in the order in which the scenario gets them.
     containers: Spanned<ContainerTables>,
-    /// Cases. Without any there is one, `default`.
+    /// Cases. Without any there is a single one, `default`.
     #[serde(default)]
     cases: Vec<CaseTable>,
     /// Findings of a lab that are expected, because the scenario itself causes them.
     #[serde(default)]
     expects: Vec<ExpectedTable>,
-    /// Limits of its containers' usage in a case.
+    /// Limits of the containers' usage in a case.
     #[serde(default)]
     limits: LimitTables,
     /// Faults that the scenario tolerates, with `--chaos`. Without this table none is injected.
     chaos: Option<Spanned<ChaosTable>>,
-    /// Rules for compared operations, by name.
+    /// Rules for the comparison of measured operations, by the operation's name.
     #[serde(default)]
     operations: BTreeMap<String, OperationTable>,
-    /// Pages, a name and a URL of a container each: pictures of them are taken after a failure.
+    /// Web pages of containers, each with a name and a URL: screenshots of them are taken after a failure.
     #[serde(default)]
     pages: BTreeMap<String, Spanned<String>>,
 }
 
-/// The containers of a scenario, by their names.
+/// Containers of a scenario, by their names in the lab.
 type ContainerTables = Entries<Spanned<String>, ContainerTable>;
 
 #[derive(Debug, Deserialize)]
@@ -150,9 +150,6 @@ struct ContainerTable {
 
 impl Scenario {
     /// Reads every scenario below `dir`, sorted by category and name.
-    ///
-    /// # Errors
-    /// [`Error::BadFile`] for the first one that cannot be used.
     pub fn read_all(
         dir: &Path,
         templates: &BTreeMap<String, Template>,
@@ -278,7 +275,7 @@ impl Scenario {
             expects,
             limits,
             chaos,
-            operations: operation_rules(file.operations),
+            operations: thresholds(file.operations),
             pages,
         })
     }
@@ -291,7 +288,7 @@ fn is_defect(text: &str) -> bool {
     text.split_once('/').is_some_and(|(product, name)| part(product) && part(name))
 }
 
-/// Reads a program and its arguments, and checks that a program which is named by a path can be executed.
+/// Reads a command, and checks that its program can be executed if it is named by a path.
 fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<String>, Error> {
     let Some(program) = words.get_ref().first() else {
         return Err(source.error_at(words, "a command has a program: write for example [\"python3\", \"main.py\"]"));
@@ -318,7 +315,7 @@ fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>
             fail(format!("{shown}: {error}: write it, or name a program without a '/' to have it found in PATH"))
         })?;
         if !metadata.is_file() {
-            return Err(fail(format!("{shown} is no file: name the program in it")));
+            return Err(fail(format!("{shown} is not a file: name the program in it")));
         }
         if metadata.permissions().mode() & 0o111 == 0 {
             return Err(fail(format!("{shown} cannot be executed: chmod +x {shown}")));
@@ -332,23 +329,16 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(input::list(dir)?.into_iter().filter(|path| input::is_folder(path)).collect())
 }
 
-/// Rule of scenario.toml for one operation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct OperationRule {
-    /// The smallest change that matters, in percent.
-    pub worse_percent: f64,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OperationTable {
-    /// The smallest change that matters, in percent.
+    /// The smallest change that counts as worse, in percent.
     worse_percent: Within<WorsePercent>,
 }
 
-fn operation_rules(tables: BTreeMap<String, OperationTable>) -> BTreeMap<String, OperationRule> {
-    let one = |(name, table): (String, OperationTable)| (name, OperationRule { worse_percent: table.worse_percent.0 });
-    tables.into_iter().map(one).collect()
+fn thresholds(tables: BTreeMap<String, OperationTable>) -> BTreeMap<String, Thresholds> {
+    let one = |(name, table): (String, OperationTable)| Some((name, Thresholds::smallest(table.worse_percent.0).ok()?));
+    tables.into_iter().filter_map(one).collect()
 }
 
 #[cfg(test)]
@@ -359,7 +349,7 @@ mod tests {
         check_with(text, &[], expected);
     }
 
-    /// Checks a scenario with these files, by name and mode, beside the scenario.toml.
+    /// Checks a scenario.toml with files beside it, each given by name and mode.
     fn check_with(text: &str, files: &[(&str, u32)], expected: &str) {
         let folder = tempfile::tempdir().unwrap();
         let template = folder.path().join("containers/mini");
@@ -466,8 +456,11 @@ mod tests {
             &pages("status='http://min/'"),
             "scenario.toml:4:8: there is no container \"min\": did you mean \"mini\"?",
         );
-        check(&pages("status='https://mini/'"), "scenario.toml:4:8: write http://CONTAINER/PATH");
-        check(&pages("status='http://mini:x/'"), "scenario.toml:4:8: its port is not a whole number from 1 to 65535");
+        check(&pages("status='https://mini/'"), "scenario.toml:4:8: the URL is not of the form http://CONTAINER/PATH");
+        check(
+            &pages("status='http://mini:x/'"),
+            "scenario.toml:4:8: the URL's port is not a whole number from 1 to 65535",
+        );
         check(&pages("'A b'='http://mini/'"), "scenario.toml:4:7: \"A b\": a page is named");
         check(&pages("status=5"), "scenario.toml:4:8: invalid type: integer");
         check("description='x'\ntag=[]\n[containers.mini]", "scenario.toml:2:1: unknown field `tag`");
@@ -491,7 +484,7 @@ mod tests {
             &[("main.py", 0o644)],
             "scenario.toml:1:10: main.py cannot be executed: chmod +x main.py",
         );
-        check(&with("['../one']"), "scenario.toml:1:10: ../one is no file");
+        check(&with("['../one']"), "scenario.toml:1:10: ../one is not a file");
         check_with(
             &with("['python3', 'main.py']"),
             &[("main.rs", 0o644)],

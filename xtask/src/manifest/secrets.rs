@@ -1,4 +1,4 @@
-//! Secrets of a project: `[secrets]` in e2e.toml. No record shows the declared values, and no bundle what has one of the shapes.
+//! Secrets of a project: `[secrets]` in e2e.toml. Records mask the declared values, and bundles leave out values of the listed shapes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,35 +13,35 @@ use toml::Spanned;
 use super::parse::Source;
 use crate::error::Error;
 
-/// Longest name of a variable, in characters.
+/// Maximum length of a variable's name, in characters.
 const NAME_CHARS_MAX: usize = 100;
 
-/// Begins of names of variables that mean something to the loader, to the engine or to sudo.
+/// Reserved prefixes of variables' names: they have a meaning to the loader, the engine, sudo or Python.
 const TAKEN_BEGINS: [&str; 4] = ["LD_", "E2E_", "SUDO_", "PYTHON"];
 
-/// Names of variables that mean something to every program.
+/// Reserved names of variables: they have a meaning to every program.
 const TAKEN: [&str; 12] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "PWD", "IFS", "ENV", "BASH_ENV", "TMPDIR"];
 
-/// Shape of a secret: the name that it goes under, or what it looks like.
+/// Shape of a secret: the name of its variable or field, or a pattern of its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretShape {
-    /// Name of a variable, a key or a field, whose value is secret.
+    /// Name of a variable, a key or a field whose value is secret.
     Name(String),
-    /// Regular expression: its match is secret, or its group `secret`, where it has one.
+    /// Regular expression: the text that it matches is secret, or only the group `secret` where it has one.
     Pattern(String),
 }
 
 impl SecretShape {
-    /// Reads `SESSION_ID`, or `/cust-[0-9]{6}/`.
+    /// Parses a name such as `SESSION_ID`, or a regular expression such as `/cust-[0-9]{6}/`.
     ///
     /// # Errors
-    /// What is wrong with the text, and what to write instead.
+    /// The problem with the text, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(pattern) = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
             let compiled = Regex::new(pattern).map_err(|error| {
                 let why = error.to_string();
-                format!("no regular expression: {}", why.lines().last().unwrap_or_default())
+                format!("not a regular expression: {}", why.lines().last().unwrap_or_default())
             })?;
             if compiled.is_match("") {
                 return Err("this regular expression matches the empty text: everything would be secret".into());
@@ -58,18 +58,18 @@ impl SecretShape {
     }
 }
 
-/// Secrets of a project, as it declares them.
+/// Secrets that a project declares in `[secrets]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeclaredSecrets {
     /// Environment variables of the user who starts a run.
     pub variables: Vec<String>,
-    /// Files, by the names of the variables that scenarios find their content in.
+    /// Files, by the names of the variables in which scenarios get their content.
     pub files: BTreeMap<String, PathBuf>,
-    /// Shapes of values that no bundle holds.
+    /// Shapes of secret values, which bundles leave out.
     pub shapes: Vec<SecretShape>,
 }
 
-/// The section as it is written.
+/// `[secrets]` as it is read from TOML.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SecretsTable {
@@ -77,7 +77,7 @@ pub(super) struct SecretsTable {
     /// written of the run. `--secret NAME` adds one. A variable that is not set is not given.
     variables: Vec<Spanned<String>>,
     /// Files, relative to that of `e2e.toml`: `{ SIGNING_KEY = "keys/signing.pem" }` gives scenarios the content as the variable
-    /// `SIGNING_KEY`, and masks it likewise. A file that is not there is not given; none is packed into a bundle.
+    /// `SIGNING_KEY`, and masks it too. A file that does not exist is not given; none is packed into a bundle.
     files: BTreeMap<String, Spanned<String>>,
     /// Values that are taken out of bundles, beside those that look like secrets anyway: the name of a variable or field, or a
     /// regular expression between slashes.
@@ -98,7 +98,7 @@ impl SecretsTable {
         for (name, file) in &self.files {
             let name = secret_name(name).map_err(|message| source.error_at(file, message))?;
             if declared.variables.contains(&name) {
-                let message = format!("{name:?} is one of `variables` too: it has one value");
+                let message = format!("{name:?} is listed in `variables` too: each secret has one value");
                 return Err(source.error_at(file, message));
             }
             let path = file.get_ref();
@@ -115,10 +115,10 @@ impl SecretsTable {
     }
 }
 
-/// Reads the name of a variable that holds a secret.
+/// Checks the name of a variable that holds a secret.
 ///
 /// # Errors
-/// A text that says what a name may be.
+/// A text that says which names are valid.
 pub fn secret_name(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if text.is_empty()
@@ -128,7 +128,7 @@ pub fn secret_name(text: &str) -> Result<String, String> {
     {
         return Err(format!(
             "{text:?} is not the name of an environment variable: up to {NAME_CHARS_MAX} of A-Z, a-z, 0-9 and '_', no digit first; \
-             the value stays in the environment"
+             give the name alone, the value stays in the environment"
         ));
     }
     if TAKEN.contains(&text) || TAKEN_BEGINS.iter().any(|begin| text.starts_with(begin)) {
@@ -137,7 +137,7 @@ pub fn secret_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads the section; for a list, which was its form once, the error says how to write it now.
+/// Reads `[secrets]`; the error for a list, its earlier form, says how to write it now.
 pub(super) fn secrets_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretsTable, D::Error> {
     struct Table;
     impl<'de> Visitor<'de> for Table {

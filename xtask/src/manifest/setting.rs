@@ -1,5 +1,5 @@
-//! The values of what `[defaults]`, an environment variable and a flag set alike. Each is written as one word, or as a number,
-//! so that all three are read and refused by the same rules.
+//! Types of the settings that `[defaults]`, an environment variable and a flag share. Each value is written as one word or a number, so
+//! that all three are parsed and refused by the same rules.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,30 +10,29 @@ use super::range::{CaseTime, KeptTime, Range as _, WholeIn, word_within};
 /// Form of a value in TOML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// `3`
+    /// A number such as `3`.
     Number,
-    /// `"failure"`
+    /// A text such as `"failure"`.
     Text,
-    /// `3`, or this text and others like it, such as `"off"`
+    /// A number such as `3`, or the given word, such as `"off"`.
     NumberOrText(&'static str),
 }
 
-/// A value that is written as one word; its error says what may be written.
+/// A setting's value, which is written as one word; the error of parsing names the permitted values.
 pub trait Setting: FromStr<Err = String> + fmt::Display + Clone + Send + Sync + 'static {
-    /// Form in TOML.
+    /// Form of the value in TOML.
     const WRITTEN: Written;
 
-    /// Describes the permitted values: `a whole number from 1 to 99`.
+    /// Describes the permitted values, such as `a whole number from 1 to 99`.
     fn words() -> String;
 }
 
-/// A value that is one of a few words.
+/// A setting whose values are a few fixed words.
 pub trait OneOf: Setting {
-    /// The words.
     const WORDS: &'static [&'static str];
 }
 
-/// `"a", "b" or "c"`
+/// Formats words as `"a", "b" or "c"`.
 fn quoted(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
     match quoted.as_slice() {
@@ -42,7 +41,7 @@ fn quoted(words: &[&str]) -> String {
     }
 }
 
-/// An enum whose variants are words.
+/// Defines an enum whose variants are written as words.
 macro_rules! one_of {
     ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$about])*
@@ -81,7 +80,7 @@ macro_rules! one_of {
 }
 
 one_of! {
-    /// Use of colors.
+    /// Use of colors in output on a terminal.
     ColorWhen {
         /// Colors on a terminal, unless `NO_COLOR` or `CLICOLOR_FORCE` says otherwise.
         Auto = "auto",
@@ -93,13 +92,13 @@ one_of! {
 }
 
 one_of! {
-    /// Display of progress.
+    /// Display of a run's progress.
     ProgressHow {
         /// Live on a terminal, plain elsewhere.
         Auto = "auto",
-        /// A line for each thing that happens.
+        /// A line for each event.
         Plain = "plain",
-        /// Lines that change.
+        /// A status area that is redrawn.
         Live = "live",
     }
 }
@@ -107,33 +106,33 @@ one_of! {
 one_of! {
     /// Condition for keeping the lab of a case.
     KeepWhen {
-        /// Never keep it.
+        /// Keeps no lab.
         Never = "never",
-        /// Keep that of a failed case.
+        /// Keeps the lab of a failed case.
         Failure = "failure",
-        /// Keep that of every case.
+        /// Keeps the lab of every case.
         Always = "always",
     }
 }
 
 one_of! {
-    /// Effect of a regression.
+    /// Effect of a performance regression on the run.
     PerfGate {
-        /// Ends the run with an exit code of its own.
+        /// A regression ends the run with an exit code of its own.
         Fail = "fail",
-        /// Is reported.
+        /// A regression is reported, and does not change the exit code.
         Warn = "warn",
-        /// No comparison.
+        /// No comparison is made.
         Off = "off",
     }
 }
 
 one_of! {
-    /// Treatment of an operation without a baseline.
+    /// Treatment of a measured operation without a baseline.
     BaselineMissing {
-        /// An error, before anything runs.
+        /// A missing baseline is an error, before anything runs.
         Error = "error",
-        /// Such an operation is passed over.
+        /// An operation without a baseline is not compared.
         Allow = "allow",
     }
 }
@@ -143,13 +142,12 @@ one_of! {
 pub struct Count<const LEAST: u32, const MOST: u32>(u32);
 
 impl<const LEAST: u32, const MOST: u32> Count<LEAST, MOST> {
-    /// The number, moved to the nearer bound where it lies outside.
+    /// Makes the number, moved to the nearer bound where it lies outside.
     #[must_use]
     pub fn clamped(number: u32) -> Self {
         Self(number.clamp(LEAST, MOST))
     }
 
-    /// The number.
     #[must_use]
     pub fn get(self) -> u32 {
         self.0
@@ -179,17 +177,16 @@ impl<const LEAST: u32, const MOST: u32> fmt::Display for Count<LEAST, MOST> {
     }
 }
 
-/// A number within bounds, or `off`: no number at all.
+/// A number within bounds, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrOff<const LEAST: u32, const MOST: u32> {
-    /// `off`
+    /// No number, written as `off`.
     Off,
-    /// The number.
     On(Count<LEAST, MOST>),
 }
 
 impl<const LEAST: u32, const MOST: u32> OrOff<LEAST, MOST> {
-    /// The number, where there is one.
+    /// Returns the number; `None` for `off`.
     #[must_use]
     pub fn get(self) -> Option<u32> {
         match self {
@@ -231,27 +228,26 @@ impl<const LEAST: u32, const MOST: u32> fmt::Display for OrOff<LEAST, MOST> {
 pub type MaxFail = OrOff<1, 1_000_000>;
 /// Maximum retries of a failed case.
 pub type Retries = Count<0, 100>;
-/// Samples of resource usage a second, where more are wanted than in every run.
+/// Samples of resource usage per second; `off` for the few that every run takes.
 pub type MonitoringRate = OrOff<1, 50>;
-/// Number of a slot.
 pub type SlotNumber = Count<1, 99>;
 
-/// The factor of all deadlines.
+/// Factor by which all deadlines are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PatienceFactor {
-    /// `auto`: by how quickly this machine starts a program.
+    /// `auto`: from the time that this machine takes to start a program.
     Auto,
-    /// Number from [`PatienceFactor::LEAST`] to [`PatienceFactor::MOST`].
+    /// A number from [`PatienceFactor::LEAST`] to [`PatienceFactor::MOST`].
     Fixed(f64),
 }
 
 impl PatienceFactor {
-    /// Smallest factor that can be set; below it no deadline is left that anything could meet.
+    /// Smallest factor that can be set; a smaller one would leave deadlines that nothing can meet.
     pub const LEAST: f64 = 0.1;
     /// Largest factor that can be set.
     pub const MOST: f64 = 100.0;
 
-    /// The number, where it is set.
+    /// Returns the number; `None` for `auto`.
     #[must_use]
     pub fn get(self) -> Option<f64> {
         match self {
@@ -297,12 +293,12 @@ impl fmt::Display for PatienceFactor {
 pub enum TimeToLive {
     /// `never`: the lab is not removed by itself.
     Never,
-    /// Removal after this time.
+    /// The lab is removed after this time.
     After(Duration),
 }
 
 impl TimeToLive {
-    /// The time, where there is one.
+    /// Returns the time; `None` for `never`.
     #[must_use]
     pub fn get(self) -> Option<Duration> {
         match self {
@@ -342,17 +338,17 @@ impl fmt::Display for TimeToLive {
     }
 }
 
-/// A case's deadline.
+/// Deadline of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// Timeout of scenarios without one of their own.
+    /// Deadline of the scenarios that have none of their own.
     UnlessOwn(Duration),
-    /// Timeout of every scenario.
+    /// Deadline of every scenario, in place of its own.
     Every(Duration),
 }
 
 impl Timeout {
-    /// Returns the timeout that precedes a scenario's own.
+    /// Returns the deadline that replaces a scenario's own; `None` for [`Timeout::UnlessOwn`].
     #[must_use]
     pub fn every(self) -> Option<Duration> {
         match self {
@@ -385,13 +381,13 @@ impl fmt::Display for Timeout {
     }
 }
 
-/// Formats a time as one word, such as it can be typed.
+/// Formats a time as one word that can be parsed again.
 fn short(time: Duration) -> String {
     humantime::format_duration(time).to_string().replace(' ', "")
 }
 
-/// The table of all settings: meaning, key in `e2e.toml`, type and built-in value of each. It calls a macro with its rows. The
-/// variable and the flag of a setting have its key's name, written their way. Of the deadline, `e2e.toml` says it at its top.
+/// Table of all settings: meaning, key in `e2e.toml`, type and built-in value of each. The rows are passed to the given macro. A setting's
+/// variable and flag have the name of its key: `E2E_MAX_FAIL`, `--max-fail`. The deadline of cases is set outside `[defaults]`.
 macro_rules! settings {
     ($made:ident) => {
         $made! {
@@ -407,9 +403,9 @@ macro_rules! settings {
             timeout: Timeout [skip] = Timeout::UnlessOwn(Project::TIMEOUT);
             /// Samples of resource usage per second.
             performance_monitoring: MonitoringRate = MonitoringRate::Off;
-            /// Effect of a regression.
+            /// Effect of a performance regression on the run.
             perf_gate: PerfGate = PerfGate::Fail;
-            /// Treatment of an operation without a baseline.
+            /// Treatment of a measured operation without a baseline.
             baseline_missing: BaselineMissing = BaselineMissing::Error;
             /// Condition for keeping the lab of a case.
             keep_containers: KeepWhen = KeepWhen::Never;

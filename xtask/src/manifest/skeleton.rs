@@ -1,4 +1,4 @@
-//! A new scenario, which runs and passes as it is: its author replaces what it does, a piece at a time.
+//! A new scenario, which passes as it is; its author replaces its content piece by piece.
 
 use std::path::{Path, PathBuf};
 
@@ -14,19 +14,19 @@ const RUST: &str = include_str!("../../skeleton/main.rs");
 const PYTHON: &str = include_str!("../../skeleton/main.py");
 const GREETING: &str = include_str!("../../skeleton/fixtures/greeting.txt");
 
-/// Names that Cargo keeps for folders of its own.
+/// Names that Cargo reserves for folders of its own.
 const CARGOS_OWN: [&str; 4] = ["build", "deps", "examples", "incremental"];
 
 /// Language of a new scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
-    /// A binary of the scenarios' Cargo package.
+    /// Rust: a binary of the scenarios' Cargo package.
     Rust,
-    /// A command.
+    /// Python: a program that `command` in scenario.toml starts.
     Python,
 }
 
-/// A scenario to make.
+/// A new scenario that is planned, and not yet written.
 #[derive(Debug)]
 pub struct Skeleton {
     category: String,
@@ -34,13 +34,13 @@ pub struct Skeleton {
     dir: PathBuf,
     language: Language,
     containers: Vec<String>,
-    /// The Cargo.toml to list the scenario in, as it is now; none for a scenario in Python.
+    /// The Cargo.toml that gets the scenario's binary, as it is now; `None` for a scenario in Python.
     package: Option<Source>,
 }
 
 impl Skeleton {
-    /// Plans a new scenario, and writes nothing. Its containers are named after their templates; where none is given, it has the
-    /// project's first one.
+    /// Plans a new scenario, and writes nothing. Its containers are named after their templates; without given templates, it has one
+    /// container, of the project's first template.
     ///
     /// # Errors
     /// [`Error::Usage`] or [`Error::BadFile`] with the help: a bad name, one that is taken, a template or a Cargo package
@@ -76,22 +76,18 @@ impl Skeleton {
         Ok(Self { category, name, dir, language, containers: choose(project, containers)?, package })
     }
 
-    /// Returns the scenario's folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Returns the scenario's containers, each of the template of the same name.
+    /// Returns the names of the scenario's containers, which are those of their templates.
     #[must_use]
     pub fn containers(&self) -> &[String] {
         &self.containers
     }
 
-    /// Writes the scenario's files; returns the paths of all that was written.
-    ///
-    /// # Errors
-    /// When something cannot be written.
+    /// Writes the scenario's files, and returns the paths of all that was written.
     pub fn make(&self) -> anyhow::Result<Vec<PathBuf>> {
         let (command, program, text) = match self.language {
             Language::Rust => ("", "main.rs", RUST),
@@ -126,11 +122,11 @@ impl Skeleton {
     }
 }
 
-/// The Cargo.toml of the scenarios' package, which can build a scenario.
+/// Reads the Cargo.toml of the scenarios' package, and checks that it can build a scenario.
 fn read_package(project: &Project) -> anyhow::Result<Source> {
     let path = project.scenarios_dir.join("Cargo.toml");
     let (shown, package) = (path.display(), &project.scenarios_package);
-    let other = "or take --language python, which needs none";
+    let other = "or take --language python, which needs no Cargo package";
     if !path.is_file() {
         let problem = format!("{shown} does not exist: make the Cargo package {package} there, {other}");
         return Err(Error::Usage(problem).into());
@@ -150,7 +146,7 @@ fn read_package(project: &Project) -> anyhow::Result<Source> {
     Ok(source)
 }
 
-/// The text of a Cargo.toml with one more binary at its end.
+/// Returns the text of a Cargo.toml with one more binary at its end.
 fn with_binary(text: &str, category: &str, name: &str) -> String {
     let text = text.trim_end();
     format!("{text}\n\n[[bin]]\nname = \"{name}\"\npath = \"{category}/{name}/main.rs\"\n")

@@ -1,5 +1,4 @@
-//! A project for another product, which passes as it is: its author puts their own machines and scenarios in the place of
-//! those that it comes with.
+//! A new project for another product, which passes as it is; its author replaces its machines and scenarios by their own.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,10 +9,10 @@ use super::parse::is_name;
 use super::project::NAME_CHARACTERS_MAX;
 use crate::error::Error;
 
-/// Stands for the project's name in the texts.
+/// Placeholder of the project's name in the files' texts.
 const PLACE: &str = "@PROJECT@";
 
-/// Path in the project, and text. Git and GitHub would mind the first ones where they lie here under their own names.
+/// Path in the project and text of each file. Sources whose names Git or GitHub would act on have other names here.
 const FILES: &[(&str, &str)] = &[
     (".github/workflows/e2e.yml", include_str!("../../starter/workflow.yml")),
     (".gitignore", include_str!("../../starter/gitignore")),
@@ -40,7 +39,7 @@ const FILES: &[(&str, &str)] = &[
     ("scenarios/service/visits/scenario.toml", include_str!("../../starter/scenarios/service/visits/scenario.toml")),
 ];
 
-/// A project to make.
+/// A new project that is planned, and not yet written.
 #[derive(Debug)]
 pub struct Starter {
     dir: PathBuf,
@@ -48,13 +47,13 @@ pub struct Starter {
 }
 
 impl Starter {
-    /// Plans a project in a folder, and writes nothing. Without a name, it is called like the folder, with a dash for each character
-    /// that a project's name cannot have.
+    /// Plans a project in a folder, and writes nothing. Without a name, it takes the folder's, with a dash for each character that a
+    /// project's name cannot have.
     ///
     /// # Errors
-    /// [`Error::Usage`] with the help: the folder has something in it, or is none; a bad name.
+    /// [`Error::Usage`] with the help: the folder is not empty, or is a file; a bad name.
     pub fn plan(dir: &Path, name: Option<&str>) -> anyhow::Result<Self> {
-        let dir = std::path::absolute(dir).with_context(|| format!("finding {}", dir.display()))?;
+        let dir = std::path::absolute(dir).with_context(|| format!("resolving the path {}", dir.display()))?;
         let shown = dir.display();
         if dir.exists() && !dir.is_dir() {
             return Err(
@@ -79,7 +78,7 @@ impl Starter {
         let name = match name {
             Some(name) => name.to_owned(),
             None => name_of(&dir).ok_or_else(|| {
-                Error::Usage(format!("{shown}: no project's name can be made of the folder's: give one, --name NAME"))
+                Error::Usage(format!("{shown}: the folder's name gives no project's name: give one, --name NAME"))
             })?,
         };
         if !is_name(&name) || name.len() > NAME_CHARACTERS_MAX {
@@ -91,22 +90,18 @@ impl Starter {
         Ok(Self { dir, name })
     }
 
-    /// Returns the project's folder, as an absolute path.
+    /// Returns the project's folder as an absolute path.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The project's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Writes the project's files; returns their paths, relative to its folder.
-    ///
-    /// # Errors
-    /// When something cannot be written.
     pub fn make(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut written = Vec::new();
         for (inside, text) in FILES {
@@ -125,7 +120,7 @@ impl Starter {
     }
 }
 
-/// Lists the first of many names, and says how many more there are.
+/// Lists the first of many names, and the number of the others.
 fn listed(names: &[String]) -> String {
     const SHOWN_MAX: usize = 5;
     let more = names.len().saturating_sub(SHOWN_MAX);
@@ -133,7 +128,7 @@ fn listed(names: &[String]) -> String {
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
-/// A project's name out of a folder's: small letters, and a dash for what a name cannot have.
+/// Makes a project's name of a folder's: small letters, and a dash for each character that a name cannot have.
 fn name_of(dir: &Path) -> Option<String> {
     let folder = dir.file_name()?.to_string_lossy().to_lowercase();
     let allowed = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '-' };

@@ -18,60 +18,59 @@ use crate::error::Error;
 use crate::host::seccomp::Part;
 use crate::input;
 
-/// Most volumes of a container.
+/// Maximum number of volumes of a container.
 const VOLUMES_MAX: usize = 32;
 
-/// Template, read and checked.
+/// A template from its file, checked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Template {
-    /// The name of its folder.
+    /// Name of the template, which is that of its folder.
     pub name: String,
     /// File of the template, or of the mutant that changes it.
     #[serde(default)]
     pub file: PathBuf,
-    /// Origin of its file system.
+    /// Origin of the root filesystem.
     pub from: Origin,
-    /// Debian packages added to it.
+    /// Debian packages added to the root filesystem.
     pub packages: Vec<String>,
-    /// Python packages added to it.
+    /// Python packages added to the root filesystem.
     pub pip: Option<Pip>,
-    /// Files copied into it.
+    /// Files copied into the root filesystem.
     pub files: Vec<FileEntry>,
-    /// Users made in it, before the files are copied.
+    /// Users made in the root filesystem, before the files are copied.
     pub users: Vec<UserEntry>,
-    /// Commands run in it, after everything else was put there.
+    /// Commands run in the root filesystem, after everything else was put there.
     pub run: Vec<RunStep>,
-    /// systemd units enabled in it.
+    /// systemd units that start with the container.
     pub enable: Vec<String>,
-    /// systemd units masked in it.
+    /// systemd units that never start.
     pub mask: Vec<String>,
-    /// Program of process 1.
+    /// Program of process 1 in a container.
     pub init: Init,
-    /// File systems of their own.
+    /// File systems that are mounted in a container, each with a size of its own.
     pub volumes: Vec<Volume>,
-    /// Limits of one container.
+    /// Resource limits of one container.
     pub limits: Limits,
     /// Probes that all pass once a container is ready.
     pub probes: Vec<Probe>,
-    /// Files to collect after a case, by shell pattern.
+    /// Files to collect after a case, by absolute path with the shell's wildcards.
     pub logs: Vec<String>,
     /// Environment of every program started in a container.
     pub environment: Vec<(String, String)>,
-    /// Keys and host keys the lab hands out.
+    /// SSH keys and host keys that the lab hands out.
     pub ssh: Ssh,
-    /// Root inside is root outside: an explicit, reported choice.
+    /// True if root in the container is root of the host: an explicit, reported choice.
     pub privileged: bool,
-    /// Parts of the kernel that its containers may use although most may not: an explicit, reported choice.
+    /// Parts of the kernel that the containers may use although most containers may not: an explicit, reported choice.
     #[serde(default)]
     pub allow: Vec<Part>,
 }
 
-/// Origin of a template's file system.
+/// Origin of a template's root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Origin {
-    /// An empty tree.
     Scratch,
-    /// Another template.
+    /// Another template, by name.
     Template(String),
     /// A root filesystem in a tar file, as `docker export` writes it.
     Tar(PathBuf),
@@ -82,9 +81,9 @@ pub enum Origin {
 /// Python packages, installed from a requirements file with hashes into a folder of the root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Pip {
-    /// Absolute path on the host.
+    /// Absolute path of the requirements file on the host.
     pub requirements: PathBuf,
-    /// Folder in the container that the packages are put in.
+    /// Folder in the container into which the packages are put.
     pub target: String,
     /// Python version of the container, such as `3.11`.
     pub python: String,
@@ -93,16 +92,16 @@ pub struct Pip {
 /// A file or folder copied into the root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FileEntry {
-    /// Source of its content.
+    /// Source of the content.
     pub source: FileSource,
-    /// Absolute path in the container.
+    /// Absolute path of the copy in the container.
     pub target: String,
-    /// Permission bits of every file; absent: 0755 for files that somebody may execute, 0644 for others. A
-    /// checkout's other bits depend on its user's umask, and layers must not.
+    /// Permission bits of every file; `None`: 0755 for files that anybody may execute, 0644 for others. A checkout's other bits depend
+    /// on its user's umask, and layers must not.
     pub mode: Option<u32>,
-    /// `user:group` by name or number inside the container.
+    /// Owner in the container, as `user` or `user:group`, by name or number.
     pub owner: Option<String>,
-    /// Place of its source in the template's file.
+    /// Place of the source in the template's file, for errors.
     pub place: Place,
 }
 
@@ -111,17 +110,17 @@ pub struct FileEntry {
 pub enum FileSource {
     /// A file or folder, by its absolute path on the host.
     Path(PathBuf),
-    /// A program of the host, found by `PATH`: where it lies differs from one distribution to the next.
+    /// A program of the host by its name: it is found by `PATH`, since its folder differs between distributions.
     Program(String),
 }
 
-/// A command that is part of a template.
+/// A command that is run while a layer is built.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged, expecting = "a command is a line for the shell, or a list of a program and its arguments")]
 pub enum RunStep {
     /// A line for the template's own `/bin/sh`.
     Shell(String),
-    /// A program with its arguments, for a tree that has no shell yet.
+    /// A program with its arguments, for a root filesystem that has no shell yet.
     Program(Vec<String>),
 }
 
@@ -132,18 +131,18 @@ pub struct UserEntry {
     /// Login name.
     #[serde(deserialize_with = "within::<UserName, _>")]
     pub name: String,
-    /// Number of the user and of its group: fixed, so that layers are equal wherever they are built.
+    /// Id of the user and of the group: fixed, so that layers are equal wherever they are built.
     #[serde(deserialize_with = "within::<UserId, _>")]
     pub uid: u32,
     /// Login shell.
     #[serde(default = "default_shell", deserialize_with = "within::<ShellPath, _>")]
     pub shell: String,
-    /// Further groups, which exist already.
+    /// Names of further groups, which exist already.
     #[serde(default, deserialize_with = "each_within::<UserName, _>")]
     pub groups: Vec<String>,
 }
 
-/// Program of process 1.
+/// Program of process 1 in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Init {
     /// systemd, as `/sbin/init`.
@@ -152,17 +151,17 @@ pub enum Init {
     Command(Vec<String>),
 }
 
-/// A file system of its own, mounted in the container.
+/// A file system with a size of its own, mounted in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Volume {
-    /// Absolute path in the container; what the template has there is copied into the fresh volume.
+    /// Absolute path in the container; what the template has there is copied into the new volume.
     #[serde(deserialize_with = "within::<VolumePath, _>")]
     pub path: String,
     /// Size of the volume.
     #[serde(deserialize_with = "within::<VolumeSize, _>", serialize_with = "bytes_as_text")]
     pub size: u64,
-    /// Storage of the volume: ext4 on an image, or memory.
+    /// Storage of the volume: an image on a disk with ext4, or memory with tmpfs.
     #[serde(default = "default_kind")]
     pub kind: VolumeKind,
 }
@@ -173,24 +172,24 @@ pub struct Volume {
 pub enum VolumeKind {
     /// ext4 on a loop image.
     Ext4,
-    /// Memory.
+    /// tmpfs in memory.
     Tmpfs,
 }
 
-/// Limits of one container.
+/// Resource limits of one container.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Memory, with what is kept of files in it.
+    /// Maximum memory, cached files and tmpfs included.
     #[serde(deserialize_with = "within::<MemorySize, _>", serialize_with = "bytes_as_text")]
     pub memory: u64,
-    /// Processors; 0.5 is half of one. No more than the host grants, where that is a container with a bound of its own.
+    /// Number of processors; 0.5 is half of one. Where the host is itself a container, at most its quota.
     #[serde(deserialize_with = "within::<ProcessorCount, _>")]
     pub cpus: f64,
-    /// Processes and threads.
+    /// Maximum number of processes and threads.
     #[serde(deserialize_with = "within::<ProcessCount, _>")]
     pub pids: u32,
-    /// Maximum that it writes outside its volumes, which is memory too.
+    /// Maximum that the container writes outside its volumes, which is memory too.
     #[serde(deserialize_with = "within::<DiskSize, _>", serialize_with = "bytes_as_text")]
     pub disk: u64,
 }
@@ -204,13 +203,12 @@ impl Default for Limits {
 /// A condition that must hold before a container counts as ready.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Probe {
-    /// The condition.
     pub condition: Condition,
-    /// Deadline from the container's start.
+    /// Deadline for the condition, from the container's start.
     pub timeout: Duration,
 }
 
-/// Keys that the lab hands out at a container's first start; none of them is ever in a layer.
+/// SSH logins between a lab's machines. The lab makes the keys at a container's first start; no layer holds one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ssh {
@@ -253,15 +251,15 @@ struct File {
     /// at the loopback of the host. In a template with `[pip]`, `--set` repeats them on the layer where they ran before.
     #[serde(default)]
     run: Vec<Spanned<RunStep>>,
-    /// systemd units that are to start, or never to.
+    /// systemd units that start with the container, or never start.
     #[serde(default)]
     services: Services,
     /// Program of process 1: `"systemd"`, or a program by its absolute path with its arguments.
     init: Spanned<InitKey>,
-    /// File systems of their own, each with a size of its own: up to 32.
+    /// File systems that are mounted in the container, each with a size of its own: up to 32.
     #[serde(default)]
     volumes: Vec<Spanned<Volume>>,
-    /// Limits of one container.
+    /// Resource limits of one container.
     #[serde(default)]
     limits: Limits,
     /// Conditions that all hold once a container is ready. Without any, a container is ready when the jobs of systemd's
@@ -280,7 +278,8 @@ struct File {
     /// True if root inside the container is root of the host, for programs that need it. Each run warns of it.
     #[serde(default)]
     privileged: bool,
-    /// Parts of the kernel that its containers may use although most may not, each [by its name](isolation.md#parts-of-the-kernel). Each run's record has them.
+    /// Parts of the kernel that the containers may use although most containers may not, each [by its
+    /// name](isolation.md#parts-of-the-kernel). The record of each run names them.
     #[serde(default)]
     allow: Vec<Spanned<String>>,
 }
@@ -323,7 +322,7 @@ pub(super) struct FileTable {
     program: Option<Spanned<String>>,
     /// Absolute path in the container.
     target: Within<MachinePath>,
-    /// Permission bits of every file, octal. Without it 0755 for files that somebody may execute, 0644 for others.
+    /// Permission bits of every file, octal; if not given, 0755 for files that anybody may execute, 0644 for others.
     #[serde(default, deserialize_with = "optional_mode")]
     mode: Option<u32>,
     /// `user` or `user:group`, by name or number inside the container; root if not given.
@@ -343,7 +342,7 @@ struct Services {
     mask: Vec<Within<UnitName>>,
 }
 
-/// Variables by their names.
+/// Environment variables, in the order of the file.
 #[derive(Debug, Default)]
 struct Variables(Vec<(String, String)>);
 
@@ -384,17 +383,14 @@ fn default_probe_timeout() -> Duration {
 }
 
 impl Template {
-    /// The names of the parts of the kernel that it asks for, in one line; `None` where it asks for none.
+    /// Returns the names of the parts of the kernel that the template allows, in one line; `None` where it allows none.
     #[must_use]
     pub fn allowed_words(&self) -> Option<String> {
         let names: Vec<&str> = self.allow.iter().map(|allowance| allowance.name()).collect();
         (!names.is_empty()).then(|| names.join(", "))
     }
 
-    /// Reads every template below `dir`, and checks that each `from` leads to a root without a cycle.
-    ///
-    /// # Errors
-    /// [`Error::BadFile`] for the first one that cannot be used.
+    /// Reads every template below `dir`, and checks that each chain of `from` ends, without a cycle.
     pub fn read_all(dir: &Path) -> anyhow::Result<BTreeMap<String, Self>> {
         let mut found = BTreeMap::new();
         for path in input::list(dir)? {
@@ -454,7 +450,7 @@ impl Template {
                 || package.get_ref().starts_with('-')
             {
                 return Err(source
-                    .error_at(package, format!("{:?} is no name of a package", package.get_ref()))
+                    .error_at(package, format!("{:?} is not the name of a package", package.get_ref()))
                     .into());
             }
         }
@@ -495,8 +491,7 @@ impl Template {
     }
 }
 
-/// Checks that each volume is visible in the container: none hides another one, and nothing that the container mounts
-/// hides it.
+/// Checks that each volume is visible in the container: neither another volume nor a mount of the container hides it.
 fn check_volumes(volumes: Vec<Spanned<Volume>>, init: &Init, source: &Source) -> Result<Vec<Volume>, Error> {
     let mut checked: Vec<Volume> = Vec::new();
     for volume in volumes {
@@ -546,7 +541,7 @@ fn check_origin(from: &Spanned<FromKey>, dir: &Path, source: &Source) -> Result<
         FromKey::Name(name) => Origin::Template(name.clone()),
         FromKey::Table(FromTable::Debian(release)) if is_name(release) => Origin::Debian(release.clone()),
         FromKey::Table(FromTable::Debian(release)) => {
-            return Err(source.error_at(from, format!("{release:?} is no code name of a Debian release")));
+            return Err(source.error_at(from, format!("{release:?} is not the code name of a Debian release")));
         }
         FromKey::Table(FromTable::Tar(path)) => {
             let path = dir.join(path);
@@ -579,7 +574,7 @@ pub(super) fn check_file(entry: Spanned<FileTable>, dir: &Path, source: &Source)
     Ok(FileEntry { source: origin, target: entry.target.0, mode: entry.mode, owner, place })
 }
 
-/// Checks that a file which a template names is there, and that the user can read it.
+/// Checks that a file which a template names exists, and that the user can read it.
 fn require_file<T>(path: &Path, place: &Spanned<T>, source: &Source) -> Result<(), Error> {
     match input::look(path) {
         Ok(Some(_)) => input::open(path).map(drop).map_err(|error| source.error_at(place, error.to_string())),
@@ -588,8 +583,8 @@ fn require_file<T>(path: &Path, place: &Spanned<T>, source: &Source) -> Result<(
     }
 }
 
-/// Checks that a path of the project exists, and returns it; one of the host is looked for when the layer is built, so that a
-/// machine without it can still list, check and set up the project.
+/// Returns a file's path, and checks that it exists if it lies in the project. A path of the host is looked for when the layer is built,
+/// so that a host without it can still list, check and set up the project.
 fn check_source(path: &Spanned<PathBuf>, dir: &Path, source: &Source) -> Result<PathBuf, Error> {
     let joined = dir.join(path.get_ref());
     match input::look(&joined).map_err(|error| source.error_at(path, error.to_string()))? {
@@ -660,7 +655,7 @@ fn check_probe(probe: Spanned<ProbeTable>, source: &Source) -> Result<Probe, Err
     }
 }
 
-/// Reads the list `allow` of parts of the kernel, in which each may stand once.
+/// Reads the list `allow` of parts of the kernel, each of which it may name once.
 fn check_allowances(names: &[Spanned<String>], source: &Source) -> Result<Vec<Part>, Error> {
     let mut found = Vec::new();
     for place in names {
@@ -668,7 +663,7 @@ fn check_allowances(names: &[Spanned<String>], source: &Source) -> Result<Vec<Pa
         let Some((part, _)) = Part::ALL.iter().find(|(_, each)| each == name) else {
             let all = Part::ALL.map(|(_, name)| name);
             let hint = nearest(name, all)
-                .map_or_else(|| format!("they are {}", all.join(", ")), |near| format!("did you mean {near:?}?"));
+                .map_or_else(|| format!("the parts are {}", all.join(", ")), |near| format!("did you mean {near:?}?"));
             let message = format!("there is no part {name:?} of the kernel to allow: {hint}");
             return Err(source.error_at(place, message));
         };
@@ -732,7 +727,7 @@ mod tests {
         );
         check_one("from = 'scratch'\ninit = ['init']", "a/template.toml:2:8: `init` is \"systemd\"");
         check_one(&format!("{GOOD}package = []"), "a/template.toml:3:1: unknown field `package`");
-        check_one(&format!("{GOOD}packages = ['-x']"), "a/template.toml:3:13: \"-x\" is no name of a package");
+        check_one(&format!("{GOOD}packages = ['-x']"), "a/template.toml:3:13: \"-x\" is not the name of a package");
         check_one(
             &format!("{GOOD}[limits]\nmemory = '1X'"),
             "a/template.toml:4:10: \"1X\" is not a size from \"4M\" to \"16T\"",
@@ -760,7 +755,7 @@ mod tests {
             &format!("{GOOD}privileged = true\nallow = ['bpf']"),
             "a/template.toml:4:10: `allow` has no effect on a privileged container",
         );
-        check_one("from = {debian = '../x'}\ninit = 'systemd'", "a/template.toml:1:8: \"../x\" is no code name");
+        check_one("from = {debian = '../x'}\ninit = 'systemd'", "a/template.toml:1:8: \"../x\" is not the code name");
     }
 
     #[test]

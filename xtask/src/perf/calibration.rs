@@ -1,4 +1,4 @@
-//! A fixed piece of work in a container, started as an exec is: how quick the machine is at this moment.
+//! Calibration: a fixed piece of work in a container, which measures how quick the machine is at this moment.
 
 use anyhow::{Context as _, bail};
 
@@ -7,15 +7,15 @@ use crate::host::patience::Deadline;
 use crate::lab::{ExecRequest, Lab};
 use crate::record::{self, Calibration};
 
-/// The fixed work, a line of shell: some 10 to 15 ms on a current machine, the start of its programs included. Times of another
-/// piece of work cannot be compared with those of this one.
+/// Shell command of the fixed work: some 10 to 15 ms on a current machine, the start of its programs included. Times of another command
+/// cannot be compared with its times.
 const WORK: &str = "head -c 1048576 /dev/zero | sha256sum";
 
-/// Deadline of the fixed work: past it the machine is not slow but stuck.
+/// Deadline of the fixed work; a machine that exceeds it is stuck, not slow.
 const DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Runs the fixed work in a lab's first container and returns its times; none where that container is down or frozen because of a
-/// fault, or was started again meanwhile.
+/// Runs the fixed work in a lab's first container and returns its times; `None` where that container is down or frozen because of a
+/// fault, or was restarted during the work.
 ///
 /// # Errors
 /// When the container has no shell, `head` and `sha256sum`.
@@ -34,7 +34,7 @@ pub fn calibrate(lab: &Lab, meters: &Meters) -> anyhow::Result<Option<Calibratio
     let before = meters.cpu_ns(name);
     let output = match container.exec(&request) {
         Err(_) if container.outage().is_some() => return Ok(None),
-        other => other.with_context(|| format!("calibrating in {name}"))?,
+        other => other.map_err(anyhow::Error::from).with_context(|| format!("calibrating in {name}"))?,
     };
     let after = meters.cpu_ns(name);
     if let Some(failure) = output.failure() {

@@ -8,18 +8,17 @@ use crate::host::machine::hardware;
 use crate::host::machine::load::Memory;
 use crate::record::Machine;
 
-/// Machine, with the class of machines that it belongs to.
+/// Machine that runs the engine, with its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMachine {
-    /// Facts of the machine.
     pub machine: Machine,
-    /// Name of the class: architecture, processors, memory in GiB, and model of the processor, such as `x86-64-2c-24g-amd-epyc`:
-    /// a-z, 0-9, '-'.
+    /// Name of the class of comparable machines, such as `x86-64-2c-24g-amd-epyc`: architecture, processors, memory in GiB, and model of
+    /// the processor, of a-z, 0-9 and '-'.
     pub class: String,
 }
 
-/// Returns the machine that this process runs on, inspected once; `state` is the folder that layers lie in, whose storage is
-/// named.
+/// Returns the machine that this process runs on, inspected once; `state` is the folder of the layers, whose storage is part of the
+/// result.
 pub fn this_machine(state: &Path) -> &'static KnownMachine {
     static MACHINE: OnceLock<KnownMachine> = OnceLock::new();
     MACHINE.get_or_init(|| {
@@ -36,8 +35,8 @@ pub fn this_machine(state: &Path) -> &'static KnownMachine {
     })
 }
 
-/// Returns the class of a machine, such as `x86-64-2c-24g-amd-epyc`. Kernel, LXC and storage are left out, so that a comparison
-/// within a class can show the effect of their updates.
+/// Returns the class of a machine, such as `x86-64-2c-24g-amd-epyc`. Kernel, LXC and storage are left out, so that a comparison within a
+/// class can show the effect of updating them.
 fn class(architecture: &str, machine: &Machine) -> String {
     // Firmware keeps some for itself, so that no machine has whole gibibytes.
     let memory_gib = (machine.memory_bytes + (1 << 29)) >> 30;

@@ -1,5 +1,5 @@
-//! Resource usage of operations and machines: counters at a moment, a sampler all along, a fixed piece of work for
-//! comparison, and what machine this is. Knows labs and the record's types; nothing of scenarios, verdicts or sessions.
+//! Resource usage of operations and machines: counters at a moment, a sampler, a fixed piece of work that measures the machine's speed,
+//! and the machine's class. Knows labs and the record's types; nothing of scenarios, verdicts or sessions.
 
 mod calibration;
 mod machine;
@@ -9,4 +9,4 @@ mod usage;
 pub use calibration::calibrate;
 pub use machine::{KnownMachine, this_machine};
 pub use sampler::Sampler;
-pub use usage::{Meters, Spent, Totals};
+pub use usage::{Meters, Totals};

@@ -1,4 +1,4 @@
-//! Samples the counters of all containers at regular intervals, in a thread of its own.
+//! Sampler of all containers' counters at regular intervals, in a thread of its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::usage::{Meters, Tick};
 use crate::host::machine::load::{Load, LoadGauge, own_cpu_time};
 use crate::record::{Recorder, Sampling, Usage, milliseconds};
 
-/// Maximum number of samples kept. When it is reached, every second one is dropped, and further ones come half as often.
+/// Maximum number of samples kept. When it is reached, every second one is dropped, and the interval is doubled.
 const KEPT_MAX: usize = 2400;
 
 /// Running sampler.
@@ -21,10 +21,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts to sample, `rate_hz` times a second. The times of samples are those of the recorder's clock.
-    ///
-    /// # Errors
-    /// When the thread cannot be started.
+    /// Starts to sample, `rate_hz` times per second. The times of samples are on the recorder's clock.
     pub fn start(meters: Arc<Meters>, rate_hz: u32, clock: Arc<Recorder>) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new().name("sampler".into()).spawn(move || {
@@ -58,7 +55,7 @@ impl Sampler {
         Ok(Self { stop, thread })
     }
 
-    /// Stops sampling and returns the samples; none where the sampler's thread has panicked.
+    /// Stops the sampler and returns its samples; `None` where its thread has panicked.
     #[must_use]
     pub fn end(self) -> Option<Sampling> {
         drop(self.stop);
@@ -66,8 +63,7 @@ impl Sampler {
     }
 }
 
-/// Returns the time of the next sample after one at `at`: a whole number of periods since the begin. Missed samples are not made
-/// up for.
+/// Returns the time of the next sample after one at `at`: a whole number of periods since the start. Missed samples are left out.
 fn next(at: Duration, period: Duration) -> Duration {
     let periods = at.as_nanos() / period.as_nanos() + 1;
     period.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX))
@@ -75,7 +71,7 @@ fn next(at: Duration, period: Duration) -> Duration {
 
 type Columns = BTreeMap<String, Vec<Option<f64>>>;
 
-/// Kept samples: a column for each counter, of every container and of the host.
+/// Kept samples: a column for each counter of every container and of the host.
 #[derive(Debug)]
 struct Series {
     names: Vec<String>,
@@ -107,7 +103,7 @@ impl Series {
         }
     }
 
-    /// Drops every second sample; the first one stays.
+    /// Drops every second sample, from the second one on.
     fn thin(&mut self) {
         self.thinned *= 2;
         halve(&mut self.at_ms);
@@ -131,7 +127,7 @@ fn halve<T>(column: &mut Vec<T>) {
     });
 }
 
-/// Returns the columns of a container's sample by name, without values where the container was down.
+/// Returns the columns of a container's sample by name; their values are `None` where the container was down.
 fn columns_of(tick: Option<&Tick>) -> [(&'static str, Option<f64>); 17] {
     let usage = tick.map(|tick| tick.usage);
     let count = |value: fn(&Usage) -> u64| usage.as_ref().map(|usage| number(value(usage)));

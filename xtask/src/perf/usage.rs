@@ -1,4 +1,4 @@
-//! Counters of a lab's containers, and the usage between two readings of them.
+//! Counters of a lab's containers, and the usage between two readings of the counters.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,9 @@ use crate::host::disk::volume_disks::VolumeDisks;
 use crate::host::machine::load::OomKills;
 use crate::host::network::netns::{DeviceCounted, DeviceTable, Devices};
 use crate::lab::{Container, Lab};
-use crate::record::Usage;
+use crate::record::{Sample, Usage};
 
-/// Counters of all containers of a lab. Their files are opened once, and again when a container was started again.
+/// Counters of all containers of a lab. Their files are opened once, and again when a container was restarted.
 #[derive(Debug)]
 pub struct Meters {
     state: Mutex<State>,
@@ -21,7 +21,7 @@ struct State {
     devices: Option<Devices>,
     oom_kills: Option<OomKills>,
     containers: Vec<Meter>,
-    /// Readings of all containers at the begin of each open measurement, by the measurement's number.
+    /// Readings of all containers at the start of each open measurement, by the measurement's number.
     open: BTreeMap<u64, Vec<Begin>>,
 }
 
@@ -29,7 +29,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Begin {
     shown: Option<Shown>,
-    /// Peak memory of the container since then.
+    /// Peak memory of the container since the measurement began.
     peak_bytes: u64,
 }
 
@@ -43,7 +43,7 @@ struct Meter {
     account: Account,
     /// Peak memory of the container since the session began, in any life.
     peak_bytes: u64,
-    /// Processor time that the engine's own work has used in the container.
+    /// Processor time of the engine's own work in the container, which is subtracted.
     discounted_ns: u64,
 }
 
@@ -51,11 +51,11 @@ struct Meter {
 #[derive(Debug)]
 struct Files {
     group: Counters,
-    /// Counters of the container's volumes, for use where its cgroup does not count disks.
+    /// Counters of the container's volumes, used where the container's cgroup does not count disks.
     volumes: VolumeDisks,
 }
 
-/// Counters of a container at a moment.
+/// Reading of a container's counters at a moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Shown {
     life: u32,
@@ -70,30 +70,17 @@ struct Used {
     port: DeviceCounted,
 }
 
-/// Usage of all containers between two moments.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Spent {
-    /// Processor time of all containers.
-    pub cpu_ms: f64,
-    /// Time for which programs waited for a processor, over all containers; none where the kernel does not say.
-    pub wait_ms: Option<f64>,
-    /// Usage by container.
-    pub containers: BTreeMap<String, Usage>,
-    /// Containers that were down at one of the moments or started again in between.
-    pub incomplete: Vec<String>,
-}
-
 /// Usage of a container since the session began, in all its lives. Usage between the last reading in a life and that life's end is
 /// not in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Totals {
-    /// Usage, added up over the lives.
+    /// Usage, summed over the lives.
     pub usage: Usage,
-    /// Processor time without the engine's own work in it.
+    /// Processor time without the engine's own work in the container.
     pub cpu_seconds: f64,
 }
 
-/// Sample of one container.
+/// Sample of one container's counters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tick {
     pub usage: Usage,
@@ -101,7 +88,7 @@ pub(super) struct Tick {
 }
 
 impl Meters {
-    /// Opens the counters of a lab and begins to count.
+    /// Opens the counters of a lab and starts counting.
     #[must_use]
     pub fn open(lab: &Lab) -> Self {
         let containers = lab.containers().iter().map(|container| Meter {
@@ -127,7 +114,7 @@ impl Meters {
         Self { state: Mutex::new(state) }
     }
 
-    /// Begins a measurement.
+    /// Begins a measurement with this number.
     pub fn begin(&self, measurement: u64) {
         let mut state = self.state();
         let shown = state.look();
@@ -137,26 +124,26 @@ impl Meters {
         state.open.insert(measurement, begins);
     }
 
-    /// Ends a measurement and returns the usage since its begin; none where it never began.
-    pub fn end(&self, measurement: u64) -> Option<Spent> {
+    /// Ends a measurement and returns the usage since its start; `None` where it never began.
+    pub fn end(&self, measurement: u64) -> Option<Sample> {
         let mut state = self.state();
         let ends = state.look();
         let begins = state.open.remove(&measurement)?;
-        let mut spent = Spent { cpu_ms: 0.0, wait_ms: Some(0.0), containers: BTreeMap::new(), incomplete: Vec::new() };
+        let mut sample = Sample { wait_ms: Some(0.0), ..Sample::default() };
         for ((meter, begin), end) in state.containers.iter().zip(begins).zip(ends) {
             let name = &meter.container.machine().name;
             match between(begin.shown, end) {
-                Some(used) => spent.add(name, used.usage(begin.peak_bytes)),
-                None => spent.incomplete.push(name.clone()),
+                Some(used) => add(&mut sample, name, used.usage(begin.peak_bytes)),
+                None => sample.incomplete.push(name.clone()),
             }
         }
-        if spent.containers.is_empty() {
-            spent.wait_ms = None;
+        if sample.containers.is_empty() {
+            sample.wait_ms = None;
         }
-        Some(spent)
+        Some(sample)
     }
 
-    /// Returns the number of a container's present life, and the processor time used in it, in nanoseconds; none where it is down.
+    /// Returns the number of a container's present life, and the processor time used in it, in nanoseconds; `None` where it is down.
     pub(super) fn cpu_ns(&self, container: &str) -> Option<(u32, u64)> {
         let mut state = self.state();
         let place = state.place(container)?;
@@ -164,7 +151,7 @@ impl Meters {
         Some((shown.life, shown.used.group.cpu_ns))
     }
 
-    /// Takes processor time of the engine's own work in a container out of the scenario's.
+    /// Subtracts processor time of the engine's own work from a container's usage.
     pub(super) fn discount(&self, container: &str, cpu_ns: u64) {
         let mut state = self.state();
         if let Some(place) = state.place(container) {
@@ -172,7 +159,7 @@ impl Meters {
         }
     }
 
-    /// Returns a container's usage since the session began; none where it was never seen up.
+    /// Returns a container's usage since the session began; `None` where the container was never up.
     #[must_use]
     pub fn totals(&self, container: &str) -> Option<Totals> {
         let mut state = self.state();
@@ -189,7 +176,7 @@ impl Meters {
         self.state().containers.iter().map(|meter| meter.container.machine().name.clone()).collect()
     }
 
-    /// Returns the sample of each container; none for one that is down.
+    /// Returns a sample of each container; `None` for a container that is down.
     pub(super) fn tick(&self) -> Vec<Option<Tick>> {
         let mut state = self.state();
         let shown = state.look();
@@ -210,8 +197,7 @@ impl State {
         self.containers.iter().position(|meter| meter.container.machine().name == container)
     }
 
-    /// Reads the counters of all containers, none for one that is down, and updates the peaks of the session and of open
-    /// measurements.
+    /// Reads the counters of all containers, `None` for one that is down, and updates the peaks of the session and of open measurements.
     fn look(&mut self) -> Vec<Option<Shown>> {
         // The ports last: what is counted there stands still as soon as the programs do.
         let killed = self.oom_kills.as_ref().and_then(OomKills::now);
@@ -240,8 +226,8 @@ impl State {
 }
 
 impl Meter {
-    /// Reads the counters of the container's cgroup, whose files are opened anew where they belong to one that is gone; none where
-    /// the container is down.
+    /// Reads the counters of the container's cgroup, and opens their files anew where they belong to a cgroup that no longer exists;
+    /// `None` where the container is down.
     fn group(&mut self, killed: Option<u64>) -> Option<(Counted, Present)> {
         if let Some(read) = self.files.as_mut().and_then(|files| files.read(killed)) {
             return Some(read);
@@ -286,18 +272,17 @@ impl Files {
     }
 }
 
-impl Spent {
-    fn add(&mut self, name: &str, usage: Usage) {
-        self.cpu_ms = round(self.cpu_ms + usage.cpu_user_ms + usage.cpu_system_ms);
-        self.wait_ms = self.wait_ms.zip(usage.wait_ms).map(|(sum, wait)| round(sum + wait));
-        self.containers.insert(name.to_owned(), usage);
-    }
+/// Adds the usage of a container to a sample.
+fn add(sample: &mut Sample, name: &str, usage: Usage) {
+    sample.cpu_ms = round(sample.cpu_ms + usage.cpu_user_ms + usage.cpu_system_ms);
+    sample.wait_ms = sample.wait_ms.zip(usage.wait_ms).map(|(sum, wait)| round(sum + wait));
+    sample.containers.insert(name.to_owned(), usage);
 }
 
-/// Account of a container's usage over its lives.
+/// Sum of a container's usage over its lives.
 #[derive(Debug, Default)]
 struct Account {
-    /// Number of the present life, its usage when the count began, and its usage at the last reading.
+    /// Number of the present life, its usage when counting began, and its usage at the last reading.
     present: Option<(u32, Used, Used)>,
     /// Usage of earlier lives.
     before: Used,
@@ -327,14 +312,14 @@ impl Account {
     }
 }
 
-/// Returns the usage between two readings; none where the container was down in one of them, or had another life.
+/// Returns the usage between two readings; `None` where the container was down in one of them, or was restarted between them.
 fn between(begin: Option<Shown>, end: Option<Shown>) -> Option<Used> {
     let (begin, end) = (begin?, end?);
     if begin.life == end.life { end.used.since(&begin.used) } else { None }
 }
 
 impl Used {
-    /// Returns zeros, for the same counters as `other` has.
+    /// Returns a reading with zero for each counter that `other` has.
     fn nothing_like(other: &Self) -> Self {
         let group = Counted {
             waited_ns: other.group.waited_ns.map(|_| 0),
@@ -344,7 +329,7 @@ impl Used {
         Self { group, port: DeviceCounted::default() }
     }
 
-    /// Returns the difference; none where a counter has gone back.
+    /// Returns the difference of two readings; `None` where a counter has decreased.
     fn since(&self, begin: &Self) -> Option<Self> {
         let (a, b) = (&self.group, &begin.group);
         let group = Counted {
@@ -379,7 +364,7 @@ impl Used {
         Some(Self { group, port })
     }
 
-    /// Returns the sum of both. A counter that only one of them has is missing in it.
+    /// Returns the sum. A counter that only one of both has is missing in the sum.
     fn plus(&self, other: &Self) -> Self {
         if *self == Self::default() {
             return *other;
@@ -434,7 +419,7 @@ impl Used {
     }
 }
 
-/// Returns the programs' part of exactly measured processor time, from the sampled parts of programs and kernel.
+/// Returns the user part of exactly measured processor time, by the ratio of the sampled user and system parts.
 fn user_share(cpu_ns: u64, user_ns: u64, system_ns: u64) -> u64 {
     let seen = user_ns.saturating_add(system_ns);
     // Version 2 has made its parts add up already, but for the last microseconds.
@@ -526,10 +511,10 @@ mod tests {
         let group = Counted { cpu_ns: 1, ..Counted::default() };
         let usage = Used { group, port: DeviceCounted::default() }.usage(0);
         assert_eq!((usage.wait_ms, usage.read_bytes, usage.written_bytes), (None, None, None));
-        let mut spent = Spent { cpu_ms: 0.0, wait_ms: Some(0.0), containers: BTreeMap::new(), incomplete: Vec::new() };
-        spent.add("a", used(1, 1).usage(0));
-        assert_eq!(spent.wait_ms, Some(0.0));
-        spent.add("b", usage);
-        assert_eq!(spent.wait_ms, None, "a sum that lacks one is none");
+        let mut sample = Sample { wait_ms: Some(0.0), ..Sample::default() };
+        add(&mut sample, "a", used(1, 1).usage(0));
+        assert_eq!(sample.wait_ms, Some(0.0));
+        add(&mut sample, "b", usage);
+        assert_eq!(sample.wait_ms, None, "a sum that lacks one is none");
     }
 }

@@ -1,12 +1,12 @@
-//! A recorded command line: which of its options a later command about the run needs as well.
+//! Options of a recorded command line that a later command about the run needs too.
 
-/// Options that name the place of a run: its project and its slot.
+/// Options that select the project and the slot of a run.
 pub const PLACE: [&str; 2] = ["--root", "--slot"];
 
-/// Options of a run that another run of one of its cases needs as well.
+/// Options of a run that a rerun of one of its cases needs too.
 pub const RUN: [&str; 5] = ["--root", "--slot", "--set", "--timeout", "--e2e-containers"];
 
-/// Returns the options of a command that have one of these names, as they are typed, each with a blank before it.
+/// Returns the options of a command that have one of the given names, as they are typed, each with a blank before it.
 #[must_use]
 pub fn carried(command: &[String], names: &[&str]) -> String {
     let mut text = String::new();
@@ -22,7 +22,7 @@ pub fn carried(command: &[String], names: &[&str]) -> String {
     text
 }
 
-/// Quotes a word so that a shell takes it as one word.
+/// Quotes a word for a shell, where the word needs quotation marks.
 #[must_use]
 pub fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);

@@ -3,44 +3,44 @@
 use serde::{Deserialize, Serialize};
 
 use super::CaseId;
-use crate::judge::{Decision, Verdict};
+use e2e_stats::{Decision, Verdict};
 
-/// One metric of one operation, judged.
+/// Result of comparing one metric of one operation with its baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The case.
+    /// Case of the operation, as `category/scenario:case`.
     pub case: CaseId,
-    /// The operation.
+    /// Name of the operation.
     pub operation: String,
-    /// `cpu_ms`, `wall_ms` or `wall_minus_wait_ms`.
+    /// Name of the metric: `cpu_ms`, `wall_ms` or `wall_minus_wait_ms`.
     pub metric: String,
-    /// Kind of the comparison.
+    /// Source of the baseline.
     pub way: Way,
     /// True if a regression of this metric fails the run.
     pub gates: bool,
-    /// True if the operation was to be compared, and has no baseline.
+    /// True if the operation has no baseline although it should be compared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
-    /// Samples of the committed baseline, in their order; empty in a duet, whose samples lie in the run's folder.
+    /// Samples of the committed baseline, in the order in which they were taken; empty in a duet, whose samples lie in the run's folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baseline_samples: Vec<f64>,
-    /// Decision, with its effect and its reason.
+    /// Decision, with the measured effect and the reason.
     #[serde(flatten)]
     pub verdict: Verdict,
 }
 
-/// Kind of a comparison.
+/// Source of the baseline of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
-    /// With a committed baseline file.
+    /// A committed baseline file.
     Committed,
-    /// With the baseline in a second lab beside it, pair by pair.
+    /// A second lab beside the candidate's, measured pair by pair.
     Duet,
 }
 
 impl Comparison {
-    /// Returns true for a regression that fails the run.
+    /// Tells whether this is a regression that fails the run.
     #[must_use]
     pub fn fails(&self) -> bool {
         self.gates && self.verdict.decision == Decision::Regressed

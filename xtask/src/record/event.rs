@@ -1,4 +1,4 @@
-//! What happens in a run, as a closed enum: the whole interface between the run and its reports.
+//! Events of a run, as a closed enum: they are the whole interface between the run and its reports.
 
 use std::collections::BTreeMap;
 
@@ -20,22 +20,22 @@ pub struct Stamped {
     pub event: Event,
 }
 
-/// Settings of a run, as its first event has them. Older engines left all of them out.
+/// Settings of a run, as its first event has them. Older engines left out all of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunSetup {
-    /// The engine's version.
+    /// Version of the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_version: Option<String>,
-    /// The words after `cargo xtask` that it was started with.
+    /// Words after `cargo xtask` that the run was started with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Seed of the run's faults, where they were drawn.
+    /// Seed of the run's faults, where they were drawn from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos_seed: Option<u64>,
-    /// Name of what the run's measured operations are compared with; absent where they are not.
+    /// Name of the baseline of the run's measured operations; absent where they are not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<String>,
-    /// Part of the suite that the run is, where the suite was split (`--shard`).
+    /// Shard of the suite that the run executes, where the suite was split (`--shard`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<RecordedPart>,
     /// The planned cases, in the order in which they are to run.
@@ -46,38 +46,38 @@ pub struct RunSetup {
 /// Observation of a fault that was injected or healed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FaultObserved {
-    /// The case.
+    /// Case of the event, as `category/scenario:case`.
     pub case: CaseId,
     /// Number of the fault in the case, from 1.
     pub fault: u64,
     /// Number of the fault in the schedule; absent where the scenario itself asked for the fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<u32>,
-    /// The container that the fault was injected into.
+    /// Name of the container that the fault was injected into.
     pub container: String,
     /// Kind of the fault, with its parameters.
     pub description: Fault,
-    /// Observation before the fault was injected.
+    /// Observation before the fault was injected, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Observation that proves the fault's effect, or that it is healed.
+    /// Observation, in words, that proves the fault's effect, or the recovery from the fault.
     pub evidence: String,
-    /// Result of the proof that is repeated before a fault is healed; only in `fault_healed`, and not of a fault that lasts a
-    /// moment, such as a kill.
+    /// Result of verifying the effect again before the fault is healed; only in `fault_healed`, and not of a fault that lasts a moment,
+    /// such as a kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasted: Option<FaultLasted>,
-    /// Planned begin of a fault of the schedule, since the begin of the chaos; only in `fault_injected`.
+    /// Planned begin of a scheduled fault, since the begin of the chaos; only in `fault_injected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_ms: Option<u64>,
     /// Time from the planned begin until the fault was verified to take effect; only in `fault_injected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_ms: Option<u64>,
-    /// Time from the request to the observation.
+    /// Time from the request to the observation, in milliseconds.
     pub duration_ms: f64,
 }
 
 impl FaultObserved {
-    /// Describes the observation, with the result of the repeated proof before it.
+    /// Describes the observation in words, after the result of verifying the effect again.
     #[must_use]
     pub fn told(&self) -> String {
         match &self.lasted {
@@ -87,12 +87,12 @@ impl FaultObserved {
     }
 }
 
-/// Result of the proof that is repeated before a fault is healed, with its reason.
+/// Result of verifying a fault's effect again before the fault is healed, with its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultLasted {
     /// The result.
     pub state: LastedState,
-    /// The observation, or the reason why there is none.
+    /// Observation in words, or the reason why there is none.
     pub detail: String,
 }
 
@@ -102,25 +102,26 @@ impl std::fmt::Display for FaultLasted {
     }
 }
 
-/// Result of the proof that is repeated before a fault is healed.
+/// Result of verifying a fault's effect again before the fault is healed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LastedState {
-    /// The effect was there until it was healed.
+    /// The effect lasted until the fault was healed.
     UntilNow,
-    /// The effect was gone although its target lived and the engine had not healed it: it was removed from outside of the container, which
-    /// makes the attempt an infrastructure error.
+    /// The effect was gone although the fault's target lived and the engine had not healed the fault: it was removed from outside of the
+    /// container, which makes the attempt an infrastructure error.
     LostOnHost,
-    /// The effect was gone likewise, but the container's own processes can remove it, such as a product that starts a stopped unit again.
+    /// The effect was gone although the fault's target lived, and the container's own processes can have removed it, such as a product
+    /// that starts a stopped unit again.
     LostInContainer,
-    /// The effect had ended by itself, or with its target.
+    /// The effect had ended by itself, or with the fault's target.
     Over,
     /// The effect could not be observed, such as behind another fault.
     NotSeen,
 }
 
 impl LastedState {
-    /// Returns the state in words that stand before a colon.
+    /// Returns the result in words that stand before a colon.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -132,24 +133,24 @@ impl LastedState {
         }
     }
 
-    /// Returns true if the effect was gone although its target lived.
+    /// Tells whether the effect was gone although the fault's target lived.
     #[must_use]
     pub fn is_lost(self) -> bool {
         matches!(self, Self::LostOnHost | Self::LostInContainer)
     }
 }
 
-/// Decision on a case that was held.
+/// Decision of a person on a case that was paused at its first failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Onward {
-    /// The case goes on as if it had not been held.
+    /// The case goes on as if it had not been paused.
     Continue,
-    /// The case ends here, and the run with it.
+    /// The case ends here, and so does the run.
     GiveUp,
 }
 
-/// Event of a run.
+/// Event of a run, named by the field `event`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -159,13 +160,13 @@ pub enum Event {
         format_version: u32,
         /// Name of the run and of its folder.
         run_id: String,
-        /// RFC 3339, UTC.
+        /// Begin of the run, in RFC 3339, UTC.
         started_at: String,
         /// Number of planned cases.
         cases: u32,
-        /// The seed of the order, where it was shuffled.
+        /// Seed of the order of the cases, where the order was shuffled.
         shuffle_seed: Option<u64>,
-        /// The user the scenarios run as.
+        /// Name of the user that scenarios run as.
         user: String,
         /// Factor by which the run's deadlines are multiplied; absent in records of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,174 +175,174 @@ pub enum Event {
         #[serde(flatten)]
         setup: Box<RunSetup>,
     },
-    /// All layers are there, and the cases begin. Older engines had no such event.
+    /// All layers are built, and the cases begin. Older engines had no such event.
     RunPrepared {
         /// Layer hashes by template.
         layers: BTreeMap<String, String>,
-        /// What is installed in the containers, by template, as `name=version`: Debian's packages and Python's.
+        /// Debian and Python packages in the containers, by template, as `name=version`.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         packages: BTreeMap<String, Vec<String>>,
         /// Templates whose containers run as root of the host.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         privileged: Vec<String>,
-        /// Parts of the kernel that containers may use although most may not, by the templates that ask for them.
+        /// Parts of the kernel that containers may use although most containers may not, by template.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         allowed: BTreeMap<String, Vec<String>>,
-        /// The machine it runs on.
+        /// Machine that the run is on.
         machine: Option<Machine>,
-        /// Ids of its labs on the host; absent in records of older engines.
+        /// User ids of the run's labs on the host; absent in records of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ids: Option<LabIds>,
     },
     /// The run waits, such as for a slot that another run holds.
     Waiting {
-        /// What is waited for.
+        /// Reason why the run waits.
         reason: String,
     },
-    /// A step of preparing a template's layer. Told again as long as it goes on, with its duration and the last line of its log.
+    /// A step of preparing a template's layer. Repeated as long as the step goes on, with its duration and the last line of its log.
     LayerStep {
-        /// The template.
+        /// Name of the template.
         template: String,
-        /// What is being done.
+        /// The step in words.
         step: String,
     },
-    /// Cargo builds the scenarios, and the run waits for one of them. Told again as long as that goes on.
+    /// Cargo builds the scenarios, and the run waits for a scenario. Repeated as long as the build goes on.
     ScenariosBuild {
-        /// Last words of Cargo, such as `12/158: regex, serde`.
+        /// Last words of Cargo's output, such as `12/158: regex, serde`.
         progress: String,
     },
     /// A layer was built.
     LayerBuilt {
-        /// The template.
+        /// Name of the template.
         template: String,
-        /// How long it took.
+        /// Duration of the build.
         duration_ms: f64,
-        /// Its size.
+        /// Size of the layer.
         size_bytes: u64,
     },
-    /// A case began.
+    /// An attempt at a case began.
     CaseStarted {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// From 1; more after a failure with retries.
+        /// Number of the attempt, from 1; more than 1 after a failure with retries.
         attempt: u32,
-        /// Its folder below the run's; left out by older engines.
+        /// Folder of the attempt below the run's; left out by older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         folder: Option<String>,
     },
     /// LXC was told to start a container.
     ContainerStarted {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Name in the lab.
+        /// Name of the container in the lab.
         container: String,
     },
     /// A container's probes have passed.
     ContainerReady {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Name in the lab.
+        /// Name of the container in the lab.
         container: String,
-        /// Since the lab's begin.
+        /// Time since the lab's begin.
         after_ms: f64,
     },
     /// All containers are ready.
     LabReady {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Since the lab's begin.
+        /// Time since the lab's begin.
         after_ms: f64,
     },
     /// The scenario's program was started.
     ScenarioStarted {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Its process number.
+        /// Id of the program's process on the host.
         pid: i32,
-        /// The user it runs as.
+        /// Name of the user that the program runs as.
         user: String,
     },
     /// A step began.
     StepStarted {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// The step.
+        /// Name of the step.
         name: String,
-        /// How many steps it stands in.
+        /// Number of open steps around the step.
         depth: u32,
     },
     /// A step ended.
     StepEnded {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// The step.
+        /// Name of the step.
         name: String,
-        /// How many steps it stands in.
+        /// Number of open steps around the step.
         depth: u32,
-        /// True if the step ended as it should.
+        /// True if the step ended without a failure.
         passed: bool,
-        /// How long it took.
+        /// Duration of the step.
         duration_ms: f64,
     },
     /// A check was made.
     Check {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// The condition, its values and its place.
+        /// Condition of the check, with its values and its place in the scenario.
         #[serde(flatten)]
         check: Check,
     },
     /// A program ran in a container.
     Exec {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Name in the lab.
+        /// Name of the container in the lab.
         container: String,
-        /// The command, shortened.
+        /// Command line of the program, shortened.
         command: String,
-        /// Its status, or 128 + the signal's number.
+        /// Exit status of the program, or 128 + the number of the signal that ended it.
         status: i32,
-        /// How long it took.
+        /// Duration of the program.
         duration_ms: f64,
-        /// True if its deadline passed and it was killed.
+        /// True if the program was killed at its deadline.
         timed_out: bool,
-        /// Place in the scenario that asked for the program, `file:line`; absent in records of older engines, and where the client does not
-        /// say.
+        /// Place in the scenario that asked for the program, `file:line`; absent in records of older engines, and where the client does
+        /// not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         location: Option<String>,
-        /// Bytes of its output past the bounds of a stream and of an attempt, which were dropped; absent where all are kept.
+        /// Bytes of output beyond the bounds of a stream and of an attempt, which were dropped; absent where all are kept.
         #[serde(default, skip_serializing_if = "is_zero")]
         not_kept_bytes: u64,
     },
     /// A repetition of a measured operation ended.
     Operation {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// The operation.
+        /// Name of the operation.
         operation: String,
-        /// From 0.
+        /// Number of the repetition, from 0.
         repetition: u32,
-        /// How long it took.
+        /// Duration of the repetition.
         duration_ms: f64,
         /// True if the repetition succeeded.
         succeeded: bool,
     },
-    /// From now on each case runs in two labs.
+    /// A comparison began: from now on each case runs in two labs.
     DuetBegan {
         /// Name of the baseline: a revision with its commit, or a folder.
         baseline: String,
-        /// Seed of all that is drawn at random, such as the side that goes first.
+        /// Seed of all random decisions, such as the side that goes first.
         seed: u64,
-        /// Differences between the images of the two labs, a line each.
+        /// Differences between the images of the two labs, a line for each.
         differences: Vec<String>,
     },
-    /// Samples of an operation were judged.
+    /// A measured operation was compared with its baseline.
     Compared(Comparison),
     /// The scenario reported a value that it measured itself.
     Metric {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// The value.
+        /// Name, value and unit of the metric.
         #[serde(flatten)]
         metric: e2e_contract::Metric,
     },
@@ -351,24 +352,24 @@ pub enum Event {
     FaultHealed(FaultObserved),
     /// A fault of the schedule could not be injected in the state in which the lab was at that time.
     FaultRefused {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
         /// Number of the fault in the schedule.
         scheduled: u32,
-        /// The container it was meant for.
+        /// Name of the container that the fault was meant for.
         container: String,
         /// Kind of the fault, with its parameters.
         description: Fault,
-        /// Reason why it could not be injected.
+        /// Reason why the fault could not be injected.
         reason: String,
     },
-    /// The faults of a schedule are played from now on.
+    /// The engine begins to inject the faults of a schedule.
     ChaosBegan {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Profile by which the schedule was drawn.
+        /// Name of the profile by which the schedule was drawn.
         profile: String,
-        /// Seed from which the schedule was drawn.
+        /// Seed from which the schedule was drawn; null where it is not known.
         seed: Option<u64>,
         /// Number of faults in the schedule.
         faults: u32,
@@ -377,184 +378,185 @@ pub enum Event {
     },
     /// All faults are healed, all machines work again, and the quiet period is over.
     Settled {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Number of faults of the schedule that bit.
+        /// Number of faults of the schedule that took effect.
         bit: u32,
-        /// Number of faults that could not be injected.
+        /// Number of faults of the schedule that could not be injected.
         refused: u32,
-        /// Time from the scenario's request `settle` until then.
+        /// Time from the scenario's request `settle` to its answer.
         duration_ms: f64,
     },
-    /// Result of an invariant: a condition that the scenario looked at repeatedly.
+    /// Result of an invariant: a condition that the scenario evaluated repeatedly.
     Invariant {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// The invariant, and what was seen of it.
+        /// The invariant, with the number of its evaluations and its result.
         #[serde(flatten)]
         invariant: Invariant,
     },
-    /// The lab showed trouble at the end of a case that no check had asked about.
+    /// An unexpected anomaly of the lab that no check had asked about, seen at the end of a case.
     Finding {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Kind, such as `oom_kill`.
+        /// Kind of the finding, such as `oom_kill`.
         kind: String,
-        /// The container; absent where the kernel does not say which container's it is.
+        /// Name of the container; absent where the kernel does not name the container.
         container: Option<String>,
-        /// The process or unit.
+        /// Process or unit that the finding is about.
         about: String,
-        /// What was seen.
+        /// Description of the anomaly.
         detail: String,
-        /// Moment at which it happened; absent where that is unknown.
+        /// Time of the anomaly on the run's clock; absent where it is unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         happened_at_ms: Option<f64>,
         /// True if `scenario.toml` lists the finding as expected.
         expected: bool,
     },
-    /// A machine ended, and no fault had done that.
+    /// A machine ended although no fault had ended it.
     MachineEnded {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Name in the lab.
+        /// Name of the container in the lab.
         container: String,
-        /// Status of its process 1.
+        /// Status of the machine's process 1.
         process_1: InitStatus,
         /// True if the kernel killed process 1 because the machine had used up its own memory; absent where that is unknown.
         out_of_memory: Option<bool>,
         /// True if `scenario.toml` lists this end as expected.
         expected: bool,
-        /// Evidence, in words.
+        /// Evidence for the end, in words.
         detail: String,
     },
-    /// A machine has rebooted by itself. Its faults are injected again.
+    /// A machine rebooted by itself. Its faults are injected again.
     MachineRebooted {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Name in the lab.
+        /// Name of the container in the lab.
         container: String,
-        /// Its reboots in this case, until now.
+        /// Number of the machine's reboots in this case until now.
         reboots: u64,
         /// True if `scenario.toml` lists the reboot as expected.
         expected: bool,
     },
-    /// Code that is expected to fail, because of a known defect of the product, was run.
+    /// Code that a known defect of the product makes fail was run.
     Defect {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
         /// The defect, the outcome, and the place in the scenario.
         #[serde(flatten)]
         defect: Defect,
     },
-    /// The scenario wrote a line for the log.
+    /// The scenario wrote a message to the log.
     Log {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// How much it matters.
+        /// Level of the message.
         level: Level,
-        /// One or more lines.
+        /// Text of the message, of one or more lines.
         message: String,
     },
-    /// The scenario gave up.
+    /// The scenario ended early with an error or a panic.
     Aborted {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Kind: an error or a panic.
+        /// Kind of the end: an error or a panic.
         kind: AbortKind,
-        /// The error with its causes, or the panic's message.
+        /// Text of the error with its causes, or of the panic.
         message: String,
-        /// `file:line` where it is known.
+        /// Place of the error or panic, `file:line`, where it is known.
         location: Option<String>,
     },
-    /// A file was kept.
+    /// A file was copied into the run's folder.
     Artifact {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Path below the run's folder.
+        /// Path of the file below the run's folder.
         path: String,
-        /// Its size.
+        /// Size of the file.
         size_bytes: u64,
     },
-    /// A picture of a page was asked for.
+    /// A screenshot of a page was taken, or could not be taken.
     Screenshot {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Its name.
+        /// Name of the screenshot.
         name: String,
-        /// The page.
+        /// URL of the page.
         url: String,
-        /// The file, by its path below the run's folder, or why there is none.
+        /// File of the screenshot, by its path below the run's folder, or the reason why there is none.
         picture: Picture,
     },
-    /// A picture was compared with the expected one from a file.
+    /// A screenshot was compared with the expected one from a file.
     ScreenshotCompared {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Name of the new picture.
+        /// Name of the new screenshot.
         name: String,
-        /// The expected picture, by its path on this machine.
+        /// Path of the expected screenshot on this machine.
         expected: String,
-        /// Result of the comparison; files by their paths below the run's folder.
+        /// Result of the comparison; its files are named by their paths below the run's folder.
         likeness: Likeness,
     },
-    /// The first failure of a case: the scenario, its faults and the engine's deadlines are held, so that somebody can look.
+    /// The case was paused at its first failure: the scenario, its faults and the engine's deadlines stand still, so that a person can
+    /// look.
     Held {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// What has failed.
+        /// Failure that paused the case.
         reason: String,
     },
-    /// The hold is over: the scenario, its faults and the deadlines go on, or the case ends here.
+    /// The pause ended: the scenario, its faults and the deadlines go on, or the case ends here.
     Released {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Decision: to go on, or to give up.
+        /// Decision to go on, or to give up.
         onward: Onward,
-        /// How long the case was held.
+        /// Duration of the pause.
         duration_ms: f64,
     },
-    /// The lab is kept after its case, so that somebody can look at it.
+    /// The lab is kept after its case, so that a person can look at it.
     Kept {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Commands that lead into each container.
+        /// Commands that open a shell in each container.
         enter: Vec<String>,
-        /// The command that removes it.
+        /// Command that removes the lab.
         remove: String,
     },
-    /// The lab is gone.
+    /// The lab was removed.
     LabDown {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// How long that took.
+        /// Duration of the removal.
         duration_ms: f64,
     },
     /// An attempt at a case ended.
     CaseEnded {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// From 1.
+        /// Number of the attempt, from 1.
         attempt: u32,
         /// Outcome of the attempt.
         outcome: Outcome,
-        /// Time from the begin of its lab to that lab's end.
+        /// Time from the begin of the attempt's lab to the lab's end.
         duration_ms: f64,
-        /// The last lines of its containers' and its own logs, when it failed.
+        /// Last lines of the containers' logs and of the scenario's log, where the attempt failed.
         last_words: Vec<String>,
-        /// Its folder below the run's.
+        /// Folder of the attempt below the run's.
         folder: String,
-        /// What became of the faults of its schedule, where it had one.
+        /// Results of the attempt's scheduled faults, where it had a schedule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         faults: Option<FaultCounts>,
     },
     /// All attempts at a case are over.
     CaseJudged {
-        /// The case.
+        /// Case of the event, as `category/scenario:case`.
         case: CaseId,
         /// Verdict over all attempts.
         verdict: Verdict,
     },
-    /// Something a reader should know that fails nothing.
+    /// A problem that a reader should know, and that fails nothing.
     Warning {
         /// Text of the warning.
         message: String,
@@ -563,21 +565,21 @@ pub enum Event {
     RunEnded {
         /// Number of cases by verdict.
         counts: Counts,
-        /// How long it took.
+        /// Duration of the run.
         duration_ms: f64,
-        /// The exit code it leads to.
+        /// Exit code of the command.
         exit_code: u8,
-        /// Failures to remove from the host what the run made there, a sentence each.
+        /// Things that the run made on the host and could not remove, a sentence for each.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         cleanup_failures: Vec<String>,
-        /// The error that ended it before all cases were tried.
+        /// Error that ended the run before all cases were tried.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
 }
 
 impl Event {
-    /// Returns the case that the event belongs to; nothing for an event of the whole run.
+    /// Returns the case that the event belongs to; `None` for an event of the whole run.
     #[must_use]
     pub fn case(&self) -> Option<&CaseId> {
         match self {

@@ -1,4 +1,4 @@
-//! The events of a run's folder, read line by line: whatever a killed engine, a full disk or a bad block left of them.
+//! Reader of the events in a run's folder, line by line, which tolerates damage by a killed engine, a full disk or a bad block.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
@@ -9,13 +9,13 @@ use anyhow::Context as _;
 use super::Stamped;
 use crate::input;
 
-/// Name of the file of events in a run's folder.
+/// Name of the events' file in a run's folder.
 pub const EVENTS_FILE: &str = "events.jsonl";
 
-/// Longest line that is read as an event, in bytes. An engine writes none of this length; what lies there then is damaged.
+/// Maximum length of a line that is read as an event, in bytes. Engines write no longer lines; a longer one is damaged.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
-/// Reads events one after the other, and counts the lines that are none.
+/// Reader of one event after another, which counts lines that are no events.
 #[derive(Debug)]
 pub struct EventReader {
     file: Option<BufReader<File>>,
@@ -27,22 +27,21 @@ pub struct EventReader {
 /// Gaps in a file of events: parts that cannot be read as events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventGaps {
-    /// The file is missing.
+    /// True if the file does not exist.
     is_missing: bool,
-    /// The file has no line.
+    /// True if the file has no line.
     is_empty: bool,
-    /// The last line has no end.
+    /// True if the last line has no line end.
     is_cut: bool,
-    /// Number of lines that cannot be read.
     damaged: usize,
-    /// The first such line: its number, and the reason.
+    /// Number of the first line that cannot be read, and the reason.
     first_damaged: Option<(usize, String)>,
-    /// Number of events of a kind that this engine does not know.
+    /// Number of events of kinds that this engine does not know.
     unknown: usize,
 }
 
 impl EventGaps {
-    /// A sentence for each kind of gap.
+    /// Describes the gaps, a sentence for each kind.
     #[must_use]
     pub fn sentences(&self) -> Vec<String> {
         let mut sentences = Vec::new();
@@ -75,10 +74,7 @@ impl EventGaps {
 }
 
 impl EventReader {
-    /// Opens the events of the run in this folder. Where there are none, that is a gap, and no error. Links are not followed.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or is no regular file.
+    /// Opens the events of the run in this folder. A missing file is a gap, and no error. Links are not followed.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(EVENTS_FILE);
         let reader = |file| Self { file, line: Vec::new(), number: 0, gaps: EventGaps::default() };
@@ -95,9 +91,6 @@ impl EventReader {
     }
 
     /// Returns the next event; `None` at the end. Lines that are no events are counted and passed over.
-    ///
-    /// # Errors
-    /// When the file cannot be read further.
     pub fn next_event(&mut self) -> anyhow::Result<Option<Stamped>> {
         let Some(file) = &mut self.file else { return Ok(None) };
         loop {
@@ -127,20 +120,20 @@ impl EventReader {
         }
     }
 
-    /// Returns true if there is no file of events at all.
+    /// Tells whether the file of events does not exist.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.gaps.is_missing
     }
 
-    /// Gaps that were met so far.
+    /// Returns the gaps that were met so far.
     #[must_use]
     pub fn gaps(&self) -> &EventGaps {
         &self.gaps
     }
 }
 
-/// Work that readers of events do, counted for tests: lines parsed and events handed out.
+/// Work that readers of events do, counted for tests: the number of parsed lines and of returned events.
 #[cfg(test)]
 pub mod work {
     use std::cell::Cell;
@@ -149,7 +142,7 @@ pub mod work {
         static DONE: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Adds to the work that this thread has done.
+    /// Adds to the work of this thread.
     pub fn count(more: usize) {
         DONE.set(DONE.get() + more);
     }

@@ -1,6 +1,6 @@
-//! The fold of a run's events: takes them one after the other, and has the run's record at any moment.
+//! Fold of a run's events: takes one event after another, and can return the run's record at any moment.
 //!
-//! `run.json` is its result, written at the run's end. A field of the record that no event fills would be missing after a `kill -9`.
+//! The record is written as `run.json` at the run's end. A field that no event fills would be missing after a `kill -9`.
 
 use std::collections::HashMap;
 
@@ -9,11 +9,11 @@ use super::{
 };
 use crate::error::EXIT_INTERRUPTED;
 
-/// A run's record in the making. Its size is that of the record, however many events there are.
+/// Record of a run while events are added. Its size depends on the record, not on the number of events.
 #[derive(Debug, Default)]
 pub struct Fold {
     record: RunRecord,
-    /// Index of each case in the record.
+    /// Index of each case in the record's list of cases.
     places: HashMap<CaseId, usize>,
     open: Vec<Open>,
     last_ms: f64,
@@ -23,7 +23,7 @@ pub struct Fold {
     has_ended: bool,
 }
 
-/// An attempt that goes on.
+/// An attempt that has begun and not ended.
 #[derive(Debug)]
 struct Open {
     case: CaseId,
@@ -33,7 +33,6 @@ struct Open {
 }
 
 impl Fold {
-    /// Applies an event to the record.
     pub fn apply(&mut self, stamped: &Stamped) {
         self.last_ms = self.last_ms.max(stamped.at_ms);
         let record = &mut self.record;
@@ -99,20 +98,20 @@ impl Fold {
         }
     }
 
-    /// Returns true if a run's begin is among the events so far.
+    /// Tells whether the events so far include the run's begin.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Returns true if the run's end is among the events so far.
+    /// Tells whether the events so far include the run's end.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// Returns the record of the events so far. Without the run's end, the cases that are under way count as interrupted and
-    /// those that have not begun as not run; `still_runs` says whether a process goes on with them.
+    /// Returns the record of the events so far. Without the run's end, cases that are under way count as interrupted and cases that have
+    /// not begun as not run. `still_runs` tells whether a process still writes the run's events.
     #[must_use]
     pub fn record(&self, still_runs: bool) -> RunRecord {
         let mut record = self.record.clone();
@@ -156,7 +155,8 @@ impl Fold {
         record
     }
 
-    /// Returns the result of a case in the record, to which it is added where it is missing; nothing for what is no case of the run.
+    /// Returns a case's result in the record, added if it is missing; `None` for a name that is no case of the run, such as the baseline
+    /// side of a duet.
     fn result(&mut self, case: &CaseId) -> Option<&mut CaseResult> {
         if !self.places.contains_key(case) {
             if self.knows_plan || case.is_baseline_side() {
@@ -173,7 +173,7 @@ impl Fold {
     }
 }
 
-/// Returns the folder of an attempt below the run's, as engines name it.
+/// Returns the folder of an attempt below the run's.
 fn folder_of(case: &CaseId, number: u32) -> String {
     let folder = case.0.replace(':', "/");
     if number == 1 { folder } else { format!("{folder}/attempt-{number}") }

@@ -1,18 +1,18 @@
-//! Events as lines for people: what the terminal shows and what `e2e_test.log` holds.
+//! Events as lines of text for people, on the terminal and in `e2e_test.log`.
 
 use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Likeness, Picture, PictureSize};
 
 use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, plain_text, seconds};
-use crate::judge::Decision;
+use e2e_stats::Decision;
 
-/// How much an event's lines matter.
+/// Importance of an event's lines, which decides where they are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
-    /// For the log alone.
+    /// Shown in the log only.
     Detail,
-    /// For whoever watches.
+    /// Shown as progress too.
     Progress,
-    /// Must be seen.
+    /// Shown always.
     Alarm,
 }
 
@@ -42,7 +42,7 @@ pub fn comparison_counts(comparisons: &[Comparison]) -> String {
     format!("performance: {}", all.map(of).join(", "))
 }
 
-/// The lines of an event, without a time stamp, and without anything that a terminal would obey.
+/// Returns the lines of an event, without a time, and without control characters that a terminal would obey.
 #[must_use]
 pub fn lines(event: &Event) -> (Weight, Vec<String>) {
     let (weight, lines) = raw_lines(event);
@@ -312,7 +312,7 @@ fn times(count: u64) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
-/// The counts of a run in a line; kinds that did not occur are left out, but for passed and failed.
+/// Formats the counts of a run in one line; verdicts without a case are left out, except passed and failed.
 #[must_use]
 pub fn summary(counts: &Counts, duration_ms: f64) -> String {
     let mut text = format!("{} passed, {} failed", counts.passed, counts.failed);
@@ -330,13 +330,13 @@ pub fn summary(counts: &Counts, duration_ms: f64) -> String {
     format!("{text}; {}", seconds(duration_ms))
 }
 
-/// The event's line for the log: with its time in seconds since the run's begin.
+/// Formats an event for the log, with its time in seconds since the start of the run.
 #[must_use]
 pub fn log_text(stamped: &Stamped) -> String {
     lines(&stamped.event).1.iter().map(|line| format!("[{}] {line}\n", stamp(stamped.at_ms))).collect()
 }
 
-/// A time since the run's begin, in seconds.
+/// Formats a time since the start of the run, in seconds.
 #[must_use]
 pub fn stamp(at_ms: f64) -> String {
     format!("{:8.3}", at_ms / 1e3)

@@ -1,5 +1,5 @@
-//! Everything one run writes: events, results, logs and artifacts, versioned, in the run's folder.
-//! Every report is made from it. Knows nothing of how a lab or a scenario works.
+//! All that one run writes in its folder: events, results, logs and artifacts, with versions. Every report is made from it. Knows nothing
+//! of how a lab or a scenario works.
 
 pub mod command_line;
 mod comparison;

@@ -1,4 +1,4 @@
-//! `mutants.json`: what each broken product showed about the suite.
+//! `mutants.json`: the outcome of each mutant.
 
 use std::fmt;
 
@@ -6,26 +6,26 @@ use serde::Serialize;
 
 use crate::error::{EXIT_FAILED, EXIT_PASSED};
 
-/// File with the table, in the folder of the run on the product as it is.
+/// Name of the mutants' report, in the folder of the run on the unchanged product.
 pub const MUTANTS_FILE: &str = "mutants.json";
 
 /// Version of [`MutantReport`]: raised when a reader of the old form would misread the new one.
 pub const MUTANTS_VERSION: u32 = 1;
 
-/// The table: `mutants.json`, and the answer of `--format json`.
+/// Report on all mutants: `mutants.json`, and the output of `--format json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MutantReport {
-    /// [`MUTANTS_VERSION`].
+    /// Version of this format: [`MUTANTS_VERSION`].
     pub format_version: u32,
-    /// Name of the run on the product as it is; absent where all mutants are equivalent.
+    /// Name of the run on the unchanged product; absent where all mutants are equivalent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// All cases passed on the product as it is. Otherwise no mutant was tried.
+    /// True if all cases passed on the unchanged product. Otherwise no mutant was tried.
     pub unbroken_passed: bool,
-    /// Seed of the sample, where there is one.
+    /// Seed of the sample, where only a sample of the mutants was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_seed: Option<u64>,
-    /// Mutants that were tried, in order.
+    /// Results of the mutants, in the order in which they were tried.
     pub mutants: Vec<MutantResult>,
     /// Number of mutants by verdict.
     pub counts: MutantCounts,
@@ -34,7 +34,7 @@ pub struct MutantReport {
 }
 
 impl MutantReport {
-    /// Begins an empty table.
+    /// Makes a report without results.
     #[must_use]
     pub fn new(sample_seed: Option<u64>) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl MutantReport {
         }
     }
 
-    /// Adds a row, and counts anew.
+    /// Adds a result, and updates the counts and the exit code.
     pub fn add(&mut self, result: MutantResult) {
         self.mutants.push(result);
         self.counts = MutantCounts::of(&self.mutants);
@@ -56,21 +56,21 @@ impl MutantReport {
     }
 }
 
-/// Outcome of one mutant.
+/// Verdict on a mutant: the suite noticed it, or why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MutantVerdict {
-    /// The named check failed, and its message matches the pattern.
+    /// The named check failed, and its message matches the mutant's pattern.
     Killed,
-    /// The scenario failed in another way: another check, other words, an error, a crash, a time-out.
+    /// The scenario failed in another way: another check, other words, an error, a crash, a timeout.
     KilledUnexplained,
     /// The broken code ran, and every case passed.
     Survived,
-    /// Nothing was tested: an infrastructure error, a layer that does not build, or the only reaction is a known defect's mark.
+    /// Nothing was tested: an infrastructure error, a layer that does not build, or no failure except at the mark of a known defect.
     Misread,
     /// The broken code did not run.
     NotReached,
-    /// No check can notice it, by the reason in its file. It was not run.
+    /// No check can notice the mutant, for the reason in its file. It was not run.
     Equivalent,
 }
 
@@ -87,27 +87,27 @@ impl fmt::Display for MutantVerdict {
     }
 }
 
-/// One row of the table.
+/// Result of one mutant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MutantResult {
     /// Name of the mutant.
     pub name: String,
-    /// Description of what it breaks.
+    /// Description of what the mutant breaks.
     pub breaks: String,
-    /// Outcome.
+    /// Verdict on the mutant.
     pub verdict: MutantVerdict,
-    /// Scenario that has to notice it, with its case where it names one.
+    /// Scenario that has to notice the mutant, with its case where the mutant names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scenario: Option<String>,
-    /// Message of the check, or reason for any other verdict.
+    /// Message of the check that failed, or the reason of another verdict.
     pub reason: String,
-    /// Marks that the broken code left, such as the names of functions; each once.
+    /// Names that the broken code reported when it ran, such as those of functions; each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reached: Vec<String>,
-    /// Name of its run, for `cargo xtask runs show`.
+    /// Name of the mutant's run, for `cargo xtask runs show`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// Duration of its run with the build of its layer.
+    /// Duration of the mutant's run, with the build of its layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<f64>,
 }
@@ -115,22 +115,21 @@ pub struct MutantResult {
 /// Number of mutants by verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MutantCounts {
-    /// Killed by the named check, with its words.
+    /// Mutants that the named check killed, with the expected words.
     pub killed: u32,
-    /// Killed in another way.
+    /// Mutants that were killed in another way.
     pub killed_unexplained: u32,
-    /// Survived.
+    /// Mutants whose broken code ran while every case passed.
     pub survived: u32,
-    /// Misread.
+    /// Mutants with which nothing was tested.
     pub misread: u32,
-    /// Not reached.
+    /// Mutants whose broken code did not run.
     pub not_reached: u32,
-    /// Equivalent; these count neither for nor against the suite.
+    /// Equivalent mutants, which count neither for nor against the suite.
     pub equivalent: u32,
 }
 
 impl MutantCounts {
-    /// Counts verdicts.
     #[must_use]
     pub fn of(results: &[MutantResult]) -> Self {
         let mut counts = Self::default();
@@ -147,7 +146,7 @@ impl MutantCounts {
         counts
     }
 
-    /// Number of mutants that a check could notice.
+    /// Returns the number of mutants that a check could notice.
     #[must_use]
     pub fn judged(&self) -> u32 {
         self.killed + self.killed_unexplained + self.survived + self.misread + self.not_reached

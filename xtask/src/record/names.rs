@@ -1,5 +1,5 @@
-//! Names of cases, and of files in a record. Those of files come from scenarios and from inside of machines, and stand in terminals, pages
-//! and reports.
+//! Names of cases, and of files in a record. Names of files come from scenarios and from machines, and are shown in terminals, pages and
+//! reports.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plain_text::is_visible;
 
-/// Name of one case: `category/scenario:case`, and `#2` for a repetition.
+/// Name of one case: `category/scenario:case`, with `#2` for a second repetition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CaseId(pub String);
@@ -19,27 +19,27 @@ impl fmt::Display for CaseId {
 }
 
 impl CaseId {
-    /// Suffix of the name of a duet's other side.
+    /// Suffix of a case's name for the baseline side of a duet.
     pub const BASELINE_SIDE: &str = "@baseline";
 
-    /// Tells whether the name is that of a duet's baseline side, which is no case of the run.
+    /// Tells whether the name is that of the baseline side of a duet, which is no case of the run.
     #[must_use]
     pub fn is_baseline_side(&self) -> bool {
         self.0.ends_with(Self::BASELINE_SIDE)
     }
 }
 
-/// Longest name, in bytes: while a file is being written, it has a longer one.
+/// Maximum length of a file's name, in bytes: below that of file systems, since a file has a longer name while it is written.
 const BYTES_MAX: usize = 200;
 
-/// Tells whether a name may be that of a file in a record: a visible name in one line that leads nowhere else.
+/// Tells whether a name is allowed for a file in a record: visible, in one line, and without a path.
 #[must_use]
 pub fn is_file_name(name: &str) -> bool {
     let ends = name.starts_with(['.', ' ']) || name.ends_with(' ');
     (1..=BYTES_MAX).contains(&name.len()) && !ends && name.chars().all(is_plain)
 }
 
-/// Tells whether a name that a user's own program gave to a file can be taken over: one that does not lead out of its folder, and has no
+/// Tells whether a name that a user's own program gave to a file can be kept: it has no path that leads out of its folder, and no
 /// invisible characters.
 #[must_use]
 pub fn is_harmless_name(name: &str) -> bool {
@@ -50,7 +50,7 @@ fn is_plain(character: char) -> bool {
     is_visible(character.encode_utf8(&mut [0; 4])) && !matches!(character, '/' | '\n' | '\t' | '\u{2028}' | '\u{2029}')
 }
 
-/// Turns a name into one that a file in a record may have; a name that it may have already stays as it is.
+/// Turns a name into one that is allowed for a file in a record; an allowed name stays as it is.
 #[must_use]
 pub fn as_file_name(name: &str) -> String {
     if is_file_name(name) {

@@ -1,4 +1,4 @@
-//! How attempts, cases and runs end.
+//! Outcomes of attempts, cases and runs.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::error::{self, HostCause};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// Every check held and the scenario ended with 0.
+    /// All checks held, and the scenario ended with status 0.
     Passed,
     /// The product, or the scenario, is at fault.
     Failed {
@@ -21,13 +21,12 @@ pub enum Outcome {
     },
     /// Infrastructure error: the lab was not created or was lost; the product was not tested.
     Infrastructure {
-        /// What failed.
+        /// Description of what failed.
         message: String,
-        /// The cause on the host that every further case would have met: none was tried.
+        /// Cause on the host that every further case would have met, so that none was tried.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host_cause: Option<HostCause>,
-        /// First check that did not hold, although the infrastructure had failed before or after it: such a case never counts as
-        /// passed.
+        /// First check that did not hold, although the infrastructure had failed before or after it: such a case never counts as passed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failed_check: Option<String>,
     },
@@ -39,36 +38,36 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum InitStatus {
-    /// It was not started.
+    /// Process 1 was not started.
     NotStarted,
-    /// It exited.
+    /// Process 1 exited.
     Exited {
         /// Its exit status.
         status: i32,
     },
-    /// A signal ended it; SIGINT where the container has powered itself off.
+    /// A signal ended process 1; SIGINT where the container has powered itself off.
     Signaled {
-        /// The signal's number.
+        /// Number of the signal.
         signal: i32,
     },
-    /// LXC's log does not say.
+    /// LXC's log does not name the status.
     Unknown,
 }
 
 impl Outcome {
-    /// Makes an infrastructure failure of which only the message is known.
+    /// Makes an infrastructure error of which only the message is known.
     #[must_use]
     pub fn infrastructure(message: impl Into<String>) -> Self {
         Self::Infrastructure { message: message.into(), host_cause: None, failed_check: None }
     }
 
-    /// Returns true if the outcome shows a failure of the product, whatever else has failed.
+    /// Tells whether the outcome shows a failure of the product, whatever else has failed.
     #[must_use]
     pub fn has_failure(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Infrastructure { failed_check: Some(_), .. })
     }
 
-    /// The cause on the host for which no further case was tried.
+    /// Returns the cause on the host for which no further case was tried.
     #[must_use]
     pub fn host_cause(&self) -> Option<HostCause> {
         match self {
@@ -84,64 +83,64 @@ impl Outcome {
 pub enum Cause {
     /// A check did not hold.
     Check {
-        /// The first such check, with its values and place.
+        /// First check that did not hold, with its values and place.
         message: String,
     },
     /// The scenario returned an error.
     Error {
-        /// The error, with its causes.
+        /// Text of the error, with its causes.
         message: String,
     },
     /// The scenario panicked.
     Panic {
-        /// The panic's message and place.
+        /// Text and place of the panic.
         message: String,
     },
     /// The scenario's program ended with a status other than 0, and did not tell the engine why.
     ExitStatus {
-        /// The status.
+        /// Exit status of the program.
         status: i32,
-        /// Reason that the program wrote itself, such as an exception with its place; absent where it wrote nothing.
+        /// Reason that the program itself wrote, such as an exception with its place; absent where it wrote nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_words: Option<String>,
     },
     /// A signal ended the scenario's program.
     Signal {
-        /// The signal's number.
+        /// Number of the signal.
         signal: i32,
-        /// Reason that the program wrote itself; absent where it wrote nothing.
+        /// Reason that the program itself wrote; absent where it wrote nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_words: Option<String>,
     },
     /// The scenario did not end within its deadline, and was killed.
     TimedOut {
-        /// The deadline.
+        /// Deadline of the scenario.
         deadline_ms: u64,
-        /// State at the deadline, a line each: where the scenario's code stood, requests that were under way or the last one that had
-        /// ended, and machines that a fault kept down; absent in records of older engines.
+        /// State at the deadline, a line each: the place in the scenario's code, the requests that were under way or the last one that
+        /// had ended, and machines that a fault kept down; absent in records of older engines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         doing: Option<String>,
     },
-    /// The scenario passed, but its faults were not played, or a condition that has to come true at least once while they are played never
+    /// The scenario passed, but its faults were not injected, or a condition that has to come true at least once during the faults never
     /// did.
     Chaos {
-        /// What was missing.
+        /// Description of what was missing.
         message: String,
     },
     /// A machine ended by itself: its process 1 exited, crashed, or used up the machine's memory.
     MachineEnded {
-        /// Name in the lab.
+        /// Name of the container in the lab.
         container: String,
-        /// Status of its process 1.
+        /// Status of the machine's process 1.
         process_1: InitStatus,
-        /// Evidence, with the last lines of its logs.
+        /// Evidence for the end, with the last lines of the machine's logs.
         message: String,
     },
-    /// A machine was not ready before its deadline, although its probe was asked: the product did not come up.
+    /// A machine was not ready before its deadline, although its probe was run: the product did not come up.
     NotReady {
-        /// Name in the lab.
+        /// Name of the container in the lab.
         container: String,
-        /// Probe and last answer, with its failed units and the last lines of their journal.
+        /// Probe and its last answer, with the machine's failed units and the last lines of their journal.
         message: String,
     },
     /// The scenario broke the protocol of its socket.
@@ -184,8 +183,8 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
-    /// Tells whether it is the uncaught exception of a program that is not Rust's: the first line of its message ends with
-    /// its place, in a file of another language.
+    /// Tells whether the cause is an uncaught exception of a program in another language than Rust: the first line of the message ends with
+    /// a place in a file of that language.
     #[must_use]
     pub fn is_exception(&self) -> bool {
         let Self::Panic { message } = self else { return false };
@@ -200,45 +199,45 @@ impl Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It passed at once.
+    /// The case passed in the first attempt.
     Passed,
-    /// It failed in every attempt.
+    /// The case failed in every attempt.
     Failed,
-    /// It passed after it had failed.
+    /// The case passed after it had failed.
     Flaky,
     /// Infrastructure error: the product was not tested.
     Infrastructure,
-    /// The run was interrupted in it.
+    /// The run was interrupted during the case.
     Interrupted,
-    /// It was not run.
+    /// The case was not run.
     Skipped,
 }
 
 /// One attempt at a case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// How it ended.
+    /// Outcome of the attempt.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// Time from the begin of its lab to that lab's end.
+    /// Time from the begin of the attempt's lab to the lab's end.
     pub duration_ms: f64,
-    /// Its folder below the run's.
+    /// Folder of the attempt below the run's.
     pub folder: String,
-    /// What became of the faults of its schedule, where it had one.
+    /// Results of the attempt's scheduled faults, where it had a schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<FaultCounts>,
 }
 
-/// Number of faults of a schedule, by what became of them.
+/// Number of faults of a schedule, by result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultCounts {
-    /// In the schedule.
+    /// Faults in the schedule.
     pub planned: u32,
-    /// Effect verified, and then recovery.
+    /// Faults whose effect was verified, and then the recovery.
     pub bit: u32,
-    /// Refused, as not possible in the state in which the lab was at their time.
+    /// Faults that could not be injected because of the lab's state at their planned time.
     pub refused: u32,
-    /// Lateness of those that took effect; left out where none did, and by older engines.
+    /// Lateness of the faults that took effect; left out where none did, and by older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness: Option<Lateness>,
 }
@@ -246,11 +245,12 @@ pub struct FaultCounts {
 /// Lateness of faults: from the planned begin of each until its effect was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
-    /// In the median.
+    /// Median of the lateness.
     pub median_ms: u64,
-    /// At most.
+    /// Maximum of the lateness.
     pub max_ms: u64,
-    /// Faults that were so late, for a second at least, that their planned time was over: another schedule was played than was planned.
+    /// Number of faults that were late by a second or more, and by so much that their planned time was over: the schedule that was played
+    /// is not the planned one.
     pub displaced: u32,
 }
 
@@ -271,17 +271,17 @@ impl std::fmt::Display for Lateness {
 /// A case with its attempts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaseResult {
-    /// The case.
+    /// Name of the case, as `category/scenario:case`.
     pub case: CaseId,
     /// Verdict over all attempts.
     pub verdict: Verdict,
-    /// In order.
+    /// Attempts in order.
     pub attempts: Vec<Attempt>,
 }
 
 impl CaseResult {
-    /// Judges a case by its attempts. An infrastructure's failure before a pass or a failure does not count, unless a check had
-    /// failed in it: no later attempt undoes that.
+    /// Judges a case by its attempts. An infrastructure error before a pass or a failure does not count, unless a check had failed in it:
+    /// no later attempt makes up for a failed check.
     #[must_use]
     pub fn judge(case: CaseId, attempts: Vec<Attempt>) -> Self {
         let any = |want: fn(&Outcome) -> bool| attempts.iter().any(|attempt| want(&attempt.outcome));
@@ -302,22 +302,22 @@ impl CaseResult {
 /// Number of cases by verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Passed at once.
+    /// Cases that passed in the first attempt.
     pub passed: u32,
-    /// Failed in every attempt.
+    /// Cases that failed in every attempt.
     pub failed: u32,
-    /// Passed after a failure.
+    /// Cases that passed after a failure.
     pub flaky: u32,
-    /// Had no lab.
+    /// Cases that ended with an infrastructure error.
     pub infrastructure: u32,
-    /// Interrupted in the middle.
+    /// Cases that were interrupted.
     pub interrupted: u32,
-    /// Not run.
+    /// Cases that were not run.
     pub skipped: u32,
 }
 
 impl Counts {
-    /// Counts the cases' verdicts.
+    /// Counts the verdicts of cases.
     #[must_use]
     pub fn of(cases: &[CaseResult]) -> Self {
         let mut counts = Self::default();
@@ -334,7 +334,7 @@ impl Counts {
         counts
     }
 
-    /// Returns the exit code: interrupted counts before failed, then infrastructure, then passed.
+    /// Returns the exit code: that of an interruption if there was one, else a failure's, else an infrastructure error's, else 0.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.interrupted > 0 {
@@ -349,10 +349,10 @@ impl Counts {
     }
 }
 
-/// End of a run's events without the run's end: a run that still goes on, or one that was killed.
+/// State of a run whose events have no end: the run still goes on, or was killed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unfinished {
-    /// A process still writes the run's events.
+    /// True if a process still writes the run's events.
     pub still_runs: bool,
     /// Time of the last event since the run's begin.
     pub last_event_ms: f64,
@@ -390,85 +390,85 @@ impl fmt::Display for Unfinished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LabIds {
-    /// Own range for each slot.
+    /// Each slot has a range of ids of its own.
     PerSlot,
-    /// One range for all labs, so that they share what the kernel counts for a user.
+    /// All labs have the same range of ids, and share the kernel's limits for each user id.
     Shared,
 }
 
-/// `run.json`: what a run came to, which is the fold of its events ([`super::Fold`]).
+/// Result of a run: `run.json`, which is the fold of the run's events ([`super::Fold`]).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// [`super::FORMAT_VERSION`].
+    /// Version of this format: [`super::FORMAT_VERSION`].
     pub format_version: u32,
     /// Name of the run and of its folder.
     pub run_id: String,
-    /// RFC 3339, UTC.
+    /// Begin of the run, in RFC 3339, UTC.
     pub started_at: String,
     /// Duration of the run.
     pub duration_ms: f64,
-    /// The engine's version.
+    /// Version of the engine.
     pub engine_version: String,
-    /// The user the scenarios ran as.
+    /// Name of the user that scenarios ran as.
     pub user: String,
-    /// The seed of the order, where it was shuffled.
+    /// Seed of the order of the cases, where the order was shuffled.
     pub shuffle_seed: Option<u64>,
-    /// Seed of the run's faults, where they were drawn.
+    /// Seed of the run's faults, where they were drawn from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos_seed: Option<u64>,
     /// Layer hashes by template.
     pub layers: std::collections::BTreeMap<String, String>,
     /// Templates whose containers run as root of the host.
     pub privileged: Vec<String>,
-    /// Parts of the kernel that containers may use although most may not, by the templates that ask for them.
+    /// Parts of the kernel that containers may use although most containers may not, by template.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub allowed: std::collections::BTreeMap<String, Vec<String>>,
-    /// The cases.
+    /// Results of the cases.
     pub cases: Vec<CaseResult>,
     /// Number of cases by verdict.
     pub counts: Counts,
-    /// What its measured operations were compared with: `baselines/`, a revision, a folder. Nothing where they were not.
+    /// Baseline of the run's measured operations: `baselines/`, a revision or a folder; absent where they were not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<String>,
-    /// Results of these comparisons.
+    /// Comparisons of measured operations with that baseline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,
-    /// Failures to remove from the host what the run made there, a sentence each.
+    /// Things that the run made on the host and could not remove, a sentence for each.
     pub cleanup_failures: Vec<String>,
     /// Exit code of the command, unless its reports could not be written afterwards.
     pub exit_code: u8,
-    /// The error that ended the run before all cases were tried.
+    /// Error that ended the run before all cases were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The words after `cargo xtask` that it was started with; a seed that was drawn stands in a field of its own.
+    /// Words after `cargo xtask` that the run was started with; a drawn seed has a field of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Machine that the run was on; nothing in records of older engines.
+    /// Machine that the run was on; absent in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<super::Machine>,
-    /// Ids of its labs on the host; nothing in records of older engines.
+    /// User ids of the run's labs on the host; absent in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<LabIds>,
-    /// Factor by which the run's deadlines were multiplied; nothing in records of older engines.
+    /// Factor by which the run's deadlines were multiplied; absent in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<super::RecordedPatience>,
-    /// What was installed in the containers, by template, as `name=version`: Debian's packages and Python's.
+    /// Debian and Python packages in the containers, by template, as `name=version`.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub packages: std::collections::BTreeMap<String, Vec<String>>,
-    /// Part of the suite that the run is, where the suite was split (`--shard`).
+    /// Shard of the suite that the run executed, where the suite was split (`--shard`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<RecordedPart>,
-    /// State of an unfinished run; absent where the run has come to its end, as in every `run.json` that an engine wrote.
+    /// State of an unfinished run; absent where the run has ended, as in every `run.json` that an engine wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<Unfinished>,
-    /// What is missing in this record, and why, a sentence each.
+    /// Parts that are missing in this record, and the reasons, a sentence for each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
 }
 
 impl RunRecord {
-    /// Returns what a reader has to know before all else, a sentence each: that the run has no end, which error ended it, what is missing
-    /// in its record.
+    /// Returns what a reader has to know first, a sentence each: that the run has no end, the error that ended it, and the gaps in its
+    /// record.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         let end = self.unfinished.as_ref().map(ToString::to_string);
@@ -476,26 +476,26 @@ impl RunRecord {
         end.into_iter().chain(error).chain(self.gaps.iter().cloned()).collect()
     }
 
-    /// Returns the mutant whose run this is: then the product is broken on purpose, and the run's failures are not the product's.
+    /// Returns the name of the mutant whose run this is: the product is broken on purpose, and the failures are not the product's.
     #[must_use]
     pub fn mutant(&self) -> Option<&str> {
         self.run_id.split_once("/mutants/").map(|(_, mutant)| mutant)
     }
 
-    /// Returns true if any case of the run had a schedule of faults.
+    /// Tells whether any case of the run had a schedule of faults.
     #[must_use]
     pub fn had_faults(&self) -> bool {
         self.cases.iter().any(|case| case.attempts.iter().any(|attempt| attempt.faults.is_some()))
     }
 
-    /// The cause on the host for which the run ended before all cases were tried.
+    /// Returns the cause on the host for which the run ended before all cases were tried.
     #[must_use]
     pub fn host_cause(&self) -> Option<HostCause> {
         let mut attempts = self.cases.iter().flat_map(|case| &case.attempts);
         attempts.find_map(|attempt| attempt.outcome.host_cause())
     }
 
-    /// Returns the cases that passed at once, each with its duration in milliseconds; a repetition bears the name of its case.
+    /// Returns the cases that passed in the first attempt, with their durations in milliseconds; a repetition has the name of its case.
     pub fn passed_durations(&self) -> impl Iterator<Item = (String, f64)> {
         let passed = self.cases.iter().filter(|case| case.verdict == Verdict::Passed);
         passed.filter_map(|case| {
@@ -504,8 +504,8 @@ impl RunRecord {
         })
     }
 
-    /// Returns the cases that have not passed, each once and without its repetition, in their order: those that failed, had no lab, were
-    /// interrupted or were not run. A flaky case has passed.
+    /// Returns the cases that failed, had an infrastructure error, were interrupted or were not run, in order; each once, without the
+    /// suffix of a repetition. A flaky case has passed.
     #[must_use]
     pub fn not_passed(&self) -> Vec<String> {
         let mut cases: Vec<String> = Vec::new();
@@ -519,12 +519,12 @@ impl RunRecord {
     }
 }
 
-/// Part of a suite that a run was.
+/// Shard of a suite that a run executed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedPart {
-    /// The number of the shard, from 1.
+    /// Number of the shard, from 1.
     pub shard: u32,
-    /// How many shards there are.
+    /// Number of all shards.
     pub of: u32,
     /// Every case of the suite, repetitions included, in the order of their names.
     pub suite: Vec<String>,
@@ -534,7 +534,7 @@ pub struct RecordedPart {
 pub(super) mod tests {
     use super::*;
 
-    /// A record of a run without cases.
+    /// Makes the record of a run without cases.
     pub fn record() -> RunRecord {
         RunRecord {
             format_version: super::super::FORMAT_VERSION,

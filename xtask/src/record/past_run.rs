@@ -1,4 +1,4 @@
-//! A run read again from its folder, whatever is left of it: what every report but the live one is made from.
+//! A past run, read from its folder even where parts are missing. Every report but the live one is made from it.
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
@@ -14,18 +14,18 @@ use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::input;
 
-/// Folder of runs, below a project's folder.
+/// Folder of runs, relative to the project's folder.
 pub const RUNS_FOLDER: &str = "target/e2e";
 
-/// Name of the file of a run's record in its folder.
+/// Name of the file with a run's record in the run's folder.
 pub const RECORD_FILE: &str = "run.json";
 
-/// A run's folder and its record.
+/// A run's folder with its record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PastRun {
-    /// The folder, without links.
+    /// Path of the folder, with links resolved.
     pub folder: PathBuf,
-    /// Its `run.json`, or the fold of its events.
+    /// Record from `run.json`, or the fold of the run's events.
     pub record: RunRecord,
 }
 
@@ -33,7 +33,7 @@ impl PastRun {
     /// Finds the folder of a run of this project: by the run's name, `latest`, or its own path.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is none.
+    /// [`Error::Usage`] when there is no such run.
     pub fn folder(root: &Path, run: &str) -> Result<PathBuf, Error> {
         let (given, named) = (PathBuf::from(run), root.join(RUNS_FOLDER).join(run));
         // The link to the latest run is followed, so that it stays the same run whatever begins meanwhile; with the rights of the user who
@@ -48,7 +48,7 @@ impl PastRun {
         })
     }
 
-    /// Tells whether a folder is a run's: it holds its record or its events.
+    /// Tells whether a folder is that of a run: it holds the run's record or events.
     #[must_use]
     pub fn is_one(folder: &Path) -> bool {
         let is_file = |name: &&str| input::look_below(folder, name).is_ok_and(|found| found.is_file());
@@ -58,13 +58,13 @@ impl PastRun {
     /// Reads a run of this project, named as in [`PastRun::folder`].
     ///
     /// # Errors
-    /// As [`PastRun::read`], and [`Error::Usage`] when there is no such run.
+    /// [`Error::Usage`] when there is no such run, and the errors of [`PastRun::read`].
     pub fn find(root: &Path, run: &str) -> anyhow::Result<Self> {
         Self::read(Self::folder(root, run)?)
     }
 
-    /// Reads the run in this folder: its `run.json`, or where that is missing or damaged, the fold of its events. The record
-    /// says what is missing then. Its files are read with the rights of the user who called sudo, and past no link.
+    /// Reads the run in this folder: its `run.json`, or where that is missing or damaged, the fold of its events. The record then says
+    /// what is missing. Files are read with the rights of the user who called sudo, and without following links.
     ///
     /// # Errors
     /// [`Error::Usage`] when the folder holds no run, or its `run.json` is no file that can be read; [`Error::BadFile`] when its `run.json`
@@ -102,11 +102,11 @@ impl PastRun {
         }
     }
 
-    /// Folds the events in a folder into a record; nothing where they are no run's. For a run that has ended, that is the record in its
+    /// Folds the events in a folder into a record; `None` where they are not a run's. For a run that has ended, the result equals its
     /// `run.json`.
     ///
     /// # Errors
-    /// When they cannot be read; [`Error::BadFile`] when they are from another version.
+    /// [`Error::BadFile`] when the events are from another version.
     pub fn folded(folder: &Path) -> anyhow::Result<Option<RunRecord>> {
         let mut reader = EventReader::open(folder)?;
         let mut fold = Fold::default();
@@ -135,10 +135,7 @@ impl PastRun {
         Ok(Some(record))
     }
 
-    /// Reads what was measured in one attempt at a case, by the attempt's folder; nothing where the attempt was not measured.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or is damaged or from another version.
+    /// Reads the measurements of one attempt at a case, by the attempt's folder; `None` where the attempt was not measured.
     pub fn performance(&self, attempt_folder: &str) -> anyhow::Result<Option<Performance>> {
         let below = Path::new(attempt_folder).join("performance.json");
         let path = self.folder.join(&below);
@@ -180,12 +177,12 @@ fn bad(path: &Path, line: usize, column: usize, message: String) -> Error {
     Error::BadFile { path: path.to_owned(), line: line.max(1), column: column.max(1), message }
 }
 
-/// Tells whether a process holds the lock on a run's events: see [`super::Recorder::write_to`].
+/// Tells whether a process still writes a run's events, which it holds a lock on: see [`super::Recorder::write_to`].
 pub(super) fn is_running(folder: &Path) -> bool {
     input::open_below(folder, EVENTS_FILE).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Time when a run of this name began; nothing where it is no run's name: `20261126-073412-4422`.
+/// Returns the time at which a run began, from a name such as `20261126-073412-4422`; `None` for a name that is not a run's.
 pub(super) fn began(name: &str) -> Option<SystemTime> {
     let mut parts = name.splitn(3, '-');
     let (day, time, process) = (parts.next()?, parts.next()?, parts.next()?);
@@ -197,11 +194,11 @@ pub(super) fn began(name: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(&text).ok()
 }
 
-/// Most runs that are read for durations, the latest first.
+/// Maximum number of runs that are read for durations, the latest first.
 const RUNS_MAX: usize = 8;
 
-/// How long each of these cases took when it last passed in a run of this kind, in milliseconds; nothing unless that is known of
-/// every one. A repetition (`#2`) takes as long as its case.
+/// Returns the duration in milliseconds of each case when it last passed in a run that `is_of_kind` accepts; `None` unless all are known.
+/// A repetition (`#2`) takes as long as its case.
 #[must_use]
 pub fn expected_durations(
     root: &Path,

@@ -1,4 +1,4 @@
-//! The factor by which a run's deadlines were multiplied.
+//! Patience of a run: the factor by which its deadlines were multiplied.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::milliseconds;
 
-/// The factor of a run's deadlines, with the measurement by which it was chosen.
+/// Factor of a run's deadlines, with the measurement that chose it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RecordedPatience {
-    /// Factor by which all deadlines are multiplied, which were written for a quick machine.
+    /// Factor by which all deadlines are multiplied; as written, deadlines suit a quick machine.
     pub factor: f64,
-    /// Time that this machine took to start a program, where that chose the factor; absent where somebody has set the factor.
+    /// Time that this machine took to start a program, from which the factor was chosen; absent where the factor was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_start_ms: Option<f64>,
 }
 
 impl RecordedPatience {
-    /// Makes the record of a factor.
+    /// Makes the record of a factor, and of the measured start of a process.
     #[must_use]
     pub fn of(factor: f64, process_start: Option<Duration>) -> Self {
         let hundredths = |ms: f64| (ms * 100.0).round() / 100.0;

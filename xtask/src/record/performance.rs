@@ -1,9 +1,10 @@
-//! `performance.json`: the raw samples of a case's measured operations and metrics, what the machines did meanwhile, and
-//! on which machine that was.
+//! `performance.json`: the raw samples of a case's measured operations and metrics, the resource usage of its containers and of the host,
+//! and the machine of the run.
 
 use std::collections::BTreeMap;
 
 use e2e_contract::{Better, Metric};
+use e2e_stats::Timings;
 use serde::{Deserialize, Serialize};
 
 /// Version of `performance.json`. Version 1 had wall times and metrics only.
@@ -13,19 +14,19 @@ pub const PERFORMANCE_VERSION: u32 = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Performance {
-    /// [`PERFORMANCE_VERSION`].
+    /// Version of this format: [`PERFORMANCE_VERSION`].
     pub format_version: u32,
-    /// `category/scenario:case`.
+    /// Name of the case, as `category/scenario:case`.
     pub case: String,
-    /// Machine on which it was measured.
+    /// Machine on which the case ran.
     pub machine: Machine,
-    /// A name for machines like this one, of a-z, 0-9 and '-'. Values of one class can be compared in principle.
+    /// Class of comparable machines: a name of a-z, 0-9 and '-'. Only values from machines of the same class can be compared.
     pub machine_class: String,
     /// Operations by name.
     pub operations: BTreeMap<String, Operation>,
     /// Metrics by name.
     pub metrics: BTreeMap<String, MetricSamples>,
-    /// Samples of what the machines did; nothing where the thread that takes samples has failed.
+    /// Samples of the resource usage of containers and host; null where the thread that takes samples has failed.
     pub sampling: Option<Sampling>,
 }
 
@@ -33,23 +34,23 @@ pub struct Performance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
-    /// As the processor names itself.
+    /// Model of the processor, in the processor's own words.
     pub cpu_model: String,
-    /// Processors that the run may use.
+    /// Number of processors that the run may use.
     pub cores: u32,
-    /// Its memory, in bytes.
+    /// Size of the machine's memory.
     pub memory_bytes: u64,
-    /// The kernel's release.
+    /// Release of the kernel.
     pub kernel: String,
-    /// LXC's version.
+    /// Version of LXC.
     pub lxc: String,
-    /// What the layers lie on: kind of file system, device, `solid state` or `rotating`.
+    /// Storage of the layers: kind of file system, device, `solid state` or `rotating`.
     pub storage: String,
-    /// `v1`, `v2` or `hybrid`.
+    /// Version of cgroups: `v1`, `v2` or `hybrid`.
     pub cgroup: String,
 }
 
-/// One operation's repetitions, in order.
+/// Repetitions of an operation, in order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operation {
@@ -57,80 +58,80 @@ pub struct Operation {
     pub planned: u32,
     /// Number of repetitions that did not succeed.
     pub failed: u32,
-    /// The innermost operation that was open in this session when its first repetition began.
+    /// Innermost operation that was open when the first repetition of this one began; null where none was.
     pub parent: Option<String>,
     /// Samples of the repetitions that succeeded.
     pub samples: Vec<Sample>,
 }
 
 /// One repetition of an operation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
-    /// From 0, failed ones included.
+    /// Number of the repetition, from 0; failed ones count too.
     pub repetition: u32,
-    /// When it began, on the run's clock.
+    /// Start of the repetition on the run's clock.
     pub begun_ms: f64,
-    /// Duration by the scenario's clock.
+    /// Duration of the repetition by the scenario's clock.
     pub wall_ms: f64,
-    /// Processor time of all containers in it.
+    /// Processor time of all containers during the repetition.
     pub cpu_ms: f64,
-    /// Time for which tasks waited for a processor, added up over the containers; nothing where the kernel does not count it.
+    /// Time for which tasks waited for a processor, added up over the containers; null where the kernel does not count it.
     pub wait_ms: Option<f64>,
     /// Calibration just before the repetition, where the run was told to calibrate.
     pub calibration: Option<Calibration>,
     /// Usage of each container, by its name in the lab.
     pub containers: BTreeMap<String, Usage>,
-    /// Containers that were down at its begin or end, or were started again in between. What they used is not known, and
-    /// lacks in the sums.
+    /// Containers that were down at the start or end of the repetition, or were restarted during it: their usage is unknown and not in the
+    /// sums.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incomplete: Vec<String>,
 }
 
-/// Times that a fixed piece of work took.
+/// Times that a fixed piece of work took, which show the machine's speed at that moment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
-    /// Time from start to end of the program that does it.
+    /// Time from start to end of the program that does the work.
     pub wall_ms: f64,
-    /// Processor time of its container in that time.
+    /// Processor time of the program's container in that time.
     pub cpu_ms: f64,
 }
 
-/// What a container used between two moments. Network counters are those of its port, headers of Ethernet included.
+/// Resource usage of a container between two moments. Network counters are those of its port, headers of Ethernet included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// Processor time in programs.
+    /// Processor time in user mode.
     pub cpu_user_ms: f64,
     /// Processor time in the kernel.
     pub cpu_system_ms: f64,
-    /// Time for which the container was held back by its own bound of processor time, added up over processors.
+    /// Time for which the container was throttled by its own limit of processor time, added up over processors.
     pub throttled_ms: f64,
-    /// Time for which at least one of its tasks waited for a processor; nothing where the kernel does not count it.
+    /// Time for which at least one of the container's tasks waited for a processor; null where the kernel does not count it.
     pub wait_ms: Option<f64>,
-    /// The most memory it had at once, kept files included.
+    /// Peak of memory usage, cached files included.
     pub memory_peak_bytes: u64,
-    /// Processes killed for want of memory.
+    /// Number of processes that the kernel killed because memory ran out.
     pub oom_kills: u64,
-    /// Bytes read from block devices; with cgroup version 1, from those of its volumes alone. Nothing where the kernel does not count them,
+    /// Bytes read from block devices; with cgroup version 1 only from the container's volumes. Null where the kernel does not count them,
     /// as in the next three fields.
     pub read_bytes: Option<u64>,
-    /// Bytes written to block devices. What the kernel writes later counts when it is written.
+    /// Bytes written to block devices; cached writes count when the kernel writes them to the device.
     pub written_bytes: Option<u64>,
-    /// Read requests.
+    /// Number of read requests to block devices.
     pub read_ops: Option<u64>,
-    /// Write requests.
+    /// Number of write requests to block devices.
     pub write_ops: Option<u64>,
-    /// By the container.
+    /// Bytes received by the container.
     pub received_bytes: u64,
-    /// By the container.
+    /// Bytes sent by the container.
     pub sent_bytes: u64,
-    /// By the container.
+    /// Packets received by the container.
     pub received_packets: u64,
-    /// By the container.
+    /// Packets sent by the container.
     pub sent_packets: u64,
-    /// At its port, in either direction.
+    /// Packets dropped at the container's port, in either direction.
     pub dropped_packets: u64,
 }
 
@@ -142,17 +143,17 @@ pub struct MetricSamples {
     pub unit: String,
     /// Direction in which values are better.
     pub better: Better,
-    /// In order.
+    /// Values in the order in which the scenario reported them.
     pub values: Vec<f64>,
 }
 
-/// Resource usage of the machines from the session's begin to its end, in samples at equal distances and one at the end.
+/// Resource usage of containers and host from the start of the session to its end, in samples at equal intervals and one at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// Samples a second that were asked for.
+    /// Number of samples per second that was asked for.
     pub rate_hz: u32,
-    /// Number of samples taken for each one that is kept: 1, and twice as many each time that there were too many to keep.
+    /// Number of samples taken for each one that is kept: 1, doubled each time that there were too many to keep.
     pub thinned: u32,
     /// Number of samples taken.
     pub ticks: u32,
@@ -160,17 +161,61 @@ pub struct Sampling {
     pub own_cpu_ms: f64,
     /// Time from the first sample to the last.
     pub duration_ms: f64,
-    /// When each kept sample was taken, on the run's clock.
+    /// Time of each kept sample on the run's clock.
     pub at_ms: Vec<f64>,
-    /// Values by container and by the name of what was counted: one for each kept sample, nothing where the container was down. What adds
-    /// up is counted from the session's begin, over restarts.
+    /// Values by container and by the counter's name: one for each kept sample, null where the container was down. Values that add up start
+    /// at the start of the session, and go on over restarts of the container.
     pub series: BTreeMap<String, BTreeMap<String, Vec<Option<f64>>>>,
-    /// Values of the whole host, by the name of what was counted.
+    /// Values of the whole host, by the counter's name.
     pub host: BTreeMap<String, Vec<Option<f64>>>,
 }
 
+impl Sample {
+    /// Metrics that are judged pair by pair.
+    pub const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
+
+    /// Returns the value of a metric in [`Self::METRICS`]; `None` where the kernel does not count what the metric is computed from.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        match name {
+            "cpu_ms" => Some(self.cpu_ms),
+            "wall_ms" => Some(self.wall_ms),
+            // The time that programs waited for a processor is the host's, not theirs. Waits of several programs overlap: no more
+            // than the operation's own time can have been waited.
+            "wall_minus_wait_ms" => Some((self.wall_ms - self.wait_ms?).max(self.wall_ms * 0.01)),
+            _ => None,
+        }
+    }
+}
+
+impl Operation {
+    /// Returns the times of the operation's samples, as they are judged. Samples without a calibration make the lists of calibrations
+    /// shorter.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        let all = |value: fn(&Sample) -> f64| self.samples.iter().map(value).collect();
+        let calibrations = self.samples.iter().filter_map(|sample| sample.calibration);
+        let (calibration_wall_ms, calibration_cpu_ms) = calibrations.map(|one| (one.wall_ms, one.cpu_ms)).unzip();
+        Timings {
+            wall_ms: all(|sample| sample.wall_ms),
+            cpu_ms: all(|sample| sample.cpu_ms),
+            wait_ms: self.samples.iter().map(|sample| sample.wait_ms).collect(),
+            calibration_wall_ms,
+            calibration_cpu_ms,
+        }
+    }
+}
+
 impl Performance {
-    /// Makes a file without measurements.
+    /// Returns the times of the operations that were planned and done more than once, with a calibration before each sample.
+    #[must_use]
+    pub fn repeated(&self) -> BTreeMap<String, Timings> {
+        let repeated = self.operations.iter().filter(|(_, one)| one.planned > 1 && one.samples.len() > 1);
+        let timings = repeated.map(|(name, one)| (name.clone(), one.timings()));
+        timings.filter(|(_, one)| one.calibration_wall_ms.len() == one.count()).collect()
+    }
+
+    /// Returns the content of a file without measurements.
     #[must_use]
     pub fn new(case: String, machine: Machine, machine_class: String) -> Self {
         Self {
@@ -204,23 +249,18 @@ impl Performance {
         serde_json::from_str(text).map_err(|error| format!("this performance.json is damaged: {error}"))
     }
 
-    /// Adds a repetition: with its sample, or without one where it failed. Returns its number, from 0, which `sample` is given as well.
-    pub fn add(
-        &mut self,
-        operation: &str,
-        planned: u32,
-        parent: Option<String>,
-        sample: Option<impl FnOnce(u32) -> Sample>,
-    ) -> u32 {
+    /// Adds a repetition of an operation, with its sample; `None` counts it as failed. Returns the repetition's number, from 0, which
+    /// replaces the one in `sample`.
+    pub fn add(&mut self, operation: &str, planned: u32, parent: Option<String>, sample: Option<Sample>) -> u32 {
         let fresh = || Operation { parent, ..Operation::default() };
         let operation = self.operations.entry(operation.to_owned()).or_insert_with(fresh);
         operation.planned = planned;
-        let number = u32::try_from(operation.samples.len()).unwrap_or(u32::MAX).saturating_add(operation.failed);
+        let repetition = u32::try_from(operation.samples.len()).unwrap_or(u32::MAX).saturating_add(operation.failed);
         match sample {
-            Some(sample) => operation.samples.push(sample(number)),
+            Some(sample) => operation.samples.push(Sample { repetition, ..sample }),
             None => operation.failed += 1,
         }
-        number
+        repetition
     }
 
     /// Adds a value of a metric.
@@ -235,10 +275,12 @@ impl Performance {
         let fresh = || MetricSamples { unit: unit.clone(), better: *better, values: Vec::new() };
         let samples = self.metrics.entry(name.clone()).or_insert_with(fresh);
         if (&samples.unit, samples.better) != (unit, *better) {
-            return Err(format!(
-                "metric {name} is in {} already: {unit}, or its direction `better`, is another",
-                samples.unit
-            ));
+            let shown = |unit: &str, better: Better| match better {
+                Better::Higher => format!("{unit}, where higher is better"),
+                Better::Lower => format!("{unit}, where lower is better"),
+            };
+            let (before, now) = (shown(&samples.unit, samples.better), shown(unit, *better));
+            return Err(format!("metric {name} is in {now}, and its earlier values are in {before}"));
         }
         samples.values.push(*value);
         Ok(())
@@ -265,8 +307,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let mut performance = empty();
-        let sample = |repetition| Sample {
-            repetition,
+        let sample = Sample {
+            repetition: 0,
             begun_ms: 12.5,
             wall_ms: 3.25,
             cpu_ms: 2.0,
@@ -275,9 +317,10 @@ mod tests {
             containers: BTreeMap::from([("app".into(), Usage { sent_bytes: 7, ..Usage::default() })]),
             incomplete: vec!["db".into()],
         };
-        assert_eq!(performance.add("query", 3, Some("outer".into()), Some(sample)), 0);
-        assert_eq!(performance.add("query", 3, None, None::<fn(u32) -> Sample>), 1);
+        assert_eq!(performance.add("query", 3, Some("outer".into()), Some(sample.clone())), 0);
+        assert_eq!(performance.add("query", 3, None, None), 1);
         assert_eq!(performance.add("query", 3, None, Some(sample)), 2);
+        assert_eq!(performance.operations["query"].samples[1].repetition, 2);
         assert_eq!(performance.operations["query"].parent.as_deref(), Some("outer"));
         let text = crate::record::readable_json(&performance).unwrap();
         assert_eq!(Performance::parse(&text), Ok(performance));
@@ -295,12 +338,16 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_keeps_its_unit() {
+    fn a_metric_keeps_its_unit_and_direction() {
         let mut performance = empty();
         let metric =
             |value: f64, unit: &str| Metric { name: "rate".into(), value, unit: unit.into(), better: Better::Higher };
         performance.add_metric(&metric(1.0, "rows/s")).unwrap();
-        assert!(performance.add_metric(&metric(1.0, "rows/min")).is_err());
+        let before = "and its earlier values are in rows/s, where higher is better";
+        let other = performance.add_metric(&metric(1.0, "rows/min")).unwrap_err();
+        assert_eq!(other, format!("metric rate is in rows/min, where higher is better, {before}"));
+        let turned = performance.add_metric(&Metric { better: Better::Lower, ..metric(1.0, "rows/s") }).unwrap_err();
+        assert_eq!(turned, format!("metric rate is in rows/s, where lower is better, {before}"));
         assert!(performance.add_metric(&metric(f64::NAN, "rows/s")).is_err());
         assert_eq!(performance.metrics["rate"].values, [1.0]);
     }

@@ -1,4 +1,4 @@
-//! Foreign text for a terminal: names, values and logs come from programs under test, which may write anything.
+//! Text of programs under test, made harmless for a terminal: they may write anything.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -6,28 +6,27 @@ use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-/// The longest line that is shown whole, in characters.
+/// Maximum length of a line that is shown whole, in characters.
 const LINE_CHARS_MAX: usize = 4000;
 
-/// Escape sequences with a text, such as titles and links, which a terminal does not print. A sequence without an end does not count: it
-/// must not swallow a line.
+/// Pattern of escape sequences that hold a text, such as titles and links, which a terminal does not print. A sequence without an end
+/// does not match, so that it cannot swallow a line.
 pub(super) const STRINGS: &str = r"(?x-u) \x1b[\]PX^_] [^\x07\x1b\n]*? (?: \x07 | \x1b\\ | \xc2\x9c )";
 
-/// Characters, and sequences of them, that a terminal obeys besides: the other escape sequences, and control characters but tabs and line ends.
+/// Pattern of all else that a terminal obeys: other escape sequences, and control characters except tabs and line ends.
 pub(super) const CONTROLS: &str = r"(?x)
     (?: \x1b\[ | \u{9b} ) [\x20-\x3f]* [@-~]?
     | \x1b (?: [\x20-\x2f] [0-~]? | [0-OQ-WYZ\\`a-~] )?
     | [\x00-\x08\x0b-\x1f\x7f\u{80}-\u{9f}]";
 
-/// Characters that show nothing: Unicode's `Default_Ignorable_Code_Point`, and format characters (those that annotate a text).
+/// Pattern of invisible characters: Unicode's `Default_Ignorable_Code_Point`, and format characters such as annotation marks.
 pub(super) const INVISIBLE: &str = r"[\p{DI}\p{Cf}]";
 
-/// Characters that show nothing, but for those that only choose between the shapes of a letter or a picture, and those that stand for a
-/// sign.
+/// Pattern of invisible characters, without variation selectors, and without format characters that are visible as signs.
 const HIDDEN: &str = r"[\p{DI}\u{fff9}-\u{fffb}--\p{VS}]";
 
-/// Returns the pattern of what [`plain_text`] leaves out. The search for secrets leaves out the same and more: otherwise a line could show
-/// a secret that was not found in its event.
+/// Returns the pattern of all that [`plain_text`] leaves out. The search for secrets leaves out this and more: otherwise a line could
+/// show a secret that was not found in its event.
 fn not_shown() -> &'static Regex {
     static PARTS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(&format!("(?:{STRINGS})|(?:{CONTROLS})|(?:{HIDDEN})")).expect("a fixed expression")
@@ -35,8 +34,8 @@ fn not_shown() -> &'static Regex {
     &PARTS
 }
 
-/// A line without anything that a terminal would obey or hide: escape codes, control characters, marks that turn the direction of writing
-/// or have no width. A tab is a blank, and a line end in a line. Of a line that is too long, the begin is kept.
+/// Returns a line without anything that a terminal would obey or hide: escape codes, control characters, and marks that turn the
+/// direction of writing or have no width. Tabs and line ends become blanks. A line that is too long is cut.
 #[must_use]
 pub fn plain_text(line: &str) -> String {
     let line = line.trim_end_matches('\n');
@@ -72,8 +71,8 @@ pub fn plain_text(line: &str) -> String {
     plain
 }
 
-/// Text of another program for a report, whole: colors are left out, and every other control character or mark that would hide
-/// or turn what stands beside it is shown by a sign or its number. Tabs and line ends stay.
+/// Returns the whole text of another program for a report: colors are left out, and every other control character or mark that hides or
+/// reorders its neighbors is shown as a symbol or by its code point. Tabs and line ends stay.
 #[must_use]
 pub fn visible_text(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
@@ -99,14 +98,14 @@ pub fn visible_text(text: &str) -> String {
     visible
 }
 
-/// Tells whether a text has nothing that [`visible_text`] would change.
+/// Tells whether [`visible_text`] leaves a text unchanged.
 #[must_use]
 pub fn is_visible(text: &str) -> bool {
     let joins = |character| matches!(character, '\n' | '\t' | '\u{200c}' | '\u{200d}');
     text.chars().all(|character| joins(character) || !(character.is_control() || is_hidden(character)))
 }
 
-/// Finds what follows an ESC that sets a color.
+/// Returns the characters behind an escape sequence that sets a color; `rest` begins behind its ESC. `None` for another sequence.
 fn after_color<'a>(rest: &Peekable<Chars<'a>>) -> Option<Peekable<Chars<'a>>> {
     let mut ahead = rest.clone();
     ahead.next_if_eq(&'[')?;

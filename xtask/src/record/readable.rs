@@ -1,16 +1,16 @@
-//! JSON for files that people read and compare: what fits stands in one line, and so do rows of numbers.
+//! JSON for files that people read and compare: short values and rows of numbers stand in one line.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// The longest line that holds more than one thing, in characters.
+/// Maximum length of a line that holds several values, in characters.
 const LINE_CHARS_MAX: usize = 120;
 
-/// A value as JSON. Lists and objects of numbers stand in one line however long they are, others where they fit; whole
-/// numbers have no point.
+/// Formats a value as JSON. Lists and objects of numbers stand in one line however long they are, others where they fit; whole numbers have
+/// no decimal point.
 ///
 /// # Errors
-/// When the value cannot be JSON, such as a map whose keys are no text.
+/// When the value has no form in JSON, such as a map whose keys are no text.
 pub fn readable_json(value: &impl Serialize) -> serde_json::Result<String> {
     let mut text = String::new();
     write(&serde_json::to_value(value)?, 0, 0, &mut text)?;
@@ -18,7 +18,7 @@ pub fn readable_json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(text)
 }
 
-/// Writes a value at the end of `text`; `before` is how many characters stand before it in its line, beside the indentation.
+/// Writes a value at the end of `text`; `before` is the number of characters before it in its line, without the indentation.
 fn write(value: &Value, depth: usize, before: usize, text: &mut String) -> serde_json::Result<()> {
     let line = in_one_line(value)?;
     let is_number = |item: &Value| item.is_number() || item.is_null();

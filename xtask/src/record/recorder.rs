@@ -1,4 +1,4 @@
-//! Takes events from all threads, stamps them on the run's clock, writes them down and hands them to listeners.
+//! Recorder of a run: takes events from all threads, adds their time on the run's clock, writes them down and hands them to listeners.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,10 +12,10 @@ use super::event_reader::EVENTS_FILE;
 use super::{Event, Fold, Masks, RunDir, RunRecord, Stamped, human, milliseconds};
 use crate::error::Error;
 
-/// Listener that is called with every event as it happens.
+/// Function that is called with every event as it happens.
 type Listener = Box<dyn FnMut(&Stamped) + Send>;
 
-/// The one place through which a run's events go.
+/// Recorder that all events of a run pass through.
 pub struct Recorder {
     begun: Instant,
     state: Mutex<State>,
@@ -32,10 +32,10 @@ struct State {
 
 struct Files {
     events: File,
-    /// Bytes that were written to `events`.
+    /// Bytes written to `events`.
     events_bytes: u64,
     log: File,
-    /// True while a part of a line may stand at the end of the events.
+    /// True if the last line of the events may be incomplete.
     is_torn: bool,
 }
 
@@ -63,30 +63,27 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Makes a recorder whose clock starts now. Events before [`Recorder::write_to`] go to the listeners alone.
+    /// Makes a recorder whose clock starts now. Events before [`Recorder::write_to`] go only to the listeners.
     #[must_use]
     pub fn new(listeners: Vec<Listener>) -> Self {
         let state = State { files: None, listeners, fold: Fold::default(), failure: None, has_failed: false };
         Self { begun: Instant::now(), state: Mutex::new(state), masks: Arc::default() }
     }
 
-    /// Masks values in all events, before anybody hears of them.
+    /// Masks secrets in all events, before they reach any listener or file.
     #[must_use]
     pub fn masked_by(self, masks: Arc<Masks>) -> Self {
         Self { masks, ..self }
     }
 
-    /// Returns the values that no event may hold.
+    /// Returns the masks of the secrets that no event may hold.
     #[must_use]
     pub fn masks(&self) -> &Arc<Masks> {
         &self.masks
     }
 
-    /// Writes events from now on to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people. As long as this process
-    /// lives, it holds a lock on the first: that tells a run that goes on from one that was killed.
-    ///
-    /// # Errors
-    /// When the file cannot be made, or locked.
+    /// Writes events from now on to the run's folder: `events.jsonl` for programs, `e2e_test.log` for people. This process holds a lock
+    /// on `events.jsonl` as long as it lives, which distinguishes a running run from a killed one.
     pub fn write_to(&self, dir: &RunDir) -> anyhow::Result<()> {
         let (events, log) = (dir.file(EVENTS_FILE)?, dir.file("e2e_test.log")?);
         let files = Files { events, events_bytes: 0, log, is_torn: false };
@@ -95,13 +92,12 @@ impl Recorder {
         Ok(())
     }
 
-    /// Returns the time since the run's begin: the run's clock.
+    /// Returns the time since the run's begin, which is the run's clock.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Records an event.
     pub fn record(&self, event: Event) {
         let event = self.masks.typed(event).unwrap_or_else(|| Event::Warning {
             message: "an event that holds a secret cannot be shown without it, and was left out".into(),
@@ -121,16 +117,16 @@ impl Recorder {
         }
     }
 
-    /// Returns what the events so far come to: at the run's end its record.
+    /// Returns the record of the events so far; at the run's end it is the run's record.
     #[must_use]
     pub fn run_record(&self) -> RunRecord {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).fold.record(true)
     }
 
-    /// Checks that the folder and its events are those that were written: somebody may have removed, replaced or cut them.
+    /// Checks that the run's folder and its events are unchanged since they were written.
     ///
     /// # Errors
-    /// [`Error::Host`] when somebody has.
+    /// [`Error::Host`] when the folder was removed or replaced, or the events were cut or changed.
     pub fn check(&self, dir: &RunDir) -> Result<(), Error> {
         dir.require()?;
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,26 +145,26 @@ impl Recorder {
         };
         Err(Error::Host {
             problem: format!(
-                "{} {damage} during the run: its record is not whole",
+                "{} {damage} during the run: its record is incomplete",
                 dir.path().join(EVENTS_FILE).display()
             ),
-            help: "run it again, and find what changes it: a scenario writes to the folder of its artifacts only"
+            help: "run again, and find the program that changes this file: a scenario may write only to its folder of artifacts"
                 .into(),
         })
     }
 
-    /// Closes the files: no event is written any more, and the run no longer counts as going on.
+    /// Closes the files: events are no longer written, and the run no longer counts as running.
     pub fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).files = None;
     }
 
-    /// Returns true if an event could not be written.
+    /// Tells whether an event could not be written.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).has_failed
     }
 
-    /// Takes the first error that writing the events met: a second call returns nothing.
+    /// Takes the first error of writing the events; a second call returns `None`.
     #[must_use]
     pub fn take_failure(&self) -> Option<std::io::Error> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failure.take()

@@ -21,37 +21,37 @@ use super::{Masks, PastRun, is_binary};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 
-/// Flags that resolve a path below a folder, and follow no link.
+/// Flags for opening a path: it stays below its folder, and no link is followed.
 const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
 
-/// Bytes of artifacts, long streams and screenshots that one run may keep.
+/// Maximum size of the artifacts, long streams and screenshots of one run, in bytes.
 pub const KEPT_BYTES_MAX: u64 = 16 << 30;
 
-/// Bytes at a file's begin that tell whether it is text.
+/// Number of bytes at a file's begin that tell whether the file is text.
 const HEAD_BYTES: u64 = 8000;
 
-/// Bytes of a file that are copied at once.
+/// Number of bytes of a file that are copied at a time.
 const COPY_BYTES: usize = 64 << 10;
 
-/// The folder of one run. It is the user's, who may plant anything there, while the engine is root: so all that is written
-/// in it is written with the user's rights, below a descriptor of the folder that was opened when it was made, and past no link.
+/// Folder of one run. It is the user's, who may plant anything there, while the engine is root. So all files in it are written with the
+/// user's rights, below a descriptor of the folder that was opened when it was made, and no link is followed.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
     run_id: String,
     owner: Invoker,
-    /// The folder itself, whatever stands at its path by now.
+    /// Descriptor of the folder, which stays valid when something else takes the folder's path.
     top: Arc<OwnedFd>,
-    /// Bytes that scenarios have had kept in it.
+    /// Bytes in the folder that scenarios have asked to keep.
     kept_bytes: Arc<AtomicU64>,
     masks: Arc<Masks>,
 }
 
 impl RunDir {
-    /// Makes a fresh folder below `root/target/e2e`, and the link to it.
+    /// Makes a new folder below `root/target/e2e`, and the link `latest` to it.
     ///
     /// # Errors
-    /// [`Error::Host`] when the owner cannot make or write it, with what mends that.
+    /// [`Error::Host`] with the help when the owner cannot make the folder or write to it.
     pub fn create(root: &Path, owner: Invoker) -> anyhow::Result<Self> {
         let runs = root.join(super::RUNS_FOLDER);
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
@@ -68,7 +68,7 @@ impl RunDir {
             Ok(open_folder(&above, Path::new(&run_id), BENEATH).map_err(std::io::Error::from)?)
         };
         let top = owner.act(make).map_err(|error| Error::Host {
-            problem: format!("{} cannot be made as {}: {error:#}", path.display(), owner.name),
+            problem: format!("{} cannot be made by the user {}: {error:#}", path.display(), owner.name),
             help: help(root, &owner),
         })?;
         let dir = Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default(), masks: Arc::default() };
@@ -76,11 +76,8 @@ impl RunDir {
         Ok(dir)
     }
 
-    /// Makes the folder of another run below this one. That run's name is its path below the folder of runs, and `latest` stays
-    /// what it is.
-    ///
-    /// # Errors
-    /// When it cannot be made, or a link stands in the way.
+    /// Makes the folder of another run below this one. The name of that run is its path below the folder of runs, and `latest` stays
+    /// unchanged.
     pub fn below(&self, relative: &str) -> anyhow::Result<Self> {
         let top = self.owner.act(|| self.beneath(relative)).map_err(|error| self.explained(error))?;
         Ok(Self {
@@ -93,10 +90,7 @@ impl RunDir {
         })
     }
 
-    /// Opens the folder of a run that is over, to add to it.
-    ///
-    /// # Errors
-    /// When there is no such folder.
+    /// Opens the folder of a past run, to add files to it.
     pub fn of(run: &PastRun, owner: Invoker) -> anyhow::Result<Self> {
         let path = run.folder.clone();
         let top = owner.act(|| Ok(open_folder(AT_FDCWD, &path, ResolveFlag::empty())?));
@@ -105,47 +99,44 @@ impl RunDir {
         Ok(Self { path, run_id, owner, top: Arc::new(top), kept_bytes: Arc::default(), masks: Arc::default() })
     }
 
-    /// Masks values in the names and contents of files that are written from now on. What is written through
-    /// [`RunDir::file`] is masked by who writes it.
+    /// Masks secrets in the names and contents of files that are written from now on. The caller of [`RunDir::file`] masks what it
+    /// writes.
     #[must_use]
     pub fn masked_by(self, masks: Arc<Masks>) -> Self {
         Self { masks, ..self }
     }
 
-    /// Returns the values that no file may hold.
+    /// Returns the masks of the secrets that no file may hold.
     #[must_use]
     pub fn masks(&self) -> &Arc<Masks> {
         &self.masks
     }
 
-    /// Returns a path below the folder as it is written: without values in its names.
+    /// Returns a path below the folder with the secrets in it masked, as it is written.
     #[must_use]
     pub fn name_of(&self, relative: &str) -> String {
         let names: Vec<_> = relative.split('/').map(|name| self.masks.text(name)).collect();
         names.join("/")
     }
 
-    /// Does something with the owner's rights and none of root's.
-    ///
-    /// # Errors
-    /// Those of the action.
+    /// Runs an action with the owner's rights and none of root's.
     pub fn act<T: Send>(&self, action: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
         self.owner.act(action)
     }
 
-    /// The run's name.
+    /// Returns the name of the run.
     #[must_use]
     pub fn run_id(&self) -> &str {
         &self.run_id
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Checks that the folder still stands at its path, where somebody can find what is written.
+    /// Checks that the folder still stands at its path, where a person can find its files.
     ///
     /// # Errors
     /// [`Error::Host`] when it was removed, moved or replaced.
@@ -160,27 +151,25 @@ impl RunDir {
         }
         Err(Error::Host {
             problem: format!("the run's folder {} was removed or replaced during the run", self.path.display()),
-            help: "run it again, and find what removes it: a scenario writes to the folder of its artifacts only"
-                .into(),
+            help:
+                "run again, and find the program that removes it: a scenario may write only to its folder of artifacts"
+                    .into(),
         })
     }
 
-    /// Takes room for bytes that a scenario has kept; returns false where the run has not as much left.
+    /// Reserves room for bytes that a scenario asks to keep; returns false where the run has too little room left.
     #[must_use]
     pub fn take_room(&self, bytes: u64) -> bool {
         let taken = |used: u64| used.checked_add(bytes).filter(|used| *used <= KEPT_BYTES_MAX);
         self.kept_bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken).is_ok()
     }
 
-    /// Gives back room that was taken for what could not be kept.
+    /// Gives back reserved room for bytes that could not be kept.
     pub fn give_back_room(&self, bytes: u64) {
         self.kept_bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
-    /// Makes a folder below this one.
-    ///
-    /// # Errors
-    /// When it cannot be made, or a link stands in the way.
+    /// Makes a folder below this one, and returns its path.
     pub fn folder(&self, relative: &str) -> anyhow::Result<PathBuf> {
         require_names(relative)?;
         let relative = self.name_of(relative);
@@ -188,10 +177,7 @@ impl RunDir {
         Ok(self.path.join(relative))
     }
 
-    /// Makes an empty file below this folder, in place of an older one. What is written goes to the file's end.
-    ///
-    /// # Errors
-    /// When it cannot be made, or a link stands in the way.
+    /// Makes an empty file below this folder, in place of an older one. Writing appends to the file.
     pub fn file(&self, relative: &str) -> anyhow::Result<File> {
         require_names(relative)?;
         let relative = &self.name_of(relative);
@@ -200,17 +186,14 @@ impl RunDir {
         made.with_context(|| self.making("file", relative)).map_err(|error| self.explained(error))
     }
 
-    /// Writes a whole file below this folder: the old one or the new one is there, never a part.
-    ///
-    /// # Errors
-    /// When it cannot be written, or a link stands in the way.
+    /// Writes a whole file below this folder: at each moment the old or the new file is there, never a part.
     pub fn write(&self, relative: &str, content: &[u8]) -> anyhow::Result<()> {
         require_names(relative)?;
         let content = self.masks.own_content(relative, content);
         self.write_by(&self.name_of(relative), |file| Ok(file.write_all(&content)?))
     }
 
-    /// Writes a whole file below this folder by the function `fill`, with the owner's rights, whatever rights the caller has.
+    /// Writes a whole file below this folder with the function `fill`, which has only the owner's rights.
     fn write_by(
         &self,
         relative: &str,
@@ -232,11 +215,8 @@ impl RunDir {
         written.map_err(|error| self.explained(error))
     }
 
-    /// Masks values in what somebody else has written below a folder: in the content of regular files, and in every name.
-    /// Links are not followed.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or written anew.
+    /// Masks secrets in files below a folder that another program has written: in the content of regular files, and in all names. Links
+    /// are not followed.
     pub fn mask_below(&self, relative: &str) -> anyhow::Result<()> {
         if self.masks.is_empty() {
             return Ok(());
@@ -246,13 +226,14 @@ impl RunDir {
             let walk = walkdir::WalkDir::new(&top).min_depth(1).contents_first(true).sort_by_file_name();
             Ok(walk.into_iter().collect::<Result<_, _>>()?)
         };
-        for entry in self.owner.act(entries).with_context(|| format!("looking through {}", top.display()))? {
+        for entry in self.owner.act(entries).with_context(|| format!("listing the files below {}", top.display()))? {
             let Ok(below) = entry.path().strip_prefix(&self.path) else { continue };
             let Some(below) = below.to_str() else { continue }; // declared values are UTF-8
             if entry.file_type().is_file() {
                 self.mask_file(below).with_context(|| format!("masking secrets in {}", entry.path().display()))?;
             }
-            self.mask_name(below).with_context(|| format!("masking the name of {}", entry.path().display()))?;
+            self.mask_name(below)
+                .with_context(|| format!("masking secrets in the name of {}", entry.path().display()))?;
         }
         Ok(())
     }
@@ -262,7 +243,7 @@ impl RunDir {
             let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             let opened = openat2(&self.top, Path::new(relative), OpenHow::new().flags(flags).resolve(BENEATH));
             let file = File::from(opened.map_err(std::io::Error::from)?);
-            anyhow::ensure!(file.metadata()?.is_file(), "it was replaced by something that is no file");
+            anyhow::ensure!(file.metadata()?.is_file(), "the file was replaced by something that is no file");
             Ok(file)
         };
         let mut file = self.owner.act(open)?;
@@ -297,18 +278,18 @@ impl RunDir {
             let free = (1_u32..)
                 .map(|number| if number == 1 { masked.to_string() } else { format!("{masked}-{number}") })
                 .find(|name| fstatat(&folder, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT));
-            let free = free.context("finding a free name")?;
+            let free = free.context("finding a file name that is not taken")?;
             Ok(renameat(&folder, name, &folder, free.as_str()).map_err(std::io::Error::from)?)
         };
         self.owner.act(rename)
     }
 
-    /// Returns what stands at a name in the folder itself; a link is not followed.
+    /// Returns the status of a name in the folder; a link is not followed.
     pub(super) fn status(&self, name: &str) -> nix::Result<FileStat> {
         fstatat(&self.top, name, AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
-    /// Opens a folder below this one; what is missing is made. To be done with the owner's rights.
+    /// Opens a folder below this one, and makes missing folders. The caller must have the owner's rights.
     fn beneath(&self, relative: &str) -> anyhow::Result<OwnedFd> {
         let open = || -> nix::Result<OwnedFd> {
             let mut folder = open_folder(&self.top, Path::new("."), BENEATH)?;
@@ -331,7 +312,7 @@ impl RunDir {
         })
     }
 
-    /// Returns an error, or in its place that the run's folder was removed or replaced, where that is so and has led to it.
+    /// Returns the error that the run's folder was removed or replaced, where that is so; otherwise the given error.
     fn explained(&self, error: anyhow::Error) -> anyhow::Error {
         self.require().err().map_or(error, anyhow::Error::from)
     }
@@ -343,11 +324,11 @@ impl RunDir {
     /// Puts a link at `at` that leads to `to`, in place of an older one.
     ///
     /// # Errors
-    /// When something that is no link stands there.
+    /// When `at` exists and is not a link.
     pub fn link(&self, at: &Path, to: &Path) -> anyhow::Result<()> {
         let link = || -> anyhow::Result<()> {
             if std::fs::symlink_metadata(at).is_ok_and(|metadata| !metadata.is_symlink()) {
-                anyhow::bail!("{} exists, and is no link", at.display());
+                anyhow::bail!("{} exists, and is not a link", at.display());
             }
             // Under another name first: two runs may put theirs there at the same time.
             let mut new = at.as_os_str().to_owned();
@@ -359,13 +340,13 @@ impl RunDir {
     }
 }
 
-/// Refuses names that a terminal would obey or not show: callers have to make them harmless before.
+/// Refuses names in a path that a terminal would obey or not show; callers have to make such names harmless before.
 fn require_names(relative: &str) -> anyhow::Result<()> {
     let bad = relative.split('/').find(|name| !is_harmless_name(name));
-    bad.map_or(Ok(()), |name| Err(anyhow::anyhow!("{name:?} is no name of a file in a record")))
+    bad.map_or(Ok(()), |name| Err(anyhow::anyhow!("{name:?} cannot be the name of a file in a record")))
 }
 
-/// Copies a file without values; tells whether it holds one.
+/// Copies a file with its secrets masked; returns true if it holds a secret.
 fn copy_masked(from: &mut File, to: &mut impl std::io::Write, mut stream: MaskedStream) -> anyhow::Result<bool> {
     let mut buffer = vec![0; COPY_BYTES];
     loop {
@@ -383,8 +364,8 @@ fn open_folder(at: impl AsFd, path: &Path, resolve: ResolveFlag) -> nix::Result<
     openat2(at, path, OpenHow::new().flags(flags).resolve(resolve))
 }
 
-/// Makes a file in a folder in place of an older one, with the rights that the thread has. An exclusive open follows no link, and
-/// whatever it opens is a regular file that was not there before.
+/// Makes a file in a folder in place of an older one, with the rights of the calling thread. An exclusive open follows no link, and opens
+/// only a regular file that did not exist.
 fn new_file(folder: &OwnedFd, name: &str) -> anyhow::Result<File> {
     match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}

@@ -1,4 +1,4 @@
-//! The command or change that lets a run's folder be made where it could not.
+//! Help for a run's folder that cannot be made: the command or change that lets it be made.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,7 +9,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::host::invoker::Invoker;
 
-/// Finds the help for a project in which the folder of runs cannot be made, by the first part of its path that is not as it should be.
+/// Returns the help for a project in which the folder of runs cannot be made, by the first part of its path that is in the way.
 pub(super) fn help(root: &Path, owner: &Invoker) -> String {
     let mut way = PathBuf::from(root);
     let mut last = way.clone();
@@ -33,7 +33,7 @@ pub(super) fn help(root: &Path, owner: &Invoker) -> String {
     of_folder(&last, owner)
 }
 
-/// Finds the help for a folder that exists, and in which nothing can be made.
+/// Returns the help for a folder that exists, and in which nothing can be made.
 fn of_folder(folder: &Path, owner: &Invoker) -> String {
     let (shown, name) = (folder.display(), &owner.name);
     let counts = statvfs(folder);

@@ -1,4 +1,4 @@
-//! The events of a run, sorted by the attempts at its cases: each line is read once, whatever asks for it.
+//! Events of a run, sorted by the attempts at its cases. Each line is read once.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,15 @@ use super::{CaseId, Event, EventReader, PastRun, Stamped};
 /// One attempt at a case, with its events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptEvents {
-    /// The case. The baseline's side of a duet has a name of its own.
+    /// Case of the attempt. The baseline side of a duet has a name of its own.
     pub case: CaseId,
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
-    /// Begin on the run's clock.
+    /// Begin of the attempt on the run's clock.
     pub begun_ms: f64,
-    /// End on the run's clock; time of its last event where the end is missing.
+    /// End of the attempt on the run's clock; time of its last event where the end is missing.
     pub ended_ms: f64,
-    /// Its folder below the run's; absent where an older engine was killed in it.
+    /// Folder of the attempt below the run's; absent where an older engine was killed during the attempt.
     pub folder: Option<String>,
     /// True if the attempt's end is among its events.
     pub has_ended: bool,
@@ -32,7 +32,7 @@ impl AttemptEvents {
     }
 }
 
-/// Sorts events by attempts, one event after the other.
+/// Sorter that assigns events to attempts, one event after another.
 #[derive(Debug, Default)]
 struct AttemptSorter {
     open: Vec<AttemptEvents>,
@@ -51,7 +51,7 @@ impl AttemptSorter {
         }
     }
 
-    /// Takes an event, and returns the attempt that it ends.
+    /// Adds an event, and returns the attempt that the event ends.
     fn push(&mut self, stamped: Stamped) -> Option<AttemptEvents> {
         let Some(case) = stamped.event.case() else {
             self.other(stamped);
@@ -105,7 +105,6 @@ impl AttemptSorter {
     }
 }
 
-/// All events of a run.
 #[derive(Debug, Default)]
 pub struct RunEvents {
     attempts: Vec<AttemptEvents>,
@@ -130,13 +129,13 @@ impl FromIterator<Stamped> for RunEvents {
 }
 
 impl RunEvents {
-    /// The attempts in the order of their begins.
+    /// Returns the attempts in the order of their begins.
     #[must_use]
     pub fn attempts(&self) -> &[AttemptEvents] {
         &self.attempts
     }
 
-    /// Events that belong to no attempt, in order.
+    /// Returns the events that belong to no attempt, in order.
     #[must_use]
     pub fn others(&self) -> &[Stamped] {
         #[cfg(test)]
@@ -144,13 +143,13 @@ impl RunEvents {
         &self.others
     }
 
-    /// Returns what is missing in the events, a sentence each.
+    /// Returns the gaps in the events, a sentence for each kind.
     #[must_use]
     pub fn gaps(&self) -> &[String] {
         &self.gaps
     }
 
-    /// Finds an attempt by its case and its number, from 1.
+    /// Finds an attempt by its case and number, from 1.
     #[must_use]
     pub fn attempt(&self, case: &CaseId, number: usize) -> Option<&AttemptEvents> {
         let place = self.by_name.get(&(case.clone(), u32::try_from(number).ok()?))?;
@@ -165,10 +164,7 @@ impl RunEvents {
 }
 
 impl PastRun {
-    /// Reads all events of the run. Lines that are none are left out, and stand among the [`RunEvents::gaps`].
-    ///
-    /// # Errors
-    /// When the file cannot be read.
+    /// Reads all events of the run. Lines that are no events are left out, and described in [`RunEvents::gaps`].
     pub fn events(&self) -> anyhow::Result<RunEvents> {
         let mut reader = EventReader::open(&self.folder)?;
         let mut failure = None;
@@ -184,11 +180,8 @@ impl PastRun {
         failure.map_or(Ok(events), Err)
     }
 
-    /// Calls `action` with one attempt after the other as their ends come, and at last with those without an end: no more of them are in
-    /// memory than go on at once. Returns what is missing in the events, a sentence each.
-    ///
-    /// # Errors
-    /// When the file cannot be read; those of the action.
+    /// Calls `action` with each attempt when it ends, and at last with the attempts without an end; so memory holds only attempts that go
+    /// on at the same time. Returns the gaps in the events, a sentence for each kind.
     pub fn each_attempt(
         &self,
         mut action: impl FnMut(AttemptEvents) -> anyhow::Result<()>,

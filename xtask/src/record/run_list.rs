@@ -1,4 +1,4 @@
-//! The runs of a project that lie on the disk: what they came to, how much room they take, and their removal.
+//! Runs of a project on the disk: their state, their size, and their removal.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -15,48 +15,41 @@ use crate::input;
 /// Name of the link to the latest run.
 const LATEST: &str = "latest";
 
-/// The folder of a run, whatever became of it.
+/// Folder of a run, with the run's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunFolder {
-    /// Its name.
+    /// Name of the run and of the folder.
     pub name: String,
-    /// When it began.
     pub began: SystemTime,
-    /// Size of all files in it.
+    /// Size of all files in the folder.
     pub size_bytes: u64,
-    /// What became of it.
     pub state: RunState,
 }
 
-/// What became of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunState {
-    /// It has a record.
+    /// The run has ended, with this record.
     Ended(Box<RunRecord>),
-    /// A process still writes its events.
+    /// A process still writes the run's events.
     Running,
-    /// No process writes its events any more, and they have no end; with the record that they come to, where there are any.
+    /// No process writes the run's events any more, and they have no end; with the record of these events, where there are any.
     Killed(Option<Box<RunRecord>>),
-    /// It was left by `shrink`, and is no run.
+    /// The folder was left by `shrink`, and is no run.
     Shrinking,
-    /// It has a record that cannot be read, such as one of another version.
+    /// The run has a record that cannot be read, such as one of another version; with the error.
     Unreadable(String),
 }
 
 /// All runs of a project, the newest first.
 #[derive(Debug, Clone)]
 pub struct RunList {
-    /// The folder that they lie in, without links.
+    /// Folder of the runs, with links resolved.
     top: PathBuf,
-    /// The newest first.
     pub runs: Vec<RunFolder>,
 }
 
 impl RunList {
-    /// Looks for the runs of the project in this folder. What is no folder, such as a link, or has not the name of a run is left out.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
+    /// Lists the runs of the project in this folder. Links, other files, and folders whose name is not a run's are left out.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         Invoker::of_process().act(|| Self::look_in(root))
     }
@@ -84,10 +77,10 @@ impl RunList {
         Ok(Self { top, runs })
     }
 
-    /// Finds the run that a person means: by its name, `latest`, or its path.
+    /// Finds a run of the list by its name, `latest`, or its path.
     ///
     /// # Errors
-    /// [`Error::Usage`] when it is none of these runs.
+    /// [`Error::Usage`] when the list has no such run.
     pub fn find(&self, given: &str) -> Result<&RunFolder, Error> {
         let path = Path::new(given);
         let name = if given == LATEST {
@@ -120,25 +113,27 @@ impl RunList {
         self.runs.iter().skip(keep).filter(is_old).filter(is_over).collect()
     }
 
-    /// Removes the folder of a run with the rights of a user, and leads `latest` to the newest one that is left. Links in it
-    /// are removed, not followed.
+    /// Removes the folder of a run with the rights of a user, and points `latest` to the newest run that is left. Links in the folder are
+    /// removed, not followed.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a run that a process still writes; when the user may not remove it.
+    /// [`Error::Usage`] for a run whose events a process still writes.
     pub fn remove(&mut self, name: &str, owner: &Invoker) -> anyhow::Result<()> {
         let folder = self.top.join(name);
         let remove = || {
             if began(name).is_none() || !std::fs::symlink_metadata(&folder)?.is_dir() {
-                bail!("it is no folder of a run");
+                bail!("this is not the folder of a run");
             }
             if is_running(&folder) {
-                return Err(Error::Usage("a process still writes its events: end that process first".into()).into());
+                return Err(
+                    Error::Usage("a process still writes the run's events: end that process first".into()).into()
+                );
             }
             Ok(std::fs::remove_dir_all(&folder)?)
         };
-        owner.act(remove).with_context(|| format!("removing {} as {}", folder.display(), owner.name))?;
+        owner.act(remove).with_context(|| format!("removing {} as the user {}", folder.display(), owner.name))?;
         self.runs.retain(|run| run.name != name);
-        owner.act(|| self.lead_latest()).context("leading `latest` to the newest run that is left")
+        owner.act(|| self.lead_latest()).context("pointing `latest` to the newest run that is left")
     }
 
     fn lead_latest(&self) -> anyhow::Result<()> {
@@ -191,7 +186,7 @@ mod tests {
 
     const NAMES: [&str; 3] = ["20260101-000000-1", "20260102-000000-22", "20260103-000000-3"];
 
-    /// Makes a project with three runs of which the second was killed, and with entries of many kinds that are no runs.
+    /// Makes a project with three runs, the second one killed, and with entries of many kinds that are no runs.
     fn project() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let top = root.path().join(RUNS_FOLDER);

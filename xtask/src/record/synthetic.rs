@@ -1,5 +1,5 @@
-//! A record of as many cases as a test wants, in a folder: events, `run.json` and the files of each attempt. Each case has what
-//! most cases have; one in five fails.
+//! Record of any number of cases for tests, in a folder: events, `run.json` and the files of each attempt. Each case has the events of a
+//! usual case; one in five fails.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::{
     Performance, RECORD_FILE, RunSetup, Sample, Sampling, Stamped, Verdict,
 };
 
-/// Writes such a record and reads it.
+/// Writes a record of this many cases to a folder, and reads it.
 pub fn write(folder: &Path, cases: u32) -> PastRun {
     std::fs::create_dir_all(folder).unwrap();
     let (mut fold, mut lines) = (Fold::default(), String::new());
@@ -30,7 +30,7 @@ fn case(number: u32) -> CaseId {
     CaseId(format!("many/case:n{number}"))
 }
 
-/// The folder of a case's attempt below the run's.
+/// Returns the folder of a case's attempt below the run's.
 pub fn attempt_folder(number: u32) -> String {
     format!("many/case/n{number}")
 }
@@ -47,7 +47,7 @@ fn machine() -> Machine {
     }
 }
 
-/// Returns all events of the run.
+/// Makes all events of a run of this many cases.
 pub fn events(cases: u32) -> Vec<Stamped> {
     let setup = RunSetup {
         engine_version: Some("0.1.0".into()),
@@ -181,8 +181,8 @@ fn files(folder: &Path, begun_ms: f64) {
     let history = invoke("invoke", begun_ms + 200.0) + &invoke("ok", begun_ms + 210.0);
     std::fs::write(folder.join("history.jsonl"), history).unwrap();
     let mut performance = Performance::new("many/case".into(), machine(), "class".into());
-    let sample = |repetition| Sample {
-        repetition,
+    let sample = Sample {
+        repetition: 0,
         begun_ms: begun_ms + 100.0,
         wall_ms: 5.0,
         cpu_ms: 2.0,

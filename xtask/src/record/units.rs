@@ -1,14 +1,14 @@
-//! Durations in the record's unit, and for people.
+//! Durations in milliseconds, as a record holds them, and as text for people.
 
 use std::time::Duration;
 
-/// A duration in milliseconds, to the microsecond.
+/// Converts a duration to milliseconds, rounded to the microsecond.
 #[must_use]
 pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A duration in milliseconds as people read it.
+/// Formats milliseconds as people read them, such as `2 min 05 s`.
 #[must_use]
 pub fn seconds(milliseconds: f64) -> String {
     let duration = Duration::from_secs_f64((milliseconds / 1e3).max(0.0));

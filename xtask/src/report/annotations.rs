@@ -79,12 +79,12 @@ pub fn make(run: &PastRun, events: &RunEvents, checkout: &Checkout) -> Vec<Strin
     lines
 }
 
-/// Escapes the text of an annotation, which stands behind its second `::`.
+/// Escapes the text of an annotation, which stands after its second `::`.
 fn message(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// Escapes a property of an annotation, such as the file's name: they stand before its second `::`.
+/// Escapes a property of an annotation, such as the file's name; properties stand before its second `::`.
 fn property(text: &str) -> String {
     message(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -104,7 +104,8 @@ fn test_case(run: &PastRun, case: &CaseResult, events: &RunEvents, (scenario, na
         (Verdict::Skipped, _) | (_, None) => {
             let mut status = TestCaseStatus::skipped();
             let cause = run.record.host_cause().map(|cause| cause.problem().to_owned());
-            let why = cause.or_else(|| run.record.unfinished.as_ref().map(|end| format!("the run has no end: {end}")));
+            let why =
+                cause.or_else(|| run.record.unfinished.as_ref().map(|end| format!("the run did not finish: {end}")));
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             status.set_message(format!("it was not run{why}"));
             status
@@ -213,7 +214,7 @@ fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
 }
 
 /// Makes a text of other programs fit for XML: hidden characters become visible, and the two that XML does not allow and quick-junit lets
-/// pass are removed.
+/// pass are replaced.
 fn valid(text: &str) -> String {
     visible_text(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }

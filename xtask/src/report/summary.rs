@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::before::Before;
 use super::problem::{Problem, ending, problems, remarks};
-use crate::judge::Decision;
 use crate::program;
 use crate::record::human::{comparison, comparison_counts, summary};
 use crate::record::seconds;
@@ -12,6 +11,7 @@ use crate::record::{
     AttemptEvents, CaseResult, Cause, Event, FaultObserved, Outcome, PastRun, RunEvents, Verdict, plain_text,
     visible_text,
 };
+use e2e_stats::Decision;
 
 /// Maximum cases described among those that did not pass: GitHub accepts a summary of at most 1 MiB for each step of a CI job.
 const DESCRIBED_MAX: usize = 40;
@@ -71,7 +71,7 @@ fn row(case: &CaseResult) -> String {
     format!("| {name} | {} | {} | {} |\n", word(case.verdict), case.attempts.len(), seconds(time))
 }
 
-/// Tells whether some fault of the case was so late that its planned time was over: another schedule was played than was planned.
+/// Tells whether a fault of the case took effect only after its planned end, so that the schedule was not played as planned.
 fn is_displaced(case: &CaseResult) -> bool {
     case.attempts
         .iter()

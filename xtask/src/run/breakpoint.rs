@@ -14,7 +14,7 @@ use crate::session::{Breakpoint, Stopped};
 pub enum Machines {
     /// Let all machines run on.
     Run,
-    /// Freeze all machines except the one that the person has entered.
+    /// Freeze all machines; one is thawed while the person at the prompt works in it.
     Freeze,
 }
 
@@ -45,7 +45,7 @@ pub struct HeldCase<'a> {
 }
 
 /// Cause recorded for containers that are frozen during a pause.
-const CAUSE: &str = "the case is held";
+const CAUSE: &str = "the case is paused";
 
 impl Breakpoints {
     /// Creates a breakpoint that asks this watcher.

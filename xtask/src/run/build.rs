@@ -58,12 +58,13 @@ impl ScenarioBinaries {
         Ok(Self { commands, state: Mutex::new(state) })
     }
 
-    /// Returns the earlier built programs in the folder `dir`; without a folder, starts their build like [`ScenarioBinaries::build`].
+    /// Returns the scenarios' programs in the folder `dir`, built before; without a folder, starts their build like
+    /// [`ScenarioBinaries::build`].
     pub fn found(project: &Project, plan: &Plan, dir: Option<&Path>) -> anyhow::Result<Self> {
         dir.map_or_else(|| Self::build(project, plan), |dir| Ok(Self::in_folder(project, plan, dir)?))
     }
 
-    /// Returns the earlier built programs in the folder `dir`.
+    /// Returns the scenarios' programs in the folder `dir`, built before.
     ///
     /// # Errors
     /// [`Error::Host`] when a command's program is not in `PATH`.

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use e2e_stats::COMMITTED_SAMPLES;
 
 use super::chaos::fault_counts;
 use super::clients;
-use super::compare::as_often_as_baseline;
 use super::machines::{Position, machine, require_budgets};
 use super::not_ready::NotReadyLab;
-use super::options::{CaseContext, Keep, RetryBudget, Samples};
+use super::options::{CaseContext, Comparing, RetryBudget, Samples};
 use super::slot_lease::SlotLease;
 use crate::error::{Error, HostCause};
 use crate::fault::{CHAOS_FILE, ChaosFile, Played, Schedule};
@@ -20,8 +20,8 @@ use crate::guard::{Guard, state_dir};
 use crate::host::container::lxc;
 use crate::host::exec::shell::which;
 use crate::host::machine::kmsg::{KernelMessage, KernelWatch, Noted, WATCHED_MAX};
-use crate::lab::{Lab, Machine, Moment};
-use crate::manifest::{ContainerUse, Scenario};
+use crate::lab::{Lab, Machine, Moment, WaitError};
+use crate::manifest::{ContainerUse, KeepWhen, Scenario};
 use crate::plan::PlannedCase;
 use crate::record::command_line::carried;
 use crate::record::logs::LogLevel;
@@ -34,20 +34,20 @@ use crate::{perf, program};
 /// Maximum lines of each log that are shown after a failure.
 const LAST_LINES: usize = 8;
 
-/// Maximum characters of each such line that are shown.
+/// Maximum characters shown of each log line.
 const LAST_LINE_CHARS_MAX: usize = 1000;
 
-/// Bytes at the end of each log in which lines to show are searched for.
+/// Bytes read at the end of each log to find its last lines.
 const LAST_BYTES: u64 = 256 << 10;
 
-/// Runs one attempt, from the start of its lab to the lab's end.
+/// Runs one attempt at a case in a new lab; returns its result, and its measurements, if its session ended.
 pub(super) fn run_case(
     context: &CaseContext<'_>,
     planned: &PlannedCase,
     number: u32,
     retries: RetryBudget,
     lease: &mut SlotLease<'_>,
-) -> anyhow::Result<Attempt> {
+) -> anyhow::Result<(Attempt, Option<Performance>)> {
     let guard = lease.guard()?;
     let begun = Instant::now();
     let case = CaseId(planned.id.clone());
@@ -64,25 +64,30 @@ pub(super) fn run_case(
         .and_then(|()| context.dir.folder(&format!("{folder}/artifacts")))
         .and_then(|_| write_chaos(context, planned, &folder, Vec::new()))
         .and_then(|()| start_lab(context, planned, &case, &guard));
-    let (mut faults, mut unkept) = (None, Vec::new());
+    let (mut faults, mut measured, mut unkept) = (None, None, Vec::new());
     let (outcome, lab) = match started {
         Ok(lab) => {
             let ready = wait_for_lab(context, &case, &lab);
             if ready.is_ok() {
                 lease.had_lab();
             }
-            let session = ready.and_then(|()| run_session(context, planned, &case, &folder, &guard, &lab));
-            let ended = session.map(|ended| {
-                unkept.extend(keep_performance(context, &folder, &ended.performance).err());
-                let schedule = schedule_of(context, planned);
-                faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
-                unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
-                ended.outcome
-            });
+            let ended = match ready {
+                Err(wait) => of_wait(context, &case, &lab, wait),
+                Ok(()) => run_session(context, planned, &case, &folder, &guard, &lab).map(|ended| {
+                    match keep_performance(context, &folder, ended.performance) {
+                        Ok(performance) => measured = Some(performance),
+                        Err(error) => unkept.push(error),
+                    }
+                    let schedule = schedule_of(context, planned);
+                    faults = ended.played.as_deref().map(|played| fault_counts(schedule, played));
+                    unkept.extend(ended.played.and_then(|played| write_chaos(context, planned, &folder, played).err()));
+                    ended.outcome
+                }),
+            };
             unkept.extend(keep_logs(context, &folder, &lab).err());
             // The scenario has written there itself, and has read large streams from there.
             unkept.extend(context.dir.mask_below(&format!("{folder}/artifacts")).err());
-            (ended.or_else(|error| of_wait(context, &case, &lab, error)).or_else(as_outcome), Some(lab))
+            (ended.or_else(as_outcome), Some(lab))
         }
         Err(error) => (as_outcome(error), None),
     };
@@ -102,14 +107,14 @@ pub(super) fn run_case(
         folder: folder.clone(),
         faults,
     });
-    Ok(Attempt { outcome, duration_ms, folder, faults })
+    Ok((Attempt { outcome, duration_ms, folder, faults }, measured))
 }
 
 fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Option<&'a Schedule> {
     context.options.schedules.as_ref()?.of(&planned.id)
 }
 
-/// Adds failures to write the record to an attempt's outcome: a pass becomes an infrastructure error, any other outcome stays.
+/// Warns of each failure to write the record, and returns the attempt's outcome: after a failure, a pass becomes an infrastructure error.
 fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::Error>) -> Outcome {
     for error in &unkept {
         context.recorder.record(Event::Warning { message: format!("the record is incomplete: {error:#}") });
@@ -123,13 +128,15 @@ fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::
     }
 }
 
-fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: &Performance) -> anyhow::Result<()> {
+/// Writes an attempt's measurements to its folder, with secrets masked; returns them as written.
+fn keep_performance(context: &CaseContext<'_>, folder: &str, performance: Performance) -> anyhow::Result<Performance> {
     let performance = context
         .dir
         .masks()
-        .typed(performance.clone())
+        .typed(performance)
         .context("the measurements hold a secret that cannot be masked in them")?;
-    context.dir.write(&format!("{folder}/performance.json"), readable_json(&performance)?.as_bytes())
+    context.dir.write(&format!("{folder}/performance.json"), readable_json(&performance)?.as_bytes())?;
+    Ok(performance)
 }
 
 /// Writes a case's schedule, if it has one, and the faults played so far, to the case's folder.
@@ -153,20 +160,20 @@ pub(super) fn keep_schedule(context: &CaseContext<'_>, planned: &PlannedCase) {
 
 /// Turns an error into an outcome: interrupted, or an infrastructure error. An error of the project's files is returned and ends the run.
 fn as_outcome(error: anyhow::Error) -> anyhow::Result<Outcome> {
-    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
+    match Error::of(&error) {
         Some(Error::Interrupted) => Ok(Outcome::Interrupted),
         Some(Error::Usage(_) | Error::BadFile { .. }) => Err(error),
-        Some(Error::Host { .. } | Error::EveryCase { .. }) | None => {
+        Some(_) | None => {
             let (message, host_cause) = (format!("{error:#}"), HostCause::of(&error));
             Ok(Outcome::Infrastructure { message, host_cause, failed_check: None })
         }
     }
 }
 
-/// Turns an error of waiting for a lab into an outcome: failed, if the product in a machine is to blame. Otherwise returns the error; if
-/// the image lacks something that its template names, as an error of the project.
-fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, error: anyhow::Error) -> anyhow::Result<Outcome> {
-    match NotReadyLab::explain(lab, error) {
+/// Turns an error of waiting for a lab into an outcome: failed, if the product in a machine is to blame. Otherwise returns the error;
+/// if the image lacks something that its template names, that is an error of the project's files.
+fn of_wait(context: &CaseContext<'_>, case: &CaseId, lab: &Lab, wait: WaitError) -> anyhow::Result<Outcome> {
+    match NotReadyLab::explain(lab, wait) {
         NotReadyLab::Product { cause, end } => {
             if let Some(end) = end {
                 context.recorder.record(session::machine_ended(case, &end, false));
@@ -197,7 +204,7 @@ fn start_lab(
     Lab::start(guard, &machines, &observe).map(Arc::new)
 }
 
-fn wait_for_lab(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> anyhow::Result<()> {
+fn wait_for_lab(context: &CaseContext<'_>, case: &CaseId, lab: &Lab) -> Result<(), WaitError> {
     let observe = |moment: Moment| context.recorder.record(lab_event(case, moment));
     lab.wait_until_ready(&observe, &|| context.interrupt.is_set())?;
     let after_ms = milliseconds(lab.age());
@@ -234,6 +241,14 @@ fn run_session(
     let manifest = scenario.dir.join("scenario.toml");
     let manifest = manifest.strip_prefix(&context.project.root).unwrap_or(&manifest);
     let screenshots_in_run = format!("{folder}/screenshots");
+    let repeats = match (&context.options.comparing, monitoring.samples) {
+        (_, Some(Samples { least, over })) => Some(Repeats { samples: least, over, of: BTreeMap::new() }),
+        (Comparing::Committed { baselines, .. }, None) => {
+            let of = baselines.samples(scenario, &planned.case.name);
+            Some(Repeats { samples: u32::try_from(COMMITTED_SAMPLES)?, over: Duration::ZERO, of })
+        }
+        _ => None,
+    };
     let spec = SessionSpec {
         case: case.clone(),
         scenario: scenario.id(),
@@ -251,7 +266,7 @@ fn run_session(
         pages: scenario.pages.clone(),
         expects: scenario.expects.clone(),
         // They are meant for the scenario as its author planned it: faults cost something, and more repetitions too.
-        limits: if context.options.schedules.is_some() || monitoring.samples.is_some() || context.gate.is_some() {
+        limits: if context.options.schedules.is_some() || repeats.is_some() || context.gate.is_some() {
             Vec::new()
         } else {
             scenario.limits.clone()
@@ -262,11 +277,7 @@ fn run_session(
         machine: perf::this_machine(&state_dir()).clone(),
         rate_hz: monitoring.rate_hz,
         calibrate: monitoring.calibrate,
-        repeats: match monitoring.samples {
-            Some(Samples::AtLeast(samples, over)) => Some(Repeats { samples, over, of: BTreeMap::new() }),
-            Some(Samples::AsBaseline) => Some(as_often_as_baseline(context.project, scenario, &planned.case.name)?),
-            None => None,
-        },
+        repeats,
         gate: context.gate.cloned(),
         breakpoint: context.options.breakpoints.clone().map(|breakpoints| breakpoints as Arc<dyn Breakpoint>),
         output: Arc::new(OutputFiles {
@@ -282,7 +293,7 @@ fn run_session(
     session::run(spec, lab, context.recorder, &interrupted)
 }
 
-/// Returns the environment variables of a scenario's program, besides those of the engine.
+/// Returns the environment variables that a scenario's program gets in addition to the engine's.
 fn environment(context: &CaseContext<'_>, scenario: &Scenario) -> Vec<(String, String)> {
     let clients = if scenario.command.is_some() { clients::environment(context.dir) } else { Vec::new() };
     clients.into_iter().chain(context.options.secrets.variables().iter().cloned()).collect()
@@ -311,9 +322,9 @@ fn end_lab(
     let begun = Instant::now();
     let Some(lab) = lab else { return };
     let keep = match (context.options.keep, outcome) {
-        (Keep::Never, _) | (_, None | Some(Outcome::Interrupted)) => false,
-        (Keep::OnFailure, Some(outcome)) => *outcome != Outcome::Passed && !retries.after(outcome),
-        (Keep::Always, Some(outcome)) => !retries.after(outcome),
+        (KeepWhen::Never, _) | (_, None | Some(Outcome::Interrupted)) => false,
+        (KeepWhen::Failure, Some(outcome)) => *outcome != Outcome::Passed && !retries.after(outcome),
+        (KeepWhen::Always, Some(outcome)) => !retries.after(outcome),
     };
     if keep {
         match lease.keep() {
@@ -416,8 +427,6 @@ fn line(at: SystemTime, message: &KernelMessage) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

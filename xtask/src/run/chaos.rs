@@ -17,7 +17,7 @@ use crate::session::ChaosSpec;
 pub struct Schedules {
     /// Schedules by `category/scenario:case`; all repetitions of a case share one.
     by_case: BTreeMap<String, Schedule>,
-    /// Reasons why cases have no schedule, for people.
+    /// Reasons why cases have no schedule, a sentence each.
     pub notes: Vec<String>,
     /// Random seed of all schedules; `None` if they were read from files.
     pub seed: Option<u64>,
@@ -99,7 +99,7 @@ impl Schedules {
         Ok((!schedules.by_case.is_empty()).then_some(schedules))
     }
 
-    /// Creates the schedules of a run that plays only this one, for its case.
+    /// Creates the schedules of a run that plays a single schedule.
     #[must_use]
     pub fn of_one(schedule: Schedule) -> Self {
         Self { by_case: BTreeMap::from([(schedule.case.clone(), schedule)]), ..Self::default() }
@@ -123,7 +123,7 @@ impl Schedules {
     }
 }
 
-/// Cache of which faults this host supports: name of the fault, and the reason if it is not supported.
+/// Cache by fault name: the reason why this host does not support the fault; `None` if it does.
 #[derive(Default)]
 struct Host {
     known: BTreeMap<String, Option<String>>,
@@ -137,7 +137,7 @@ impl Host {
         let entry = catalogue().into_iter().find(|entry| entry.example.name() == name);
         let problem = match entry {
             Some(entry) => entry.not_applicable(),
-            None => Some(format!("{name} is not in the catalogue")),
+            None => Some(format!("the engine has no fault {name}")),
         };
         self.known.insert(name.to_owned(), problem.clone());
         problem.is_none()
@@ -295,7 +295,7 @@ fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<
 /// Minimum lateness in milliseconds at which a fault counts as displaced; verifying an effect alone takes some time.
 const DISPLACED_MS: u64 = 1000;
 
-/// Counts the played faults of a schedule by their fates.
+/// Counts the faults of a schedule: the planned ones, those that took effect, those that could not be injected; and their lateness.
 pub(super) fn fault_counts(schedule: Option<&Schedule>, played: &[Played]) -> FaultCounts {
     let count = |want: fn(&Fate) -> bool| counted(played.iter().filter(|one| want(&one.fate)).count());
     FaultCounts {

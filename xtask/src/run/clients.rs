@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::error::Error;
+use crate::manifest::Project;
+use crate::plan::Plan;
 use crate::record::RunDir;
 
 const PYTHON: (&str, &str) = ("sdk/e2e.py", include_str!("../../sdk/python/e2e.py"));
@@ -17,11 +19,16 @@ pub(super) fn write(dir: &RunDir) -> anyhow::Result<()> {
     dir.write(name, text.as_bytes()).context("writing the client libraries of scenarios")
 }
 
-/// Refuses a project folder that cannot be an entry in a variable with a list of folders.
+/// Refuses a plan with scenarios that need the client libraries, in a project folder that cannot be an entry of PYTHONPATH.
 ///
 /// # Errors
-/// [`Error::Usage`] when its path has a colon.
-pub(super) fn require_listable(folder: &Path) -> Result<(), Error> {
+/// [`Error::Usage`] if the folder's path has a colon.
+pub(super) fn require_listable(project: &Project, plan: &Plan) -> Result<(), Error> {
+    let needs_client = plan.scenarios(project).any(|scenario| scenario.command.is_some());
+    if needs_client { require_no_colon(&project.root) } else { Ok(()) }
+}
+
+fn require_no_colon(folder: &Path) -> Result<(), Error> {
     if !folder.as_os_str().as_bytes().contains(&b':') {
         return Ok(());
     }
@@ -53,8 +60,8 @@ fn environment_below(folder: &Path) -> Vec<(String, String)> {
 
 #[test]
 fn a_path_with_a_colon_is_refused() {
-    require_listable(Path::new("/home/u/project")).unwrap();
-    let error = require_listable(Path::new("/home/u/project:2")).unwrap_err();
+    require_no_colon(Path::new("/home/u/project")).unwrap();
+    let error = require_no_colon(Path::new("/home/u/project:2")).unwrap_err();
     assert!(error.to_string().contains("PYTHONPATH"), "{error}");
 }
 

@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::case::run_case;
-use super::compare::{performance_of, thresholds};
-use super::lockstep::{Judged, Lockstep, LockstepPlan, METRICS};
+use super::lockstep::{Lockstep, LockstepPlan, comparison};
 use super::options::{CaseContext, DuetOptions, RetryBudget};
 use super::slot_lease::SlotLease;
 use crate::image::{self, LockFile, Replacement};
-use crate::judge::{Side, Verdict, hold_together};
 use crate::manifest::{Origin, Project, Scenario, Template};
 use crate::plan::{Plan, PlannedCase};
-use crate::record::{Attempt, CaseId, CaseResult, Comparison, Event, Outcome, Recorder, Way};
+use crate::record::{Attempt, CaseId, Comparison, Event, Outcome, Performance, Recorder, Sample};
 use crate::session::Gate;
+use e2e_stats::{Side, Verdict};
 
 /// Maximum runs of a whole case: ten pairs, and ten to confirm a change.
 const ROUNDS_MAX: u32 = 20;
@@ -42,7 +41,7 @@ pub(super) fn run_duet(
         pairs: sides.options.pairs,
         seed: sides.options.seed,
         patience,
-        thresholds: thresholds(scenario),
+        thresholds: scenario.operations.clone(),
     });
     let of_baseline = PlannedCase {
         id: format!("{}@baseline", planned.id),
@@ -54,7 +53,7 @@ pub(super) fn run_duet(
         let gates: [Arc<dyn Gate>; 2] = [lockstep.side(Side::Baseline), lockstep.side(Side::Candidate)];
         let run = |side: Side, context: &CaseContext<'_>, planned: &PlannedCase, lease: &mut SlotLease<'_>| {
             let context = CaseContext { gate: Some(&gates[usize::from(side == Side::Candidate)]), ..*context };
-            let attempt = run_case(&context, planned, round, NO_RETRIES, lease);
+            let attempt = run_case(&context, planned, round, NO_RETRIES, lease).map(|(attempt, _)| attempt);
             let how = match &attempt {
                 Ok(attempt) => shown(&attempt.outcome),
                 Err(error) => format!("{error:#}"),
@@ -76,35 +75,17 @@ pub(super) fn run_duet(
             break;
         }
     }
-    let (judged, unpaired) = lockstep.judged();
+    let unpaired = lockstep.unpaired();
     if let Some(why) = lockstep.apart() {
         let message = format!("{}: the two labs stopped measuring in pairs: {why}", planned.id);
         sides.candidate.recorder.record(Event::Warning { message });
     }
     if unpaired > 0 {
-        let message = format!("{}: {unpaired} samples had no partner, and were not used", planned.id);
+        let message =
+            format!("{}: {unpaired} samples had no partner in the other lab, and were not compared", planned.id);
         sides.candidate.recorder.record(Event::Warning { message });
     }
-    Ok(comparisons(&CaseId(planned.id.clone()), judged, sides.options.whole_cases))
-}
-
-fn comparisons(case: &CaseId, judged: Vec<Judged>, whole_cases: bool) -> Vec<Comparison> {
-    let wanted = judged.into_iter().filter(|one| whole_cases || !one.one_shot);
-    let one = |judged: Judged| {
-        let case = case.clone();
-        let operation = judged.operation;
-        judged.verdicts.into_iter().map(move |(metric, verdict)| Comparison {
-            case: case.clone(),
-            operation: operation.clone(),
-            metric: metric.to_owned(),
-            way: Way::Duet,
-            gates: true,
-            missing: false,
-            baseline_samples: Vec::new(),
-            verdict,
-        })
-    };
-    wanted.flat_map(one).collect()
+    Ok(lockstep.comparisons(&CaseId(planned.id.clone()), sides.options.whole_cases))
 }
 
 fn shown(outcome: &Outcome) -> String {
@@ -116,32 +97,16 @@ fn shown(outcome: &Outcome) -> String {
     }
 }
 
-/// Corrects the verdicts of all comparisons of a run for multiple comparisons: among many, noise alone makes some look like changes.
-pub(super) fn hold_all_together(comparisons: &mut [Comparison]) {
-    let mut verdicts: Vec<Verdict> = comparisons.iter().map(|one| one.verdict.clone()).collect();
-    hold_together(&mut verdicts);
-    for (one, verdict) in comparisons.iter_mut().zip(verdicts) {
-        one.verdict = verdict;
-    }
-}
-
-/// Returns the comparisons of a case whose machines are the same on both sides: one for each operation that it measured.
-pub(super) fn of_same_sides(
-    context: &CaseContext<'_>,
-    result: &CaseResult,
-    whole_cases: bool,
-) -> anyhow::Result<Vec<Comparison>> {
-    let Some(performance) = performance_of(context.invoker, context.dir.path(), result)? else { return Ok(Vec::new()) };
-    let judged = performance.operations.into_iter().map(|(operation, one)| {
-        let waits_are_known = one.samples.iter().all(|sample| sample.wait_ms.is_some());
-        let metrics = METRICS.into_iter().take(if waits_are_known { METRICS.len() } else { 2 });
-        Judged {
-            operation,
-            one_shot: one.planned <= 1,
-            verdicts: metrics.map(|metric| (metric, Verdict::of_same_sides())).collect(),
-        }
+/// Returns the comparisons of a case whose machines are the same on both sides: one for each metric of each operation that it measured.
+pub(super) fn of_same_sides(case: &CaseId, performance: &Performance, whole_cases: bool) -> Vec<Comparison> {
+    let measured = performance.operations.iter().filter(|(_, one)| !one.samples.is_empty());
+    let wanted = measured.filter(|(_, one)| whole_cases || one.planned > 1);
+    let compared = wanted.flat_map(|(name, one)| {
+        let is_known = |metric: &&str| one.samples.iter().all(|sample| sample.metric(metric).is_some());
+        let metrics = Sample::METRICS.into_iter().filter(is_known);
+        metrics.map(|metric| comparison(case, name, metric, Verdict::of_same_sides()))
     });
-    Ok(comparisons(&result.case, judged.collect(), whole_cases))
+    compared.collect()
 }
 
 /// Differences between the machines of the two sides.
@@ -239,6 +204,38 @@ pub(super) fn announce(recorder: &Arc<Recorder>, options: &DuetOptions, differen
 mod tests {
     use super::*;
     use crate::plan::Order;
+    use crate::record::Machine;
+
+    #[test]
+    fn every_metric_that_the_same_sides_measured_is_unchanged() {
+        let machine = Machine {
+            cpu_model: "x".into(),
+            cores: 2,
+            memory_bytes: 1,
+            kernel: "x".into(),
+            lxc: "x".into(),
+            storage: "x".into(),
+            cgroup: "v2".into(),
+        };
+        let mut performance = Performance::new("a/b:c".into(), machine, "x".into());
+        let waited = |wait_ms| Some(Sample { wall_ms: 2.0, cpu_ms: 1.0, wait_ms, ..Sample::default() });
+        // None has a calibration, as in every duet.
+        for (operation, planned, sample) in [
+            ("list", 2, waited(Some(0.5))),
+            ("list", 2, waited(Some(0.6))),
+            ("start", 1, waited(None)),
+            ("lost", 2, None),
+        ] {
+            performance.add(operation, planned, None, sample);
+        }
+        let found = |whole_cases| {
+            let comparisons = of_same_sides(&CaseId("a/b:c".into()), &performance, whole_cases);
+            assert!(comparisons.iter().all(|one| one.verdict == Verdict::of_same_sides()), "{comparisons:#?}");
+            comparisons.into_iter().map(|one| format!("{} {}", one.operation, one.metric)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(false), ["list cpu_ms", "list wall_ms", "list wall_minus_wait_ms"]);
+        assert_eq!(found(true)[3..], ["start cpu_ms", "start wall_ms"]);
+    }
 
     #[test]
     fn sides_are_the_same_only_where_layers_and_settings_are() {

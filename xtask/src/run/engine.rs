@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use e2e_stats::{Timings, hold_together};
 
 use super::build::ScenarioBinaries;
 use super::case::{keep_schedule, run_case};
 use super::clients;
-use super::compare::compare;
 use super::duet::{self, Differences, Sides, run_duet};
 use super::interrupt::Interrupt;
 use super::options::{CaseContext, Comparing, DuetOptions, Options, RetryBudget};
@@ -23,14 +23,24 @@ use crate::host::patience::{self, Patience};
 use crate::image::{self, Image, LayerLocks, Progress, Replacement, ids_of};
 use crate::lab::isolation_problems;
 use crate::manifest::{Project, Template};
-use crate::perf;
+use crate::perf::{self, KnownMachine};
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{
-    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, LabIds, Outcome, RECORD_FILE, RecordedPart,
-    RecordedPatience, Recorder, RunDir, RunRecord, RunSetup, Verdict, milliseconds,
+    Attempt, CaseId, CaseResult, Comparison, Counts, Event, FORMAT_VERSION, LabIds, Outcome, Performance, RECORD_FILE,
+    RecordedPart, RecordedPatience, Recorder, RunDir, RunRecord, RunSetup, Verdict, milliseconds,
 };
 
-/// Executes a plan: sends events to the recorder as they happen, and returns the run's record, which is folded from them.
+/// Result of a run.
+#[derive(Debug)]
+pub struct Executed {
+    pub record: RunRecord,
+    /// Machine that the run was on.
+    pub machine: &'static KnownMachine,
+    /// Times of the repeated operations of each case that passed at the first attempt.
+    pub measured: BTreeMap<CaseId, BTreeMap<String, Timings>>,
+}
+
+/// Carries out a plan: the recorder gets each event as it happens, and their fold is the run's record.
 ///
 /// # Errors
 /// When the run cannot begin or be recorded. Failed cases are no error: they are in the record. If the record is incomplete, a failure
@@ -42,10 +52,8 @@ pub fn execute(
     binaries: &ScenarioBinaries,
     recorder: &Arc<Recorder>,
     interrupt: &Interrupt,
-) -> anyhow::Result<RunRecord> {
-    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
-        clients::require_listable(&project.root)?;
-    }
+) -> anyhow::Result<Executed> {
+    clients::require_listable(project, plan)?;
     let invoker = Invoker::find();
     let dir = match &options.part {
         Some(part) => part.dir.clone(),
@@ -67,7 +75,7 @@ fn record_run(
     recorder: &Arc<Recorder>,
     interrupt: &Interrupt,
     (dir, invoker): (&RunDir, &Invoker),
-) -> anyhow::Result<RunRecord> {
+) -> anyhow::Result<Executed> {
     let Patience { factor, process_start } = patience::patience();
     recorder.record(Event::RunStarted {
         format_version: FORMAT_VERSION,
@@ -94,30 +102,21 @@ fn record_run(
         Ok((images, locks)) => (images, locks, None),
         Err(error) => (BTreeMap::new(), Vec::new(), Some(error)),
     };
-    let layers: BTreeMap<String, String> =
-        images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect();
+    let machine = perf::this_machine(&state_dir());
     recorder.record(Event::RunPrepared {
-        layers: layers.clone(),
+        layers: images.iter().map(|(name, image)| (name.clone(), image.hash.clone())).collect(),
         packages: images.iter().map(|(name, image)| (name.clone(), image.packages())).collect(),
         privileged: report_privileged(project, plan, recorder),
         allowed: allowed(project, plan),
-        machine: Some(perf::this_machine(&state_dir()).machine.clone()),
+        machine: Some(machine.machine.clone()),
         ids: Some(report_ids(project, recorder)),
     });
     let context =
         CaseContext { project, options, images: &images, binaries, dir, invoker, recorder, interrupt, gate: None };
-    let Cases { results, comparisons, cleanup_failures, error, .. } = match (&options.comparing, unprepared) {
+    let Cases { results, comparisons, measured, cleanup_failures, error, .. } = match (&options.comparing, unprepared) {
         (_, Some(error)) => run_none(&context, plan, error),
         (Comparing::Duet(duet), None) => run_duets(&context, plan, duet),
-        (Comparing::Nothing, None) => run_cases(&context, plan),
-        (Comparing::Committed { .. }, None) => {
-            let mut cases = run_cases(&context, plan);
-            match compare(project, plan, dir.path(), &layers, &cases.results) {
-                Ok(comparisons) => cases.comparisons = comparisons,
-                Err(error) => drop(cases.error.get_or_insert(error)),
-            }
-            cases
-        }
+        (Comparing::Nothing | Comparing::Committed { .. }, None) => run_cases(&context, plan),
     };
     for comparison in &comparisons {
         recorder.record(Event::Compared(comparison.clone()));
@@ -125,7 +124,7 @@ fn record_run(
     // Whoever changed the record has made it no proof of anything.
     let error = error.or_else(|| recorder.check(dir).err().map(anyhow::Error::from));
     let counts = Counts::of(&results);
-    let missing_fails = matches!(options.comparing, Comparing::Committed { missing_allowed: false });
+    let missing_fails = matches!(options.comparing, Comparing::Committed { missing_allowed: false, .. });
     let passed = counts.exit_code() == EXIT_PASSED;
     // No failure of the host that comes after a failure of the product hides it.
     let has_failed = counts.exit_code() == EXIT_FAILED;
@@ -158,7 +157,7 @@ fn record_run(
     let written = dir.write(RECORD_FILE, &serde_json::to_vec_pretty(&record)?);
     match error.or(unwritten).or(written.err()) {
         Some(error) if !is_hidden(&error) => Err(error),
-        _ => Ok(record),
+        _ => Ok(Executed { record, machine, measured }),
     }
 }
 
@@ -183,7 +182,7 @@ fn setup(plan: &Plan, options: &Options) -> RunSetup {
 }
 
 /// Prepares everything that the cases need: client libraries, and layers, which stay locked until the returned locks are dropped.
-fn prepare(
+pub(super) fn prepare(
     project: &Project,
     plan: &Plan,
     options: &Options,
@@ -282,16 +281,28 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         let enough = context.options.failures_max.is_some_and(|most| failures >= most as usize);
         // A case whose events cannot be written down would run for nothing.
         let enough = enough || is_given_up(context.options) || context.recorder.has_failed();
-        let mut attempts = Vec::new();
+        let (mut attempts, mut measured) = (Vec::new(), None);
         let may_go_on = !enough && !lease.is_kept() && !context.interrupt.is_set() && !cases.has_ended();
         if may_go_on {
-            cases.error = run_attempts(context, planned, &mut lease, &mut attempts).err();
+            match run_attempts(context, planned, &mut lease, &mut attempts) {
+                Ok(performance) => measured = performance,
+                Err(error) => cases.error = Some(error),
+            }
             cases.host_cause = host_cause(&attempts);
         } else {
             keep_schedule(context, planned);
         }
         let result = CaseResult::judge(CaseId(planned.id.clone()), attempts);
         context.recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });
+        if result.verdict == Verdict::Passed {
+            let operations = measured.map_or_else(BTreeMap::new, |performance| performance.repeated());
+            if let Comparing::Committed { baselines, .. } = &context.options.comparing {
+                let scenario = &context.project.scenarios[planned.scenario];
+                let found = baselines.judge(&result.case, scenario, &planned.case.name, &operations);
+                cases.comparisons.extend(found);
+            }
+            cases.measured.insert(result.case.clone(), operations);
+        }
         cases.results.push(result);
     }
     let skipped = cases.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();
@@ -327,12 +338,15 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
     let (mut lease, mut baseline_lease) = (SlotLease::new(context), SlotLease::new(&baseline));
     let mut cases = Cases::default();
     for planned in &plan.cases {
-        let mut attempts = Vec::new();
+        let (mut attempts, mut measured) = (Vec::new(), None);
         let is_same =
             !duet.measures_same_sides && differences.are_none_for(&context.project.scenarios[planned.scenario]);
         let may_go_on = !context.interrupt.is_set() && !cases.has_ended() && !recorder.has_failed();
         if may_go_on && is_same {
-            cases.error = run_attempts(context, planned, &mut lease, &mut attempts).err();
+            match run_attempts(context, planned, &mut lease, &mut attempts) {
+                Ok(performance) => measured = performance,
+                Err(error) => cases.error = Some(error),
+            }
             cases.host_cause = host_cause(&attempts);
         } else if may_go_on {
             match run_duet(&sides, planned, (&mut lease, &mut baseline_lease), &mut attempts) {
@@ -343,15 +357,12 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
         }
         let result = CaseResult::judge(CaseId(planned.id.clone()), attempts);
         recorder.record(Event::CaseJudged { case: result.case.clone(), verdict: result.verdict });
-        if is_same {
-            match duet::of_same_sides(context, &result, duet.whole_cases) {
-                Ok(comparisons) => cases.comparisons.extend(comparisons),
-                Err(error) => drop(cases.error.get_or_insert(error)),
-            }
+        if let Some(performance) = measured.filter(|_| result.verdict == Verdict::Passed) {
+            cases.comparisons.extend(duet::of_same_sides(&result.case, &performance, duet.whole_cases));
         }
         cases.results.push(result);
     }
-    duet::hold_all_together(&mut cases.comparisons);
+    hold_together(cases.comparisons.iter_mut().map(|one| &mut one.verdict));
     cases.cleanup_failures = lease.end();
     cases.cleanup_failures.extend(baseline_lease.end());
     cases.tell_host_cause(recorder);
@@ -363,6 +374,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
 struct Cases {
     results: Vec<CaseResult>,
     comparisons: Vec<Comparison>,
+    measured: BTreeMap<CaseId, BTreeMap<String, Timings>>,
     cleanup_failures: Vec<String>,
     error: Option<anyhow::Error>,
     host_cause: Option<HostCause>,
@@ -374,7 +386,7 @@ impl Cases {
         self.error.is_some() || self.host_cause.is_some()
     }
 
-    /// Records a warning with the cause on the host for which cases were skipped, if any were.
+    /// Records a warning with the number of skipped cases and their cause on the host, if there are any.
     fn tell_host_cause(&self, recorder: &Recorder) {
         let Some(cause) = self.host_cause else { return };
         let skipped = self.results.iter().filter(|result| result.verdict == Verdict::Skipped).count();
@@ -402,7 +414,7 @@ fn run_attempts(
     planned: &PlannedCase,
     lease: &mut SlotLease<'_>,
     attempts: &mut Vec<Attempt>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Performance>> {
     loop {
         let count = |want: fn(&Outcome) -> bool| attempts.iter().filter(|attempt| want(&attempt.outcome)).count();
         let failed = u32::try_from(count(|outcome| matches!(outcome, Outcome::Failed { .. }))).unwrap_or(u32::MAX);
@@ -413,11 +425,11 @@ fn run_attempts(
             ),
         };
         let number = u32::try_from(attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let attempt = run_case(context, planned, number, retries, lease)?;
+        let (attempt, measured) = run_case(context, planned, number, retries, lease)?;
         let again = retries.after(&attempt.outcome);
         attempts.push(attempt);
         if !again || context.interrupt.is_set() || lease.is_kept() || is_given_up(context.options) {
-            return Ok(());
+            return Ok(measured);
         }
     }
 }

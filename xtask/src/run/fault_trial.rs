@@ -10,18 +10,18 @@ use super::interrupt::Interrupt;
 use super::machines::{Position, machine, require_budgets};
 use super::slot_lease;
 use crate::error::{Error, HostCause};
-use crate::fault::{ActiveFaults, Entry, Needs, Observed, RecoveryTime};
+use crate::fault::{ActiveFaults, Entry, FaultError, Needs, Observed, RecoveryTime};
 use crate::guard::{Guard, Slot, Wait};
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
 use crate::image::{self, Image, Progress};
-use crate::lab::{Container, ExecRequest, Lab, Machine};
+use crate::lab::{Container, ExecRequest, Lab, Machine, WaitError};
 use crate::manifest::{Origin, Project, Template};
 
 /// Names of the lab's machines; the fault is injected into the first.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Deadline for starting the program that a fault of processes acts on.
+/// Deadline for starting the program that a process fault acts on.
 const SUBJECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Executor of fault trials, each in a new lab in the same slot.
@@ -54,9 +54,9 @@ pub struct FaultTrial {
 #[derive(Debug)]
 pub struct TrialOutcome {
     /// Verified effect with the observation before the fault, or the reason why there was no effect.
-    pub effect: anyhow::Result<Observed>,
+    pub effect: Result<Observed, FaultError>,
     /// Verified recovery, or the reason why there was none; `None` if there was no effect.
-    pub recovery: Option<anyhow::Result<Observed>>,
+    pub recovery: Option<Result<Observed, FaultError>>,
 }
 
 impl FaultTrial {
@@ -185,7 +185,7 @@ impl<'a> FaultTrials<'a> {
     }
 
     fn wait_until_ready(&self, lab: &Lab) -> anyhow::Result<()> {
-        lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set())
+        lab.wait_until_ready(&|_| (), &|| self.interrupt.is_set()).map_err(WaitError::of_lab)
     }
 
     fn try_on(&self, lab: &Arc<Lab>, trial: &FaultTrial) -> anyhow::Result<TrialOutcome> {
@@ -203,10 +203,7 @@ impl<'a> FaultTrials<'a> {
         })
     }
 
-    /// Takes down the last lab and releases the slot.
-    ///
-    /// # Errors
-    /// All failed undo steps, in one error.
+    /// Takes down the last lab and releases the slot; the error has all failed undo steps.
     pub fn end(self) -> anyhow::Result<()> {
         self.guard.down()
     }

@@ -14,13 +14,13 @@ use crate::host::container::ids::{IdRange, Ids};
 use crate::host::doctor::static_busybox;
 use crate::host::patience::Deadline;
 use crate::host::undo::Undo;
-use crate::lab::{ExecRequest, Lab, Machine};
+use crate::lab::{ExecRequest, Lab, Machine, WaitError};
 use crate::manifest::{Init, Limits, Network, Origin, Ssh, Template};
 
 /// Slot of the labs of this check; no run can use a slot of this name.
 const SLOT: &str = "doctor";
 
-/// Deadline for the check of another doctor to release the slot.
+/// Deadline for another `doctor` process to release the slot.
 const WAIT_DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Deadline for the program that is run in the machine.
@@ -35,7 +35,7 @@ const PROGRAMS: [&str; 4] = ["sh", "true", "echo", "sleep"];
 /// Reason why the check did not pass.
 #[derive(Debug, thiserror::Error)]
 pub enum LabCheckError {
-    /// No lab was tried: the host has no static busybox, or another doctor holds the slot.
+    /// No lab was tried: the host has no static busybox, or another `doctor` process holds the slot.
     #[error("{0:#}")]
     NotTried(anyhow::Error),
     /// Creating, using or removing the lab failed.
@@ -55,7 +55,7 @@ pub fn check_lab(network: Network, ids: &Ids) -> Result<Duration, LabCheckError>
     let slot = Slot::named(SLOT);
     let ids = ids.of_slot(SLOT).map_err(LabCheckError::NotTried)?;
     let guard = Guard::start(slot, "doctor", Wait::UntilFree, |_| Ok(()), &|| begun.elapsed() > WAIT_DEADLINE.scaled());
-    let guard = Arc::new(guard.map_err(|error| match error.downcast_ref::<Error>() {
+    let guard = Arc::new(guard.map_err(|error| match Error::of(&error) {
         Some(Error::Interrupted) => {
             LabCheckError::NotTried(error.context(format!("slot {SLOT} was not free within {WAIT_DEADLINE}")))
         }
@@ -78,8 +78,8 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     let machine = machine(root, network, ids);
     guard.note(vec![Undo::RemoveMarked { path: machine.log_dir(), slot: SLOT.to_owned() }])?;
     let lab = Lab::start(guard, &[machine], &|_| ())?;
-    lab.wait_until_ready(&|_| (), &|| false)?;
-    let container = lab.containers().first().context("the lab has no machine")?;
+    lab.wait_until_ready(&|_| (), &|| false).map_err(WaitError::of_lab)?;
+    let container = lab.containers().first().context("the lab has a machine")?;
     let request = ExecRequest {
         argv: ["/bin/echo", WORD].map(str::to_owned).to_vec(),
         deadline: EXEC_DEADLINE.scaled(),

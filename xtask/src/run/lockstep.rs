@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::judge::{Better, Duet, Metric, Pair, Plan, Side, Step, Thresholds, Verdict};
-use crate::record::Sample;
+use crate::record::{CaseId, Comparison, Sample, Way};
 use crate::session::Gate;
+use e2e_stats::{Better, Duet, Metric, Pair, Plan, Side, Step, Thresholds, Verdict};
 
 /// Interval at which a waiting side checks whether its session has to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
@@ -86,35 +86,22 @@ struct Operation {
     pairs: u32,
 }
 
-/// Verdicts on one operation of a duet.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Judged {
-    pub operation: String,
-    /// True if the operation is done once in a case, so that a pair is two runs of the whole case.
-    pub one_shot: bool,
-    /// Verdicts by metric.
-    pub verdicts: Vec<(&'static str, Verdict)>,
+/// Returns the comparison of one metric in a duet.
+pub(super) fn comparison(case: &CaseId, operation: &str, metric: &str, verdict: Verdict) -> Comparison {
+    Comparison {
+        case: case.clone(),
+        operation: operation.to_owned(),
+        metric: metric.to_owned(),
+        way: Way::Duet,
+        gates: true,
+        missing: false,
+        baseline_samples: Vec::new(),
+        verdict,
+    }
 }
 
 fn place(side: Side) -> usize {
-    match side {
-        Side::Baseline => 0,
-        Side::Candidate => 1,
-    }
-}
-
-fn other(side: Side) -> Side {
-    match side {
-        Side::Baseline => Side::Candidate,
-        Side::Candidate => Side::Baseline,
-    }
-}
-
-fn name(side: Side) -> &'static str {
-    match side {
-        Side::Baseline => "baseline",
-        Side::Candidate => "candidate",
-    }
+    usize::from(side == Side::Candidate)
 }
 
 impl Lockstep {
@@ -134,8 +121,8 @@ impl Lockstep {
     pub fn ended(&self, side: Side, how: &str) {
         let mut state = self.state();
         state.sides[place(side)].ended = Some(how.to_owned());
-        if state.pair.is_some() || state.sides[place(other(side))].waits_for.is_some() {
-            self.part(&mut state, &format!("the {} has ended: {how}", name(side)));
+        if state.pair.is_some() || state.sides[place(side.other())].waits_for.is_some() {
+            self.part(&mut state, &format!("the {side} has ended: {how}"));
         }
     }
 
@@ -155,21 +142,25 @@ impl Lockstep {
             && state.operations.values().any(|one| one.planned < 2 && one.verdicts.is_none() && one.duet.is_some())
     }
 
-    /// Returns the verdicts, and the number of samples without a partner. To be called after both sides have ended.
+    /// Returns the verdicts on the operations that a case repeats; with `whole_cases`, on all measured operations. To be called after both
+    /// sides have ended.
     #[must_use]
-    pub fn judged(&self) -> (Vec<Judged>, u32) {
+    pub fn comparisons(&self, case: &CaseId, whole_cases: bool) -> Vec<Comparison> {
         let state = self.state();
-        let because = state.apart.clone().unwrap_or_else(|| "the scenario wanted no more".into());
-        let one = |(name, operation): (&String, &Operation)| {
-            let verdicts = operation.verdicts.clone();
-            let verdicts = verdicts.or_else(|| operation.duet.as_ref().map(|duet| duet.end(&because)));
-            Judged {
-                operation: name.clone(),
-                one_shot: operation.planned < 2,
-                verdicts: operation.metrics.iter().copied().zip(verdicts.unwrap_or_default()).collect(),
-            }
-        };
-        (state.operations.iter().map(one).collect(), state.unpaired)
+        let because = state.apart.as_deref().unwrap_or("the scenario wanted no more");
+        let wanted = state.operations.iter().filter(|(_, one)| whole_cases || one.planned > 1);
+        let judged = wanted.flat_map(|(name, one)| {
+            let verdicts = one.verdicts.clone().or_else(|| one.duet.as_ref().map(|duet| duet.end(because)));
+            let verdicts = one.metrics.iter().zip(verdicts.unwrap_or_default());
+            verdicts.map(move |(metric, verdict)| comparison(case, name, metric, verdict))
+        });
+        judged.collect()
+    }
+
+    /// Returns the number of samples without a partner.
+    #[must_use]
+    pub fn unpaired(&self) -> u32 {
+        self.state().unpaired
     }
 
     /// Returns the reason why the sides parted; `None` if they stayed in lockstep.
@@ -178,28 +169,7 @@ impl Lockstep {
         self.state().apart.clone()
     }
 
-    fn begin(&self, side: Side, operation: &str, planned: u32, stop: &dyn Fn() -> bool) {
-        let mut state = self.state();
-        state.sides[place(side)].depth += 1;
-        if state.sides[place(side)].depth > 1 || state.apart.is_some() {
-            return;
-        }
-        state.sides[place(side)].waits_for = Some(operation.to_owned());
-        if let Some(how) = state.sides[place(other(side))].ended.clone() {
-            self.part(&mut state, &format!("the {} has ended: {how}", name(other(side))));
-        }
-        let fresh =
-            || Operation { planned, duet: None, metrics: Vec::new(), more: planned > 1, verdicts: None, pairs: 0 };
-        state.operations.entry(operation.to_owned()).or_insert_with(fresh);
-        self.open(&mut state);
-        let granted = |state: &State| {
-            state.pair.as_ref().is_some_and(|pair| pair.turn == side && pair.samples[place(side)].is_none())
-        };
-        let mut state = self.wait(state, stop, side, granted);
-        state.sides[place(side)].waits_for = None;
-    }
-
-    /// Opens a pair if both sides wait to begin the same operation and no pair is open; different operations part the sides.
+    /// Opens a pair when both sides want to begin an operation, and no operation of either is open.
     fn open(&self, state: &mut State) {
         let wants = |side: Side| state.sides[place(side)].waits_for.clone();
         let (Some(of_baseline), Some(of_candidate)) = (wants(Side::Baseline), wants(Side::Candidate)) else { return };
@@ -219,34 +189,7 @@ impl Lockstep {
     /// Returns the side that measures first, drawn anew for each pair.
     fn first(&self, operation: &str, pair: u32) -> Side {
         let seed = operation.bytes().fold(self.plan.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-        Duet::new(Plan::quick(), Vec::new(), seed.wrapping_add(u64::from(pair))).first()
-    }
-
-    fn end(&self, side: Side, operation: &str, sample: Option<&Sample>, stop: &dyn Fn() -> bool) -> Option<bool> {
-        let mut state = self.state();
-        state.sides[place(side)].depth = state.sides[place(side)].depth.saturating_sub(1);
-        let is_mine = state.pair.as_ref().is_some_and(|pair| pair.operation == operation && pair.turn == side);
-        if !is_mine {
-            state.unpaired += u32::from(sample.is_some() && state.apart.is_some());
-            return None; // inside another one, or without a partner: as often as the scenario says
-        }
-        let Some(sample) = sample else {
-            self.part(&mut state, &format!("{operation} failed in the {}", name(side)));
-            return Some(false);
-        };
-        let pair = state.pair.as_mut()?;
-        pair.samples[place(side)] = Some(sample.clone());
-        if pair.first == side {
-            pair.turn = other(side);
-            self.changed.notify_all();
-            let pairs = |state: &State| state.operations.get(operation).map_or(0, |one| one.pairs);
-            let before = pairs(&state);
-            state = self.wait(state, stop, side, |state| pairs(state) > before);
-        } else {
-            self.complete(&mut state);
-            self.changed.notify_all();
-        }
-        Some(state.apart.is_none() && state.operations.get(operation).is_some_and(|one| one.more))
+        Side::drawn(seed.wrapping_add(u64::from(pair)), 0)
     }
 
     /// Judges the open pair once it has the samples of both sides.
@@ -258,11 +201,10 @@ impl Lockstep {
         let thresholds = self.plan.thresholds.get(&name).copied().unwrap_or_default();
         let Some(operation) = state.operations.get_mut(&name) else { return };
         operation.pairs += 1;
-        let values = values(&baseline, &candidate);
+        let both = |metric: &str| baseline.metric(metric).zip(candidate.metric(metric));
         if operation.duet.is_none() {
-            operation.metrics = values.iter().map(|(metric, _)| *metric).collect();
-            let metric = |name: &&'static str| Metric { name: (*name).to_owned(), better: Better::Lower, thresholds };
-            let metrics = operation.metrics.iter().map(metric).collect();
+            operation.metrics = Sample::METRICS.into_iter().filter(|metric| both(metric).is_some()).collect();
+            let metrics = vec![Metric { better: Better::Lower, thresholds }; operation.metrics.len()];
             let seconds = baseline.wall_ms.max(candidate.wall_ms) / 1e3;
             let plan = match self.plan.pairs {
                 _ if operation.planned < 2 => Plan::slow(),
@@ -271,9 +213,9 @@ impl Lockstep {
             };
             operation.duet = Some(Duet::new(plan, metrics, self.plan.seed));
         }
-        let of = |metric: &&'static str| values.iter().find(|value| value.0 == *metric).map(|value| value.1);
         let missing = (f64::NAN, f64::NAN);
-        let pair = Pair { first, values: operation.metrics.iter().map(|name| of(name).unwrap_or(missing)).collect() };
+        let values = operation.metrics.iter().map(|metric| both(metric).unwrap_or(missing)).collect();
+        let pair = Pair { first, values };
         if let Some(duet) = &mut operation.duet
             && let Step::Done(verdicts) = duet.feed(&pair)
         {
@@ -302,10 +244,9 @@ impl Lockstep {
         let begun = Instant::now();
         while !holds(&state) && state.apart.is_none() {
             if stop() {
-                self.part(&mut state, &format!("the {} was told to stop", name(side)));
+                self.part(&mut state, &format!("the {side} was told to stop"));
             } else if begun.elapsed() > self.plan.patience {
-                let patience = humantime::format_duration(self.plan.patience);
-                let why = format!("the {} did not reach the operation within {patience}", name(other(side)));
+                let why = format!("the {} did not come within {:?}", side.other(), self.plan.patience);
                 self.part(&mut state, &why);
             } else {
                 state = self.changed.wait_timeout(state, STOP_POLL).unwrap_or_else(PoisonError::into_inner).0;
@@ -320,36 +261,62 @@ impl Lockstep {
     }
 }
 
-/// Metrics of an operation that are judged; the last one only where the kernel counts how long programs waited for a processor.
-pub(super) const METRICS: [&str; 3] = ["cpu_ms", "wall_ms", "wall_minus_wait_ms"];
-
-/// Returns the values to judge of a pair of samples, (baseline, candidate), by metric.
-fn values(baseline: &Sample, candidate: &Sample) -> Vec<(&'static str, (f64, f64))> {
-    let mut values =
-        vec![(METRICS[0], (baseline.cpu_ms, candidate.cpu_ms)), (METRICS[1], (baseline.wall_ms, candidate.wall_ms))];
-    if let (Some(before), Some(after)) = (baseline.wait_ms, candidate.wait_ms) {
-        // What programs waited for a processor is the host's, not theirs. Waits of several programs overlap: no more than
-        // the operation's own time can have been waited.
-        let rest = |wall: f64, wait: f64| (wall - wait).max(wall * 0.01);
-        values.push((METRICS[2], (rest(baseline.wall_ms, before), rest(candidate.wall_ms, after))));
-    }
-    values
-}
-
 impl Gate for LockstepSide {
     fn begin(&self, operation: &str, planned: u32, stop: &dyn Fn() -> bool) {
-        self.lockstep.begin(self.side, operation, planned, stop);
+        let (lockstep, side) = (&self.lockstep, self.side);
+        let mut state = lockstep.state();
+        state.sides[place(side)].depth += 1;
+        if state.sides[place(side)].depth > 1 || state.apart.is_some() {
+            return;
+        }
+        state.sides[place(side)].waits_for = Some(operation.to_owned());
+        if let Some(how) = state.sides[place(side.other())].ended.clone() {
+            lockstep.part(&mut state, &format!("the {} has ended: {how}", side.other()));
+        }
+        let fresh =
+            || Operation { planned, duet: None, metrics: Vec::new(), more: planned > 1, verdicts: None, pairs: 0 };
+        state.operations.entry(operation.to_owned()).or_insert_with(fresh);
+        lockstep.open(&mut state);
+        let granted = |state: &State| {
+            state.pair.as_ref().is_some_and(|pair| pair.turn == side && pair.samples[place(side)].is_none())
+        };
+        let mut state = lockstep.wait(state, stop, side, granted);
+        state.sides[place(side)].waits_for = None;
     }
 
     fn end(&self, operation: &str, sample: Option<&Sample>, stop: &dyn Fn() -> bool) -> Option<bool> {
-        self.lockstep.end(self.side, operation, sample, stop)
+        let (lockstep, side) = (&self.lockstep, self.side);
+        let mut state = lockstep.state();
+        state.sides[place(side)].depth = state.sides[place(side)].depth.saturating_sub(1);
+        let is_mine = state.pair.as_ref().is_some_and(|pair| pair.operation == operation && pair.turn == side);
+        if !is_mine {
+            state.unpaired += u32::from(sample.is_some() && state.apart.is_some());
+            return None; // inside another one, or without a partner: as often as the scenario says
+        }
+        let Some(sample) = sample else {
+            lockstep.part(&mut state, &format!("{operation} failed in the {side}"));
+            return Some(false);
+        };
+        let pair = state.pair.as_mut()?;
+        pair.samples[place(side)] = Some(sample.clone());
+        if pair.first == side {
+            pair.turn = side.other();
+            lockstep.changed.notify_all();
+            let pairs = |state: &State| state.operations.get(operation).map_or(0, |one| one.pairs);
+            let before = pairs(&state);
+            state = lockstep.wait(state, stop, side, |state| pairs(state) > before);
+        } else {
+            lockstep.complete(&mut state);
+            lockstep.changed.notify_all();
+        }
+        Some(state.apart.is_none() && state.operations.get(operation).is_some_and(|one| one.more))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::Decision;
+    use e2e_stats::Decision;
 
     fn plan() -> LockstepPlan {
         let (seed, patience) = (7, Duration::from_secs(20));
@@ -398,9 +365,14 @@ mod tests {
         });
     }
 
+    fn comparisons(lockstep: &Lockstep) -> Vec<Comparison> {
+        lockstep.comparisons(&CaseId("a/b:c".into()), false)
+    }
+
     fn decisions(lockstep: &Lockstep) -> Vec<(&'static str, Decision)> {
-        let judged = lockstep.judged().0;
-        judged.iter().flat_map(|one| one.verdicts.iter().map(|(metric, verdict)| (*metric, verdict.decision))).collect()
+        let judged = comparisons(lockstep).into_iter();
+        let metric = |one: &Comparison| Sample::METRICS.into_iter().find(|metric| *metric == one.metric).unwrap();
+        judged.map(|one| (metric(&one), one.verdict.decision)).collect()
     }
 
     #[test]
@@ -437,9 +409,9 @@ mod tests {
             }
         };
         both(&lockstep, end_early, |gate| measure(gate, &log, "query", 20.0, 9));
-        let (judged, _) = lockstep.judged();
-        assert_eq!(judged[0].verdicts[0].1.decision, Decision::Inconclusive);
-        assert!(judged[0].verdicts[0].1.because.contains("after 3 pairs the baseline has ended"), "{judged:?}");
+        let judged = comparisons(&lockstep);
+        assert_eq!(judged[0].verdict.decision, Decision::Inconclusive);
+        assert!(judged[0].verdict.because.contains("after 3 pairs the baseline has ended"), "{judged:?}");
     }
 
     #[test]
@@ -447,7 +419,7 @@ mod tests {
         let (lockstep, log) = (Lockstep::new(plan()), Mutex::default());
         both(&lockstep, |gate| measure(gate, &log, "insert", 20.0, 9), |gate| measure(gate, &log, "query", 20.0, 9));
         assert_eq!(lockstep.apart().as_deref(), Some("the baseline came to insert, the candidate to query"));
-        assert_eq!(lockstep.judged().1, 2, "what had no partner is counted");
+        assert_eq!(lockstep.unpaired(), 2, "what had no partner is counted");
     }
 
     #[test]

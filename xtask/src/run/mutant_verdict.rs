@@ -10,7 +10,7 @@ use crate::input;
 use crate::manifest::{Mutant, MutantFate, Notice};
 use crate::record::{Event, MutantResult, MutantVerdict, Outcome, PastRun};
 
-/// Maximum bytes read at the end of a machine's file of marks.
+/// Maximum bytes read at the end of the file in which a machine's broken code leaves marks.
 const MARKS_BYTES_MAX: u64 = 1 << 20;
 
 /// Evidence about one mutant, from the record of its run.
@@ -22,7 +22,7 @@ pub(super) struct MutantEvidence {
     leftovers: Vec<String>,
     /// Failed checks.
     failed: Vec<Check>,
-    /// Known defects of the suite that did not fail as expected, each with the failure.
+    /// Known defects that failed in another way than expected, with the failure, or no longer fail.
     marks: Vec<String>,
     /// Distinct marks that the broken code has left, which prove that it was executed.
     reached: Vec<String>,
@@ -106,7 +106,7 @@ impl MutantEvidence {
             return (MutantVerdict::Killed, message.clone());
         }
         if let (true, Some(mark)) = (self.failed.is_empty(), self.marks.first()) {
-            return (MutantVerdict::Misread, format!("only a known defect's mark reacted: {mark}"));
+            return (MutantVerdict::Misread, format!("only a known defect's expected failure changed: {mark}"));
         }
         let why = match (named.next(), messages.first()) {
             (Some(message), _) => format!("the check failed, and `says` does not match: {message}"),
@@ -126,7 +126,7 @@ fn cases(count: usize) -> String {
     if count == 1 { "its case".to_owned() } else { format!("all {count} cases") }
 }
 
-/// Tells whether `name` is the condition or meaning of a check, or a part of one.
+/// Tells whether the condition or the meaning of a check contains `name`.
 fn is_named(check: &Check, name: &str) -> bool {
     check.condition.contains(name) || check.message.as_ref().is_some_and(|meaning| meaning.contains(name))
 }
@@ -241,7 +241,7 @@ mod tests {
         check(
             &seen(failed("p-1/bug is fixed"), vec![], &[mark], &["m:f"]),
             MutantVerdict::Misread,
-            "known defect's mark reacted: p-1/bug",
+            "known defect's expected failure changed: p-1/bug",
         );
         check(&seen(failed("x"), vec![total()], &[mark], &["m:f"]), MutantVerdict::Killed, "the total");
         check(

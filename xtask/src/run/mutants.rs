@@ -15,7 +15,6 @@ use super::mutant_verdict::{MutantEvidence, equivalent};
 use super::options::{Options, RunPart};
 use crate::error::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
-use crate::image::BuildFailed;
 use crate::manifest::{FileEntry, FileSource, Mutant, Notice, Origin, Place, Project, RunStep, Template};
 use crate::plan::{Order, Plan};
 use crate::record::{
@@ -96,9 +95,6 @@ fn plan<'a>(project: &Project, notices: impl Iterator<Item = &'a Notice>) -> Res
 }
 
 /// Runs the unbroken product, and, if it passed, each mutant. The report is written after each mutant.
-///
-/// # Errors
-/// When a run cannot begin or be recorded, or a cause on the host ends it.
 pub fn run_mutants(suite: &MutantSuite<'_>, watch: &dyn MutantWatch) -> anyhow::Result<MutantReport> {
     let mut report = MutantReport::new(suite.sample_seed);
     let plan = plan_mutants(suite.project, suite.mutants)?;
@@ -106,6 +102,7 @@ pub fn run_mutants(suite: &MutantSuite<'_>, watch: &dyn MutantWatch) -> anyhow::
     if !plan.cases.is_empty() {
         let recorder = watch.begins(MutantStage::Unbroken);
         let ended = execute(suite.project, &plan, suite.options, suite.binaries, &recorder, suite.interrupt);
+        let ended = ended.map(|run| run.record);
         watch.ended(MutantStage::Unbroken, ended.as_ref().ok());
         let record = ended?;
         report.unbroken_passed =
@@ -161,7 +158,7 @@ fn try_one(
     let options = Options { part: Some(RunPart { dir: dir.clone(), note }), retries: 0, ..suite.options.clone() };
     let stage = MutantStage::Mutant(mutant, place);
     let recorder = watch.begins(stage);
-    let ended = execute(&project, &plan, &options, suite.binaries, &recorder, suite.interrupt);
+    let ended = execute(&project, &plan, &options, suite.binaries, &recorder, suite.interrupt).map(|run| run.record);
     watch.ended(stage, ended.as_ref().ok());
     let result = |verdict, reason, reached, record: Option<&RunRecord>| MutantResult {
         name: mutant.name.clone(),
@@ -176,7 +173,7 @@ fn try_one(
     let record = match ended {
         Ok(record) => record,
         Err(_) if suite.interrupt.is_set() => return Ok(None),
-        Err(error) if error.chain().any(|cause| cause.downcast_ref::<BuildFailed>().is_some()) => {
+        Err(error) if matches!(Error::of(&error), Some(Error::Build(_))) => {
             return Ok(Some(result(MutantVerdict::Misread, format!("{error:#}"), Vec::new(), None)));
         }
         Err(error) => return Err(error),

@@ -26,12 +26,9 @@ pub(super) enum NotReadyLab {
 
 impl NotReadyLab {
     /// Explains the error of waiting for a lab, which must still exist.
-    pub fn explain(lab: &Lab, error: anyhow::Error) -> Self {
-        let Some(wait) = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>()) else {
-            return Self::Other(error);
-        };
+    pub fn explain(lab: &Lab, wait: WaitError) -> Self {
         let message = wait.to_string();
-        if let WaitError::Ended { end, .. } = wait {
+        if let WaitError::Ended { end, .. } = &wait {
             let container = end.container.clone();
             return match blame::of_end(end) {
                 Blame::Product => {
@@ -39,20 +36,20 @@ impl NotReadyLab {
                     Self::Product { cause, end: Some(end.clone()) }
                 }
                 Blame::Image => Self::Other(of_init(lab, &container, end, &message).into()),
-                Blame::Host => Self::Other(error),
+                Blame::Host => Self::Other(wait.of_lab()),
             };
         }
-        let Some(not_ready) = lab.diagnose(wait) else { return Self::Other(error) };
+        let Some(not_ready) = lab.diagnose(&wait) else { return Self::Other(wait.of_lab()) };
         let message = format!("{message}{}", not_ready.diagnosis);
         let container = not_ready.container.clone();
         match (blame::of_not_ready(&not_ready), not_ready.asked) {
             (Blame::Product, _) => Self::Product { cause: Cause::NotReady { container, message }, end: None },
             (Blame::Image, Asked::ProgramMissing { program }) => {
-                let problem = format!("its probe's program {program:?} is not there");
+                let problem = format!("the probe's program {program:?}");
                 Self::Other(not_in_image(lab, &container, &problem).into())
             }
             (_, Asked::LayerDamaged { program, layer }) => Self::Other(layer.error(&program).into()),
-            (Blame::Host | Blame::Image, _) => Self::Other(error.context(message)),
+            (Blame::Host | Blame::Image, _) => Self::Other(wait.of_lab().context(message)),
         }
     }
 

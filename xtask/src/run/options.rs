@@ -12,21 +12,16 @@ use super::build::ScenarioBinaries;
 use super::chaos::Schedules;
 use super::interrupt::Interrupt;
 use super::secrets::Secrets;
-use crate::guard::{Stay, Wait};
+use crate::baseline::{Baselines, Store};
+use crate::guard::{Stay, Wait, state_dir};
 use crate::host::invoker::Invoker;
 use crate::host::patience;
 use crate::image::{Image, Replacement};
-use crate::manifest::{Project, Scenario};
+use crate::manifest::{KeepWhen, Project, Scenario};
+use crate::perf;
+use crate::plan::Plan;
 use crate::record::{Outcome, Recorder, RunDir};
 use crate::session::Gate;
-
-/// Condition for keeping a lab after its case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    Never,
-    OnFailure,
-    Always,
-}
 
 /// Measurements of a run, and how often they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +36,11 @@ pub struct Monitoring {
 
 /// Number of repetitions of a repeatable operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Samples {
-    /// At least this number, over at least this time.
-    AtLeast(u32, Duration),
-    /// The same number as in the operation's baseline.
-    AsBaseline,
+pub struct Samples {
+    /// Minimum number.
+    pub least: u32,
+    /// Minimum time that the repetitions take altogether.
+    pub over: Duration,
 }
 
 impl Monitoring {
@@ -59,20 +54,35 @@ pub enum Comparing {
     Nothing,
     /// Committed baselines.
     Committed {
+        /// Baselines of the plan's scenarios.
+        baselines: Baselines,
         /// True if an operation without a baseline is accepted.
         missing_allowed: bool,
     },
-    /// Baseline lab that runs beside this one and is compared pair by pair.
+    /// Baseline in a lab of its own, which runs beside the candidate's; compared pair by pair.
     Duet(Box<DuetOptions>),
 }
 
-/// Options of a run.
+impl Comparing {
+    /// Reads the committed baselines of a plan's scenarios, before a run takes its time.
+    ///
+    /// # Errors
+    /// When a baseline cannot be used, or is missing although `missing_allowed` is false.
+    pub fn committed(project: &Project, plan: &Plan, missing_allowed: bool) -> anyhow::Result<Self> {
+        let store = Store::of(&project.root, Invoker::find());
+        let class = &perf::this_machine(&state_dir()).class;
+        let baselines = Baselines::read(&store, class, plan.scenarios(project).map(Scenario::id), missing_allowed)?;
+        Ok(Self::Committed { baselines, missing_allowed })
+    }
+}
+
+/// Choices by which a plan is carried out.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Slot that the run's labs use, one after the other.
     pub slot: String,
     pub wait: Wait,
-    pub keep: Keep,
+    pub keep: KeepWhen,
     pub stay: Stay,
     /// Breakpoint that pauses a case at its first failure; `None` for no pauses.
     pub breakpoints: Option<Arc<Breakpoints>>,
@@ -105,7 +115,7 @@ pub struct Options {
 pub struct RunPart {
     /// Existing folder for the record of the run.
     pub dir: RunDir,
-    /// Sentence that readers of the record have to know first.
+    /// Text of the warning that the record begins with.
     pub note: String,
 }
 
@@ -115,7 +125,7 @@ impl Options {
         Ok(Self {
             slot: slot.to_string(),
             wait: Wait::UntilFree,
-            keep: Keep::Never,
+            keep: KeepWhen::Never,
             stay: Stay::UntilTold,
             breakpoints: None,
             failures_max: None,
@@ -134,7 +144,8 @@ impl Options {
         })
     }
 
-    /// Returns the deadline of a case: the one given for the run, or else its scenario's, scaled by this machine's patience.
+    /// Returns the deadline of a case: the one given for the run, or else its scenario's, multiplied by `patience`, this machine's factor
+    /// of deadlines.
     pub(super) fn timeout_of(&self, scenario: &Scenario) -> Duration {
         self.timeout.unwrap_or_else(|| patience::scaled(scenario.timeout))
     }
@@ -150,7 +161,6 @@ pub struct DuetOptions {
     pub pairs: Option<u32>,
     /// True to repeat whole cases, so that operations done once in a case are compared as well.
     pub whole_cases: bool,
-    /// Random seed of the duet.
     pub seed: u64,
     /// True to measure in pairs even where the machines of both sides are the same, which shows how often verdicts are wrong.
     pub measures_same_sides: bool,

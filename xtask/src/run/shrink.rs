@@ -9,7 +9,7 @@ use super::build::ScenarioBinaries;
 use super::case::run_case;
 use super::chaos::{Schedules, read};
 use super::clients;
-use super::engine::make_images;
+use super::engine::prepare;
 use super::interrupt::Interrupt;
 use super::options::{CaseContext, Options, RetryBudget};
 use super::slot_lease::SlotLease;
@@ -31,7 +31,7 @@ const NEW_GROUND_MAX: u32 = 3;
 /// Failed case of an earlier run, whose schedule is to be shrunk.
 #[derive(Debug)]
 pub struct Failure {
-    /// Name of the case, without its repetition.
+    /// Name of the case, without the number of its repetition.
     pub case: String,
     /// Schedule of the faults that were played in the case.
     pub schedule: Schedule,
@@ -41,7 +41,7 @@ pub struct Failure {
 /// Limits for the runs of a schedule.
 #[derive(Debug, Clone, Copy)]
 pub struct Tries {
-    /// Maximum runs of a candidate; its first failure ends them.
+    /// Maximum runs of a candidate schedule; no more follow its first failure.
     pub candidate: u32,
     /// Number of runs of the shrunk schedule, whose failure rate is reported.
     pub result: u32,
@@ -56,9 +56,9 @@ pub struct Shrunk {
     /// Number of faults in the original schedule.
     pub faults_before: usize,
     pub candidates: u32,
-    /// Number of runs of the case, including those of the result.
+    /// Number of runs of the case, including those of the shrunk schedule.
     pub runs: u32,
-    /// Number of runs of the shrunk schedule that failed in the same way.
+    /// Number of runs of the shrunk schedule that failed like the original.
     pub failed: u32,
     /// Number of runs of the shrunk schedule.
     pub of: u32,
@@ -96,7 +96,7 @@ impl Failure {
     }
 }
 
-/// Shrinks the schedule of a failure. `observe` gets a line for each candidate.
+/// Shrinks the schedule of a failure. `observe` gets a line for each candidate schedule.
 ///
 /// # Errors
 /// When the failure does not recur with the whole schedule; for infrastructure errors.
@@ -110,16 +110,13 @@ pub fn shrink(
     observe: &dyn Fn(String),
 ) -> anyhow::Result<Shrunk> {
     let plan = Plan::make(project, std::slice::from_ref(&failure.case), crate::plan::Order::ONCE)?;
+    clients::require_listable(project, &plan)?;
     let invoker = Invoker::find();
     let dir = RunDir::create(&project.root, invoker.clone()).context("making the folder of the shrinking")?;
     let recorder = Arc::new(Recorder::new(Vec::new()).masked_by(Arc::clone(options.secrets.masks())));
     let dir = dir.masked_by(Arc::clone(recorder.masks()));
     recorder.write_to(&dir)?;
-    if plan.scenarios(project).any(|scenario| scenario.command.is_some()) {
-        clients::write(&dir)?;
-    }
-    let images = make_images(project, &plan, &options.replacements, &recorder, interrupt)?;
-    let _locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
+    let (images, _locks) = prepare(project, &plan, options, &recorder, interrupt, &dir)?;
     let mut workshop = Workshop {
         project,
         failure,
@@ -130,7 +127,7 @@ pub fn shrink(
         invoker: &invoker,
         recorder: &recorder,
         images: &images,
-        planned: plan.cases.first().context("the plan does not have the case")?,
+        planned: plan.cases.first().context("the plan of the failed case is empty")?,
         runs: 0,
     };
     let (before, mut candidates) = (failure.schedule.faults.len(), 0_u32);
@@ -138,8 +135,8 @@ pub fn shrink(
     observe(format!("the whole schedule, {before} faults: {first}"));
     if first.failed == 0 {
         bail!(
-            "the failure did not recur in {} runs of the whole schedule: {}\n  its faults may have nothing to do with \
-             it, or it comes rarely: --times tries more often",
+            "the failure did not recur in {} runs of the whole schedule: {}\n  the faults may not be its cause, or it is \
+             rare: --times allows more runs",
             first.of,
             failure.cause
         );
@@ -178,7 +175,7 @@ fn described(schedule: &Schedule) -> String {
     )
 }
 
-/// Failure rate of a schedule: runs that failed in the same way, of all its runs.
+/// Failure rate of a schedule: runs that failed like the original, of all its runs.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     failed: u32,
@@ -208,7 +205,7 @@ struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Runs the case with a schedule, at most `times` times, until it fails in the same way.
+    /// Runs the case with a schedule, at most `times` times, until it fails like the original.
     fn fails(&mut self, schedule: &Schedule, name: &str, times: u32) -> anyhow::Result<Rate> {
         for number in 1..=times {
             let outcome = self.run(schedule, &format!("{name}/{number}"))?;
@@ -239,7 +236,7 @@ impl Workshop<'_> {
             let attempt = run_case(&context, &planned, number, retries, &mut lease);
             let unclean = lease.end();
             self.runs += 1;
-            let outcome = attempt?.outcome;
+            let outcome = attempt?.0.outcome;
             if !unclean.is_empty() {
                 bail!("{}", unclean.join("\n"));
             }
@@ -250,7 +247,7 @@ impl Workshop<'_> {
                 outcome => return Ok(outcome),
             }
         }
-        bail!("the engine tried a case on more than {NEW_GROUND_MAX} labs")
+        bail!("the case had no outcome in {NEW_GROUND_MAX} labs")
     }
 }
 

@@ -17,12 +17,12 @@ pub(super) struct SlotLease<'a> {
     labs: Labs,
 }
 
-/// Knowledge in a run of whether this host can run labs.
+/// Evidence so far of whether this host can run labs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Labs {
     /// No lab has become ready in this run so far.
     Untried,
-    /// A lab has become ready before, so a failure now is not one that every case would have.
+    /// A lab has become ready in this run, so a later failure does not affect every case.
     Possible,
 }
 
@@ -151,7 +151,9 @@ pub(super) fn take(
         if holder.is_kept() {
             return Err(Error::Host {
                 problem: format!("slot {name} holds a lab: {holder}"),
-                help: format!("remove it with `cargo xtask down --slot {name}`, or take another with --slot N"),
+                help: format!(
+                    "remove the lab with `cargo xtask down --slot {name}`, or use another slot with --slot N"
+                ),
             }
             .into());
         }

@@ -25,7 +25,7 @@ pub const PAIR_SLOTS: RangeInclusive<u32> = 76..=83;
 /// Deadline for leftovers to disappear that are still being removed when the tests end.
 const GOING_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Interval between two looks for leftovers on the host.
+/// Interval at which the host is searched for leftovers.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Number of slowest tests that are named at the end.

@@ -28,7 +28,7 @@ const RULES_DEADLINE: Deadline = Deadline::from_secs(600);
 /// Deadline for the guests of one kind, which run beside other stages.
 const GUESTS_DEADLINE: Deadline = Deadline::from_secs(4 * 3600);
 
-/// Stage at whose begin the guests start, beside it and later ones: formatting and lints have passed by then.
+/// Stage with which the guests start, once formatting and lints have passed; the guests run beside it and later stages.
 const BESIDE_GUESTS: Stage = Stage::Unit;
 
 /// Part of the repository's tests that can be run on its own.
@@ -42,7 +42,7 @@ pub enum Stage {
     Documentation,
     /// Unit tests of all crates and of the Python client.
     Unit,
-    /// Integration tests without containers: rules of the house, formats of reports, the command line, verdicts.
+    /// Integration tests without containers: rules of the repository, formats of reports, the command line, verdicts.
     Rules,
     /// Checks of the workflows for CI.
     Workflows,
@@ -363,8 +363,7 @@ fn joined<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<
     thread.join().unwrap_or_else(|_| Err(anyhow!("a thread beside the stages panicked")))
 }
 
-/// Puts sudo before a command if this process is not root. The first `own` words end with the program that sudo has to allow; an error says
-/// that sudo does not allow it.
+/// Puts sudo before a command if this process is not root. Fails if sudo does not allow the program at the end of the first `own` words.
 fn by_sudo(words: &mut Vec<String>, own: usize) -> anyhow::Result<()> {
     if is_root() {
         return Ok(());

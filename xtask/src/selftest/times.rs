@@ -16,7 +16,7 @@ const FILE: &str = "xtask/tests/lxc/times.toml";
 /// Factor by which a test must exceed its recorded time to be shown as slow.
 const SLOW_FACTOR: f64 = 2.0;
 
-/// Seconds by which a test must exceed its recorded time to be shown as slow; less is blamed on a busy machine.
+/// Seconds by which a test must exceed its recorded time to be shown as slow; a smaller difference may come from a busy machine.
 const SLOW_DIFFERENCE_S: f64 = 2.0;
 
 const HEADER: &str = "# Seconds that each test on real LXC takes, six at once on two processors without other work.\n\

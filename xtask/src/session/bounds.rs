@@ -38,7 +38,7 @@ pub(super) enum OverBound {
     Run { what: String, bytes: u64, most: u64 },
     #[error(
         "the record of this attempt is full: its requests have put {} MiB into it, the most it takes\n\
-         help: note less, or write what is long into a file and keep that as an artifact",
+         help: record fewer or shorter values, or write them into a file and keep that as an artifact",
         STATEMENT_BYTES_MAX >> 20
     )]
     Statements,

@@ -8,6 +8,7 @@ use e2e_contract::{ChaosPlaying, ErrorCode, History, Invariant, InvariantKind, P
 use serde::Serialize;
 
 use super::blame::{self, Blame};
+use super::content::NotWritten;
 use super::faults::Faults;
 use super::state::{Answer, Chaos, ChaosState, Session};
 use crate::fault::{Fate, Nemesis, Played, Stage};
@@ -69,8 +70,7 @@ impl Session {
         });
         let stage: Arc<dyn Stage> = Arc::<Faults>::clone(&self.faults);
         let clock = Arc::clone(self.lab.clock());
-        let nemesis =
-            Nemesis::begin(schedule, spec.bound, stage, clock).map_err(|error| self.infrastructure(&error))?;
+        let nemesis = Nemesis::begin(schedule, spec.bound, stage, clock).map_err(|error| self.answer_to(error))?;
         state.nemesis = Some(nemesis);
         Ok(ChaosPlaying { playing: true, length_ms })
     }
@@ -87,16 +87,13 @@ impl Session {
                 Err(error @ WaitError::Deadline { .. }) => {
                     let not_ready = self.lab.diagnose(&error);
                     if not_ready.is_none_or(|not_ready| blame::of_not_ready(&not_ready) == Blame::Host) {
-                        return Err(self.infrastructure(&anyhow::Error::new(error)));
+                        return Err(self.answer_to(anyhow::Error::new(error)));
                     }
                     let message = format!("after the last fault was healed: {error}");
                     self.fail_check(&message)?;
                     return Err(RpcError::new(ErrorCode::Deadline, message));
                 }
-                Err(error @ WaitError::Interrupted) => {
-                    return Err(RpcError::new(ErrorCode::Interrupted, error.to_string()));
-                }
-                Err(error) => return Err(self.infrastructure(&anyhow::Error::new(error))),
+                Err(error) => return Err(self.answer_to(error)),
             }
             let quiet = self.lab.clock().watch();
             while quiet.elapsed() < spec.quiet && !stop() {
@@ -141,7 +138,8 @@ impl Session {
                     let listed = self.spec.sometimes.contains(&invariant.name);
                     if !listed {
                         let message = format!(
-                            "scenario.toml does not list {:?} under `sometimes` in [chaos]: without that, nothing would fail if it never came true",
+                            "scenario.toml does not list the condition {:?} under `sometimes` in [chaos]: \
+                             the case would pass even if it never came true",
                             invariant.name
                         );
                         return Err(bad(message));
@@ -187,7 +185,7 @@ impl Session {
         let at_ms = milliseconds(self.recorder.elapsed());
         let line = serde_json::to_value(history).map(|history| self.recorder.masks().value(&history));
         let line = line.and_then(|history| serde_json::to_vec(&HistoryLine { at_ms, history }));
-        let mut line = line.map_err(|error| self.infrastructure(&error.into()))?;
+        let mut line = line.map_err(|error| self.answer_to(anyhow::Error::new(error)))?;
         line.push(b'\n');
         let spec = &self.spec;
         let mut write = || -> anyhow::Result<()> {
@@ -197,7 +195,7 @@ impl Session {
             };
             Ok(std::io::Write::write_all(file, &line)?)
         };
-        write().map_err(|error| self.not_written(&error))
+        write().map_err(|error| self.answer_to(NotWritten::Failed(error)))
     }
 
     /// Ends the open operations of the history with an unknown outcome.
@@ -210,7 +208,8 @@ impl Session {
         }
     }
 
-    /// Returns what the scenario failed to do about its fault schedule, if anything, and the fates of the faults, if there was a schedule.
+    /// Returns what the scenario failed to do about its fault schedule, if anything, and the results of the faults, if there was a
+    /// schedule.
     pub(super) fn judge_chaos(&self) -> (Option<String>, Option<Vec<Played>>) {
         let Some(spec) = &self.spec.chaos else { return (None, None) };
         let state = self.chaos.state();
@@ -229,7 +228,7 @@ impl Session {
                 Fate::Refused { reason, .. } => Some(reason.as_str()),
                 _ => None,
             });
-            let why = refused.map_or_else(|| "the scenario was done before the first".to_owned(), str::to_owned);
+            let why = refused.map_or_else(|| "the scenario ended before the first fault".to_owned(), str::to_owned);
             Some(format!("none of the {} faults of its schedule took effect: {why}", spec.schedule.faults.len()))
         } else if never.is_empty() {
             None

@@ -72,7 +72,7 @@ fn serve_lines(
         });
         if let Err(error) = served {
             let error = anyhow::Error::new(error).context("starting a thread of the engine for a request");
-            send(&answers, &Response::failure(Some(id), ended.infrastructure(&error)));
+            send(&answers, &Response::failure(Some(id), ended.answer_to(error)));
             free_place(&freed);
         }
     }
@@ -83,7 +83,7 @@ fn answer(session: &Session, request: Request) -> Response {
     let carry_out = AssertUnwindSafe(|| session.answer(&request.method, request.params, request.location.as_deref()));
     // A thread that panics would leave its request without an answer, and the scenario waiting for its deadline.
     let answer = std::panic::catch_unwind(carry_out)
-        .unwrap_or_else(|panic| Err(session.infrastructure(&panicked(&method, panic.as_ref()))));
+        .unwrap_or_else(|panic| Err(session.answer_to(panicked(&method, panic.as_ref()))));
     match answer {
         Ok(result) => Response::success(id, result),
         Err(error) => Response::failure(Some(id), error),

@@ -7,6 +7,7 @@ use e2e_contract::{Artifact, Done, ErrorCode, Get, Put, RpcError, STREAM_BYTES_M
 use nix::errno::Errno;
 
 use super::bounds::OverBound;
+use super::failure::RequestFailure;
 use super::state::{Answer, Session};
 use crate::host::exec::program_output::KeptStream;
 use crate::record::{Event, KEPT_BYTES_MAX, is_file_name};
@@ -16,16 +17,14 @@ impl Session {
         let container = self.container(&put.container)?;
         let content = self.bytes_of(&put.content)?;
         let request = self.exec_request(put.deadline_ms);
-        container
-            .put(&put.path, content, put.mode, put.owner.as_deref(), request)
-            .map_err(|error| self.refusal(&error))?;
-        Ok(Done {})
+        let written = container.put(&put.path, content, put.mode, put.owner.as_deref(), request);
+        written.map(|()| Done {}).map_err(|error| self.answer_to(RequestFailure::of_file(error)))
     }
 
     pub(super) fn get(&self, get: &Get) -> Answer<Stream> {
         let container = self.container(&get.container)?;
-        let mut output =
-            container.get(&get.path, self.exec_request(get.deadline_ms)).map_err(|error| self.refusal(&error))?;
+        let read = container.get(&get.path, self.exec_request(get.deadline_ms));
+        let mut output = read.map_err(|error| self.answer_to(RequestFailure::of_file(error)))?;
         self.stream(&mut output.stdout, "get")?.map_err(|full| bad(full.to_string()))
     }
 
@@ -75,9 +74,8 @@ impl Session {
         let mut reader = stream.reader().map_err(|error| self.unreadable(error))?;
         match self.write(&format!("the stream {name}"), &path, bytes, &mut reader) {
             Ok(bytes) => Ok(Ok(Stream::File { path: self.spec.artifacts.join(name), bytes })),
-            Err(error) => {
-                error.downcast::<OverBound>().map_or_else(|error| Err(self.not_written(&error)), |full| Ok(Err(full)))
-            }
+            Err(NotWritten::Full(full)) => Ok(Err(full)),
+            Err(error) => Err(self.answer_to(error)),
         }
     }
 
@@ -95,12 +93,12 @@ impl Session {
     }
 
     fn unreadable(&self, error: std::io::Error) -> RpcError {
-        self.infrastructure(&anyhow::Error::new(error).context("reading a program's output"))
+        self.answer_to(anyhow::Error::new(error).context("reading a program's output"))
     }
 
     /// Writes a file to the artifacts' folder, which the scenario may have changed in any way; returns the file's length.
     fn keep(&self, what: &str, path: &str, bytes: u64, content: &mut (dyn std::io::Read + Send)) -> Answer<u64> {
-        self.write(what, path, bytes, content).map_err(|error| self.not_written(&error))
+        self.write(what, path, bytes, content).map_err(|error| self.answer_to(error))
     }
 
     /// Writes a file of `bytes` bytes to the record, at a path below the run's folder, with the rights of the scenario's user; returns its
@@ -114,7 +112,7 @@ impl Session {
         path: &str,
         bytes: u64,
         content: &mut (dyn std::io::Read + Send),
-    ) -> anyhow::Result<u64> {
+    ) -> Result<u64, NotWritten> {
         let dir = &self.spec.dir;
         self.used.take_file(what, bytes)?;
         if !dir.take_room(bytes) {
@@ -127,15 +125,31 @@ impl Session {
             dir.act(|| Ok(std::io::copy(&mut content.take(bytes), &mut file)?))
         };
         let written = write().with_context(|| format!("writing {}", dir.path().join(path).display()));
-        written.inspect_err(|_| {
+        written.map_err(|error| {
             self.used.give_back_file(bytes);
             dir.give_back_room(bytes);
+            error.into()
         })
     }
+}
 
-    /// Returns the answer to a request whose file could not be written.
-    pub(super) fn not_written(&self, error: &anyhow::Error) -> RpcError {
-        if error.is::<OverBound>() || !is_hosts(error) { self.refusal(error) } else { self.infrastructure(error) }
+/// Failure to write a file of the record.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotWritten {
+    /// The attempt or the run may not keep as much.
+    #[error(transparent)]
+    Full(#[from] OverBound),
+    /// The system could not write it.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+impl From<NotWritten> for RequestFailure {
+    fn from(error: NotWritten) -> Self {
+        match error {
+            NotWritten::Failed(error) if is_hosts(&error) => error.into(),
+            error => Self::Refused(format!("{:#}", anyhow::Error::from(error))),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::host::container::lxc::InitEnd;
 use crate::lab::MachineEnd;
 use crate::record::{CaseId, Cause, Event, InitStatus, Outcome};
 
-/// Exit status assumed for a scenario that a person gave up at a breakpoint: that of any failure.
+/// Exit status assumed for a scenario that a person gave up at a breakpoint: the status of a failed one.
 const EXIT_STATUS_GIVEN_UP: i32 = 1;
 
 /// End of a scenario's process.

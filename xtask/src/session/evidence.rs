@@ -34,15 +34,15 @@ impl Session {
         note(&mut self.state().seen);
     }
 
-    /// Files the ends of machines that were not filed before, and a stopped part of the lab. If a process 1 is gone, first waits until LXC
-    /// has noticed that.
+    /// Files as evidence the ends of machines that were not filed before, and a stopped part of the lab. If a process 1 is gone, first
+    /// waits until LXC has noticed that.
     pub(super) fn notice_ends(&self) {
         self.lab.containers().iter().for_each(Container::notice_end);
         self.file_ends();
         self.file_standstill();
     }
 
-    /// Files, once, that a part of the lab was stopped from outside: a later failure proves nothing about the product.
+    /// Files as evidence, once, that a part of the lab was stopped from outside: a later failure proves nothing about the product.
     fn file_standstill(&self) {
         let Some(standstill) = self.lab.standstill() else { return };
         if !self.stood_still.swap(true, Ordering::SeqCst) {
@@ -102,7 +102,7 @@ impl Session {
         }
     }
 
-    /// Files the ends of machines that LXC has noticed and that are not filed yet.
+    /// Files as evidence the ends of machines that LXC has noticed and that are not filed yet.
     pub fn file_ends(&self) {
         for container in self.lab.containers().iter().filter(|container| container.is_dead()) {
             let Some(end) = container.ending() else { continue }; // a fault has just begun to start it again

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use e2e_contract::{ErrorCode, Fault, FaultHeal, Healed, Injected, RpcError};
+use e2e_contract::{Fault, FaultHeal, Healed, Injected};
 
 use super::blame::{self, Blame, Evidence, EvidenceLog};
 use crate::error::Error;
-use crate::fault::{ActiveFaults, Keeper, Lasted, Observed, Planned, Reboots, RecoveryTime, Stage};
-use crate::lab::{Container, Lab, Outage, WaitError};
+use crate::fault::{ActiveFaults, FaultError, FaultFailure, Keeper, Lasted, Observed, Planned, RecoveryTime, Stage};
+use crate::lab::{Container, Lab};
 use crate::record::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Recorder, milliseconds};
 
 /// All faults of a session, whether requested by the scenario or scheduled.
@@ -20,7 +20,7 @@ pub struct Faults {
     evidence: Arc<EvidenceLog>,
     /// Maximum time for a machine to become ready again after a scheduled fault.
     recovery: Duration,
-    /// Numbers of the scheduled faults: number in the schedule, by number in the case.
+    /// Numbers of the scheduled faults in the schedule, by their numbers in the case.
     scheduled: Mutex<BTreeMap<u64, u32>>,
 }
 
@@ -44,7 +44,12 @@ impl Faults {
     }
 
     /// Injects a fault into a container: a scheduled one if `begun` is given, else one that the scenario requested.
-    pub fn inject(&self, container: &Container, fault: &Fault, begun: Option<&Begun<'_>>) -> anyhow::Result<Injected> {
+    pub fn inject(
+        &self,
+        container: &Container,
+        fault: &Fault,
+        begun: Option<&Begun<'_>>,
+    ) -> Result<Injected, FaultError> {
         let (number, observed) = self.active.inject(container, fault)?;
         let mut event = self.observed(number, &observed);
         if let Some(Begun { planned, now_ms }) = begun {
@@ -58,7 +63,7 @@ impl Faults {
     }
 
     /// Heals a fault and waits until its machine is ready again; a second call does nothing.
-    pub fn heal(&self, request: FaultHeal, stop: &dyn Fn() -> bool) -> anyhow::Result<Healed> {
+    pub fn heal(&self, request: FaultHeal, stop: &dyn Fn() -> bool) -> Result<Healed, FaultError> {
         let healed = self.active.heal(request.fault, &self.teller(), RecoveryTime::Probes, stop);
         Ok(Healed { evidence: self.judged(healed)?.told() })
     }
@@ -72,11 +77,12 @@ impl Faults {
     }
 
     /// Returns the result unchanged; if a machine did not become ready again after a fault, files evidence of that.
-    fn judged<T>(&self, recovered: anyhow::Result<T>) -> anyhow::Result<T> {
+    fn judged<T>(&self, recovered: Result<T, FaultError>) -> Result<T, FaultError> {
         recovered.inspect_err(|error| {
-            let waited = error.chain().find_map(|cause| cause.downcast_ref::<WaitError>());
-            if let Some(not_ready) = waited.and_then(|error| self.active.lab().diagnose(error)) {
-                let message = format!("{error:#}{}", not_ready.diagnosis);
+            if let FaultFailure::NotReady(wait) = &error.kind
+                && let Some(not_ready) = self.active.lab().diagnose(wait)
+            {
+                let message = format!("{error}{}", not_ready.diagnosis);
                 self.evidence.push(Evidence::NotRecovered { not_ready: Box::new(not_ready), message });
             }
         })
@@ -108,7 +114,7 @@ impl Faults {
     pub fn heal_all(&self, stop: &dyn Fn() -> bool) -> Vec<String> {
         let numbers = self.active.numbers();
         let taken_back = numbers.iter().map(|fault| self.active.take_back(*fault, &self.teller()));
-        let unhealed = taken_back.filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        let unhealed = taken_back.filter_map(Result::err).map(|error| error.to_string()).collect();
         for fault in numbers {
             let recovered = self.active.recover(fault, &self.teller(), RecoveryTime::Probes, stop);
             let _ = self.judged(recovered); // that is evidence of its own
@@ -156,7 +162,7 @@ fn recorded(lasted: &Lasted) -> FaultLasted {
 }
 
 impl Stage for Faults {
-    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> anyhow::Result<(u64, String)> {
+    fn inject(&self, planned: &Planned, now_ms: &dyn Fn() -> u64) -> Result<(u64, String), FaultError> {
         let Some(container) = self.active.lab().container(&planned.container) else {
             return Err(Error::Usage(format!("the lab has no container {}", planned.container)).into());
         };
@@ -164,13 +170,13 @@ impl Stage for Faults {
         Ok((injected.fault, injected.evidence))
     }
 
-    fn heal(&self, fault: u64) -> anyhow::Result<String> {
+    fn heal(&self, fault: u64) -> Result<String, FaultError> {
         Ok(self.active.take_back(fault, &self.teller())?.told())
     }
 
     /// Waits until the machine of a fault is ready again. Only a machine that was down is judged here; the others are judged at the end of
     /// the chaos.
-    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<String>> {
+    fn recover(&self, planned: &Planned, fault: u64, stop: &dyn Fn() -> bool) -> Result<Option<String>, FaultError> {
         let seen = self.judged(self.active.recover(fault, &self.teller(), RecoveryTime::Alone(self.recovery), stop))?;
         if let (None, Some(container)) = (&seen, self.active.lab().container(&planned.container)) {
             let _ = self.active.lab().wait_until_ready_again(container, Some(self.recovery), stop);
@@ -196,20 +202,4 @@ impl Stage for Faults {
             reason: reason.to_owned(),
         });
     }
-}
-
-/// Returns the answer to a request that failed because of a fault or of the request itself; `None` if the infrastructure failed.
-pub fn refusal(error: &anyhow::Error) -> Option<RpcError> {
-    let is_not_ready =
-        |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(WaitError::Deadline { .. }));
-    if error.chain().any(is_not_ready) {
-        return Some(RpcError::new(ErrorCode::Deadline, format!("{error:#}")));
-    }
-    let outage = error.chain().any(|cause| cause.is::<Outage>() || cause.is::<Reboots>());
-    let code = match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
-        Some(Error::Usage(_)) => ErrorCode::InvalidParams,
-        _ if outage => ErrorCode::Unavailable,
-        _ => return None,
-    };
-    Some(RpcError::new(code, format!("{error:#}")))
 }

@@ -36,7 +36,7 @@ impl Session {
     }
 }
 
-/// Scales a limit by this machine's patience, because the same work takes more processor time on a slow machine.
+/// Multiplies a limit by `patience`, this machine's factor of deadlines, because the same work takes more processor time on a slow machine.
 fn on_this_machine(limit: &UsageLimit, factor: f64) -> UsageLimit {
     let most = if limit.kind == LimitKind::CpuSeconds { limit.most * factor.max(1.0) } else { limit.most };
     UsageLimit { most, ..limit.clone() }

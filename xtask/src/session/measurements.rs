@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e_contract::{Done, ErrorCode, MeasureBegin, MeasureEnd, Measured, Measurement, Metric, RpcError, check_name};
 
 use super::state::{Answer, Open, Session};
-use crate::perf::{Spent, calibrate};
+use crate::perf::calibrate;
 use crate::record::{Calibration, Event, Sample, milliseconds};
 
 impl Session {
@@ -71,35 +71,23 @@ impl Session {
 
     /// Answers the request `measure.end`. The counters are read first, so that no work of the engine is measured.
     pub(super) fn measure_end(&self, end: &MeasureEnd) -> Answer<Measured> {
-        let spent = self.meters.end(end.measurement);
+        let used = self.meters.end(end.measurement);
         let mut state = self.state();
-        let (Some(open), Some(spent)) = (state.measurements.remove(&end.measurement), spent) else {
+        let (Some(open), Some(used)) = (state.measurements.remove(&end.measurement), used) else {
             let message = format!("measurement {} is not open", end.measurement);
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
         };
         let Open { operation, repetitions, parent, begun_ms, watch, calibration } = open;
+        let duration_ms = end.duration_ms;
+        let wall_ms = (duration_ms * 1e3).round() / 1e3;
         // A time in which somebody looked at a failure says nothing of the operation.
         let counts = end.succeeded && watch.was_held().is_zero();
-        let duration_ms = end.duration_ms;
-        let Spent { cpu_ms, wait_ms, containers, incomplete } = spent;
-        let wall_ms = duration_ms;
-        let sample = |repetition| Sample {
-            repetition,
-            begun_ms,
-            wall_ms: (wall_ms * 1e3).round() / 1e3,
-            cpu_ms,
-            wait_ms,
-            calibration,
-            containers,
-            incomplete,
-        };
-        let repetition = state.performance.add(&operation, repetitions, parent, counts.then_some(sample));
+        let sample = counts.then_some(Sample { begun_ms, wall_ms, calibration, ..used });
+        let repetition = state.performance.add(&operation, repetitions, parent, sample.clone());
         let mut more = state.repetition_plan.after(&operation, repetitions, end.succeeded, Instant::now());
         if repetition >= repetitions {
             state.excused += Duration::from_secs_f64(duration_ms.max(0.0) / 1e3);
         }
-        let samples = state.performance.operations.get(&operation).map(|operation| &operation.samples);
-        let sample = samples.and_then(|samples| samples.last()).filter(|_| counts).cloned();
         drop(state);
         if let Some(gate) = &self.spec.gate {
             let wish = self.excuse(|| gate.end(&operation, sample.as_ref(), &|| self.shall_stop()));

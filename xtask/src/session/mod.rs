@@ -8,6 +8,7 @@ mod connection;
 mod content;
 mod ending;
 mod evidence;
+mod failure;
 mod faults;
 mod hold;
 mod image_diff;

@@ -24,7 +24,7 @@ const TIMES_BEFORE_THINNING: u64 = 100_000;
 /// Maximum bytes kept from the beginning of the output in `scenario.log`; after them, only the end of the output is kept.
 pub const SCENARIO_LOG_BYTES_MAX: u64 = 64 << 20;
 
-/// Bytes at the end of the output that are kept in memory, for last words and for the end of a cut log.
+/// Bytes at the end of the output that are kept in memory: the reason of a failure is found there, and a cut log ends with them.
 const END_BYTES: usize = 64 << 10;
 
 /// Files for a scenario's output.

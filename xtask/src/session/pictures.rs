@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e_contract::{ErrorCode, Likeness, Picture, RpcError, Screenshot, ScreenshotCompare};
 
 use super::bounds::shorten;
-use super::content::require_plain_name;
+use super::content::{NotWritten, require_plain_name};
 use super::image_diff::{Compared, compare};
 use super::requests::asked;
 use super::state::{Answer, Session};
@@ -39,11 +39,11 @@ impl Session {
     pub(super) fn screenshot(&self, request: &Screenshot) -> Answer<Picture> {
         require_plain_name(&request.name)?;
         let deadline = asked(request.deadline_ms);
-        let picture = match self.shoot(&request.url, deadline).map_err(|error| self.of_picture(error))? {
+        let picture = match self.shoot(&request.url, deadline).map_err(|error| self.answer_to(error))? {
             Shot::Skipped(reason) => Picture::Skipped { reason },
             Shot::Png(bytes) => {
                 let kept = self.keep_picture(&request.name, &bytes);
-                let path = kept.map_err(|error| self.not_written(&error))?;
+                let path = kept.map_err(|error| self.answer_to(error))?;
                 Picture::Taken { path, size_bytes: bytes.len() as u64 }
             }
         };
@@ -72,7 +72,7 @@ impl Session {
             Compared::OtherSize { taken, expected } => Likeness::OtherSize { path, taken, expected },
             Compared::SameSize { pixels_off, pixels, difference } => {
                 let keep = |bytes: Vec<u8>| self.keep_picture(&format!("{name}-difference"), &bytes);
-                let difference = difference.map(keep).transpose().map_err(|error| self.not_written(&error))?;
+                let difference = difference.map(keep).transpose().map_err(|error| self.answer_to(error))?;
                 Likeness::Compared { path, difference, pixels_off, pixels }
             }
         };
@@ -129,7 +129,7 @@ impl Session {
     }
 
     /// Writes a screenshot and returns its path. The first screenshot creates the folder, so a case without screenshots has none.
-    fn keep_picture(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+    fn keep_picture(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, NotWritten> {
         let path = format!("{}/{name}.png", self.spec.screenshots_in_run);
         self.write(&format!("screenshot {name:?}"), &path, bytes.len() as u64, &mut &*bytes)?;
         Ok(self.spec.dir.path().join(path))
@@ -162,14 +162,5 @@ impl Session {
             Likeness::Skipped { .. } => {}
         }
         likeness
-    }
-
-    fn of_picture(&self, error: PictureError) -> RpcError {
-        match error {
-            PictureError::Deadline { .. } => RpcError::new(ErrorCode::Deadline, error.to_string()),
-            PictureError::Interrupted => RpcError::new(ErrorCode::Interrupted, error.to_string()),
-            PictureError::Url { .. } | PictureError::Page { .. } => self.refusal(&error.into()),
-            PictureError::Host(error) => self.of_outage(&error),
-        }
     }
 }

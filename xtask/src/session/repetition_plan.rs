@@ -10,7 +10,7 @@ pub struct Repeats {
     pub samples: u32,
     /// Minimum time over which each operation is repeated, from the end of the first repetition.
     pub over: Duration,
-    /// Minimum number of repetitions of single operations, by name; the larger of this and `samples` applies.
+    /// Minimum number of repetitions of individual operations, by name; the larger of this and `samples` applies.
     pub of: BTreeMap<String, u32>,
 }
 

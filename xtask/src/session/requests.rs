@@ -10,20 +10,19 @@ use e2e_contract::{
     FaultHeal, FaultInject, Get, Hello, History, Invariant, Log, MeasureBegin, MeasureEnd, Method, Metric,
     PROTOCOL_VERSION, Put, RpcError, Screenshot, ScreenshotCompare, Settle, Step, Wait, Waited, Welcome,
 };
-use nix::errno::Errno;
 use serde_json::Value;
 
 use super::blame::Evidence;
 use super::bounds::{cut_texts, shorten};
 use super::ending::{End, Seen, judge};
-use super::faults::{self};
+use super::failure::RequestFailure;
 use super::last_words::last_words;
 use super::spec::Ended;
 use super::state::{Answer, Session};
 use crate::host::disk::container_fs;
-use crate::host::exec::shell::{CommandError, Problem, quote};
+use crate::host::exec::shell::quote;
 use crate::host::patience;
-use crate::lab::{Circumstances, Container, ExecRequest, MachineEnd, Nearness, Outage, WaitError, is_no_condition};
+use crate::lab::{Circumstances, Container, ExecError, ExecRequest, Nearness, is_no_condition};
 use crate::record::{Event, Performance, Sampling, milliseconds};
 
 /// Maximum length of a place in a scenario in the record, in characters.
@@ -104,13 +103,13 @@ impl Session {
             Check::NAME => serve(params, |request| self.check(request)),
             FaultInject::NAME => serve(params, |request: FaultInject| {
                 let container = self.container(&request.container)?;
-                self.of_fault(self.faults.inject(container, &request.fault, None))
+                self.faults.inject(container, &request.fault, None).map_err(|error| self.answer_to(error))
             }),
             FaultHeal::NAME => serve(params, |request| {
                 // What a reboot has undone is done again first: what is healed was on until then.
                 self.file_reboots();
                 self.end_restoring();
-                self.of_fault(self.faults.heal(request, &|| self.shall_stop()))
+                self.faults.heal(request, &|| self.shall_stop()).map_err(|error| self.answer_to(error))
             }),
             ChaosBegin::NAME => serve(params, |_: ChaosBegin| self.chaos_begin()),
             Settle::NAME => serve(params, |_: Settle| self.settle()),
@@ -187,7 +186,7 @@ impl Session {
     fn hello(&self, hello: &Hello) -> Answer<Welcome> {
         if hello.protocol != PROTOCOL_VERSION {
             let message = format!(
-                "it speaks version {} of the protocol, but the engine speaks version {PROTOCOL_VERSION}",
+                "the scenario speaks version {} of the protocol, but the engine speaks version {PROTOCOL_VERSION}",
                 hello.protocol
             );
             self.break_off(&message);
@@ -244,9 +243,7 @@ impl Session {
             user: exec.user,
             ..self.exec_request(exec.deadline_ms)
         };
-        let mut output = container
-            .exec(&request)
-            .map_err(|error| if is_too_long(&error) { self.refusal(&error) } else { self.of_outage(&error) })?;
+        let mut output = container.exec(&request).map_err(|error| self.answer_to(error))?;
         let duration_ms = milliseconds(output.duration);
         let (stdout, lost_of_stdout) = self.stream_or_begin(&mut output.stdout, "stdout")?;
         let (stderr, lost_of_stderr) = self.stream_or_begin(&mut output.stderr, "stderr")?;
@@ -313,15 +310,11 @@ impl Session {
         (state.unasked <= most).then_some(state.unasked)
     }
 
-    fn of_fault<T>(&self, result: anyhow::Result<T>) -> Answer<T> {
-        result.map_err(|error| self.of_outage(&error))
-    }
-
     fn defect(&self, defect: Defect) -> Answer<Done> {
         if !self.spec.defects.contains(&defect.defect) {
             let message = format!(
-                "scenario.toml does not list the defect {:?}: write it under `defects` there, and describe it where the \
-                 project's defects are described",
+                "scenario.toml does not list the defect {:?} under `defects`: add it, and describe it where the project \
+                 describes its defects",
                 defect.defect
             );
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
@@ -395,8 +388,8 @@ impl Session {
     fn require_user(&self, container: &Container, name: &str) -> Answer<()> {
         let passwd = container.root().and_then(|root| container_fs::read(&root, "/etc/passwd"));
         // One that goes down or comes up has no root to read in.
-        let why = |error| container.outage().map_or(error, anyhow::Error::new);
-        let passwd = passwd.map_err(|error| self.refusal(&why(error)))?;
+        let why = |error| container.outage().map_or(ExecError::Other(error), ExecError::Outage);
+        let passwd = passwd.map_err(|error| self.answer_to(RequestFailure::of_file(why(error))))?;
         if !name.is_empty() && passwd.lines().any(|line| line.split(':').next() == Some(name)) {
             return Ok(());
         }
@@ -409,41 +402,6 @@ impl Session {
         ExecRequest { deadline, streams_dir: self.lab.streams_dir().to_owned(), ..ExecRequest::default() }
     }
 
-    /// Returns the answer for an error: a refusal if a fault or the request itself explains it, otherwise an infrastructure error.
-    pub(super) fn of_outage(&self, error: &anyhow::Error) -> RpcError {
-        faults::refusal(error).unwrap_or_else(|| self.infrastructure(error))
-    }
-
-    /// Returns the answer for an error of the request or the container, unless a machine has ended in the meantime.
-    pub(super) fn refusal(&self, error: &anyhow::Error) -> RpcError {
-        if error.chain().any(<dyn std::error::Error>::is::<Outage>) {
-            return self.of_outage(error);
-        }
-        self.notice_ends();
-        if self.lab.containers().iter().any(Container::is_dead) {
-            return RpcError::new(ErrorCode::MachineEnded, format!("{error:#}"));
-        }
-        RpcError::new(ErrorCode::InvalidParams, format!("{error:#}"))
-    }
-
-    pub(super) fn infrastructure(&self, error: &anyhow::Error) -> RpcError {
-        let message = format!("{error:#}");
-        self.notice_ends();
-        // What fails because a machine has ended is no evidence beside that end.
-        let is_end = |cause: &(dyn std::error::Error + 'static)| {
-            cause.is::<MachineEnd>() || matches!(cause.downcast_ref(), Some(WaitError::Ended { .. }))
-        };
-        if error.chain().any(is_end) {
-            return RpcError::new(ErrorCode::MachineEnded, message);
-        }
-        if !self.is_closed() {
-            let place = self.under_way.location().map_or_else(String::new, |place| format!("\nrequested at {place}"));
-            self.evidence.push(Evidence::Host(format!("{message}{place}")));
-        }
-        RpcError::new(ErrorCode::Infrastructure, message)
-    }
-
-    /// Answers the request `wait`: waits until a condition is met in a container.
     pub(super) fn wait(&self, wait: &Wait) -> Answer<Waited> {
         let container = self.container(&wait.container)?;
         if let Some(problem) = is_no_condition(&wait.condition) {
@@ -456,14 +414,9 @@ impl Session {
             settled: &|| self.changes_when_settled(),
             nearness: Nearness::Ready,
         };
-        match container.wait_for(&wait.condition, asked(wait.deadline_ms), &circumstances) {
-            Ok(duration) => Ok(Waited { duration_ms: milliseconds(duration) }),
-            Err(error @ (WaitError::Deadline { .. } | WaitError::Never { .. })) => {
-                Err(RpcError::new(ErrorCode::Deadline, error.to_string()))
-            }
-            Err(error @ WaitError::Interrupted) => Err(RpcError::new(ErrorCode::Interrupted, error.to_string())),
-            Err(error) => Err(self.infrastructure(&anyhow::Error::new(error))),
-        }
+        let waited = container.wait_for(&wait.condition, asked(wait.deadline_ms), &circumstances);
+        let duration = waited.map_err(|error| self.answer_to(error))?;
+        Ok(Waited { duration_ms: milliseconds(duration) })
     }
 
     /// Returns the number of changes that the scenario has requested; `None` while a request or a fault may still change a machine.
@@ -480,27 +433,7 @@ fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer
     serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
 }
 
-/// Tells whether the kernel refused a command line or an environment because it is too long.
-fn is_too_long(error: &anyhow::Error) -> bool {
-    let refused = error.chain().find_map(|cause| cause.downcast_ref::<CommandError>()).map(|error| &error.problem);
-    matches!(refused, Some(Problem::Start(error)) if error.raw_os_error() == Some(Errno::E2BIG as i32))
-}
-
-/// Scales a deadline that the scenario requests by this machine's patience, as the engine's own deadlines are.
+/// Multiplies a deadline that the scenario requests by `patience`, this machine's factor of deadlines.
 pub(super) fn asked(deadline_ms: u64) -> Duration {
     patience::scaled(Duration::from_millis(deadline_ms))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::exec::shell::Command;
-
-    #[test]
-    fn a_command_line_that_is_too_long_is_told_from_a_host_that_fails() {
-        let start = |program: &str, argument: String| Command::new(program).arg(argument).run().unwrap_err();
-        assert!(is_too_long(&start("true", "x".repeat(1 << 20)).into()));
-        assert!(!is_too_long(&start("no-such-program-here", String::new()).into()));
-        assert!(!is_too_long(&start("false", String::new()).into()));
-    }
 }

@@ -36,7 +36,7 @@ const END_DEADLINE: Deadline = Deadline::from_secs(120);
 /// Deadline for executing the requests that the scenario wrote before its end.
 const DRAIN_DEADLINE: Deadline = Deadline::from_secs(1);
 
-/// Runs a scenario in a lab; returns the outcome, the measurements, and the fates of scheduled faults.
+/// Runs a scenario in a lab; returns the outcome, the measurements, and the results of scheduled faults.
 ///
 /// # Errors
 /// For infrastructure errors, such as a program that cannot be started. A failed scenario is no error.

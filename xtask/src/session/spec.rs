@@ -96,7 +96,7 @@ pub struct Ended {
     pub outcome: Outcome,
     /// Measurements of the attempt, for `performance.json`.
     pub performance: Performance,
-    /// Fates of the scheduled faults; `None` for a case without a schedule.
+    /// Results of the scheduled faults; `None` for a case without a schedule.
     pub played: Option<Vec<Played>>,
 }
 

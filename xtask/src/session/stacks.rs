@@ -40,7 +40,7 @@ const THREADS_MAX: usize = 2;
 /// Maximum characters of a source line in the summary.
 const SOURCE_CHARS_MAX: usize = 80;
 
-/// Names of folders with code that was not written by a scenario's author: libraries, and Python's own with its version after the name.
+/// Names of the folders that Python packages are installed in; their code is not the scenario author's.
 const FOREIGN: [&str; 2] = ["site-packages", "dist-packages"];
 const PYTHON: &str = "python3.";
 

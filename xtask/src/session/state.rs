@@ -50,7 +50,7 @@ pub struct Session {
 
 pub(super) struct State {
     pub(super) seen: Seen,
-    /// Names of the containers whose end was filed.
+    /// Names of the containers whose end was filed as evidence.
     pub(super) ended: Vec<String>,
     /// Number of recorded reboots by container name.
     pub(super) reboots: BTreeMap<String, u64>,

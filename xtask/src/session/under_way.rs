@@ -20,7 +20,7 @@ const LOCATION_CHARS_MAX: usize = 300;
 /// Maximum number of requests in a description.
 const TOLD_MAX: usize = 3;
 
-/// Methods that may change the condition of a wait.
+/// Methods that may change a machine, and so make the condition of a wait come true.
 const CHANGING: [&str; 5] = [Exec::NAME, Put::NAME, FaultInject::NAME, FaultHeal::NAME, Settle::NAME];
 
 /// Requests of one session: those under way, and the last ended one.

@@ -1,5 +1,5 @@
-//! Bootstrap intervals: how much an estimate would move, had other samples of the same kind been drawn.
-//! Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), percentile intervals.
+//! Bootstrap intervals: the range of an estimate over other samples of the same kind. Efron and Tibshirani, "An Introduction to the
+//! Bootstrap" (1993), percentile intervals.
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
@@ -11,9 +11,9 @@ use super::stream::stream;
 /// Number of resamples for an interval.
 pub const RESAMPLES: usize = 999;
 
-/// The interval of [`log_ratio`](super::log_ratio), with the same `fraction` and `low_share`, over pairs drawn anew with
-/// replacement; a pair stays a pair. `confidence` is 0 to 1, and 0.9 means from the 5 % to the 95 % quantile. `None` without
-/// pairs, or where a value is not a finite number above 0.
+/// Returns the interval of [`log_ratio`](super::log_ratio), with the same `fraction` and `low_share`, over pairs drawn again with
+/// replacement; a pair stays a pair. `confidence` is 0 to 1; 0.9 means from the 5 % to the 95 % quantile. `None` without pairs, or where
+/// a value is not a finite number above 0.
 #[must_use]
 pub fn paired_log_ratio(
     pairs: &[(f64, f64)],
@@ -42,7 +42,7 @@ pub fn paired_log_ratio(
     interval(ratios, confidence)
 }
 
-/// The interval of any statistic of samples drawn anew with replacement. `None` without samples, or where the statistic of a
+/// Returns the interval of any statistic of samples drawn again with replacement. `None` without samples, or where the statistic of a
 /// resample is not finite.
 #[must_use]
 pub fn resampled(
@@ -54,10 +54,9 @@ pub fn resampled(
     moving_block(samples, 1, confidence, seed, statistic)
 }
 
-/// The interval of any statistic of samples that follow each other in time and resemble their neighbors: whole blocks of
-/// `length` neighbors are drawn with replacement until there are as many samples as before (Künsch, "The jackknife and the
-/// bootstrap for general stationary observations" (1989)). `None` without samples, or where the statistic of a resample is
-/// not finite.
+/// Returns the interval of any statistic of samples that follow each other in time and resemble their neighbors: whole blocks of `length`
+/// neighbors are drawn with replacement until there are as many samples as before (Künsch, "The jackknife and the bootstrap for general
+/// stationary observations" (1989)). `None` without samples, or where the statistic of a resample is not finite.
 #[must_use]
 pub fn moving_block(
     samples: &[f64],
@@ -76,9 +75,9 @@ pub fn moving_block(
     interval(statistics, confidence)
 }
 
-/// The interval of ln(statistic of the second side / statistic of the first side), where the sides are unpaired series in
-/// time: each side is resampled by itself, in blocks of `length` neighbors as in [`moving_block`]. `None` where a side has no
-/// samples, or the statistic of a resample is not a finite number above 0.
+/// Returns the interval of ln(statistic of the second side / statistic of the first side), where the sides are unpaired series in time:
+/// each side is resampled by itself, in blocks of `length` neighbors as in [`moving_block`]. `None` where a side has no samples, or the
+/// statistic of a resample is not a finite number above 0.
 #[must_use]
 pub fn moving_block_ratio(
     first: &[f64],
@@ -100,14 +99,14 @@ pub fn moving_block_ratio(
     interval(logs, confidence)
 }
 
-/// Returns the length of block for a number of samples: its cube root, rounded up (Hall, Horowitz and Jing, "On blocking rules for
-/// the bootstrap with dependent data" (1995): the optimal length grows with the cube root where a variance is estimated).
+/// Returns the block length for a number of samples: its cube root, rounded up (Hall, Horowitz and Jing, "On blocking rules for the
+/// bootstrap with dependent data" (1995): the optimal length grows with the cube root where a variance is estimated).
 #[must_use]
 pub fn moving_block_length(samples: usize) -> usize {
     (1..=samples).find(|length| length.saturating_pow(3) >= samples).unwrap_or(1)
 }
 
-/// Draws as many samples as there are, in blocks of neighbors; `None` where there are none.
+/// Draws as many samples as there are into `resample`, in blocks of neighbors; `None` where there are none.
 fn draw_blocks(samples: &[f64], length: usize, stream: &mut Pcg64, resample: &mut Vec<f64>) -> Option<()> {
     let length = length.min(samples.len()).max(1);
     let begins = (samples.len() + 1).checked_sub(length).filter(|begins| *begins > 0 && !samples.is_empty())?;
@@ -129,7 +128,7 @@ fn interval(mut statistics: Vec<f64>, confidence: f64) -> Option<(f64, f64)> {
     Some((quantile(&statistics, tail)?, quantile(&statistics, 1.0 - tail)?))
 }
 
-/// Draws a number below `count`, which is above 0.
+/// Draws an index below `count`, which is above 0.
 fn index(stream: &mut Pcg64, count: usize) -> usize {
     stream.random_range(0..count)
 }

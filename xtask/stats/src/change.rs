@@ -1,31 +1,31 @@
 //! Change from the first to the second side of pairs: two estimates of one log ratio, and their weighted mean.
 //!
-//! The ratio of the low means looks at each side's undisturbed times alone. It is the better one while the machine has quiet
-//! moments that every pair may meet. The middle of the pairs' own ratios cancels whatever both runs of a pair meet alike. It is
-//! the better one where the machine goes one way for seconds and another way for others, as a shared processor does that its
-//! neighbor slows to half: then it is chance which side has more of the few quick times. Which of them serves is not known
-//! beforehand, so each counts by how little it varies, and by how much of that the other has as well: the weights with which their
-//! mean varies least (Bates and Granger, "The combination of forecasts" (1969)), never below 0.
+//! The ratio of the low means considers only each side's undisturbed times. It is better while the machine has quiet moments that every
+//! pair may meet. The middle of the pairs' own ratios cancels all that affects both runs of a pair. It is better where the machine has
+//! one speed for seconds and another speed afterwards, such as a shared processor: then it is chance which side has more of the few quick
+//! times. It is not known beforehand which estimate is better, so each is weighted by how little it varies, and by how far the other one
+//! varies with it: with these weights their mean varies least (Bates and Granger, "The combination of forecasts" (1969)). They are never
+//! below 0.
 
 use super::low::{low_mean, lowest};
 
-/// Two estimates of a log ratio.
+/// Two estimates of the log ratio of pairs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Estimates {
     /// ln(low mean of the second side / low mean of the first side).
     pub low: f64,
-    /// The mean of the middle half of ln(second / first) of the pairs.
+    /// Mean of the middle half of ln(second / first) of the pairs.
     pub middle: f64,
 }
 
 impl Estimates {
-    /// Returns the weighted mean of both; `low` has this share of it, 0 to 1.
+    /// Returns the weighted mean of both estimates; `low_share`, 0 to 1, is the weight of `low`.
     pub(crate) fn pooled(self, low_share: f64) -> f64 {
         low_share * self.low + (1.0 - low_share) * self.middle
     }
 
-    /// Returns the share of `low` with which the pooled estimates of unchanged pairs vary least around 0; half where all shares do
-    /// alike.
+    /// Returns the weight of `low` with which the pooled estimates of unchanged pairs vary least around 0; a half where all weights are
+    /// equally good.
     pub(crate) fn low_share(of_no_change: &[Self]) -> f64 {
         let sum = |of: fn(&Self) -> f64| of_no_change.iter().map(of).sum::<f64>();
         let (low, middle) = (sum(|one| one.low * one.low), sum(|one| one.middle * one.middle));
@@ -35,8 +35,8 @@ impl Estimates {
     }
 }
 
-/// The log ratio of pairs of (first side, second side): positive where the second takes more. `fraction` of each side is its low
-/// part, whose ratio has this share of the answer; the rest is the middle of the pairs' own ratios. `None` without pairs, or
+/// Returns the log ratio of pairs of (first side, second side): positive where the second takes more. `low_share` is the weight of the
+/// ratio of the low parts, the lowest `fraction` of each side; the rest is the middle of the pairs' own ratios. `None` without pairs, or
 /// where a value is not a finite number above 0.
 #[must_use]
 pub fn log_ratio(pairs: &[(f64, f64)], fraction: f64, low_share: f64) -> Option<f64> {
@@ -46,15 +46,16 @@ pub fn log_ratio(pairs: &[(f64, f64)], fraction: f64, low_share: f64) -> Option<
     Some(Estimates { low, middle: middle(&mut logs) }.pooled(low_share))
 }
 
-/// ln(second / first) of each pair; `None` without pairs, or where a value is not a finite number above 0.
+/// Returns ln(second / first) of each pair; `None` without pairs, or if a value is not a finite number above 0 or so large that a sum of
+/// as many is not finite.
 pub(crate) fn logs(pairs: &[(f64, f64)]) -> Option<Vec<f64>> {
-    let usable = |value: f64| value.is_finite() && value > 0.0;
+    let usable = |value: f64| value > 0.0 && value <= f64::MAX / pairs.len() as f64;
     let usable = !pairs.is_empty() && pairs.iter().all(|(first, second)| usable(*first) && usable(*second));
     usable.then(|| pairs.iter().map(|(first, second)| second.ln() - first.ln()).collect())
 }
 
-/// The mean of the middle half: of what is left without a quarter at either end (Tukey's midmean; Huber, "Robust Statistics" (1981),
-/// of trimmed means). Turning all signs turns the sign and nothing else. The values are left in another order; 0 without any.
+/// Returns the mean of the middle half, without a quarter at either end (Tukey's midmean; Huber, "Robust Statistics" (1981), of trimmed
+/// means). Changing all signs changes only the sign of the result. The values are reordered; 0 without any.
 pub(crate) fn middle(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let cut = values.len() / 4;
@@ -67,7 +68,7 @@ pub(crate) fn middle(values: &mut [f64]) -> f64 {
     sum / (2 * half.len()) as f64
 }
 
-/// The values of both sides in one ascending order, sorted once: what each swap or resample needs of them is at the low end.
+/// Values of both sides, sorted once in ascending order: each swap or resample only needs those at the low end.
 pub(crate) struct Table {
     entries: Vec<Entry>,
     count: usize,
@@ -80,7 +81,7 @@ struct Entry {
 }
 
 impl Table {
-    /// Returns the table of pairs, of which the lowest `fraction` of each side is its low part.
+    /// Makes the table of pairs; the lowest `fraction` of each side is its low part.
     pub(crate) fn of(pairs: &[(f64, f64)], fraction: f64) -> Self {
         let mut entries: Vec<Entry> = pairs
             .iter()

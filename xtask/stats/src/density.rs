@@ -1,10 +1,10 @@
-//! Densities: how samples are spread, as a smooth curve for people to look at. No verdict is made from one.
+//! Densities: the distribution of samples as a smooth curve for people. No verdict uses them.
 
 use super::quantile::quantile;
 
-/// The density of samples at each of these places: a sum of normal curves with Silverman's bandwidth,
-/// 0.9 min(standard deviation, interquartile range / 1.34) n^(-1/5) ("Density Estimation for Statistics and Data Analysis"
-/// (1986), formula 3.31). `None` for fewer than two samples, samples that are all the same, or one that is not finite.
+/// Returns the density of samples at each of these places: a sum of normal curves with Silverman's bandwidth, 0.9 min(standard deviation,
+/// interquartile range / 1.34) n^(-1/5) ("Density Estimation for Statistics and Data Analysis" (1986), formula 3.31). `None` for fewer
+/// than two samples, samples that are all equal, or one that is not finite.
 #[must_use]
 pub fn density(samples: &[f64], places: &[f64]) -> Option<Vec<f64>> {
     let width = bandwidth(samples)?;
@@ -14,7 +14,7 @@ pub fn density(samples: &[f64], places: &[f64]) -> Option<Vec<f64>> {
     Some(places.iter().map(at).collect())
 }
 
-/// Returns Silverman's bandwidth; where the middle half of the samples is the same, the standard deviation alone counts.
+/// Returns Silverman's bandwidth, from the standard deviation alone where the middle half of the samples is equal.
 fn bandwidth(samples: &[f64]) -> Option<f64> {
     let count = samples.len() as f64;
     if samples.len() < 2 || !samples.iter().all(|sample| sample.is_finite()) {

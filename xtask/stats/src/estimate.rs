@@ -1,5 +1,5 @@
-//! Estimates with intervals, for reports: what a set of samples says of itself, without any other set.
-//! The same five that Criterion shows, each with its 95 % bootstrap interval.
+//! Estimates of one set of samples with intervals, for reports. They are the five that Criterion shows, each with its 95 % bootstrap
+//! interval.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,30 +8,30 @@ use super::outliers::median_absolute_deviation;
 use super::quantile::{median, quantile};
 use super::stream::stream;
 
-/// Confidence of an interval.
+/// Confidence of all intervals.
 const CONFIDENCE: f64 = 0.95;
 
-/// A number with its 95 % interval, in the samples' unit.
+/// Estimate with its 95 % interval, in the samples' unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Estimate from the samples as they are.
     pub point: f64,
-    /// The lower end of the interval.
+    /// Lower end of the interval.
     pub low: f64,
-    /// Upper end.
+    /// Upper end of the interval.
     pub high: f64,
 }
 
 /// Estimates of a set of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimates {
-    /// The arithmetic mean.
+    /// Arithmetic mean.
     pub mean: Estimate,
     /// The median.
     pub median: Estimate,
-    /// The median of the distances from the median.
+    /// Median of the distances from the median.
     pub median_absolute_deviation: Estimate,
-    /// The standard deviation, with n - 1; 0 for one sample.
+    /// Standard deviation, with n - 1; 0 for one sample.
     pub standard_deviation: Estimate,
     /// Time for one iteration, where samples are of several iterations each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,9 +59,9 @@ impl Estimates {
         })
     }
 
-    /// Estimates for samples of several iterations each: the slope of the line through the origin that has the least
-    /// squares, sum(xy) / sum(xx), and the other estimates for one iteration. `None` where there are no samples, not as
-    /// many counts, a count of 0, or a sample that is not finite.
+    /// Returns estimates for samples of several iterations each: the slope of the line through the origin that has the least squares,
+    /// sum(xy) / sum(xx), and the other estimates for one iteration. `None` where there are no samples, not as many counts, a count of 0,
+    /// or a sample that is not finite.
     #[must_use]
     pub fn of_iterations(samples: &[f64], iterations: &[u32], seed: u64) -> Option<Self> {
         if samples.len() != iterations.len() || iterations.contains(&0) {

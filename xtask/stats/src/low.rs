@@ -1,9 +1,9 @@
 //! Means of the lowest samples.
 //!
-//! What disturbs a program makes it slower, hardly ever quicker, so the low end of its times says most about its work.
-//! Chen and Revels, "Robust benchmarking in noisy environments" (2016), take the minimum for this reason; the mean of the
-//! low fifth moves less from one set of samples to the next than that one sample does (a trimmed mean as in Huber, "Robust
-//! Statistics" (1981), with all of the trimming at the upper end).
+//! Disturbances make a program slower, hardly ever quicker, so its lowest times say most about its work. Chen and Revels, "Robust
+//! benchmarking in noisy environments" (2016), take the minimum for this reason. The mean of the low fifth varies less from one set of
+//! samples to the next than the minimum (a trimmed mean as in Huber, "Robust Statistics" (1981), with all of the trimming at the upper
+//! end).
 
 /// Returns the number of samples, of `count`, in the lowest `fraction`: k = max(1, round(count * fraction)), at most
 /// `count`.
@@ -18,7 +18,7 @@ pub fn lowest(count: usize, fraction: f64) -> usize {
     rounded.max(1).min(count)
 }
 
-/// The mean of the lowest `fraction` (0 to 1) of the samples, of one sample at least; `None` without samples.
+/// Returns the mean of the lowest `fraction` (0 to 1) of the samples, of one sample at least; `None` without samples.
 #[must_use]
 pub fn low_mean(samples: &[f64], fraction: f64) -> Option<f64> {
     let count = lowest(samples.len(), fraction);
@@ -30,7 +30,7 @@ pub fn low_mean(samples: &[f64], fraction: f64) -> Option<f64> {
     Some(sorted[..count].iter().sum::<f64>() / count as f64)
 }
 
-/// The mean of the k = max(1, round(n / 5)) smallest of n samples; `None` without samples.
+/// Returns the mean of the k = max(1, round(n / 5)) smallest of n samples; `None` without samples.
 #[must_use]
 pub fn low_fifth(samples: &[f64]) -> Option<f64> {
     low_mean(samples, 0.2)

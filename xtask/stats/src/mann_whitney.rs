@@ -1,11 +1,10 @@
-//! The rank test of two unpaired sets: Mann and Whitney, "On a test of whether one of two random variables is stochastically
-//! larger than the other" (1947). Verdicts are not made with it, only compared with it.
+//! Rank test of two unpaired sets: Mann and Whitney, "On a test of whether one of two random variables is stochastically larger than the
+//! other" (1947). No verdict uses it; it serves as a comparison for the other tests.
 
 use super::normal::upper_tail;
 
-/// The two-sided p by the normal approximation, with the correction for ties and for continuity (Lehmann,
-/// "Nonparametrics" (1975), section 1.3); 1 where all samples are equal. `None` where a side has no samples, or a sample is no
-/// number.
+/// Returns the two-sided p-value by the normal approximation, with the correction for ties and for continuity (Lehmann, "Nonparametrics"
+/// (1975), section 1.3); 1 where all samples are equal. `None` where a side has no samples, or a sample is NaN.
 #[must_use]
 pub fn mann_whitney(first: &[f64], second: &[f64]) -> Option<f64> {
     if first.is_empty() || second.is_empty() || first.iter().chain(second).any(|sample| sample.is_nan()) {

@@ -1,7 +1,7 @@
-//! The standard normal distribution.
+//! Standard normal distribution.
 
-/// The chance of a standard normal value above `z`. By the series of the error function below 3 (Abramowitz and Stegun,
-/// "Handbook of Mathematical Functions" (1964), 26.2.11), by its continued fraction above (26.2.14); good to ten digits.
+/// Returns the probability of a standard normal value above `z`: by the series of the error function below 3 (Abramowitz and Stegun,
+/// "Handbook of Mathematical Functions" (1964), 26.2.11), by its continued fraction above (26.2.14). Accurate to ten digits.
 #[must_use]
 pub fn upper_tail(z: f64) -> f64 {
     if z.is_nan() {

@@ -1,5 +1,5 @@
-//! Samples far from the others, by the median absolute deviation, which up to half of the samples cannot move: Hampel, "The
-//! influence curve and its role in robust estimation" (1974).
+//! Outliers by the median absolute deviation, which up to half of the samples cannot change: Hampel, "The influence curve and its role in
+//! robust estimation" (1974).
 
 use super::quantile::median;
 
@@ -7,18 +7,19 @@ use super::quantile::median;
 /// (1993).
 pub const OUTLIER_SCORE: f64 = 3.5;
 
-/// The standard normal's upper quartile: the median absolute deviation of a normal distribution, in standard deviations.
+/// Upper quartile of the standard normal distribution: the ratio of a normal distribution's median absolute deviation to its standard
+/// deviation.
 const NORMAL_QUARTILE: f64 = 0.674_489_750_196_081_7;
 
-/// The median of the distances from the median, in the samples' unit; `None` without samples.
+/// Returns the median of the distances from the median, in the samples' unit; `None` without samples.
 #[must_use]
 pub fn median_absolute_deviation(samples: &[f64]) -> Option<f64> {
     let middle = median(samples)?;
     median(&samples.iter().map(|sample| (sample - middle).abs()).collect::<Vec<_>>())
 }
 
-/// Returns the indices of the outliers: samples with 0.6745 |x - median| / MAD above [`OUTLIER_SCORE`]. None where more than half
-/// of the samples are equal, since then there is no scale to hold them to.
+/// Returns the indices of the outliers: samples with 0.6745 |x - median| / MAD above [`OUTLIER_SCORE`]. Empty where more than half of the
+/// samples are equal, since the MAD is then 0.
 #[must_use]
 pub fn outliers(samples: &[f64]) -> Vec<usize> {
     let (Some(middle), Some(deviation)) = (median(samples), median_absolute_deviation(samples)) else {

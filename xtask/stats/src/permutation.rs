@@ -1,9 +1,9 @@
-//! The paired permutation test.
+//! Paired permutation test.
 //!
-//! If both sides do the same work, then within a pair either value could have been either side's: swapping the labels of
-//! some pairs changes nothing but chance. So the observed statistic is placed among those of random swaps (Fisher, "The
-//! Design of Experiments" (1935), chapter III; Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses" (2005)).
-//! It assumes nothing of how the values are distributed, only that who of a pair went first was drawn.
+//! If both sides do the same work, then within a pair either value could have been either side's: swapping the labels of some pairs
+//! changes only chance. So the observed statistic is ranked among those of random swaps (Fisher, "The Design of Experiments" (1935),
+//! chapter III; Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses" (2005)). The test assumes nothing about the
+//! distribution of the values, only that it was drawn at random which side of a pair ran first.
 
 use rand::RngExt as _;
 
@@ -16,10 +16,9 @@ pub const PERMUTATIONS: usize = 999;
 /// Result of [`paired`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Permuted {
-    /// Log ratio of the second side to the first: of the ratio of the low means and of the middle of the pairs' own
-    /// ratios, pooled.
+    /// Log ratio of the second side to the first, pooled from the ratio of the low means and the middle of the pairs' own ratios.
     pub log_ratio: f64,
-    /// Share of the low means in `log_ratio`, 0 to 1.
+    /// Weight of the low means in `log_ratio`, 0 to 1.
     pub low_share: f64,
     /// Probability of a log ratio at least as high, if both sides do the same work.
     pub p_higher: f64,
@@ -27,13 +26,13 @@ pub struct Permuted {
     pub p_lower: f64,
 }
 
-/// Tests pairs of (first side, second side) by [`log_ratio`](super::log_ratio), with the lowest `fraction` of each side. The share
-/// of each of the two estimates comes from the swaps: the less swaps move an estimate, the more it counts. The observed pairs and
-/// all swaps have the same shares, so that the test stays one of labels alone.
+/// Tests pairs of (first side, second side) by [`log_ratio`](super::log_ratio), with the lowest `fraction` of each side. The weight of each
+/// of the two estimates comes from the swaps: an estimate that varies less over the swaps has more weight. The observed pairs and all swaps
+/// have the same weights, so that they differ only in the labels.
 ///
-/// p = (1 + swaps at least as extreme) / (1 + [`PERMUTATIONS`]), one-sided (Phipson and Smyth, "Permutation p-values should
-/// never be zero" (2010)). Swapping the sides turns the log ratio's sign and exchanges the two p. `None` without pairs, or
-/// where a value, or the sum of a side's, is not a finite number above 0.
+/// p = (1 + swaps at least as extreme) / (1 + [`PERMUTATIONS`]), one-sided (Phipson and Smyth, "Permutation p-values should never be
+/// zero" (2010)). Swapping the sides changes the sign of the log ratio and exchanges the two p-values. `None` without pairs, or where a
+/// value, or the sum of a side, is not a finite number above 0.
 #[must_use]
 pub fn paired(pairs: &[(f64, f64)], fraction: f64, seed: u64) -> Option<Permuted> {
     let logs = logs(pairs)?;
@@ -75,6 +74,16 @@ mod tests {
 
     const FIRST: [f64; 8] = [12.1, 11.4, 13.9, 12.7, 11.9, 15.2, 12.3, 11.8];
     const SECOND: [f64; 8] = [12.9, 13.4, 12.2, 14.8, 13.1, 13.3, 16.0, 12.6];
+
+    #[test]
+    fn values_whose_sum_is_infinite_have_neither_change_nor_interval() {
+        let pairs = [(0.001, f64::MAX); 2];
+        assert!(paired(&pairs, 1.0, 0).is_none());
+        assert!(crate::paired_log_ratio(&pairs, 1.0, 0.6, 0.9, 0).is_none());
+        let smaller = [(0.001, f64::MAX / 2.0); 2];
+        assert!(paired(&smaller, 1.0, 0).is_some_and(|change| change.log_ratio.is_finite()));
+        assert!(crate::paired_log_ratio(&smaller, 1.0, 0.6, 0.9, 0).is_some());
+    }
 
     fn pairs() -> Vec<(f64, f64)> {
         FIRST.into_iter().zip(SECOND).collect()

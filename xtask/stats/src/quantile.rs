@@ -1,7 +1,7 @@
 //! Quantiles.
 
-/// The quantile at `part` (0 to 1) of sorted samples, linear between neighbors: definition 7 of Hyndman and Fan, "Sample
-/// quantiles in statistical packages" (1996). `None` without samples.
+/// Returns the quantile at `part` (0 to 1) of sorted samples, interpolated linearly: definition 7 of Hyndman and Fan, "Sample quantiles
+/// in statistical packages" (1996). `None` without samples.
 #[must_use]
 pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
@@ -13,7 +13,7 @@ pub fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     Some(if share == 0.0 { low } else { low + (high - low) * share })
 }
 
-/// The median of samples in any order; `None` without samples.
+/// Returns the median of samples in any order; `None` without samples.
 #[must_use]
 pub fn median(samples: &[f64]) -> Option<f64> {
     let mut sorted = samples.to_vec();

@@ -1,8 +1,8 @@
-//! The shift between two sets of samples: Hodges and Lehmann, "Estimates of location based on rank tests" (1963).
+//! Shift between two sets of samples: Hodges and Lehmann, "Estimates of location based on rank tests" (1963).
 
 use super::quantile::median;
 
-/// The median of all differences `second - first`, in the samples' unit; `None` where a side has no samples.
+/// Returns the median of all differences `second - first`, in the samples' unit; `None` where a side has no samples.
 /// Takes time and memory in the product of both counts.
 #[must_use]
 pub fn hodges_lehmann(first: &[f64], second: &[f64]) -> Option<f64> {

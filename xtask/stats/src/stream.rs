@@ -1,9 +1,9 @@
-//! Random streams that a seed repeats on every machine.
+//! Streams of random numbers that are the same on every machine for the same seed.
 
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
 
-/// The random stream of this seed; `purpose` tells apart the streams that one seed is used for.
+/// Makes the random stream of a seed; `purpose` separates several streams of the same seed.
 #[must_use]
 pub fn stream(seed: u64, purpose: u64) -> Pcg64 {
     let mut bytes = [0; 32];

@@ -1,9 +1,9 @@
-//! The interval of a rate: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+//! Interval of a rate: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
 
-/// The normal's 97.5 % quantile.
+/// 97.5 % quantile of the standard normal distribution.
 const NORMAL_975: f64 = 1.959_963_984_540_054;
 
-/// The 95 % interval of the rate that gave `hits` in `trials`, each within 0 to 1; (0, 1) without trials.
+/// Returns the 95 % interval of the rate that gave `hits` in `trials`, within 0 to 1; (0, 1) without trials.
 #[must_use]
 pub fn wilson(hits: usize, trials: usize) -> (f64, f64) {
     if trials == 0 {

@@ -170,7 +170,7 @@ fn the_guard_killed_leaves_nothing_once_it_is_reclaimed() {
         // died before it had answered leaves nothing to try with.
         let output = engine.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        let tried = output.status.code() == Some(0) || text.contains("before it began");
+        let tried = output.status.code() == Some(0) || text.contains("before it held the slot");
         assert!(tried, "{}: {text}", output.status);
         host.expect_clean_within(PATIENCE);
     }

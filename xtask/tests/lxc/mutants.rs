@@ -107,7 +107,7 @@ fn each_mutant_gets_the_verdict_that_its_run_shows() {
     let expected = [
         ("comment", "equivalent", "nothing reads comments"),
         ("crashes", "killed_unexplained", "no check failed"),
-        ("defect_gone", "misread", "only a known defect's mark reacted: product-1/negative"),
+        ("defect_gone", "misread", "only a known defect's expected failure changed: product-1/negative"),
         ("no_change", "survived", "its case passed"),
         ("one_more", "killed", "the total of two numbers"),
         ("two_more", "killed_unexplained", "`says` does not match"),

@@ -312,7 +312,7 @@ fn a_name_that_is_no_snake_case_is_refused() {
     let project = python_project(&["measure"], &lines);
     let output = e2e(project.path(), &[]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
-    assert!(said(&output).contains("operation \"two words\" is no name in snake_case"), "{}", said(&output));
+    assert!(said(&output).contains("operation \"two words\" is not a name in snake_case"), "{}", said(&output));
 }
 
 /// Resident memory of a process, in KiB.

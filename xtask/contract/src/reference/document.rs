@@ -1,4 +1,4 @@
-//! `docs/protocol.md`, and the test that it is what the types say.
+//! Reference page `docs/protocol.md`, made from the types, and its test.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,8 @@ use super::examples::{Exchange, exchanges, refusal};
 use super::schema::{WRITE_VARIABLE, hold, reference};
 use crate::*;
 
-/// Variables in a scenario's environment: name, type and meaning. `xtask/src/run/clients.rs` holds the engine to it.
+/// Variables in a scenario's environment: name, type and meaning. A test in `xtask/src/run/clients.rs` compares them with those that the
+/// engine sets.
 const VARIABLES: [(&str, &str, &str); 8] = [
     (SOCKET_VARIABLE, "always", "Path of the engine's socket; it is this user's alone."),
     (
@@ -29,7 +30,7 @@ const VARIABLES: [(&str, &str, &str); 8] = [
     ("HOME", "under sudo", "The home of that user."),
 ];
 
-/// Types that another part of the text describes.
+/// Types without a section of their own, since another part of the text describes them.
 const NO_SECTION: [&str; 3] = ["Done", "Request", "Response"];
 
 struct Reference {
@@ -137,7 +138,7 @@ impl Reference {
         self.types.get_key_value(name).map(|(name, _)| name.as_str())
     }
 
-    /// Returns a method's documentation, without its own name.
+    /// Returns a method's doc comment, without the method's name.
     fn about_method(&self, name: &str) -> String {
         let params = self.type_of(&self.methods[name]["params"]).expect("parameters are a type");
         let about = plain(self.types[params]["description"].as_str().expect("each type is documented"));
@@ -185,7 +186,7 @@ impl Reference {
         text
     }
 
-    /// Fails unless the example has all that is documented, and nothing else.
+    /// Asserts that an example has exactly the documented fields.
     fn hold(&self, method: &str, schema: &Value, example: &Value) {
         let (Some(properties), Some(example)) = (schema["properties"].as_object(), example.as_object()) else { return };
         for (name, property) in properties {
@@ -234,8 +235,7 @@ impl Reference {
         }
     }
 
-    /// Returns types that are neither a method's parameters nor a plain result: each that something leads to, in order
-    /// of their names.
+    /// Returns the names of types that are neither a method's parameters nor a plain result, sorted.
     fn further_types(&self) -> Vec<String> {
         let mut taken: BTreeSet<&str> = NO_SECTION.into_iter().collect();
         for method in self.methods.values() {
@@ -303,7 +303,7 @@ fn unit(name: &str) -> &'static str {
     }
 }
 
-/// A type's documentation without its line breaks and links, which lead nowhere here.
+/// Removes line breaks and links from a doc comment; the links would lead nowhere on the page.
 fn plain(text: &str) -> String {
     text.replace("[`crate::", "`").replace("[`", "`").replace("`]", "`").replace('\n', " ").replace("  ", " ")
 }

@@ -1,4 +1,4 @@
-//! An exchange for each method, in the order of the type's file: what goes over the socket is serialized from these.
+//! Example of a request and its answer for each method, in the order of the methods' types.
 
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::*;
 
-/// Request and its answer.
+/// Example of a request with its answer.
 pub struct Exchange {
     pub method: &'static str,
     pub params: Value,
@@ -25,12 +25,12 @@ fn exchange<M: Method<Answer: PartialEq + Debug> + PartialEq + Debug>(params: &M
     exchange
 }
 
-/// Returns an exchange for each method.
+/// Returns an example for each method.
 pub fn exchanges() -> Vec<Exchange> {
     [of_containers(), of_the_course(), of_faults(), of_pages()].into_iter().flatten().collect()
 }
 
-/// Returns an answer that is an error.
+/// Returns an example of an answer with an error.
 pub fn refusal() -> Response {
     Response::failure(
         Some(3),

@@ -1,4 +1,4 @@
-//! `reference.json`, and the tests that it is what the types say and has all of them.
+//! Reference `reference.json`, made from the types, and the tests that it is up to date and complete.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::*;
 
-/// Set to anything, it makes `reference.json` and `docs/protocol.md` anew.
+/// Environment variable that makes the tests write `reference.json` and `docs/protocol.md`, whatever its value.
 pub const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
 
 const CODES: [ErrorCode; 9] = [
@@ -84,7 +84,7 @@ pub fn reference() -> Value {
     })
 }
 
-/// Adds the ends of the faults' ranges, which no type shows.
+/// Adds the minimum and maximum of the faults' parameters, which their types do not have.
 fn add_ranges(faults: &mut Value) {
     for variant in faults["oneOf"].as_array_mut().expect("an enum of documented variants") {
         let properties = variant["properties"].as_object_mut().expect("a fault has fields");
@@ -111,7 +111,7 @@ fn refusals(refusals: &[(ErrorCode, &str)]) -> Value {
     refusals.iter().map(one).collect()
 }
 
-/// Returns the error codes by name, each with its number and its documentation.
+/// Returns the error codes by name, each with its number and its doc comment.
 fn codes(generator: &mut SchemaGenerator) -> Value {
     let schema = <ErrorCode as schemars::JsonSchema>::json_schema(generator).to_value();
     let documented = schema["oneOf"].as_array().expect("an enum of documented variants");
@@ -123,7 +123,7 @@ fn codes(generator: &mut SchemaGenerator) -> Value {
     Value::Object(described.collect())
 }
 
-/// Fails where a file differs from the text that was made for it; writes it anew first if [`WRITE_VARIABLE`] is set.
+/// Asserts that a file has this text, and writes the file first if [`WRITE_VARIABLE`] is set.
 pub fn hold(name: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
     if std::env::var_os(WRITE_VARIABLE).is_some() {

@@ -1,4 +1,4 @@
-//! A volume's file system has stopped: by an error that it has met, or because its device is gone.
+//! Faults of a volume's file system: it refuses writes after an error, or its device is gone.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::host::disk::ext4;
 use crate::host::disk::mountns::MountNamespace;
 use crate::host::exec::shell::which;
 
-/// A file system that has to be mounted anew.
+/// Fault that stops a volume's file system, which has to be mounted anew afterwards (`disk.fs-error`, `disk.dead`).
 pub struct Broken {
     path: String,
     kind: Kind,
@@ -26,7 +26,7 @@ pub struct Broken {
 enum Kind {
     /// The file system has met an error, and refuses writes.
     Error,
-    /// The device is gone, and reads fail too.
+    /// The device is gone, so that reads fail too.
     Dead,
 }
 
@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// Returns the errors that a writing program gets.
+    /// Error messages of a write to the broken file system, of which a program gets one.
     fn refusals(self) -> &'static [&'static str] {
         match self {
             Self::Error => &["Read-only file system", "Input/output error", "Structure needs cleaning"],
@@ -56,7 +56,7 @@ impl Broken {
         Self { kind: Kind::Dead, ..Self::fs_error(path) }
     }
 
-    /// Has a program in the container write a file to its disk, and read it past the page cache; the inner error is the program's output.
+    /// Has a program in the container write a file to the volume, and read it past the page cache; the inner error is the program's output.
     fn write_and_read(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
         const SCRIPT: &str =
             r#"dd if=/dev/zero of="$1" bs=4096 count="$2" conv=fsync && dd if="$1" of=/dev/null bs=4096 iflag=direct"#;
@@ -65,14 +65,14 @@ impl Broken {
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 
-    /// Has a program read the file that was there before; the inner error is the program's output.
+    /// Has a program read the file that was on the volume before the fault; the inner error is the program's output.
     fn read(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Result<(), String>> {
         let output = target.exec(&["cat", &volume.probe()])?;
         Ok(if output.status == 0 && !output.timed_out { Ok(()) } else { Err(output.tail()) })
     }
 
-    /// Mounts the volume's file system, which was mounted anew, in every mount namespace of the container that does not show it yet. A file
-    /// that a process of the container still has open stays with the old one, and fails for good.
+    /// Mounts the healed volume in every mount namespace of the container that still shows the broken file system. A file that a process
+    /// has open stays on the broken one, and fails for good.
     fn show_anew(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<()> {
         let guard = volume.mounts()?;
         let device = guard.device_of(&volume.dir)?;
@@ -102,7 +102,7 @@ impl Effect for Broken {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside)),
             Err(said) => {
                 let message = format!(
-                    "{}: nothing can be written to {} and read as it is: {said}",
+                    "{}: writing to {} and reading it back fails even without the fault: {said}",
                     self.kind.name(),
                     volume.inside
                 );

@@ -1,4 +1,4 @@
-//! Filling a file system with a file whose content does not matter.
+//! Fills a file system with a file whose content does not matter.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,13 +10,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::fstatvfs;
 
-/// The smallest piece that is tried before the file system counts as full, in bytes.
+/// Smallest piece, in bytes, that has to fail before the file system counts as full.
 const PIECE_BYTES_MIN: u64 = 4096;
 
-/// Makes a file that takes all the room of its file system but `free_bytes`.
-///
-/// # Errors
-/// When it exists already, or cannot be written.
+/// Makes a file that takes all the room of its file system except `free_bytes`. Fails where the file exists already.
 pub fn fill(path: &Path, free_bytes: u64) -> anyhow::Result<()> {
     let context = || format!("filling the file system of {}", path.display());
     let mut file = File::create_new(path).with_context(context)?;

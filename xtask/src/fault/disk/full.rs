@@ -1,4 +1,4 @@
-//! A volume has no room left.
+//! Fault that leaves no room on a volume.
 
 use anyhow::bail;
 
@@ -10,7 +10,7 @@ use crate::host::undo::Undo;
 
 const FILLER: &str = ".e2e-filler";
 
-/// A volume without room.
+/// Fault that fills a volume until `free_bytes` are left (`disk.full`).
 pub struct Full {
     path: String,
     free_bytes: u64,
@@ -28,7 +28,10 @@ impl Effect for Full {
         let volume = Volume::of("disk.full", &self.path, target)?;
         match volume.write(target, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
-            Err(said) => Err(usage(format!("disk.full: nothing can be written to {} as it is: {said}", volume.inside))),
+            Err(said) => Err(usage(format!(
+                "disk.full: nothing can be written to {} even without the fault: {said}",
+                volume.inside
+            ))),
         }
     }
 
@@ -56,7 +59,7 @@ impl Effect for Full {
         }
     }
 
-    /// Repeats the proof. Files that somebody in the container has removed have made room.
+    /// Verifies the effect again before healing. Files that somebody in the container has removed have made room.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         let bytes = self.free_bytes + PROBE_BYTES;

@@ -1,4 +1,4 @@
-//! A volume takes no more files, though it has room.
+//! Fault that lets a volume take no more files, though it has room.
 
 use std::fs;
 use std::path::Path;
@@ -18,20 +18,20 @@ use crate::manifest::VolumeKind;
 /// Folder of the files that use up the inodes of an ext4 volume.
 const FILLER: &str = ".e2e-inodes";
 
-/// Maximum number of files made to use inodes up.
+/// Maximum number of files made to use up inodes.
 const FILLER_MAX: u64 = 1 << 20;
 
-/// Number of files above the bound that are tried.
+/// Number of files that the check tries to make beyond those that the fault leaves free.
 const EXCESS: u64 = 4;
 
-/// A volume without room for more files.
+/// Fault that uses up a volume's inodes until `free` are left (`disk.inodes`).
 pub struct Inodes {
     path: String,
     free: u64,
     done: Option<(Volume, Vec<Undo>)>,
 }
 
-/// Result of making files in the container.
+/// Number of files that could be made in the container, and the shell's message.
 struct Made {
     count: u64,
     said: String,
@@ -42,8 +42,8 @@ impl Inodes {
         Self { path: path.to_owned(), free, done: None }
     }
 
-    /// Makes empty files in the container, some more than are to be free, and removes them. A redirection that fails does
-    /// not end the shell unless it stands at a builtin of the special kind, as `:` is.
+    /// Makes empty files in the container, some more than the fault leaves free, and removes them. A redirection that fails ends the shell
+    /// only at a special builtin such as `:`.
     fn make_files(&self, target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Made> {
         const SCRIPT: &str = r#"i=0; status=0
             while [ $i -lt "$2" ] && [ $status = 0 ]; do
@@ -69,8 +69,10 @@ impl Effect for Inodes {
         let volume = Volume::of("disk.inodes", &self.path, target)?;
         let made = self.make_files(target, &volume)?;
         if made.count < self.free + EXCESS {
-            let message =
-                format!("disk.inodes: {} takes only {} more files as it is: {}", volume.inside, made.count, made.said);
+            let message = format!(
+                "disk.inodes: {} takes only {} more files even without the fault: {}",
+                volume.inside, made.count, made.said
+            );
             return Err(usage(message));
         }
         Ok(format!("{} files were made in {}", made.count, volume.inside))
@@ -108,7 +110,7 @@ impl Effect for Inodes {
         Ok(format!("{} files could be made, then: {line}; {room} bytes are free", made.count))
     }
 
-    /// Repeats the proof. Files that somebody in the container has removed have made room for others.
+    /// Verifies the effect again before healing. Files that somebody in the container has removed have made room for others.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let made = self.make_files(target, volume)?;
@@ -159,7 +161,9 @@ fn take_inodes(top: &Path, free: u64) -> anyhow::Result<()> {
             return Ok(());
         }
         if made + left - free > FILLER_MAX {
-            return Err(usage(format!("disk.inodes: the volume takes {left} files more: at most {FILLER_MAX}")));
+            return Err(usage(format!(
+                "disk.inodes: the volume takes {left} more files; the fault makes {FILLER_MAX} at most"
+            )));
         }
         for _ in free..left {
             match openat(&folder, made.to_string().as_str(), flags, Mode::S_IRUSR) {

@@ -1,4 +1,4 @@
-//! Volumes of the container's template: full, slow, broken. A container's other files lie on memory of the host: no fault
+//! Faults of the volumes of a container's template: full, slow, broken. A container's other files lie in the host's memory: no fault
 //! touches them, and none touches the host's own file systems.
 
 mod broken;

@@ -1,4 +1,4 @@
-//! Processes that open files of a folder, as the kernel names them (fanotify).
+//! Watch for processes that open files of a folder (fanotify).
 
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFl
 
 use crate::host::disk::container_fs;
 
-/// Watch on the files of one folder, from its making on.
+/// Watch for opens of the files of one folder, from its creation on.
 #[derive(Debug)]
 pub struct OpenWatch {
     fanotify: Fanotify,
 }
 
 impl OpenWatch {
-    /// Begins to watch a folder below a container's root; links on the way lead where they lead inside that root.
+    /// Begins to watch a folder below a container's root; links on the way are followed inside that root.
     ///
     /// # Errors
-    /// When the folder does not exist, or the kernel has no fanotify for this process.
+    /// Also when the kernel refuses fanotify to this process.
     pub fn on(root: &Path, folder: &str) -> anyhow::Result<Self> {
         let fanotify = begin().context("fanotify")?;
         let mask = MaskFlags::FAN_OPEN | MaskFlags::FAN_EVENT_ON_CHILD;
@@ -34,11 +34,8 @@ impl OpenWatch {
         Ok(Self { fanotify })
     }
 
-    /// Returns the numbers, on this host, of the processes that have opened a file of the folder since the last call; waits until
-    /// there is one, or the deadline has passed. A process that has opened several files in between is listed once.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
+    /// Returns the host PIDs of the processes that have opened a file of the folder since the last call; waits until there is one, or the
+    /// deadline has passed. A process that has opened several files in between is listed once.
     pub fn wait(&self, deadline: Duration) -> anyhow::Result<Vec<i32>> {
         let timeout = PollTimeout::try_from(deadline).unwrap_or(PollTimeout::MAX);
         let mut entries = [PollFd::new(self.fanotify.as_fd(), PollFlags::POLLIN)];
@@ -59,23 +56,23 @@ fn begin() -> nix::Result<Fanotify> {
     Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)
 }
 
-/// Reason why this process cannot be told who opens a file; absent where it can.
+/// Reason why the kernel does not tell this process who opens a file; `None` where it does.
 #[must_use]
 pub fn open_watch_problem() -> Option<String> {
     let error = begin().err()?;
     Some(format!("the kernel does not tell who opens a file (fanotify: {error})"))
 }
 
-/// Program in a process, as it was executed: whatever the process executes next is another one, and what it forks has the same.
+/// Identity of a program in a process since its last `execve`; a forked process has its parent's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     file: PathBuf,
-    /// Address of its arguments, which the kernel draws at each execution.
+    /// Address of the program's arguments, which the kernel draws at random at each execution.
     arguments_at: u64,
 }
 
 impl Image {
-    /// Image of a process; absent if it is gone.
+    /// Returns the program in a process; `None` if the process is gone.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         /// Place of `arg_start` in `/proc/PID/stat`, counted from the state.

@@ -1,4 +1,4 @@
-//! Writes to a volume refused: its mount in the container is read-only, for every process there.
+//! Fault that refuses writes to a volume: its mount in the container is read-only, for every process there.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::fault::effect::{Effect, FaultTarget, Keeper, Lasted};
 use crate::host::disk::mountns::MountNamespace;
 use crate::host::exec::process::open_for_writing;
 
-/// A volume that can only be read.
+/// Fault that makes a volume's mount read-only (`disk.readonly`).
 pub struct Readonly {
     path: String,
     volume: Option<Volume>,
@@ -22,7 +22,7 @@ impl Readonly {
         Self { path: path.to_owned(), volume: None }
     }
 
-    /// Every mount namespace of the container in which the volume is mounted at its place: services may have their own.
+    /// Returns every mount namespace of the container in which the volume is mounted at its place: services may have their own.
     fn mounts(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Vec<MountNamespace>> {
         let device = volume.mounts()?.device_of(&volume.dir)?;
         let all = MountNamespace::all_of(&target.container.pids());
@@ -62,9 +62,10 @@ impl Effect for Readonly {
         let volume = Volume::of("disk.readonly", &self.path, target)?;
         match volume.write(target, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
-            Err(said) => {
-                Err(usage(format!("disk.readonly: nothing can be written to {} as it is: {said}", volume.inside)))
-            }
+            Err(said) => Err(usage(format!(
+                "disk.readonly: nothing can be written to {} even without the fault: {said}",
+                volume.inside
+            ))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Slow reads and writes of a volume past the page cache.
+//! Fault that slows reads and writes of a volume past the page cache.
 
 use std::time::{Duration, Instant};
 
@@ -13,29 +13,29 @@ use crate::host::cgroup::throttle_problem;
 use crate::host::patience::Deadline;
 use crate::host::syntax::compose;
 
-/// Time for which the rate is watched, each way.
+/// Duration of each measurement, of writing and of reading, at the fault's rate.
 const WATCH: Duration = Duration::from_millis(400);
 
-/// Size of one write or read, without the page cache.
+/// Size of one write or read past the page cache, in bytes.
 const BLOCK_BYTES: u64 = 16 << 10;
 
-/// Number of measurements of an undamaged disk: a busy machine has slow moments.
+/// Maximum number of measurements of an undamaged disk: a busy machine has slow moments.
 const ROUNDS: usize = 3;
 
 /// Deadline for a healed disk to be fast again.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Time that one measurement may take beyond that of the rate.
+/// Time that one measurement may take beyond the time that the rate demands.
 const PATIENCE: Deadline = Deadline::from_secs(20);
 
-/// A bound for the device of a volume in the container's control group.
+/// Fault that limits the rate of a volume's device in the container's cgroup (`disk.slow`).
 pub struct Slow {
     path: String,
     kilobytes_per_second: u32,
     done: Option<(Volume, (u64, u64))>,
 }
 
-/// Times of writing and reading.
+/// Times that a program took to write and to read some bytes past the page cache.
 #[derive(Debug, Clone, Copy)]
 struct Passage {
     bytes: u64,
@@ -59,7 +59,7 @@ impl Slow {
         u64::from(self.kilobytes_per_second) * 1000
     }
 
-    /// Returns the bytes to write and read, and the shortest time that the rate allows for that, each way.
+    /// Returns the number of bytes to write and to read, and the shortest time that the rate allows for each of the two.
     fn watched(&self) -> (u64, Duration) {
         let bytes = self.bytes_per_second() * WATCH.as_millis() as u64 / 1000;
         let bytes = bytes.next_multiple_of(BLOCK_BYTES).max(4 * BLOCK_BYTES);
@@ -80,8 +80,8 @@ impl Slow {
         Ok(Passage { bytes, writing, reading })
     }
 
-    /// Runs a script in the container, and returns the time that it took. Arguments: the probe's path, the size of a block in bytes, the
-    /// number of blocks.
+    /// Runs a script in the container, and returns the time that it took. Its arguments are the probe's path, the size of a block in bytes,
+    /// and the number of blocks.
     fn timed(&self, target: &FaultTarget<'_>, volume: &Volume, script: &'static str) -> anyhow::Result<Duration> {
         let (bytes, shortest) = self.watched();
         let script = compose!(
@@ -107,14 +107,14 @@ impl Slow {
         passage.writing.max(passage.reading) * 2 <= shortest
     }
 
-    /// Tells whether a measurement shows the limit: 70 % of the time that the rate demands, as a pause before lets some bytes pass at once.
+    /// Tells whether a measurement shows the limit: 70 % of the time that the rate demands, because some bytes pass at once after a pause.
     fn is_slow(&self, passage: &Passage) -> bool {
         let (_, shortest) = self.watched();
         passage.writing.min(passage.reading) * 10 >= shortest * 7
     }
 }
 
-/// The time between two answers of `/proc/uptime`, in seconds with two decimals.
+/// Returns the time between two lines of `/proc/uptime`, in seconds with two decimals.
 fn time_between(text: &str) -> Option<Duration> {
     let (begin, end) = text.trim().split_once(' ')?;
     let (begin, end): (f64, f64) = (begin.parse().ok()?, end.parse().ok()?);
@@ -147,7 +147,7 @@ impl Effect for Slow {
         let room = state.blocks_available() * state.fragment_size();
         if room < bytes {
             let message = format!(
-                "disk.slow: {} has room for {room} bytes, and {bytes} are needed to see this rate: choose a lower one",
+                "disk.slow: {} has room for {room} bytes, and {bytes} are needed to see this rate: choose a lower rate",
                 volume.inside
             );
             return Err(usage(message));
@@ -195,7 +195,7 @@ impl Effect for Slow {
         Ok(passage.to_string())
     }
 
-    /// Repeats the proof by writing alone, which is enough: metadata written beside the data makes a slow disk only slower.
+    /// Verifies the effect again before healing, by writing alone: metadata written beside the data only makes a slow disk slower.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some((volume, device)) = &self.done else { bail!("the fault was not injected") };
         if volume.device().is_ok_and(|now| now.number != *device) {
@@ -237,7 +237,7 @@ impl Effect for Slow {
         }
     }
 
-    /// Limits the device again: a start of the container makes its cgroup anew.
+    /// Limits the device again after a start of the container, which makes a new cgroup.
     fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let Some((volume, device)) = &mut self.done else { return Ok(()) };
         *device = volume.device()?.number;

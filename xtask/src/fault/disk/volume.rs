@@ -1,4 +1,4 @@
-//! The volume that a path lies on: where it is, and what a program in the container can write there.
+//! Volume that a path in a container lies on: its places, and what a program in the container can write there.
 
 use std::path::PathBuf;
 
@@ -23,17 +23,14 @@ pub struct Volume {
     pub inside: String,
     /// Mount point in the guard's mount namespace.
     pub dir: PathBuf,
-    /// The image below it, in the guard's mount namespace; there is none for a tmpfs.
+    /// Path of the volume's image in the guard's mount namespace; a tmpfs has no such file.
     pub image: PathBuf,
     pub kind: VolumeKind,
     guard: i32,
 }
 
 impl Volume {
-    /// The volume that a path in the container lies on.
-    ///
-    /// # Errors
-    /// When the path lies on no volume; the message names the volumes that there are.
+    /// Finds the volume that a path in the container lies on; the error names the volumes that there are.
     pub fn of(fault: &str, path: &str, target: &FaultTarget<'_>) -> anyhow::Result<Self> {
         let volumes = &target.container.machine().template.volumes;
         let holds =
@@ -53,10 +50,7 @@ impl Volume {
         })
     }
 
-    /// Like [`Volume::of`], where the volume is a file system on a block device.
-    ///
-    /// # Errors
-    /// When the volume lies in memory.
+    /// Like [`Volume::of`]; fails where the volume lies in memory.
     pub fn on_device(fault: &str, path: &str, target: &FaultTarget<'_>) -> anyhow::Result<Self> {
         let volume = Self::of(fault, path, target)?;
         match volume.kind {
@@ -72,17 +66,15 @@ impl Volume {
         }
     }
 
-    /// Returns the volume's root as the engine reaches it, whether the container runs or not.
+    /// Returns the path of the volume's root for the engine, whether the container runs or not.
     pub fn top(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.guard)).join(self.dir.strip_prefix("/").unwrap_or(&self.dir))
     }
 
-    /// The guard's mount namespace.
     pub fn mounts(&self) -> anyhow::Result<MountNamespace> {
         MountNamespace::of_guard(self.guard)
     }
 
-    /// The loop device of the volume's image.
     pub fn device(&self) -> anyhow::Result<LoopDevice> {
         LoopDevice::below(&self.top(), &self.image)
     }
@@ -101,7 +93,7 @@ impl Volume {
     }
 }
 
-/// Returns the line of a program's output that has one of these pieces.
+/// Returns the first line of a program's output that has one of these pieces.
 pub fn line_with<'a>(said: &'a str, pieces: &[&str]) -> Option<&'a str> {
     said.lines().find(|line| pieces.iter().any(|piece| line.contains(piece)))
 }

@@ -1,4 +1,4 @@
-//! Client of a holder of faults, for other processes.
+//! Client of the process that holds the faults of a kept lab.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -27,17 +27,17 @@ const END_DEADLINE: Deadline = Deadline::from_secs(2);
 /// Interval between two attempts to reach the holder.
 const POLL: Duration = Duration::from_millis(5);
 
-/// The faults of the lab in a slot, as far as they were written down.
+/// Faults of the lab in a slot, as its holder has recorded them.
 #[derive(Debug, Clone)]
 pub struct LiveFaults {
     /// Active faults, in the order of their injection.
     pub on: Vec<LiveFault>,
-    /// True if the process that holds them exists: without it none can be healed.
+    /// True if the process that holds the faults is running: without it none can be healed.
     pub held: bool,
 }
 
 impl LiveFaults {
-    /// Returns the faults of a slot; none where no fault was ever injected.
+    /// Reads the active faults of a slot; none where no fault was ever injected.
     #[must_use]
     pub fn of(slot: &Slot) -> Self {
         let read = || serde_json::from_slice(&std::fs::read(file(slot)).ok()?).ok();
@@ -45,14 +45,13 @@ impl LiveFaults {
     }
 }
 
-/// Connection to the holder of a lab's faults.
 #[derive(Debug)]
 pub struct HeldFaults {
     slot: Slot,
 }
 
 impl HeldFaults {
-    /// Has the guard of a kept lab start the holder, unless it runs already.
+    /// Has the guard of a kept lab start the holder of its faults, unless it runs already.
     ///
     /// # Errors
     /// [`Error::Host`] when no lab is kept in the slot, or the process that held its faults was killed.
@@ -72,10 +71,10 @@ impl HeldFaults {
         Ok(Self { slot })
     }
 
-    /// Returns the holder of a lab with a fault.
+    /// Connects to the holder of a lab that has an active fault.
     ///
     /// # Errors
-    /// [`Error::Usage`] when no fault was injected; [`Error::Host`] when the process that held the faults was killed.
+    /// [`Error::Usage`] when no fault is active; [`Error::Host`] when the process that held the faults was killed.
     pub fn find(slot: Slot) -> anyhow::Result<Self> {
         let faults = LiveFaults::of(&slot);
         if !faults.held {
@@ -86,13 +85,10 @@ impl HeldFaults {
     }
 
     /// Injects a fault into a container; returns when its effect was verified.
-    ///
-    /// # Errors
-    /// Those of `Injection::inject`.
     pub fn inject(&self, container: &str, fault: Fault) -> anyhow::Result<LiveFault> {
         match self.ask(&Ask::Inject { container: container.to_owned(), fault })? {
             Reply::Injected(live) => Ok(live),
-            other => bail!("the process that holds the faults answered {other:?} to a request for one"),
+            other => bail!("the process that holds the faults answered {other:?} to a request to inject a fault"),
         }
     }
 
@@ -103,7 +99,7 @@ impl HeldFaults {
     pub fn heal(&self, fault: u64) -> anyhow::Result<String> {
         match self.ask(&Ask::Heal { fault })? {
             Reply::Healed { evidence } => Ok(evidence),
-            other => bail!("the process that holds the faults answered {other:?} to a request to heal one"),
+            other => bail!("the process that holds the faults answered {other:?} to a request to heal a fault"),
         }
     }
 
@@ -115,7 +111,7 @@ impl HeldFaults {
                 self.require_alive()?;
                 let log = log(&self.slot);
                 nothing.with_context(asking)?;
-                bail!("{}: it ended without an answer; {} may say why", asking(), log.display());
+                bail!("{}: the process ended without an answer; {} may say why", asking(), log.display());
             }
         };
         match serde_json::from_str(&line).with_context(asking)? {
@@ -124,7 +120,7 @@ impl HeldFaults {
         }
     }
 
-    /// Returns the line that the holder answers; empty where it ended before.
+    /// Sends a request to the holder and returns the line that it answers; empty where it ended first.
     fn answer_to(&self, ask: &Ask) -> anyhow::Result<String> {
         let mut socket = UnixStream::connect(socket(&self.slot))?;
         socket.set_read_timeout(Some(ANSWER_DEADLINE.scaled()))?;
@@ -150,8 +146,7 @@ impl HeldFaults {
     }
 }
 
-/// Fails where the holder was killed: the state of its effects is lost, and the ledger's steps are executed with the
-/// lab's end.
+/// Fails where the holder was killed: the state of its faults is lost, and they are undone from the ledger at the lab's end.
 fn require_none_lost(slot: &Slot, faults: &LiveFaults) -> Result<(), Error> {
     if faults.on.is_empty() {
         return Ok(());

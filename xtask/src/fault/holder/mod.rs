@@ -1,5 +1,5 @@
-//! Faults on a kept lab: a process of the lab's guard holds them, so that what an effect knows of its own changes is there when another
-//! process asks for the healing. The process goes with the lab.
+//! Faults on a kept lab. A process of the lab's guard holds them, because the state of their effects has to outlive the command that
+//! injects them until another command heals them. The process ends with the lab.
 
 mod client;
 mod protocol;

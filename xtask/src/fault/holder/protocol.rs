@@ -1,4 +1,4 @@
-//! Requests to a holder of faults, and its files in the slot's folder.
+//! Requests to the holder of a lab's faults, and the holder's files in the slot's folder.
 
 use std::path::PathBuf;
 
@@ -9,35 +9,35 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::guard::Slot;
 
-/// Name among the processes of the guard; no container's begins like this.
+/// Name of the holder among the guard's processes; no container's name begins like this.
 pub(super) const PROCESS: &str = "_faults";
 
-/// A fault that is on.
+/// Active fault of a kept lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveFault {
-    /// Number in its lab, from 1.
+    /// Number of the fault in its lab, from 1.
     pub fault: u64,
-    /// Container with the fault.
+    /// Name of the container that the fault acts on.
     pub container: String,
-    /// Fault and its parameters.
+    /// Kind of the fault and its parameters.
     pub description: Fault,
-    /// Time at which its effect was verified: RFC 3339, UTC.
+    /// Time at which the fault's effect was verified: RFC 3339, UTC.
     pub since: String,
-    /// Observation before its injection.
+    /// Observation before the injection.
     pub before: Option<String>,
-    /// Evidence of its effect.
+    /// Evidence of the fault's effect.
     pub evidence: String,
-    /// Last reboot of the container that nobody had asked for, and its consequence for the fault; absent where there was none.
+    /// Last unrequested reboot of the container, and its consequence for the fault; `None` where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<RebootSeen>,
 }
 
-/// A reboot of a container with a fault.
+/// Reboot of a container with an active fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RebootSeen {
-    /// Moment of its detection: RFC 3339, UTC.
+    /// Time at which the reboot was detected: RFC 3339, UTC.
     pub at: String,
-    /// Reason why the fault could not be restored; absent where it was.
+    /// Reason why the fault could not be restored; `None` where it was.
     pub problem: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl std::fmt::Display for RebootSeen {
     }
 }
 
-/// Request: a connection has one.
+/// Request to the holder; a connection carries one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ask {
@@ -58,7 +58,7 @@ pub(super) enum Ask {
     Heal { fault: u64 },
 }
 
-/// The answer.
+/// Holder's answer to a request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Reply {
@@ -67,7 +67,7 @@ pub(super) enum Reply {
     Refused(Refusal),
 }
 
-/// An error on its way from one process to another: its kind is kept.
+/// Error passed from one process to another, which keeps its kind.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Refusal {
@@ -78,7 +78,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     pub fn of(error: &anyhow::Error) -> Self {
-        match error.chain().find_map(|cause| cause.downcast_ref::<Error>()) {
+        match Error::of(error) {
             Some(Error::Usage(_)) => Self::Usage(format!("{error:#}")),
             Some(Error::Host { problem, help }) => Self::Host { problem: problem.clone(), help: help.clone() },
             _ => Self::Other(format!("{error:#}")),
@@ -94,17 +94,17 @@ impl Refusal {
     }
 }
 
-/// Returns the path of the holder's socket, which only root may use.
+/// Path of the holder's socket, which only root may use.
 pub(super) fn socket(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.socket")
 }
 
-/// Returns the path of the file with the active faults, which stays when the holder is killed.
+/// Path of the file with the active faults, which stays when the holder is killed.
 pub(super) fn file(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.json")
 }
 
-/// Returns the path of the holder's log of errors.
+/// Path of the holder's log of errors.
 pub(super) fn log(slot: &Slot) -> PathBuf {
     slot.dir().join("faults.log")
 }

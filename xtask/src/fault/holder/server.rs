@@ -1,4 +1,4 @@
-//! The holder's own process.
+//! The process that holds the faults of a kept lab.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,13 +16,10 @@ use crate::error::Error;
 use crate::guard::{Guard, Slot};
 use crate::lab::{Lab, LiveLab};
 
-/// Interval between two looks whether a container has rebooted: the hook that makes its card writes that into a file.
+/// Interval between two checks whether a container has rebooted, by the file that the hook of its network card writes.
 const REBOOT_POLL: Duration = Duration::from_millis(100);
 
-/// Holds the faults of the lab in a slot until the guard takes it down. Called by the hidden verb only.
-///
-/// # Errors
-/// When there is no such lab, or the socket cannot be made.
+/// Holds the faults of the lab in a slot until the guard takes the lab down. Only the hidden verb calls this.
 pub fn serve(slot: &Slot) -> anyhow::Result<()> {
     let guard = Arc::new(Guard::attach(slot.clone())?);
     let live = LiveLab::in_slot(slot).with_context(|| format!("there is no lab in slot {}", slot.name()))?;
@@ -52,7 +49,7 @@ struct Holder {
     slot: Slot,
     active: ActiveFaults,
     on: Mutex<Vec<LiveFault>>,
-    /// Number of reboots of each container that was taken into account. It is locked until the faults are restored.
+    /// Number of reboots of each container that were handled; locked while faults are being restored.
     reboots: Mutex<HashMap<String, u64>>,
 }
 
@@ -63,7 +60,7 @@ impl Holder {
         if BufReader::new(reader).read_line(&mut line).is_err() {
             return;
         }
-        let ask = serde_json::from_str(&line).context("this is no request of this build of the engine");
+        let ask = serde_json::from_str(&line).context("the request does not match this build of the engine");
         let reply = ask.and_then(|ask| self.carry_out(ask)).unwrap_or_else(|error| Reply::Refused(Refusal::of(&error)));
         let Ok(mut line) = serde_json::to_vec(&reply) else { return };
         line.push(b'\n');
@@ -77,7 +74,7 @@ impl Holder {
         }
     }
 
-    /// Restores the faults of containers that have rebooted without being asked to, and writes down whether that worked.
+    /// Restores the faults of containers that have rebooted without a request, and records the result.
     fn restore_after_reboots(&self) {
         let mut known = self.reboots.lock().unwrap_or_else(PoisonError::into_inner);
         for container in self.active.lab().containers() {

@@ -1,4 +1,4 @@
-//! Bad contact: rules on the bridge that a thread makes and removes in turns.
+//! Link that fails and recovers in turns, by rules on the bridge that a thread makes and removes.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use crate::host::syntax::{Nft, Text};
 
 const FAMILY: &str = "bridge";
 
-/// Rules that a thread makes and removes in turns.
+/// Rules on the bridge that a thread makes for `down` and removes for `up`, in turns.
 pub struct Contact {
     pub filter: Filter,
     down: Duration,
@@ -23,15 +23,12 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// Returns a contact that is not bad yet: without the link for `down` and with it for `up`, in turns.
+    /// Prepares the failures; [`Self::start`] starts the thread.
     pub fn new(filter: Filter, down: Duration, up: Duration) -> Self {
         Self { filter, down, up, flapper: None }
     }
 
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// When the guard is gone, or the lab's network cannot be entered.
+    /// Writes the filter's undo step to the ledger, and starts the thread that cuts and mends the link.
     pub fn start(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         self.filter.note(target)?;
         let network = NetworkNamespace::open(&target.lab.network().path())?;
@@ -40,10 +37,7 @@ impl Contact {
         Ok(())
     }
 
-    /// Ends the thread, and takes the rules back.
-    ///
-    /// # Errors
-    /// When they are still there.
+    /// Ends the thread, and removes the rules.
     pub fn stop(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         if let Some(flapper) = self.flapper.take() {
             let _ = flapper.stop(); // one that had ended before was told by then
@@ -51,7 +45,6 @@ impl Contact {
         self.filter.take_back(target)
     }
 
-    /// Tells whether the thread runs.
     pub fn is_flapping(&self) -> bool {
         self.flapper.is_some()
     }
@@ -59,12 +52,13 @@ impl Contact {
     /// Loss of the fault where the thread has ended by itself.
     pub fn lost(&mut self) -> Option<Lasted> {
         let ended = self.flapper.take_if(|flapper| flapper.thread.is_finished())?;
-        let why = ended.stop().err().map_or_else(String::new, |error| format!(", because that had failed: {error:#}"));
+        let why =
+            ended.stop().err().map_or_else(String::new, |error| format!(", because cutting it had failed: {error:#}"));
         Some(Lasted::lost(Keeper::Host, format!("the link was not cut any more{why}")))
     }
 }
 
-/// The thread that cuts and mends. Without its owner it ends by itself, and leaves the link whole.
+/// Thread that cuts and mends the link. When its owner is dropped it ends, and leaves the link whole.
 struct Flapper {
     stop: Sender<()>,
     thread: JoinHandle<anyhow::Result<()>>,
@@ -78,14 +72,14 @@ impl Flapper {
         Ok(Self { stop, thread })
     }
 
-    /// Ends it; the error is why it had ended before.
+    /// Ends the thread; the error is the reason for which it had ended before.
     fn stop(self) -> anyhow::Result<()> {
         drop(self.stop);
         self.thread.join().unwrap_or_else(|_| bail!("the thread that cuts the link panicked"))
     }
 }
 
-/// Work of the thread.
+/// Inputs of the thread that cuts and mends the link.
 struct Work {
     network: NetworkNamespace,
     table: String,
@@ -95,7 +89,7 @@ struct Work {
 }
 
 impl Work {
-    /// `goes_on` waits for so long, and says whether it was not told to end.
+    /// Cuts and mends the link until told to end. `goes_on` waits for a phase, and returns false where the thread was told to end.
     fn run(&self, goes_on: impl Fn(Duration) -> bool) -> anyhow::Result<()> {
         let table = Table { family: FAMILY, name: &self.table };
         loop {

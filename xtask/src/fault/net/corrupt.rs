@@ -1,4 +1,4 @@
-//! Some of the packets to the container arrive with a byte changed.
+//! Fault that changes a byte of some packets to the container.
 
 use anyhow::{Context as _, bail};
 
@@ -10,7 +10,7 @@ use super::tally::{Happens, Tally};
 use crate::fault::effect::FaultTarget;
 use crate::host::network::netns::bad_udp_checksums;
 
-/// A byte of a packet is another one; its receiver finds the checksum wrong, and drops it.
+/// Fault that changes a byte of some packets, whose receiver drops them for their wrong checksum (`net.corrupt`).
 pub struct Corrupt {
     percent: u8,
     tally: Tally,
@@ -31,7 +31,7 @@ impl Corrupt {
         let before = Self::refused(target)?;
         let seen = observe()?;
         match Self::refused(target)?.saturating_sub(before) {
-            0 => bail!("{seen}, but none for its checksum"),
+            0 => bail!("{seen}, but none was refused for its checksum"),
             refused => Ok(format!("{seen}; {} has refused {refused} for their checksum", target.name())),
         }
     }

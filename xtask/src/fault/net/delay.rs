@@ -1,4 +1,4 @@
-//! Delay of each packet to the container.
+//! Fault that delays each packet to the container.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::fault::effect::FaultTarget;
 use crate::host::network::tc::Qdisc;
 use crate::host::patience::Deadline;
 
-/// Number of packets that are timed at once: enough for a mean that jitter does not spoil.
+/// Number of packets whose round trips are measured at once: enough for a mean that jitter does not spoil.
 const KNOCKS: usize = 8;
 
-/// Number of rounds.
+/// Number of measurements before the effect counts as missing.
 const ROUNDS: usize = 3;
 
-/// Deadline for an answer, beside the delay itself.
+/// Deadline for an answer, beyond the delay and its jitter.
 const PATIENCE: Deadline = Deadline::from_secs(2);
 
-/// Number of packets among which reordering is counted, enough for some of each kind.
+/// Number of packets among which overtaking ones are counted, enough for some delayed and some overtaking ones.
 const REORDERED: usize = 400;
 
-/// A longer way to the container.
+/// Fault that delays packets to the container (`net.delay`).
 pub struct Delay {
     delay_ms: u32,
     jitter_ms: u32,
@@ -33,7 +33,7 @@ pub struct Delay {
     before: Vec<(Peer, Trips)>,
 }
 
-/// Some round trips: how long the fastest took, one in the middle, and all of them on average.
+/// Shortest, median and mean time of some round trips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Trips {
     shortest: Duration,
@@ -42,7 +42,7 @@ struct Trips {
 }
 
 impl Trips {
-    /// Returns the times in order; `None` when more than half of them are missing.
+    /// Evaluates round trip times in ascending order; `None` when half of them or more are missing.
     fn of(times: &[Duration]) -> Option<Self> {
         if times.len() * 2 <= KNOCKS {
             return None;
@@ -70,7 +70,7 @@ impl Delay {
         self.delay() + self.jitter() + PATIENCE.scaled()
     }
 
-    /// The round trips of each peer, compared with those before; the error says which one did not become longer.
+    /// Compares the round trips of each peer with those before the fault; the inner error says which peer's did not become longer.
     fn compare(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let measured =
             side_by_side(&self.before, |(peer, _)| peer.knock_times(target, KNOCKS, target.within(self.patience())))?;
@@ -87,7 +87,7 @@ impl Delay {
         })))
     }
 
-    /// Packets that wait and packets that overtake them, from each peer; the error says where they are not seen.
+    /// Counts packets from each peer that wait, and packets that overtake them; the inner error says where they were not observed.
     fn overtakers(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let send = |(peer, _): &(Peer, Trips)| {
             let sent = peer.lane(target, None)?.send(REORDERED, PAYLOAD_BYTES_MIN, target.within(self.patience()));
@@ -117,7 +117,7 @@ impl Delay {
         })
     }
 
-    /// Returns the number of packets that did not wait, and of those that did.
+    /// Returns the number of packets that did not wait, and of packets that did.
     fn kinds(&self, arrivals: &Arrivals) -> (usize, usize) {
         let shortest = self.delay().saturating_sub(self.jitter());
         let (overtook, waited): (Vec<_>, Vec<_>) = arrivals.times().partition(|took| *took < shortest / 2);
@@ -130,14 +130,14 @@ impl Delay {
         overtook * 2 >= expected && overtook <= expected * 2 && overtook > 0 && waited * 2 >= others && waited > 0
     }
 
-    /// Tells whether most trips are again about as short as before, or shorter than that of any delayed packet: the
-    /// machine may have more to do than it had before.
+    /// Tells whether most round trips are again about as short as before, or shorter than any delayed one: the machine may have more to do
+    /// than it had before.
     fn is_as_short(&self, before: Trips, after: Trips) -> bool {
         let least = if self.reorder_percent > 0 { Duration::ZERO } else { self.delay().saturating_sub(self.jitter()) };
         after.middle < least.max(before.middle + self.delay() / 2)
     }
 
-    /// No packet is faster than the delay, and on average they are slower than before by much of it.
+    /// Tells whether no round trip is shorter than the delay, and they are longer than before by much of the delay on average.
     fn is_longer(&self, before: Trips, after: Trips) -> bool {
         after.shortest >= self.delay().saturating_sub(self.jitter()) && after.mean >= before.shortest + self.delay() / 2
     }
@@ -150,8 +150,8 @@ impl LinkDamage for Delay {
         "net.delay"
     }
 
-    /// A process of the engine, which can be seeded, outlives the container's restart, and stands beside `net.rate`; or the
-    /// kernel, where packets cannot be handed to a process.
+    /// Packet helper, which can be seeded, outlives the container's restart, and works beside `net.rate`; else netem of the kernel, where
+    /// packets cannot be handed to a process.
     fn means(&self) -> Vec<Means> {
         let Self { delay_ms, jitter_ms, reorder_percent, .. } = *self;
         let numbers = [

@@ -1,4 +1,4 @@
-//! Some of the packets to the container arrive twice.
+//! Fault that lets some of the packets to the container arrive twice.
 
 use super::filter::{Filter, Rules};
 use super::link::LinkDamage;
@@ -10,10 +10,10 @@ use crate::host::network::iptables::UNDELAYED;
 use crate::host::network::tc::Qdisc;
 use crate::host::syntax::{DeviceName, compose};
 
-/// A copy carries it, so that it is not copied again; it does not leave the lab's namespace.
+/// Mark of copies, so that they are not copied again. It does not leave the lab's namespace.
 const COPY_MARK: &str = "0xe2ec";
 
-/// Packets are copied where they leave through the port.
+/// Fault that copies some packets where they leave through the container's port (`net.duplicate`).
 pub struct Duplicate {
     percent: u8,
     tally: Tally,
@@ -33,7 +33,7 @@ impl LinkDamage for Duplicate {
         "net.duplicate"
     }
 
-    /// Rules of nft, which stand beside what slows the link, or netem, where nft cannot copy.
+    /// Rules of nft, which work beside faults that slow the link, else netem, where nft cannot copy.
     fn means(&self) -> Vec<Means> {
         let kernel = "`modprobe -a nft_dup_netdev nft_numgen` of Linux 5.16";
         let (percent, filter) = (self.percent, Filter::at_port(self.name(), kernel));

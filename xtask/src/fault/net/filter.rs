@@ -1,4 +1,4 @@
-//! Packet filters that a fault makes, and takes back.
+//! Packet filters that faults make and remove.
 
 use std::sync::OnceLock;
 
@@ -12,19 +12,18 @@ use crate::host::network::nft::Table;
 use crate::host::syntax::{Iptables, Nft, Text, compose};
 use crate::host::undo::Undo;
 
-/// Match of packets that carry data. Others pass: a peer still learns the hardware address, and hears a healed link at
-/// once.
+/// Match of IP packets. ARP passes, so that peers still resolve the hardware address, and reach a healed link at once.
 pub const TRAVELS: &str = "ether type { ip, ip6 }";
 
-/// A fault's table on one container: different faults have different ones, and stand side by side.
+/// Packet filter of a fault on one container. Each fault has a table of its own, so that several work side by side.
 pub struct Filter {
     fault: &'static str,
-    /// Families of nft in which the rules mean the same, the best first.
+    /// Families of nft in which the rules have the same meaning, the best first.
     families: &'static [&'static str],
     lies: Lies,
-    /// Parts of the kernel that it takes, as a command that loads them.
+    /// Command that loads the parts of the kernel that the rules need.
     kernel: &'static str,
-    /// The way that this host can go, once it is known.
+    /// Means that this host has for the filter, once they were tried.
     way: OnceLock<Way>,
     undo: Vec<Undo>,
 }
@@ -32,27 +31,26 @@ pub struct Filter {
 /// Means by which a host keeps a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// A table of this family.
+    /// Table of nft, of this family.
     Nft(&'static str),
-    /// A chain of iptables, by this program.
+    /// Chain of iptables, made by this program.
     Iptables { program: &'static str, table: &'static str, hook: &'static str },
 }
 
-/// The rules of a filter.
+/// Rules of a filter, in the syntax of each means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// The chains of a table of nft.
+    /// Chains of a table of nft.
     pub nft: Text<Nft>,
-    /// The same in words of iptables, for kernels whose nft lacks a part; not everything can be said in them.
+    /// The same rules for iptables, for kernels whose nft lacks a part; `None` where iptables cannot express them.
     pub iptables: Option<IptablesRules>,
 }
 
 /// Rules of one chain of iptables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IptablesRules {
-    /// The table.
     pub table: &'static str,
-    /// The kernel's chain that leads to them.
+    /// Built-in chain of the kernel that jumps to the rules.
     pub hook: &'static str,
     /// Rules, each without its chain.
     pub rules: Vec<Text<Iptables>>,
@@ -64,14 +62,14 @@ impl From<Text<Nft>> for Rules {
     }
 }
 
-/// Network namespace of a table.
+/// Place of a filter's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lies {
-    /// The lab's, on the bridge, which a restart of the container does not touch.
+    /// On the bridge of the lab's network, where a restart of the container does not touch them.
     OnBridge,
-    /// The lab's, at the container's port, which is a new one after a restart.
+    /// At the container's port in the lab's network, which is a new one after a restart.
     AtPort,
-    /// The container's own, which ends with its processes.
+    /// In the container's own network, which ends with its processes.
     Inside,
 }
 
@@ -81,12 +79,12 @@ impl Filter {
         Self::of(fault, &["bridge"], Lies::OnBridge, "`modprobe nf_tables_bridge`")
     }
 
-    /// Returns a filter of what leaves through the container's port.
+    /// Returns a filter for packets that leave the bridge through the container's port.
     pub fn at_port(fault: &'static str, kernel: &'static str) -> Self {
         Self::of(fault, &["netdev"], Lies::AtPort, kernel)
     }
 
-    /// Returns a filter in the container itself, where a restart of it undoes it.
+    /// Returns a filter in the container's own network, which a restart of the container undoes.
     pub fn inside(fault: &'static str, families: &'static [&'static str], kernel: &'static str) -> Self {
         Self::of(fault, families, Lies::Inside, kernel)
     }
@@ -95,7 +93,7 @@ impl Filter {
         Self { fault, families, lies, kernel, way: OnceLock::new(), undo: Vec::new() }
     }
 
-    /// The same filter, whose rules take other parts of the kernel.
+    /// Returns the same filter for rules that need other parts of the kernel.
     pub fn needs(self, kernel: &'static str) -> Self {
         Self { kernel, ..self }
     }
@@ -107,8 +105,8 @@ impl Filter {
         })
     }
 
-    /// Returns that place for others. Nobody holds a container's network beside its processes: it would live on without
-    /// them.
+    /// Returns the filter's network namespace in the form that the ledger keeps. No process holds a container's network open beside its own
+    /// processes: it would outlive them.
     fn place(&self, target: &FaultTarget<'_>) -> anyhow::Result<NetworkPlace> {
         match self.lies {
             Lies::OnBridge | Lies::AtPort => target.lab.network().place(),
@@ -116,12 +114,12 @@ impl Filter {
         }
     }
 
-    /// Returns the help where this host cannot keep such rules.
+    /// Help for a host that cannot keep such rules.
     pub fn help(&self) -> String {
         format!("`cargo xtask setup` installs nft; of the kernel it takes {}", self.kernel)
     }
 
-    /// Returns a line with the reason why this host cannot keep such rules; `None` when it can.
+    /// Reason why this host cannot keep such rules, in one line; `None` where it can.
     pub fn problem(&self, rules: &Rules) -> Option<String> {
         let mut problems = Vec::new();
         for family in self.families {
@@ -149,10 +147,6 @@ impl Filter {
         self.way.get().copied().unwrap_or(Way::Nft(self.families[0]))
     }
 
-    /// Tells whether it exists.
-    ///
-    /// # Errors
-    /// When nft cannot be asked.
     pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         let (network, name) = (self.network(target)?, self.name(target));
         match self.way() {
@@ -161,36 +155,30 @@ impl Filter {
         }
     }
 
-    /// Side that could remove it: rules of the container's own network are within reach of root there.
+    /// Side of the container's border from which the rules could be removed: root in the container can remove those in its own network.
     pub fn keeper(&self) -> Keeper {
         if self.lies == Lies::Inside { Keeper::Container } else { Keeper::Host }
     }
 
-    /// Tells whether a start of the container leaves it as it is.
+    /// Tells whether the rules survive a restart of the container.
     pub fn outlives_container(&self) -> bool {
         self.lies == Lies::OnBridge
     }
 
-    /// Makes it of these rules.
-    ///
-    /// # Errors
-    /// With what nft or iptables said.
+    /// Makes the filter from these rules, with its undo step in the ledger first.
     pub fn make(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         self.note(target)?;
         let (network, name) = (self.network(target)?, self.name(target));
         match self.way() {
             Way::Nft(family) => Table { family, name: &name }.make(&network, &rules.nft),
             Way::Iptables { program, table, hook } => {
-                let rules = rules.iptables.context("these rules cannot be said in words of iptables")?;
+                let rules = rules.iptables.context("these rules have no equivalent in iptables")?;
                 chain_of(table, hook, name).make(program, &network, &rules.rules)
             }
         }
     }
 
-    /// Makes it anew where it is not whole any more.
-    ///
-    /// # Errors
-    /// With what nft or iptables said.
+    /// Removes what is left of the filter, and makes it anew.
     pub fn make_again(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         let (network, name) = (self.network(target)?, self.name(target));
         match self.way() {
@@ -200,10 +188,7 @@ impl Filter {
         self.make(target, rules)
     }
 
-    /// Writes down how it is taken back.
-    ///
-    /// # Errors
-    /// When the guard is gone.
+    /// Writes the filter's undo step to the ledger.
     pub fn note(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let (network, name) = (self.place(target)?, self.name(target));
         let undo = match self.way() {
@@ -217,19 +202,16 @@ impl Filter {
         Ok(())
     }
 
-    /// Takes it back; one that was not made is fine.
-    ///
-    /// # Errors
-    /// When it is still there.
+    /// Removes the filter; does nothing where it was not made.
     pub fn take_back(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         target.undo(self.undo.clone())
     }
 
-    /// Observes that packets are missing. A machine that is slow, or that another fault cuts off, misses them as well: they
-    /// are this filter's work only where it has dropped some meanwhile.
+    /// Observes that packets are missing. A machine that is slow, or that another fault cuts off, misses packets as well: they count as
+    /// dropped by this filter only where it has dropped some meanwhile.
     ///
     /// # Errors
-    /// Those of `observe`; when nothing was dropped.
+    /// Also when the filter dropped no packet.
     pub fn drops(
         &self,
         target: &FaultTarget<'_>,
@@ -252,7 +234,7 @@ impl Filter {
         }
     }
 
-    /// Returns its name, from the container's port.
+    /// Returns the name of the filter's table or chain, which ends in the container's port.
     pub fn name(&self, target: &FaultTarget<'_>) -> String {
         format!("{}_{}", self.fault.replace(['.', '-'], "_"), target.container.machine().port())
     }
@@ -262,11 +244,11 @@ fn chain_of(table: &str, hook: &str, name: String) -> iptables::Chain {
     iptables::Chain { table: table.to_owned(), hook: hook.to_owned(), name }
 }
 
-/// Priority of filters on a bridge: what nft calls `filter` there. At 0 stands br_netfilter, which takes bridged packets to the
-/// chains of IP and brings them back behind its own priority, so that a chain at 0 is passed over.
+/// Priority of filters on a bridge, which nft calls `filter` there. At 0 stands br_netfilter, which takes bridged packets to the chains of
+/// IP and brings them back behind its own priority, so that a chain at 0 is passed over.
 const PRIORITY_ON_BRIDGE: i32 = -200;
 
-/// A chain of filters on a bridge with these rules, each ended by a line's end.
+/// Returns a chain of filters on a bridge with these rules, each of which ends in a newline.
 pub fn chain(hook: &'static str, rules: &Text<Nft>) -> Text<Nft> {
     compose!(
         Nft,

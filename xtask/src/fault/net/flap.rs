@@ -1,4 +1,4 @@
-//! The link is cut and whole in turns.
+//! Fault that cuts and mends the link in turns.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::host::network::iptables::UNDELAYED;
 use crate::host::patience::Deadline;
 use crate::host::syntax::{DeviceName, compose};
 
-/// Number of packets in the time of a cut, and the bounds of their distance.
+/// Number of packets sent during one cut, and the bounds of the interval between two.
 const PACKETS_IN_CUT: u32 = 50;
 const PACE_MIN: Duration = Duration::from_millis(1);
 const PACE_MAX: Duration = Duration::from_millis(20);
 
-/// Time that a busy machine may need beside the phases themselves.
+/// Time that a busy machine may need beyond the phases of the fault themselves.
 const SLACK: Deadline = Deadline::from_secs(5);
 
-/// Bounds of the time for which a healed link is watched, past the time in which it would be cut again.
+/// Bounds of the time for which a healed link is watched, longer than the fault would leave it whole.
 const WATCH_MIN: Duration = Duration::from_millis(200);
 const WATCH_MAX: Duration = Duration::from_secs(3);
 
-/// A bad contact.
+/// Fault that cuts a container's link for `down` and leaves it whole for `up`, in turns (`net.flap`).
 pub struct Flap {
     down: Duration,
     up: Duration,
@@ -75,7 +75,7 @@ impl LinkDamage for Flap {
         vec![Means::Contact(Contact::new(filter, self.down, self.up))]
     }
 
-    /// Rules for all that passes the port, whoever sends it.
+    /// Rules for all packets that pass the port, from other ports and from the bridge itself.
     fn rules(&self, port: &DeviceName) -> Rules {
         let from = compose!(Nft, "iifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);
         let to = compose!(Nft, "oifname {port} {travels} counter drop\n", port = *port, travels = TRAVELS);

@@ -1,4 +1,4 @@
-//! Many packets at once, to see what a link does to them.
+//! Many packets at once, to measure what a link does to them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -6,28 +6,27 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// Bytes of a packet on a wire that are Ethernet, IP and UDP.
+/// Bytes of a packet on a wire that are Ethernet, IP and UDP headers.
 pub const HEADER_BYTES: u64 = 14 + 20 + 8;
 
-/// Payload from which on many packets are handed to the kernel in one piece, which it cuts: a call for each would be slower
-/// than many a link.
+/// Minimum payload, in bytes, for which one call hands the kernel many packets as one, to be segmented (UDP GSO): one call per packet would
+/// be slower than many links.
 const PIECES_FROM_BYTES: u64 = 1000;
 const PACKETS_IN_PIECE: u64 = 40;
 
-/// Packets of one size.
+/// Packets of one size, sent as fast as the link takes them.
 #[derive(Debug, Clone, Copy)]
 pub struct Flood {
-    /// Number of packets.
     pub packets: u64,
-    /// Payload of each.
+    /// Payload of each packet, in bytes.
     pub payload_bytes: u64,
-    /// Mark by which rules of the host recognize these packets; root alone may mark packets.
+    /// Mark by which rules of the host recognize these packets; only root may mark packets.
     pub mark: Option<u32>,
 }
 
 impl Flood {
-    /// Returns the least by which a network device's byte counter grows when all packets pass it, headers included. Packets that are
-    /// handed to the kernel in one piece may be counted with a single header.
+    /// Returns the least by which a network device's byte counter grows when all packets pass the device, headers included. Packets that
+    /// are handed to the kernel in one piece may be counted with a single header.
     #[must_use]
     pub fn counted_bytes(&self) -> u64 {
         self.packets * self.payload_bytes + self.packets.div_ceil(self.packets_in_piece()) * HEADER_BYTES
@@ -40,7 +39,7 @@ impl Flood {
     /// Sends the packets from the calling thread's network namespace, as fast as the link takes them.
     ///
     /// # Errors
-    /// When the kernel cannot, or the link takes no packet for as long as `patience`.
+    /// Also when the link takes no packet for as long as `patience`.
     pub fn send(self, target: SocketAddr, patience: Duration) -> io::Result<()> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.set_write_timeout(Some(patience))?;

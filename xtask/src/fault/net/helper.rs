@@ -1,4 +1,4 @@
-//! The process that packets to a container are handed to, to be delayed, held or changed.
+//! Packet helper: the process to which packets to a container are handed, to be delayed, held or changed.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,36 +16,36 @@ use crate::host::patience::{self, Deadline};
 use crate::host::undo::Undo;
 use crate::lab::BRIDGE;
 
-/// Deadline for it to read its queue, or to end.
+/// Deadline for the helper to read its queue, or to end.
 const DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Interval between two looks whether it reads.
+/// Interval between two checks whether the helper reads its queue.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Help where it cannot work.
+/// Help for a host where packets cannot be handed to a process.
 pub const HELP: &str = "`cargo xtask setup --optional` installs iptables; for the kernel, `modprobe -a br_netfilter \
                         xt_physdev xt_NFQUEUE`";
 
-/// A helper of one container. Where its rules or its process are missing, packets pass.
+/// Packet helper of one container. Where its rules or its process are missing, packets pass.
 pub struct Helper {
-    /// No container's name has a dot: the helper's name has one before this.
+    /// Name of the treatment, which follows the container's name and a dot in the helper's name; no container's name has a dot.
     kind: &'static str,
-    /// Numbers of its treatment, each with its option.
+    /// Options of the helper's command line with their values.
     numbers: Vec<(&'static str, u64)>,
     stage: Stage,
     process: Option<Process>,
-    /// Packets that it had no room for.
+    /// Number of packets that passed untreated because the queue's buffer was full.
     passed: u64,
     undo: Vec<Undo>,
 }
 
 impl Helper {
-    /// Returns a helper that holds packets back.
+    /// Returns a helper that holds packets back, at the first of two stages.
     pub fn that_holds(kind: &'static str, numbers: &[(&'static str, u64)]) -> Self {
         Self::at(Stage::First, kind, numbers)
     }
 
-    /// Returns a helper that changes packets afterwards.
+    /// Returns a helper that changes packets, at the second of two stages, after any delay.
     pub fn that_changes(kind: &'static str, numbers: &[(&'static str, u64)]) -> Self {
         Self::at(Stage::Second, kind, numbers)
     }
@@ -54,7 +54,7 @@ impl Helper {
         Self { kind, numbers: numbers.to_vec(), stage, process: None, passed: 0, undo: Vec::new() }
     }
 
-    /// Returns a word for what is done to packets at its place.
+    /// Phrase for the treatment of packets at the helper's stage.
     pub fn treatment(&self) -> &'static str {
         match self.stage {
             Stage::First => "delayed or stalled",
@@ -62,32 +62,23 @@ impl Helper {
         }
     }
 
-    /// Returns the queue's number, one for each container and stage: only one fault can hold packets back.
+    /// Returns the number of the packet queue, one for each container and stage: only one fault can hold packets back.
     fn queue(&self, target: &FaultTarget<'_>) -> u16 {
         self.stage.queue(target.container.machine().octet)
     }
 
-    /// Tells whether packets are handed to a process at its place, this one or another.
-    ///
-    /// # Errors
-    /// When iptables cannot be asked.
+    /// Tells whether packets are handed to a process at the helper's stage, this helper or another.
     pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         Ok(!queue_rules(target.lab.network(), self.queue(target))?.is_empty())
     }
 
-    /// Returns true if its process runs and packets are handed to it.
-    ///
-    /// # Errors
-    /// When iptables cannot be asked.
+    /// Tells whether the helper's process runs and packets are handed to it.
     pub fn is_at_work(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         let runs = self.process.as_ref().is_some_and(|process| process.exited().is_none());
         Ok(runs && self.exists(target)?)
     }
 
-    /// Starts it, and hands it the packets.
-    ///
-    /// # Errors
-    /// When it does not read its queue.
+    /// Starts the process, waits until it reads its queue, and hands it the packets.
     pub fn start(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         let (network, machine, queue) = (target.lab.network(), target.container.machine(), self.queue(target));
         let undo = vec![
@@ -122,32 +113,22 @@ impl Helper {
         while self.state(target)?.is_none() {
             let said = || std::fs::read_to_string(log).unwrap_or_default();
             if let Some(end) = process.exited() {
-                bail!("the process that packets are handed to {end}: {}", said().trim());
+                bail!("the packet helper {end}: {}", said().trim());
             }
             if begun.elapsed() > DEADLINE.scaled() {
-                bail!(
-                    "the process that packets are handed to reads none after {}: {}",
-                    ms(DEADLINE.scaled()),
-                    said().trim()
-                );
+                bail!("the packet helper has not read its queue within {}: {}", ms(DEADLINE.scaled()), said().trim());
             }
             std::thread::sleep(POLL); // the kernel gives no sign of a new reader
         }
         Ok(())
     }
 
-    /// Returns the kernel's state of its queue; `None` while nobody reads it.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
+    /// Returns the kernel's state of the helper's queue; `None` while no process reads it.
     pub fn state(&self, target: &FaultTarget<'_>) -> anyhow::Result<Option<QueueState>> {
         netqueue::state(target.lab.network(), self.queue(target))
     }
 
-    /// Takes the packets from it and ends it; what it holds goes on.
-    ///
-    /// # Errors
-    /// When it is still there.
+    /// Takes the packets from the process and ends it; packets that it holds go on.
     pub fn stop(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // The rules first: what the helper then still holds goes on when it is told to end.
         let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
@@ -169,7 +150,7 @@ impl Helper {
         Some(Lasted::lost(Keeper::Host, instead))
     }
 
-    /// Note on packets that were not treated while the fault lasted.
+    /// Note for the evidence on packets that passed untreated while the fault lasted; empty where there were none.
     pub fn passed(&self) -> String {
         match self.passed {
             0 => String::new(),

@@ -1,4 +1,4 @@
-//! No packet goes to the container or comes from it.
+//! Fault that lets no packet go to the container or come from it.
 
 use std::time::{Duration, Instant};
 
@@ -15,22 +15,22 @@ use crate::host::syntax::{DeviceName, compose};
 /// Minimum silence that counts as no answer.
 const SILENCE: Deadline = Deadline::from_millis(50);
 
-/// Minimum silence as a multiple of an answer's time before: the slower the machine, the longer one listens.
+/// Minimum silence as a multiple of the time of an answer before: the slower the machine, the longer the wait.
 const SILENCE_TIMES: u32 = 2;
 
-/// Deadline for a healed link to carry packets: a peer that found nobody asks for the hardware address again once a
-/// second.
+/// Deadline for a healed link to carry packets: a peer that had no answer asks for the hardware address again once a second.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Waits of the first and the longest knock at a healed link: each waits twice as long as the one before.
+/// First and longest deadline for an answer over a healed link: each attempt waits twice as long as the one before.
 const KNOCK_FIRST: Deadline = Deadline::from_millis(100);
 const KNOCK_LONGEST: Deadline = Deadline::from_secs(2);
 
-/// A cut link: its packets are dropped on the bridge, so that a restart of the container does not mend it.
+/// Fault that cuts a container's link (`net.isolate`). Its packets are dropped on the bridge, so that a restart of the container does not
+/// mend the link.
 #[derive(Default)]
 pub struct Isolate {
     peers: Vec<Peer>,
-    /// Wait of the next knock at the healed link.
+    /// Deadline for the next answer over the healed link.
     patience: Duration,
 }
 
@@ -45,7 +45,7 @@ impl LinkDamage for Isolate {
         vec![Means::Filter(Filter::on_bridge(self.name()))]
     }
 
-    /// Rules for all that passes the port, from other ports and from the bridge's own machine.
+    /// Rules for all packets that pass the port, from other ports and from the bridge itself.
     fn rules(&self, port: &DeviceName) -> Rules {
         let from = compose!(Nft, "iifname {port} counter drop\n", port = *port);
         let to = compose!(Nft, "oifname {port} counter drop\n", port = *port);
@@ -89,7 +89,8 @@ impl LinkDamage for Isolate {
         })
     }
 
-    /// Waits for the answers themselves: being cut off is what this fault does, and no excuse for it.
+    /// Waits for answers, unlike [`until_healed`](super::peer::until_healed), which takes a container that answers nobody for one that
+    /// another fault has cut off.
     fn verify_recovery(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let begun = Instant::now();
         loop {

@@ -1,5 +1,4 @@
-//! Damage to a container's link: all that is the same whatever is done to packets, by whichever means, and however it is
-//! proved.
+//! The common part of all damage to a container's link, independent of its packet treatment and of its verification.
 
 use std::sync::OnceLock;
 
@@ -10,80 +9,64 @@ use crate::error::Error;
 use crate::fault::effect::{Effect, FaultTarget, Lasted, usage};
 use crate::host::syntax::DeviceName;
 
-/// One kind of damage to a link: its means, and what peers observe of it.
+/// One kind of damage to a link: its packet treatment, and how peers observe it.
 pub trait LinkDamage: Send {
-    /// Note on a container that cannot be asked: nothing does this to it any more.
+    /// Words for the recovery of a container that cannot be observed, such as "nothing delays its packets any more".
     const GONE: &'static str;
 
-    /// Name of the fault.
     fn name(&self) -> &'static str;
 
-    /// Means of doing it, the best first.
+    /// Means of doing the damage, the best first.
     fn means(&self) -> Vec<Means>;
 
-    /// Looks at the link before anything is done to it, as [`Effect::before`].
+    /// Observes the link before the damage, as [`Effect::before`].
     ///
     /// # Errors
     /// When the link is in a state in which the damage could not be observed later.
     fn before(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String>;
 
-    /// Makes what its rules name.
-    ///
-    /// # Errors
-    /// When that could not be made.
+    /// Makes what the damage's rules refer to, such as a name server.
     fn prepare(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// Rules at a container's port, for means that take some.
+    /// Rules at a container's port, for means that need some.
     fn rules(&self, _port: &DeviceName) -> Rules {
         Rules { nft: std::iter::empty().collect(), iptables: None }
     }
 
     /// Observes the damage, as [`Effect::verify_effect`].
-    ///
-    /// # Errors
-    /// When there is none.
     fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String>;
 
-    /// Like [`LinkDamage::verify_effect`], where one look has to do.
-    ///
-    /// # Errors
-    /// Those of [`LinkDamage::verify_effect`].
+    /// Like [`LinkDamage::verify_effect`], by a single observation, in the check before healing.
     fn verify_effect_once(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         self.verify_effect(target, means)
     }
 
-    /// Looks once whether the link is as before.
-    ///
-    /// # Errors
-    /// When it could not be tried.
+    /// Observes once whether the link is as before the damage.
     fn is_as_before(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<Seen>;
 
     /// Observes that the damage is gone, as [`Effect::verify_recovery`].
-    ///
-    /// # Errors
-    /// When it is still there.
     fn verify_recovery(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         until_healed(target, Self::GONE, || means.exists(target), || self.is_as_before(target, means))
     }
 
-    /// Lets go of what it kept for the time of the damage, once that was taken back.
+    /// Releases what was kept for the time of the damage, such as connections, once the damage was taken back.
     fn taken_back(&mut self, _target: &FaultTarget<'_>) {}
 
-    /// Lets go of what has ended with the container's processes.
+    /// Releases what has ended with the container's processes.
     fn restarted(&mut self) {}
 }
 
-/// A damage with the means of this host.
+/// Effect of a damage to a link, by the first means that this host has.
 struct LinkEffect<D> {
     damage: D,
     means: Vec<Means>,
-    /// Place of the first means that this host has, once it is known.
+    /// Index in `means` of the first that this host has, once it is known.
     chosen: OnceLock<usize>,
 }
 
-/// Returns the effect of a damage, not begun yet.
+/// Returns the effect of a damage, which is not injected yet.
 pub fn effect<D: LinkDamage + 'static>(damage: D) -> Box<dyn Effect> {
     Box::new(LinkEffect { means: damage.means(), damage, chosen: OnceLock::new() })
 }
@@ -117,7 +100,7 @@ impl<D: LinkDamage> Effect for LinkEffect<D> {
         let (damage, means) = self.parts();
         if let Some(taken) = means.taken(target, damage.name())? {
             let beside = best.map_or_else(String::new, |help| format!(", or have both: {help}"));
-            return Err(usage(format!("{taken}: heal that first{beside}")));
+            return Err(usage(format!("{taken}: heal that fault first{beside}")));
         }
         damage.before(target, means)
     }

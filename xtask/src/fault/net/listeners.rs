@@ -1,12 +1,12 @@
-//! TCP ports that processes listen at.
+//! TCP ports that processes listen on.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// State of a socket that listens, in the kernel's tables.
+/// State of a listening socket in the kernel's tables.
 const LISTENS: &str = "0A";
 
-/// Addresses at which these processes listen, as other programs of the same network reach them.
+/// Returns the addresses on which these processes listen, as other programs of the same network reach them.
 #[must_use]
 pub fn listening_at(pids: &[i32]) -> Vec<SocketAddr> {
     let sockets: HashSet<String> = pids.iter().flat_map(|pid| sockets_of(*pid)).collect();
@@ -23,14 +23,14 @@ pub fn listening_at(pids: &[i32]) -> Vec<SocketAddr> {
     found
 }
 
-/// Inodes of the sockets that a process has open.
+/// Returns the inodes of the sockets that a process has open.
 fn sockets_of(pid: i32) -> Vec<String> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
     let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     links.filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect()
 }
 
-/// Address and inode of a line of `/proc/net/tcp`, where it is one of a socket that listens.
+/// Parses address and inode of a listening socket from a line of `/proc/net/tcp`; `None` for other lines.
 fn listener(line: &str) -> Option<(SocketAddr, String)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);

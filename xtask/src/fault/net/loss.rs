@@ -1,4 +1,4 @@
-//! Some of the packets to the container get lost.
+//! Fault that loses some of the packets to the container.
 
 use super::filter::{Filter, Rules, TRAVELS, chain};
 use super::link::LinkDamage;
@@ -9,19 +9,22 @@ use crate::fault::effect::FaultTarget;
 use crate::host::network::iptables::UNDELAYED;
 use crate::host::syntax::{DeviceName, compose};
 
-/// A link that loses packets: a percentage at random, or every n-th.
+/// Fault that loses packets on a container's link: a percentage at random, or every n-th (`net.loss`, `net.nth-loss`).
 pub struct Loss {
     which: Which,
     tally: Tally,
 }
 
-/// Choice of lost packets.
+/// Choice of the packets that are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
-    /// A percentage, at random.
-    Random { percent: u8 },
-    /// Every n-th packet.
-    Nth { every: u32 },
+    /// Percentage of packets, drawn at random.
+    Random {
+        percent: u8,
+    },
+    Nth {
+        every: u32,
+    },
 }
 
 impl Loss {
@@ -52,7 +55,7 @@ impl LinkDamage for Loss {
         vec![Means::Filter(Filter::on_bridge(self.name()).needs("`modprobe -a nf_tables_bridge nft_numgen`"))]
     }
 
-    /// Routes all egress of the port through one chain, so that one counter counts it.
+    /// Routes all packets to the port through one chain, so that one counter counts them.
     fn rules(&self, port: &DeviceName) -> Rules {
         let lost = match self.which {
             Which::Random { percent } => compose!(Nft, "numgen random mod 100 <= {last}", last = percent - 1),

@@ -1,4 +1,4 @@
-//! Means of doing something to the packets of one container.
+//! Ways in which a fault treats the packets of one container: rules, a thread, a process, a queueing discipline.
 
 use super::contact::Contact;
 use super::filter::{Filter, Rules};
@@ -8,25 +8,25 @@ use crate::host::network::iptables::queue_problem;
 use crate::host::network::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
-/// What treats the packets.
+/// Packet treatment of a fault: what drops, delays or changes the packets of a container.
 pub enum Means {
-    /// Rules that stand.
+    /// Permanent rules of a packet filter.
     Filter(Filter),
-    /// Rules that come and go.
+    /// Rules that a thread makes and removes in turns.
     Contact(Contact),
-    /// A process of the engine.
+    /// Packet helper, a process of the engine.
     Helper(Helper),
-    /// A queue of the kernel at the container's port, which goes with the port when the container is started again.
+    /// Queueing discipline of the kernel at the container's port, which ends with the port when the container is started again.
     Queue { qdisc: Qdisc, undo: Vec<Undo> },
 }
 
 impl Means {
-    /// Returns a queue of the kernel.
+    /// Returns the packet treatment by a queueing discipline.
     pub fn queue(qdisc: Qdisc) -> Self {
         Self::Queue { qdisc, undo: Vec::new() }
     }
 
-    /// Returns a line with the reason why this host does not have it; `None` when it does.
+    /// Reason why this host cannot do the packet treatment, in one line; `None` if it can.
     pub fn problem(&self, rules: &Rules) -> Option<String> {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.problem(rules),
@@ -35,7 +35,7 @@ impl Means {
         }
     }
 
-    /// Returns the help where this host does not have it.
+    /// Help for a host that cannot do the packet treatment.
     pub fn help(&self) -> String {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.help(),
@@ -46,10 +46,7 @@ impl Means {
         }
     }
 
-    /// Returns the reason why it cannot be used by a fault of this name: its place is taken.
-    ///
-    /// # Errors
-    /// When its tool cannot be asked.
+    /// Reason why a fault of this name cannot use the packet treatment now, because another fault has taken its place; `None` if it can.
     pub fn taken(&self, target: &FaultTarget<'_>, fault: &str) -> anyhow::Result<Option<String>> {
         Ok(match self {
             Self::Filter(_) | Self::Contact(_) => {
@@ -64,10 +61,7 @@ impl Means {
         })
     }
 
-    /// Tells whether it is there, or another one in its place.
-    ///
-    /// # Errors
-    /// When its tool cannot be asked.
+    /// Tells whether the packet treatment, or another in its place, is set up.
     pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.exists(target),
@@ -76,10 +70,7 @@ impl Means {
         }
     }
 
-    /// Tells whether it still treats packets.
-    ///
-    /// # Errors
-    /// When its tool cannot be asked.
+    /// Tells whether the packet treatment is still in effect.
     pub fn is_at_work(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match self {
             Self::Contact(contact) => Ok(contact.is_flapping()),
@@ -88,10 +79,7 @@ impl Means {
         }
     }
 
-    /// Makes it, with its undo step in the ledger first.
-    ///
-    /// # Errors
-    /// With what its tool said.
+    /// Sets the packet treatment up, with its undo step in the ledger first.
     pub fn make(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         match self {
             Self::Filter(filter) => filter.make(target, rules),
@@ -107,10 +95,7 @@ impl Means {
         }
     }
 
-    /// Makes anew what the start of its container has undone.
-    ///
-    /// # Errors
-    /// With what its tool said.
+    /// Sets the packet treatment up again if a restart of the container has undone it.
     pub fn restore(&mut self, target: &FaultTarget<'_>, rules: Rules) -> anyhow::Result<()> {
         match self {
             Self::Filter(filter) if !filter.outlives_container() => filter.make_again(target, rules),
@@ -121,10 +106,7 @@ impl Means {
         }
     }
 
-    /// Takes it back; one that was not made is fine.
-    ///
-    /// # Errors
-    /// When it is still there.
+    /// Removes the packet treatment (rules, thread, process or queueing discipline); does nothing if it was not set up.
     pub fn take_back(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match self {
             Self::Filter(filter) => filter.take_back(target),
@@ -134,7 +116,7 @@ impl Means {
         }
     }
 
-    /// Loss of the fault, where the process or the thread that does it has ended by itself.
+    /// Loss of the fault, where its process or thread has ended by itself.
     pub fn lost(&mut self) -> Option<Lasted> {
         match self {
             Self::Contact(contact) => contact.lost(),
@@ -143,7 +125,7 @@ impl Means {
         }
     }
 
-    /// Side that could remove it.
+    /// Side of the container's border from which the packet treatment could be removed.
     pub fn keeper(&self) -> Keeper {
         match self {
             Self::Filter(filter) => filter.keeper(),
@@ -151,7 +133,7 @@ impl Means {
         }
     }
 
-    /// Tells whether a start of its container leaves it as it is.
+    /// Tells whether the packet treatment survives a restart of the container.
     pub fn outlives_container(&self) -> bool {
         match self {
             Self::Filter(filter) => filter.outlives_container(),
@@ -160,7 +142,7 @@ impl Means {
         }
     }
 
-    /// Note on packets that were not treated while the fault lasted.
+    /// Note for the evidence on packets that passed untreated while the fault lasted; empty where there were none.
     pub fn passed(&self) -> String {
         match self {
             Self::Helper(helper) => helper.passed(),
@@ -168,10 +150,10 @@ impl Means {
         }
     }
 
-    /// Observes that packets are missing, and that rules have dropped some meanwhile, where rules do it.
+    /// Observes that packets are missing, and, where rules drop them, that the rules have dropped some meanwhile.
     ///
     /// # Errors
-    /// Those of `observe`; when nothing was dropped.
+    /// Also when the rules dropped no packet.
     pub fn drops(
         &self,
         target: &FaultTarget<'_>,
@@ -183,7 +165,7 @@ impl Means {
         }
     }
 
-    /// Returns the process, where one does it.
+    /// Returns the packet helper, if the packet treatment is one.
     pub fn helper(&self) -> Option<&Helper> {
         match self {
             Self::Helper(helper) => Some(helper),
@@ -192,7 +174,7 @@ impl Means {
     }
 }
 
-/// Kind of the queue at the container's port.
+/// Returns the kind of the queueing discipline at the container's port.
 fn root_kind(target: &FaultTarget<'_>) -> anyhow::Result<Option<String>> {
     tc::root_kind(target.lab.network(), &target.container.machine().port())
 }

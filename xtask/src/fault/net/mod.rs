@@ -1,5 +1,5 @@
-//! The container's link: cut, narrow, slow, lossy. Each is done at its port on the lab's bridge where that can be, and
-//! observed by those who send to it: the bridge's own machine, and other containers where there are some.
+//! Faults of the container's link: cut, narrow, slow, lossy. Each acts at the container's port on the lab's bridge where that is possible,
+//! and is observed by senders of packets to it: the bridge itself, and another container where there is one.
 
 mod contact;
 mod corrupt;
@@ -38,7 +38,7 @@ pub use means::Means;
 pub use mtu::MtuHole;
 pub use oneway::Oneway;
 pub use partition::Partition;
-pub use peer::{Seen, ms, network_of};
+pub use peer::{CLOSED_PORT, Seen, ms, network_of};
 pub use port::PortBlock;
 pub use rate::Rate;
 pub use reset::Reset;

@@ -1,4 +1,4 @@
-//! Long packets to the container get lost, without a word.
+//! Fault that loses long packets to the container, without an error to their sender.
 
 use std::borrow::Borrow;
 
@@ -16,7 +16,7 @@ use crate::host::syntax::{DeviceName, compose};
 /// Number of packets of each length.
 const PACKETS: usize = 20;
 
-/// A way that is too narrow somewhere, where nobody says so.
+/// Fault that drops packets longer than `bytes` and tells no sender, as a router with a smaller MTU may (`net.mtu-hole`).
 pub struct MtuHole {
     bytes: u32,
     peers: Vec<Peer>,
@@ -27,7 +27,7 @@ impl MtuHole {
         Self { bytes, peers: Vec::new() }
     }
 
-    /// Returns the number of arrived packets of the longest length that passes, and of the next longer one.
+    /// Sends packets of the longest length that passes, and of the next longer one; returns how many of each arrived.
     fn send(&self, target: &FaultTarget<'_>, peer: &Peer) -> anyhow::Result<(usize, usize)> {
         let mut lane = peer.lane(target, Some(UNDELAYED))?;
         let short = usize::try_from(self.bytes)?.saturating_sub(HEADER_BYTES);
@@ -85,7 +85,9 @@ impl LinkDamage for MtuHole {
         self.peers = Peer::of(target)?;
         match self.look(target, &self.peers, |short, long| short > 0 && long > 0)? {
             Ok(seen) => Ok(format!("{}; {seen}", answers(&self.peers))),
-            Err(seen) => Err(usage(format!("net.mtu-hole: {seen} as it is: nothing more could be seen"))),
+            Err(seen) => {
+                Err(usage(format!("net.mtu-hole: {seen} even without the fault, so its effect could not be observed")))
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Packets pass in one direction only.
+//! Fault that lets packets pass in one direction only.
 
 use std::borrow::Borrow;
 
@@ -14,22 +14,22 @@ use crate::fault::effect::{FaultTarget, usage};
 use crate::host::syntax::{DeviceName, Nft, Text, compose};
 use crate::lab::Container;
 
-/// Number of packets each way.
+/// Number of packets sent each way.
 const PACKETS: usize = 20;
 
-/// A link that is deaf or dumb, to all or to one other container.
+/// Fault that loses all packets to or from a container, or only those of one other container (`net.oneway`).
 pub struct Oneway {
     lost: Direction,
     peer: Option<String>,
-    /// Port of that container, once the lab is known.
+    /// Port of the other container; `None` for all, and until the lab is known.
     other: Option<DeviceName>,
-    /// Peers that meet it.
+    /// Peers whose packets the fault loses.
     met: Vec<Peer>,
-    /// Peers that do not.
+    /// Peers whose packets the fault leaves alone.
     spared: Vec<Peer>,
 }
 
-/// Number of packets that arrived each way.
+/// Number of packets that arrived each way between a peer and the container.
 struct Came {
     inbound: usize,
     outbound: usize,
@@ -92,7 +92,7 @@ fn came(target: &FaultTarget<'_>, peer: &Peer) -> anyhow::Result<Came> {
     Ok(Came { inbound: inbound.with_context(failed)?.arrived(), outbound: outbound.with_context(failed)?.arrived() })
 }
 
-/// Returns rules for packets through the container's port, from or to everybody, or the port of one other.
+/// Returns rules that drop packets through the container's port in one direction, of all senders or only of the port `other`.
 fn rules(lost: Direction, port: &DeviceName, other: Option<&DeviceName>) -> Text<Nft> {
     let (hook, own, others) = match lost {
         Direction::Inbound => ("postrouting", "oifname", "iifname"),
@@ -143,7 +143,9 @@ impl LinkDamage for Oneway {
         }
         let all: Vec<&Peer> = self.met.iter().chain(&self.spared).collect();
         let seen = self.look(target, &all, |came| came.inbound > 0 && came.outbound > 0)?;
-        seen.map_err(|seen| usage(format!("net.oneway: {seen} as it is: nothing more could be seen")))
+        seen.map_err(|seen| {
+            usage(format!("net.oneway: {seen} even without the fault, so its effect could not be observed"))
+        })
     }
 
     fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {

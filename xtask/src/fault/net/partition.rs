@@ -1,4 +1,4 @@
-//! The lab's network falls apart: some containers do not hear some others. The bridge's own machine hears all.
+//! Fault that partitions the lab's network: some containers cannot reach some others. The bridge itself reaches all.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,20 +18,19 @@ use crate::lab::Container;
 /// Minimum silence that counts as no answer.
 const SILENCE: Deadline = Deadline::from_millis(100);
 
-/// Deadline for an answer.
 const PATIENCE: Deadline = Deadline::from_secs(2);
 
-/// A network in pieces.
+/// Partition of the lab's network into groups of machines that cannot reach each other (`net.partition`).
 pub struct Partition {
     shape: Shape,
-    /// Pairs of ports that are cut; any two until the lab is known.
+    /// Pairs of ports that are cut; a placeholder until the lab is known.
     ports: Vec<(DeviceName, DeviceName)>,
-    /// Pairs of containers, and how long an answer took between them before.
+    /// Pairs of containers that the fault cuts, with the times of their answers before.
     cut: Vec<Pair>,
     open: Vec<Pair>,
 }
 
-/// Two containers that hear each other.
+/// Two containers, of which one knocks at the other, and the time of an answer before the fault.
 struct Pair {
     from: Container,
     to: Container,
@@ -67,12 +66,15 @@ impl Partition {
 
     fn cuts(&self, target: &FaultTarget<'_>) -> anyhow::Result<BTreeSet<(usize, usize)>> {
         let names: Vec<&str> = target.lab.containers().iter().map(|it| it.machine().name.as_str()).collect();
-        let own = names.iter().position(|name| *name == target.name()).context("it is in no lab")?;
+        let own = names
+            .iter()
+            .position(|name| *name == target.name())
+            .context("the target is not among the lab's containers")?;
         cuts(&self.shape, &names, own).map_err(|problem| usage(format!("net.partition: {problem}")))
     }
 }
 
-/// Returns the pairs of containers that do not hear each other, by their places in the lab's order, the smaller first.
+/// Returns the pairs of containers that cannot reach each other, by their places in the lab's order, the smaller first.
 fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, usize)>, String> {
     let count = names.len();
     let at_least = |least: usize, what: &str| {
@@ -110,7 +112,7 @@ fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, us
     Ok(pairs)
 }
 
-/// The groups by the places of their containers.
+/// Returns the groups by the places of their containers.
 fn places(groups: &[Vec<String>], names: &[&str]) -> Result<Vec<Vec<usize>>, String> {
     let mut seen = BTreeSet::new();
     let mut place = |name: &String| {
@@ -125,7 +127,7 @@ fn places(groups: &[Vec<String>], names: &[&str]) -> Result<Vec<Vec<usize>>, Str
     groups.iter().map(|group| group.iter().map(&mut place).collect()).collect()
 }
 
-/// Every pair of which each is in another group.
+/// Returns every pair of containers in different groups.
 fn between(groups: &[Vec<usize>]) -> BTreeSet<(usize, usize)> {
     let mut pairs = BTreeSet::new();
     for (index, group) in groups.iter().enumerate() {
@@ -191,7 +193,9 @@ impl LinkDamage for Partition {
             if is_cut { self.cut.push(pair) } else { self.open.push(pair) }
         }
         if self.cut.is_empty() {
-            return Err(usage("net.partition: nobody hears anybody as it is whom this would cut off"));
+            return Err(usage(
+                "net.partition: even without the fault, none of the pairs that it would cut off has an answer",
+            ));
         }
         let longest = self.cut.iter().chain(&self.open).map(|pair| pair.usual).max().unwrap_or_default();
         Ok(format!("{} pairs of containers hear each other, within {}", self.cut.len() + self.open.len(), ms(longest)))
@@ -209,7 +213,7 @@ impl LinkDamage for Partition {
         let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.scaled().max(pair.usual * 3)))?;
         let lost = self.open.iter().zip(heard).find(|(pair, took)| took.is_none() && !pair.is_gone());
         if let Some((pair, _)) = lost {
-            bail!("there is no answer {} either", pair.name());
+            bail!("there is no answer {} either, and the fault does not cut that pair", pair.name());
         }
         Ok(if self.open.is_empty() { silent } else { format!("{silent}; {}", counted(&self.open, "answers")) })
     }

@@ -18,46 +18,47 @@ use crate::host::patience::Deadline;
 use crate::host::syntax::DeviceName;
 use crate::lab::Container;
 
-/// Port at which nothing listens: the kernel itself answers that it is closed, whatever the machine's processes do.
+/// Port on which nothing listens: the kernel itself answers that it is closed, whatever the machine's processes do.
 pub const CLOSED_PORT: u16 = 1;
 
-/// Deadline for the answer of a machine that is not cut off, perhaps behind another slow link.
+/// Deadline for the answer of a machine that is not cut off, perhaps over another slow link.
 const PATIENCE: Deadline = Deadline::from_secs(1);
 
 /// Minimum silence after which missing packets count as lost.
 const QUIET: Deadline = Deadline::from_millis(200);
 
-/// Deadline for a healed link to be as before.
+/// Deadline for a healed link to be as before the fault.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Time after which an effect that is still seen may be another fault's.
+/// Time after healing from which an effect that is still observed may be another fault's.
 const OTHERS_AFTER: Deadline = Deadline::from_secs(3);
 
 /// Deadline for an answer that is delayed on purpose.
 const PATIENCE_LONG: Deadline = Deadline::from_secs(12);
 
-/// Time after which the kernel repeats a knock without an answer: one that took longer may have been lost on the way.
+/// Time after which the kernel sends a connection request again that had no answer: the first packet of a knock that took longer may have
+/// been lost.
 const SENT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Number of knocks after that: if a fifth of the packets is lost, all of five knocks are lost once in 3000 times.
+/// Number of further knocks after a slow one: if a fifth of the packets is lost, all of five knocks are lost once in 3000 times.
 const SECOND_KNOCKS: usize = 4;
 
-/// Result of one look: what was seen where it is as meant, and what was seen instead otherwise.
+/// Result of one observation: a text on what was expected and seen, or on what was seen instead.
 pub type Seen = Result<String, String>;
 
-/// Sender of packets to the container.
+/// Sender of packets to the container: another container, or the bridge itself.
 #[derive(Debug)]
 pub struct Peer {
-    /// Another container; without one it is the bridge's own machine.
+    /// Other container; `None` for the bridge itself.
     container: Option<Container>,
     usual: Duration,
 }
 
 impl Peer {
-    /// The bridge's own machine, which is the engine, and the first other container that runs, if it is answered.
+    /// Returns the bridge itself, whose packets the engine sends, and the first other running container that gets an answer.
     ///
     /// # Errors
-    /// When not even the bridge is answered.
+    /// Also when not even the bridge gets an answer from the container.
     pub fn of(target: &FaultTarget<'_>) -> anyhow::Result<Vec<Self>> {
         let mut bridge = Self { container: None, usual: Duration::ZERO };
         bridge.usual =
@@ -73,37 +74,34 @@ impl Peer {
         Ok([Some(bridge), other].into_iter().flatten().collect())
     }
 
-    /// Another container, if it is answered.
-    ///
-    /// # Errors
-    /// When it is not.
+    /// Returns another container as a peer; fails where it gets no answer from the target's container.
     pub fn at(target: &FaultTarget<'_>, other: &Container) -> anyhow::Result<Self> {
         let mut peer = Self { container: Some(other.clone()), usual: Duration::ZERO };
         peer.usual = usual(PATIENCE_LONG.scaled(), |patience| peer.knock(target, patience))?.ok_or_else(|| {
-            usage(format!("{} has no answer from {} as it is: nothing more could be seen", peer.name(), target.name()))
+            usage(format!(
+                "{} has no answer from {} even without the fault, so its effect could not be observed",
+                peer.name(),
+                target.name()
+            ))
         })?;
         Ok(peer)
     }
 
-    /// Tells whether it has no processes, and so no network, on purpose.
+    /// Tells whether the peer was taken down on purpose, and so has no processes and no network.
     pub fn is_gone(&self) -> bool {
         self.container.as_ref().is_some_and(is_down)
     }
 
-    /// Returns its name.
     pub fn name(&self) -> &str {
         self.container.as_ref().map_or("the bridge", |container| &container.machine().name)
     }
 
-    /// Returns the time of an answer before the fault.
+    /// Returns how long an answer to the peer took before the fault.
     pub fn usual(&self) -> Duration {
         self.usual
     }
 
-    /// Tells whether it can be asked now. A container that is down or cut off itself cannot.
-    ///
-    /// # Errors
-    /// When it could not be tried.
+    /// Tells whether the peer can observe now. A container that is down or cut off itself cannot.
     pub fn is_there(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match &self.container {
             None => Ok(true),
@@ -112,10 +110,8 @@ impl Peer {
         }
     }
 
-    /// Knocks at a closed port of the target's container; how long the answer took, or `None` when none came in time.
-    ///
-    /// # Errors
-    /// When it could not be tried.
+    /// Tries to connect to a closed port of the target's container (a knock); returns the time until the answer, or `None` if none came in
+    /// time.
     pub fn knock(&self, target: &FaultTarget<'_>, patience: Duration) -> anyhow::Result<Option<Duration>> {
         match &self.container {
             None => knock(target.lab.network(), target.container, patience),
@@ -125,10 +121,7 @@ impl Peer {
         .with_context(|| format!("sending from {} to {}", self.name(), target.name()))
     }
 
-    /// Like [`Peer::knock`], at any port; who listens there sees a connection that ends at once.
-    ///
-    /// # Errors
-    /// When it could not be tried.
+    /// Knocks at any port, as [`Peer::knock`] does at a closed one; a process that listens at the port sees a connection that ends at once.
     pub fn knock_at(
         &self,
         target: &FaultTarget<'_>,
@@ -139,10 +132,7 @@ impl Peer {
             .with_context(|| format!("sending from {} to port {port} of {}", self.name(), target.name()))
     }
 
-    /// Returns its network namespace.
-    ///
-    /// # Errors
-    /// When it has none now.
+    /// Returns the peer's network namespace; fails where it has none now.
     pub fn network<'a>(&self, target: &FaultTarget<'a>) -> anyhow::Result<Network<'a>> {
         match &self.container {
             None => Ok(Network::Lab(target.lab.network())),
@@ -150,7 +140,6 @@ impl Peer {
         }
     }
 
-    /// Returns its address.
     pub fn address(&self, target: &FaultTarget<'_>) -> Ipv4Addr {
         match &self.container {
             None => target.container.machine().network.gateway(),
@@ -158,15 +147,12 @@ impl Peer {
         }
     }
 
-    /// The name of its port on the bridge; the bridge itself has none.
+    /// Returns the peer's port on the bridge; `None` for the bridge itself.
     pub fn port(&self) -> Option<DeviceName> {
         self.container.as_ref().map(|container| container.machine().port())
     }
 
-    /// A way for packets to the target's container. What the bridge's own machine sends may have a mark.
-    ///
-    /// # Errors
-    /// When one of them has no network now.
+    /// Opens a way for numbered packets from the peer to the target's container. Packets of the bridge itself may have a mark.
     pub fn lane(&self, target: &FaultTarget<'_>, mark: Option<u32>) -> anyhow::Result<Lane> {
         let mark = mark.filter(|_| self.container.is_none());
         Lane::between(
@@ -177,23 +163,17 @@ impl Peer {
         )
     }
 
-    /// A way for packets from the target's container.
-    ///
-    /// # Errors
-    /// When one of them has no network now.
+    /// Opens a way for numbered packets from the target's container to the peer.
     pub fn lane_back(&self, target: &FaultTarget<'_>) -> anyhow::Result<Lane> {
         Lane::between(&network_of(target.container)?, None, &*self.network(target)?, self.address(target))
     }
 
-    /// Returns the silence after which no more packets from it are expected.
+    /// Returns the silence after which no more packets from the peer are expected.
     pub fn quiet(&self) -> Duration {
         QUIET.scaled().max(self.usual * 3)
     }
 
-    /// Knocks several times at once: how long the answers took, shortest first.
-    ///
-    /// # Errors
-    /// When one could not be tried.
+    /// Knocks several times at once; returns the times until the answers, shortest first.
     pub fn knock_times(
         &self,
         target: &FaultTarget<'_>,
@@ -206,11 +186,10 @@ impl Peer {
     }
 }
 
-/// A network namespace that packets are sent from.
+/// Network namespace that packets are sent from.
 pub enum Network<'a> {
-    /// The lab's own, with the bridge.
+    /// The lab's own network, with the bridge.
     Lab(&'a NetworkNamespace),
-    /// A container's.
     Container(NetworkNamespace),
 }
 
@@ -225,19 +204,16 @@ impl std::ops::Deref for Network<'_> {
     }
 }
 
-/// The network namespace of a container, as long as it runs or stands still.
-///
-/// # Errors
-/// When it is down.
+/// Opens the network namespace of a container, which may be frozen; fails where it is down.
 pub fn network_of(container: &Container) -> anyhow::Result<NetworkNamespace> {
     NetworkNamespace::open(&PathBuf::from(format!("/proc/{}/ns/net", container.init_pid()?)))
 }
 
-/// Waits until `look` sees that all is as before, as long as a healed link may take. `gone` is said of a container that
-/// is down, or cut off by another fault, and `is_left` whether it may be this one.
+/// Waits until `look` observes that the link is as before, for as long as a healed link may take. `gone` describes the recovery of a
+/// container that is down, or cut off by another fault; `is_left` tells whether this fault is still there.
 ///
 /// # Errors
-/// With what was seen last.
+/// The last observation, when the time has passed.
 pub fn until_healed(
     target: &FaultTarget<'_>,
     gone: &str,
@@ -262,7 +238,7 @@ pub fn until_healed(
     }
 }
 
-/// Tells whether another fault does something to the lab's links.
+/// Tells whether another fault acts on the lab's links.
 fn others_are_left(target: &FaultTarget<'_>) -> anyhow::Result<bool> {
     let (network, machine) = (target.lab.network(), target.container.machine());
     Ok(nft::has_tables(network)?
@@ -272,10 +248,7 @@ fn others_are_left(target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         })?)
 }
 
-/// Refuses a container that is down.
-///
-/// # Errors
-/// Its [`crate::lab::Outage`].
+/// Fails with [`crate::lab::Outage`] where the container is down.
 pub fn expect_up(target: &FaultTarget<'_>) -> anyhow::Result<()> {
     match target.container.outage().filter(|_| is_down(target.container)) {
         Some(outage) => Err(outage.into()),
@@ -283,29 +256,26 @@ pub fn expect_up(target: &FaultTarget<'_>) -> anyhow::Result<()> {
     }
 }
 
-/// Tells whether it has no processes, and so no network, on purpose.
+/// Tells whether a container was taken down on purpose, and so has no processes and no network.
 pub fn is_down(container: &Container) -> bool {
     container.outage().is_some_and(|outage| !outage.frozen)
 }
 
-/// Tells whether not even the bridge has an answer from it.
-///
-/// # Errors
-/// When it could not be tried.
+/// Tells whether not even the bridge gets an answer from the container.
 pub fn is_cut_off(target: &FaultTarget<'_>) -> anyhow::Result<bool> {
     Ok(knock(target.lab.network(), target.container, PATIENCE.scaled())?.is_none())
 }
 
-/// Returns the error for a container that is cut off already: no effect could be seen there.
+/// Returns the error for a container that is cut off already, so that no effect of a further fault could be observed.
 pub fn cut_off(target: &FaultTarget<'_>) -> anyhow::Error {
-    usage(format!("{} answers nobody: cut off as it is, nothing more could be seen", target.name()))
+    usage(format!(
+        "{} answers no peer: it is cut off already, so the fault's effect could not be observed",
+        target.name()
+    ))
 }
 
-/// Returns the time of an answer where nothing is lost on the way; `None` when none came within this patience. A link
-/// that loses packets must not seem slow: who waits for it would wait in vain, for seconds each time.
-///
-/// # Errors
-/// When it could not be tried.
+/// Returns the time until an answer where no packet is lost on the way; `None` if none came within `patience`. A link that loses packets
+/// must not seem slow: later deadlines are multiples of this time.
 pub fn usual(
     patience: Duration,
     knock: impl Fn(Duration) -> anyhow::Result<Option<Duration>>,
@@ -320,10 +290,7 @@ pub fn usual(
     Ok(Some(shortest))
 }
 
-/// Knocks at a container's closed port.
-///
-/// # Errors
-/// When it could not be tried.
+/// Knocks at a container's closed port; returns the time until the answer, or `None` if none came in time.
 pub fn knock(from: &NetworkNamespace, at: &Container, patience: Duration) -> anyhow::Result<Option<Duration>> {
     knock_at(from, at, CLOSED_PORT, patience)
 }
@@ -350,10 +317,7 @@ fn knock_at(
     }
 }
 
-/// Does the same for each, all at once.
-///
-/// # Errors
-/// The first one's.
+/// Does the same work for all peers in parallel; returns the error of the first peer that failed.
 pub fn side_by_side<P: Sync, T: Send>(
     peers: &[P],
     work: impl Fn(&P) -> anyhow::Result<T> + Sync,
@@ -367,15 +331,12 @@ pub fn side_by_side<P: Sync, T: Send>(
     })
 }
 
-/// Joins what was seen of several; the first that is not as meant is what was seen instead.
+/// Joins the observations of several peers; the first unexpected one is the result.
 pub fn all_of(seen: impl IntoIterator<Item = Seen>) -> Seen {
     Ok(seen.into_iter().collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
-/// Looks until all is as meant, so many times at most.
-///
-/// # Errors
-/// With what was seen last.
+/// Looks up to `rounds` times until the observation is as expected; the error is the last observation.
 pub fn in_rounds(rounds: usize, mut look: impl FnMut() -> anyhow::Result<Seen>) -> anyhow::Result<String> {
     let mut last = String::new();
     for _ in 0..rounds {
@@ -387,10 +348,7 @@ pub fn in_rounds(rounds: usize, mut look: impl FnMut() -> anyhow::Result<Seen>) 
     bail!(last)
 }
 
-/// Returns the peers that can be asked now.
-///
-/// # Errors
-/// When it could not be tried.
+/// Returns the peers that can observe now.
 pub fn present<'a>(target: &FaultTarget<'_>, peers: &'a [Peer]) -> anyhow::Result<Vec<&'a Peer>> {
     let mut present = Vec::new();
     for peer in peers {
@@ -401,13 +359,13 @@ pub fn present<'a>(target: &FaultTarget<'_>, peers: &'a [Peer]) -> anyhow::Resul
     Ok(present)
 }
 
-/// Returns a text with each peer's time of an answer before the fault.
+/// Returns a text with the time until an answer to each peer before the fault.
 pub fn answers(peers: &[Peer]) -> String {
     let one = |peer: &Peer| format!("{} has an answer after {}", peer.name(), ms(peer.usual()));
     peers.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Milliseconds with a sense of proportion.
+/// Formats a duration in milliseconds, with fewer decimals the longer it is.
 pub fn ms(duration: Duration) -> String {
     let ms = duration.as_secs_f64() * 1e3;
     let digits = if ms < 1.0 { 2 } else { usize::from(ms < 10.0) };
@@ -420,7 +378,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns what `usual` makes of such answers, and the time that it was ready to wait for each.
+    /// Returns the result of `usual` for such answers, and the time that it was ready to wait for each.
     fn usual_of(answers: &[Option<u64>]) -> (Option<Duration>, Vec<Duration>) {
         let waits = RefCell::new(Vec::new());
         let seen = usual(PATIENCE_LONG.scaled(), |patience| {

@@ -1,4 +1,4 @@
-//! Block of one TCP port of the container.
+//! Fault that blocks one TCP port of the container.
 
 use std::borrow::Borrow;
 
@@ -16,7 +16,7 @@ const SILENCE: Deadline = Deadline::from_millis(100);
 /// Deadline for an answer: on a link that loses packets the first ones are sent again after 1 and 3 s.
 const PATIENCE: Deadline = Deadline::from_secs(8);
 
-/// A port whose packets get lost.
+/// Fault that loses packets to a TCP port of a container (`net.port-block`).
 pub struct PortBlock {
     port: u16,
     peers: Vec<Peer>,
@@ -27,12 +27,12 @@ impl PortBlock {
         Self { port, peers: Vec::new() }
     }
 
-    /// Another port, which is not blocked.
+    /// Returns a port that the fault does not block.
     fn other(&self) -> u16 {
         if self.port == CLOSED_PORT { CLOSED_PORT + 1 } else { CLOSED_PORT }
     }
 
-    /// Tells whether each of them has an answer from the port.
+    /// Observes that each peer has an answer from the port.
     fn hear<P: Borrow<Peer> + Sync>(&self, target: &FaultTarget<'_>, peers: &[P]) -> anyhow::Result<Seen> {
         let took = side_by_side(peers, |peer| peer.borrow().knock_at(target, self.port, PATIENCE.scaled()))?;
         Ok(all_of(peers.iter().zip(took).map(|(peer, took)| match (peer.borrow().name(), took) {
@@ -41,7 +41,7 @@ impl PortBlock {
         })))
     }
 
-    /// Sees that each of them has an answer from another port, and none from this one.
+    /// Observes that each peer has an answer from another port, and none from the blocked one.
     fn hear_others(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let (port, other) = (self.port, self.other());
         let silence = |peer: &Peer| SILENCE.scaled().max(peer.usual() * 2);
@@ -85,7 +85,8 @@ impl LinkDamage for PortBlock {
 
     fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         self.peers = Peer::of(target)?;
-        self.hear(target, &self.peers)?.map_err(|problem| usage(format!("net.port-block: {problem} as it is")))
+        self.hear(target, &self.peers)?
+            .map_err(|problem| usage(format!("net.port-block: {problem} even without the fault")))
     }
 
     fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {

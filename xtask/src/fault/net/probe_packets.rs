@@ -1,4 +1,4 @@
-//! Numbered packets from one network namespace to another: which arrive, how often, and when.
+//! Numbered packets from one network namespace to another, to tell which arrive, how often, and when.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -12,10 +12,10 @@ use crate::host::cgroup::text_of;
 use crate::host::network::netns::{NetworkNamespace, udp_without_room};
 use crate::host::network::receive_buffer::{self, kibibytes};
 
-/// Bytes of a packet that are IP and UDP.
+/// Bytes of a packet that are IP and UDP headers.
 pub const HEADER_BYTES: usize = 20 + 8;
 
-/// Round and number of a packet, which is all that a small one carries.
+/// Bytes of the round and the number of a packet, the only payload of a small one.
 pub const PAYLOAD_BYTES_MIN: usize = 8;
 
 /// Number of packets that are sent before the arrived ones are read: no link's queue is shorter.
@@ -24,14 +24,14 @@ const SENT_AT_ONCE: usize = 100;
 /// Time for which the sender waits for missing packets once as many are on their way as the receiver has room for.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Wanted size of a receiver's buffer for packets that were not read yet, in bytes.
+/// Requested size of a receiver's buffer for packets that were not read yet, in bytes.
 const SOCKET_BYTES: usize = 8 << 20;
 
-/// Room that a packet takes of a socket's buffer at most: its bytes, the kernel's bookkeeping, and a third of that which
-/// the kernel gives free late.
+/// Maximum room that a packet takes of a socket's buffer, in bytes: its own, the kernel's bookkeeping, and a third more, because the kernel
+/// is late to free part of the buffer.
 const PACKET_ROOM_BYTES: usize = 3072;
 
-/// A sender in one network namespace and a receiver in another, for numbered packets.
+/// Sender in one network namespace and receiver in another, for numbered packets.
 #[derive(Debug)]
 pub struct Lane {
     sender: UdpSocket,
@@ -45,11 +45,11 @@ pub struct Lane {
 struct Receiver {
     socket: UdpSocket,
     buffer_bytes: usize,
-    /// The UDP counters of the whole namespace.
+    /// UDP counters of the whole network namespace.
     counters: File,
 }
 
-/// Arrivals of sent packets.
+/// Arrivals of the packets of one round.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Arrivals {
     round: u32,
@@ -58,7 +58,7 @@ pub struct Arrivals {
     overflow_before: Overflow,
 }
 
-/// Counters of packets that a socket had no room for. Each counts others as well: the socket's those with a wrong checksum,
+/// Counters of packets that a socket had no room for. Each counts other packets as well: the socket's counts those with a wrong checksum,
 /// the namespace's those of other sockets.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Overflow {
@@ -67,7 +67,7 @@ struct Overflow {
 }
 
 impl Overflow {
-    /// Returns the most packets of this socket that can have had no room since the counters were read `before`.
+    /// Returns the maximum number of packets of this socket that can have had no room since the counters were read `before`.
     fn since(self, before: Self) -> usize {
         let socket = self.socket.saturating_sub(before.socket);
         let namespace = self.namespace.saturating_sub(before.namespace);
@@ -76,7 +76,7 @@ impl Overflow {
 }
 
 impl Receiver {
-    /// Opens a socket in a namespace, with as large a buffer as can be had.
+    /// Opens a socket in a namespace, with as large a buffer as the kernel grants.
     fn open(namespace: &NetworkNamespace) -> anyhow::Result<Self> {
         let opened =
             namespace.inside(|| Self::open_here(SOCKET_BYTES, Ipv4Addr::UNSPECIFIED)).and_then(|opened| opened);
@@ -96,7 +96,7 @@ impl Receiver {
         Ok(Overflow { socket: receive_buffer::dropped(&self.socket)?, namespace })
     }
 
-    /// Number of packets that fit into the buffer, even if each comes twice.
+    /// Returns the number of packets that fit into the buffer, even if each comes twice.
     fn window(&self) -> usize {
         (self.buffer_bytes / (2 * PACKET_ROOM_BYTES)).max(1)
     }
@@ -105,17 +105,13 @@ impl Receiver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Packet {
     sent: Instant,
-    /// Time until its first copy arrived.
+    /// Time from sending until the first copy arrived; `None` where none has.
     took: Option<Duration>,
     copies: u32,
 }
 
 impl Lane {
-    /// Opens a lane from a network namespace to an address of another one. The bridge's own machine may have its packets
-    /// marked.
-    ///
-    /// # Errors
-    /// When there are no sockets to be had.
+    /// Opens a lane from a network namespace to an address of another one. Packets that the bridge itself sends may have a mark.
     pub fn between(
         from: &NetworkNamespace,
         mark: Option<u32>,
@@ -133,11 +129,11 @@ impl Lane {
         Ok(Self { sender, receiver, target, round: 0 })
     }
 
-    /// Sends packets and waits until each has arrived, or none has for `quiet`. No more are on their way at once than the
-    /// receiver has room for.
+    /// Sends packets and waits until each has arrived, or none has for `quiet`. No more are on their way at once than the receiver has room
+    /// for.
     ///
     /// # Errors
-    /// When the kernel takes none, or the receiver had no room after all.
+    /// Also when the receiver had no room after all: missing packets prove nothing then.
     pub fn send(&mut self, packets: usize, payload_bytes: usize, quiet: Duration) -> io::Result<Arrivals> {
         let mut arrivals = self.begin()?;
         let (window, mut missing) = (self.receiver.window(), 0);
@@ -163,7 +159,7 @@ impl Lane {
     /// Sends a packet every `pace` until `enough` is true of the arrivals, or the deadline has passed.
     ///
     /// # Errors
-    /// When the kernel takes none, or the receiver had no room.
+    /// Also when the receiver had no room.
     pub fn watch(
         &mut self,
         pace: Duration,
@@ -189,7 +185,7 @@ impl Lane {
         Ok(Arrivals { round: self.round, overflow_before: self.receiver.overflow()?, ..Arrivals::default() })
     }
 
-    /// Fails when the receiver had no room for packets of this round: what is missing then proves nothing.
+    /// Fails when the receiver had no room for packets of this round: missing packets prove nothing then.
     fn expect_room(&self, arrivals: &Arrivals) -> io::Result<()> {
         match self.receiver.overflow()?.since(arrivals.overflow_before) {
             0 => Ok(()),
@@ -218,7 +214,7 @@ impl Lane {
     /// Receives until all packets have arrived, or none has for `quiet`.
     ///
     /// # Errors
-    /// When the kernel fails, or the receiver had no room.
+    /// Also when the receiver had no room.
     pub fn listen(&self, arrivals: &mut Arrivals, quiet: Duration) -> io::Result<()> {
         self.receive_all(arrivals, quiet)?;
         self.expect_room(arrivals)
@@ -276,44 +272,41 @@ impl Arrivals {
         self.arrived == self.packets.len()
     }
 
-    /// Returns the number of sent packets.
     #[must_use]
     pub fn sent(&self) -> usize {
         self.packets.len()
     }
 
-    /// Returns the number of arrived packets.
     #[must_use]
     pub fn arrived(&self) -> usize {
         self.arrived
     }
 
-    /// Returns the number of lost packets.
     #[must_use]
     pub fn lost(&self) -> usize {
         self.packets.len() - self.arrived
     }
 
-    /// Returns the number of packets that arrived more than once.
+    /// Number of packets that arrived more than once.
     #[must_use]
     pub fn copies(&self) -> usize {
         self.packets.iter().filter(|packet| packet.copies > 1).count()
     }
 
-    /// Returns the times on the way of arrived packets, in the order in which they were sent.
+    /// Times on the way of arrived packets, in the order in which they were sent.
     pub fn times(&self) -> impl Iterator<Item = Duration> + '_ {
         self.packets.iter().filter_map(|packet| packet.took)
     }
 
-    /// Returns the time from the first to the last packet of the longest run of lost ones. Packets after the last one that
-    /// arrived may still be on their way, and do not count as lost.
+    /// Time from the first to the last packet of the longest run of lost ones. Packets after the last one that arrived may still be on
+    /// their way, and do not count as lost.
     #[must_use]
     pub fn longest_cut(&self) -> Duration {
         let arrived = self.packets.iter().rposition(|packet| packet.took.is_some()).unwrap_or_default();
         longest_run(&self.packets[..arrived])
     }
 
-    /// Returns the time of [`Self::longest_cut`] where packets after the last one that arrived count as lost, too.
+    /// Like [`Self::longest_cut`], where packets after the last one that arrived count as lost, too.
     #[must_use]
     pub fn longest_silence(&self) -> Duration {
         longest_run(&self.packets)

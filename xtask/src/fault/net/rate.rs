@@ -1,4 +1,4 @@
-//! Rate limit: packets to the container wait at its port until the rate allows them.
+//! Fault that limits the rate of a link: packets to the container wait at its port until the rate allows them.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,40 +9,37 @@ use super::flood::{Flood, HEADER_BYTES};
 use super::helper::Helper;
 use super::link::LinkDamage;
 use super::means::Means;
-use super::peer::{Seen, cut_off, ms};
+use super::peer::{CLOSED_PORT, Seen, cut_off, ms};
 use crate::error::Error;
 use crate::fault::effect::FaultTarget;
 use crate::host::network::iptables::UNDELAYED;
 use crate::host::network::netns::received_bytes;
 use crate::host::network::tc::Qdisc;
 
-/// Time for which the rate alone is watched.
+/// Time for which a link at the fault's rate is watched.
 const WATCH: Duration = Duration::from_millis(250);
 
 /// Minimum number of watched bytes: a few packets.
 const WATCH_BYTES_MIN: u64 = 1000;
 
-/// Time whose bytes may pass at once after a pause, at least one packet of full size.
+/// Burst of the token bucket: the bytes of this time at the fault's rate may pass at once after a pause, at least one packet of full size.
 const BURST: Duration = Duration::from_millis(10);
 const BURST_BYTES_MIN: u64 = 1600;
 
-/// Time whose bytes may wait, at least some packets of full size; more is dropped.
+/// Queue of the token bucket: the bytes of this time at the fault's rate may wait, at least some packets of full size; more is dropped.
 const QUEUE: Duration = Duration::from_millis(400);
 const QUEUE_BYTES_MIN: u64 = 16 << 10;
 
-/// Packets that are sent to watch: the smaller, the slower the link.
+/// Sizes of the packets that are sent to measure the rate: the smaller, the slower the link.
 const FRAME_BYTES: std::ops::RangeInclusive<u64> = 100..=1514;
 const FRAMES: u64 = 16;
 
-/// Port at which nothing listens; the container's kernel answers some packets with an error that nobody reads.
-const CLOSED_PORT: u16 = 1;
-
-/// A token bucket at the container's port.
+/// Fault that limits the rate of packets to a container by a token bucket at its port (`net.rate`).
 pub struct Rate {
     kilobits_per_second: u32,
 }
 
-/// Speed at which sent packets arrived.
+/// Number of sent bytes that arrived, and the time that they took.
 struct Flow {
     bytes: u64,
     is_whole: bool,
@@ -74,14 +71,14 @@ impl Rate {
         self.burst_bytes() + self.bytes_in(QUEUE).max(QUEUE_BYTES_MIN)
     }
 
-    /// Bytes to send, and the shortest time in which the rate lets them through.
+    /// Returns the number of bytes to send, and the shortest time in which the rate lets them through.
     fn watched(&self) -> (u64, Duration) {
         let bytes = self.bytes_in(WATCH).max(WATCH_BYTES_MIN);
         let shortest = Duration::from_secs_f64(bytes as f64 / (f64::from(self.kilobits_per_second) * 125.0));
         (self.burst_bytes() + bytes, shortest)
     }
 
-    /// Sends so many bytes to the container and watches them arrive there.
+    /// Sends the bytes of [`Rate::watched`] to the container and measures their arrival there.
     fn send(&self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<Flow> {
         let (bytes, shortest) = self.watched();
         let patience = target.within(shortest * 3 + Duration::from_secs(1));
@@ -94,7 +91,7 @@ impl Rate {
         let before = arrived()?;
         let begun = Instant::now();
         let sent = target.lab.network().inside(|| flood.send(address, patience));
-        sent.and_then(|sent| sent).context("sending packets to it")?;
+        sent.and_then(|sent| sent).context("sending packets to the container")?;
         loop {
             let (bytes, took) = (arrived()?.saturating_sub(before), begun.elapsed());
             let is_whole = bytes >= flood.counted_bytes();
@@ -105,7 +102,7 @@ impl Rate {
         }
     }
 
-    /// Returns the rate of a flow in kilobits per second, without the bytes that pass at once.
+    /// Returns the rate of a flow in kilobits per second, without the burst.
     fn kilobits(&self, flow: &Flow) -> f64 {
         flow.bytes.saturating_sub(self.burst_bytes()) as f64 / 125.0 / flow.took.as_secs_f64()
     }
@@ -118,7 +115,7 @@ impl LinkDamage for Rate {
         "net.rate"
     }
 
-    /// The kernel's token bucket, or a process of the engine where the kernel has none.
+    /// Token bucket of the kernel, else the packet helper, where the kernel has none.
     fn means(&self) -> Vec<Means> {
         let bits_per_second = u64::from(self.kilobits_per_second) * 1000;
         let (burst_bytes, limit_bytes) = (self.burst_bytes(), self.limit_bytes());
@@ -136,7 +133,10 @@ impl LinkDamage for Rate {
         }
         if flow.took * 2 > shortest {
             let rate = self.kilobits(&flow);
-            let problem = format!("net.rate: {} takes in {rate:.0} kilobits per second at best now", target.name());
+            let problem = format!(
+                "net.rate: {} receives at most {rate:.0} kilobits per second even without the fault",
+                target.name()
+            );
             let help = "choose a lower rate, or a machine with less to do";
             return Err(Error::Host { problem, help: help.into() }.into());
         }
@@ -148,7 +148,7 @@ impl LinkDamage for Rate {
         let flow = self.send(target, means)?;
         // A bucket lets no more through than it holds; a little is lost to the clock's grain.
         if self.kilobits(&flow) > f64::from(self.kilobits_per_second) * 1.2 {
-            bail!("{flow}: that takes {} at this rate", ms(shortest));
+            bail!("{flow}, but at the rate of the fault these bytes take at least {}", ms(shortest));
         }
         if !flow.is_whole {
             bail!("{flow}: something else keeps packets back");
@@ -160,7 +160,7 @@ impl LinkDamage for Rate {
         let (_, shortest) = self.watched();
         let flow = self.send(target, means)?;
         let is_fast = flow.is_whole && flow.took * 2 <= shortest;
-        Ok(if is_fast { Ok(flow.to_string()) } else { Err(format!("{flow}: that is as slow as before")) })
+        Ok(if is_fast { Ok(flow.to_string()) } else { Err(format!("{flow}: this is as slow as with the fault")) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! TCP segments to the container are answered with a reset, by its own kernel.
+//! Fault that answers TCP segments to the container with a reset, by the container's own kernel.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,28 +17,28 @@ use crate::host::syntax::{DeviceName, Iptables, Nft, Text, compose};
 /// Deadline for a connection to be established, or to break.
 const PATIENCE: Deadline = Deadline::from_secs(5);
 
-/// Connections that break.
+/// Fault that resets TCP connections to a container, or to one of its ports (`net.reset`).
 pub struct Reset {
     port: Option<u16>,
     peers: Vec<Peer>,
-    /// Connections from before, by the peer's place.
+    /// Connections from before the injection, in the order of `peers`.
     connections: Vec<Connection>,
 }
 
-/// Pair of ends of a connection; the far one only where nobody else listened.
+/// Both ends of a connection; `far` only where the engine listens in the container.
 struct Connection {
     near: TcpStream,
     far: Option<TcpStream>,
 }
 
-/// A port of the container that takes connections.
+/// Port of the container that takes connections.
 struct ListeningPort {
     address: SocketAddr,
-    /// Listener of the engine; none where a program in the container listens already.
+    /// Listener of the engine; `None` where a program in the container listens already.
     listener: Option<TcpListener>,
 }
 
-/// Result of a knock.
+/// Result of an attempt to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Came {
     Connected,
@@ -63,7 +63,7 @@ impl ListeningPort {
         }
     }
 
-    /// A new connection of a peer.
+    /// Connects from a peer; returns the result, and the connection where there is one.
     fn connect(&self, target: &FaultTarget<'_>, peer: &Peer) -> anyhow::Result<(Came, Option<TcpStream>)> {
         let connect =
             || TcpStream::connect_timeout(&self.address, target.within(PATIENCE.scaled().max(peer.usual() * 3)));
@@ -79,7 +79,7 @@ impl ListeningPort {
         }
     }
 
-    /// The far end of a connection that has come about.
+    /// Takes the container's end of a new connection; `None` where a program in the container has it.
     fn accept(&self) -> anyhow::Result<Option<TcpStream>> {
         let Some(listener) = &self.listener else { return Ok(None) };
         let begun = Instant::now();
@@ -89,15 +89,15 @@ impl ListeningPort {
                 Err(error) if error.kind() == ErrorKind::WouldBlock && begun.elapsed() < PATIENCE.scaled() => {
                     std::thread::sleep(Duration::from_millis(1)); // until the last segment has come
                 }
-                Err(error) => return Err(error).context("taking a connection"),
+                Err(error) => return Err(error).context("accepting a connection in the container"),
             }
         }
     }
 }
 
 impl Connection {
-    /// Sends something to the container, and says whether the connection breaks of it. Where a program of the container
-    /// is at the other end it would see the end of what is sent, and nothing else.
+    /// Sends data to the container, and tells whether the connection breaks. A program of the container at the other end only sees the end
+    /// of the stream.
     fn breaks(&mut self) -> anyhow::Result<bool> {
         self.near.set_read_timeout(Some(PATIENCE.scaled()))?;
         let is_reset =
@@ -117,7 +117,7 @@ impl Connection {
             Ok(_) => Ok(false),
             Err(error) if is_reset(error.kind()) => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
-            Err(error) => Err(error).context("using a connection"),
+            Err(error) => Err(error).context("sending and receiving on a connection to the container"),
         }
     }
 }
@@ -131,7 +131,7 @@ impl Reset {
         self.port.map_or_else(|| "a port".to_owned(), |port| format!("port {port}"))
     }
 
-    /// Has each of them connect; as meant, their names.
+    /// Has each peer connect; returns the peers' names where all results are as wanted.
     fn look(&self, target: &FaultTarget<'_>, peers: &[&Peer], wanted: Came) -> anyhow::Result<Seen> {
         let listening = ListeningPort::open(target, self.port)?;
         let came = side_by_side(peers, |peer| Ok(listening.connect(target, peer)?.0))?;
@@ -159,7 +159,7 @@ impl LinkDamage for Reset {
         vec![Means::Filter(Filter::inside(self.name(), &["inet", "ip"], "`modprobe -a nft_reject_inet`"))]
     }
 
-    /// Rules for what comes from others and is no reset itself: those tell the container that its end is broken too.
+    /// Rules for packets from other machines that are no resets themselves: a reset tells the container that its end is broken too.
     fn rules(&self, _port: &DeviceName) -> Rules {
         let of_nft = self.port.map(|port| compose!(Nft, "tcp dport {port} ", port = port));
         let of_iptables = self.port.map(|port| compose!(Iptables, "--dport {port} ", port = port));
@@ -185,7 +185,11 @@ impl LinkDamage for Reset {
         for peer in &self.peers {
             let (came, near) = listening.connect(target, peer)?;
             let Some(near) = near else {
-                let message = format!("net.reset: {} cannot connect to {} as it is: {came:?}", peer.name(), self.at());
+                let message = format!(
+                    "net.reset: {} cannot connect to {} even without the fault: {came:?}",
+                    peer.name(),
+                    self.at()
+                );
                 return Err(usage(message));
             };
             self.connections.push(Connection { near, far: listening.accept()? });
@@ -196,7 +200,7 @@ impl LinkDamage for Reset {
     fn verify_effect(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         for (peer, mut connection) in self.peers.iter().zip(std::mem::take(&mut self.connections)) {
             if !connection.breaks()? {
-                bail!("the connection of {} goes on", peer.name());
+                bail!("the connection of {} was not reset", peer.name());
             }
         }
         let peers: Vec<&Peer> = self.peers.iter().collect();

@@ -1,4 +1,4 @@
-//! Packets to the container wait until the end.
+//! Fault that holds all packets to the container until it is healed.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use super::probe_packets::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
 use crate::fault::effect::FaultTarget;
 use crate::host::patience::Deadline;
 
-/// Number of watched packets of each peer.
+/// Number of packets from each peer that are watched.
 const WATCHED: usize = 20;
 
-/// Deadline for the arrival of held packets.
+/// Deadline for the arrival of held packets after the healing.
 const ARRIVE_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// A link that holds all it is given.
+/// Fault that holds all packets to a container until it is healed (`net.stall`).
 #[derive(Default)]
 pub struct Stall {
     peers: Vec<Peer>,
-    /// Held packets, and the processes that sent them.
+    /// Held packets, with the lanes that they were sent through.
     held: Vec<(Lane, Arrivals)>,
     init_pid: Option<i32>,
 }
@@ -75,24 +75,24 @@ impl LinkDamage for Stall {
         }));
         let (seen, waiting) = (seen.map_err(anyhow::Error::msg)?, Self::waiting(target, means)?);
         if usize::try_from(waiting)? < WATCHED * sent.len() {
-            bail!("{seen}, but only {waiting} wait");
+            bail!("{seen}, but only {waiting} wait in the queue");
         }
         self.held = sent;
         Ok(format!("{seen}; {waiting} wait"))
     }
 
-    /// A knock is held like all else; what is held since the begin stays so.
+    /// Verifies the effect by a knock, which is held like all other packets; the packets held since the injection stay held.
     fn verify_effect_once(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let took = side_by_side(&self.peers, |peer| peer.knock(target, peer.quiet()))?;
         let answered = self.peers.iter().zip(&took).find_map(|(peer, took)| Some((peer, (*took)?)));
         match (answered, Self::waiting(target, means)?) {
             (Some((peer, took)), _) => bail!("{} has an answer after {}", peer.name(), ms(took)),
-            (None, 0) => bail!("nobody has an answer, but no packet waits either"),
+            (None, 0) => bail!("no peer has an answer, but no packet waits in the queue either"),
             (None, waiting) => Ok(format!("nobody has an answer; {waiting} packets wait")),
         }
     }
 
-    /// What was held for a machine that has ended since ended with it, and its network must not live on.
+    /// Drops the lanes of held packets where the machine has ended since: they ended with it, and its network must not live on.
     fn taken_back(&mut self, target: &FaultTarget<'_>) {
         if is_down(target.container) || target.container.init_pid().ok() != self.init_pid {
             self.held.clear();

@@ -1,4 +1,4 @@
-//! Share of many packets that is lost or duplicated before a fault, during it, and after it.
+//! Share of packets that is lost or duplicated before a fault, during it, and after it.
 
 use anyhow::Context as _;
 
@@ -6,21 +6,20 @@ use super::peer::{Peer, Seen, in_rounds};
 use super::probe_packets::{Arrivals, PAYLOAD_BYTES_MIN};
 use crate::fault::effect::{FaultTarget, usage};
 
-/// Expected number of affected packets: a chance that misses this by half is none.
+/// Expected number of affected packets: so large that a count below half of it is not due to chance.
 const EXPECTED: f64 = 30.0;
 
-/// Number of counts until one fits.
+/// Maximum number of counts that are made until one is as expected.
 const ROUNDS: usize = 4;
 
-/// Minimum number of packets.
+/// Minimum number of packets of a count.
 const PACKETS_MIN: usize = 200;
 
-/// Damage to some packets.
+/// Kind of damage that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happens {
-    /// Lost packets.
     Lost,
-    /// Duplicated packets.
+    /// Packets that arrived more than once.
     Doubled,
 }
 
@@ -33,17 +32,17 @@ impl Happens {
     }
 }
 
-/// A part of all packets, as each peer sees it.
+/// Counts of affected packets, as each peer observes them, against an expected share.
 pub struct Tally {
     happens: Happens,
-    /// Share of all packets during the fault.
+    /// Expected share of affected packets during the fault.
     share: f64,
-    /// Mark of packets that the bridge's own machine sends: past what holds packets back, unless that does it.
+    /// Mark of packets that the bridge itself sends, by which they skip the packet helper; `None` where the helper does the damage.
     mark: Option<u32>,
     before: Vec<(Peer, f64)>,
 }
 
-/// Observation of one peer.
+/// Count of affected packets of one peer.
 struct Count {
     sent: usize,
     count: usize,
@@ -82,14 +81,16 @@ impl Tally {
     /// Counts before the fault.
     ///
     /// # Errors
-    /// When it happens to most packets as it is, or nobody is answered.
+    /// Also when most packets are affected already, or no peer has an answer.
     pub fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let mut said = Vec::new();
         for peer in Peer::of(target)? {
             let seen = self.send(target, &peer)?;
             let text = self.say(&peer, &seen);
             if seen.share() > 0.5 {
-                return Err(usage(format!("{text} as it is: nothing more could be seen, heal that first")));
+                return Err(usage(format!(
+                    "{text} even without the fault, so its effect could not be observed: heal the cause first"
+                )));
             }
             said.push(text);
             self.before.push((peer, seen.share()));
@@ -101,18 +102,12 @@ impl Tally {
         format!("{} of {} packets from {} are {}", seen.count, seen.sent, peer.name(), self.happens.word())
     }
 
-    /// Counts during the fault.
-    ///
-    /// # Errors
-    /// When it does not happen to about the share of packets that is meant.
+    /// Counts during the fault; fails where the share of affected packets is not about the expected one.
     pub fn verify_effect(&self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         in_rounds(ROUNDS, || self.look_once(target))
     }
 
-    /// Like [`Tally::verify_effect`], where one look has to do.
-    ///
-    /// # Errors
-    /// Those of [`Tally::verify_effect`].
+    /// Like [`Tally::verify_effect`], by a single count, in the check before healing.
     pub fn verify_effect_once(&self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         self.look_once(target)?.map_err(anyhow::Error::msg)
     }
@@ -122,12 +117,12 @@ impl Tally {
         self.look(target, is_as_meant, |_| Ok(false))
     }
 
-    /// Counts after the fault, and expects no more than before; peers that are cut off are not asked.
+    /// Counts after the fault, and expects no more affected packets than before; peers that are cut off are left out.
     pub fn verify_recovery(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         self.look(target, |added| added < self.share * 0.25, |peer| Ok(!peer.is_there(target)?))
     }
 
-    /// Counts now, and expects that some packets pass; peers that are cut off are not asked.
+    /// Counts now, and expects that some packets pass; peers that are cut off are left out.
     pub fn passes(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         self.look(target, |added| added < 1.0, |peer| Ok(!peer.is_there(target)?))
     }

@@ -1,4 +1,4 @@
-//! Bounds of a group of the engine's own, which the calling process takes on.
+//! Bounds on the cgroup of one of the engine's own processes, which the process sets for itself.
 
 use std::path::Path;
 
@@ -9,24 +9,24 @@ use super::group::write;
 use super::version::controller;
 use super::{Gauge, Group, Setting, Version};
 
-/// Bounds of what all processes of a group may use together.
+/// Bounds on what all processes of a cgroup may use together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
-    /// Bytes of memory, with the files that lie in memory.
+    /// Maximum memory in bytes, files that lie in memory included.
     pub memory_bytes: u64,
-    /// Processes and threads.
+    /// Maximum number of processes and threads.
     pub processes: u32,
 }
 
-/// Controllers that hold the bounds.
+/// Controllers that enforce the bounds.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 
 impl Bounds {
-    /// Bounds the calling process, which is in the leaf of this group that [`super::Tree::make`] has made, and all that it starts from now
-    /// on. Where the host hands out none of these controllers there is no bound: doctor names what is missing.
+    /// Applies the bounds to the calling process, which is in the leaf of this cgroup that [`super::Tree::make`] has made, and to all that
+    /// it starts from now on. A controller that the host does not delegate is left out: doctor names it.
     ///
     /// # Errors
-    /// When a bound is refused by a controller that is there.
+    /// When a controller that exists refuses a bound.
     pub fn take_on(&self, name: &str) -> anyhow::Result<()> {
         let group = Group::named(name);
         for controller_name in CONTROLLERS {
@@ -52,7 +52,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// Returns a text about the bound that a group has met; `None` where it has met none of these bounds.
+    /// Describes the bound that the processes of the cgroup have hit; `None` where they have hit none of these bounds.
     #[must_use]
     pub fn met(&self, name: &str) -> Option<String> {
         let group = Group::named(name);
@@ -65,7 +65,7 @@ impl Bounds {
     }
 }
 
-/// Has each group from the top of the hierarchy to this one hand a controller out to those below it.
+/// Delegates a controller to this cgroup, through each cgroup from the top of the hierarchy on.
 fn hand_out(top: &Path, name: &str, controller_name: &str) -> anyhow::Result<()> {
     let mut folder = top.to_owned();
     for part in Path::new(name) {

@@ -1,5 +1,5 @@
-//! Usage of a group, read again and again from files that are kept open. A file of a group that is gone cannot be read
-//! any more, even when there is a new group of its name: the usage of a restarted container is not taken for the old one's.
+//! Usage of a cgroup, read again and again from files that are kept open. A file of a removed cgroup cannot be read any more, even when
+//! there is a new cgroup of the same name: so the usage of a restarted container is never taken for that of the old one.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -11,57 +11,54 @@ use walkdir::WalkDir;
 use super::version::{controller, unified};
 use super::{Group, Version};
 
-/// Length below which what one read has returned is the whole file: of a longer one the kernel hands out at least a page,
-/// less a record that did not fit.
+/// Maximum length of a read that is certain to have returned the whole file: of a longer file the kernel returns at least a page, less a
+/// record that did not fit.
 const WHOLE_BYTES: usize = 3072;
 
-/// The longest text of a file: `io.stat` on a machine with hundreds of disks.
+/// Maximum length of a file's text that is read, in bytes: `io.stat` on a machine with hundreds of disks.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
-/// Usage of a group since it was made.
+/// Usage of a cgroup since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Processor time, in nanoseconds.
+    /// Processor time used, in user space and in the kernel, in nanoseconds.
     pub cpu_ns: u64,
-    /// Processor time in programs, in nanoseconds: good for its share beside `system_ns`, as the two need not add up to `cpu_ns`.
+    /// Processor time in user space, in nanoseconds: of use by its ratio to `system_ns`, as the two need not add up to `cpu_ns`.
     pub user_ns: u64,
     /// Processor time in the kernel, in nanoseconds.
     pub system_ns: u64,
-    /// Time for which the group was throttled because its processor time was used up, in nanoseconds, added up over
-    /// processors.
+    /// Time for which the cgroup was throttled because its quota of processor time was used up, in nanoseconds, added up over processors.
     pub throttled_ns: u64,
-    /// Time for which at least one of its tasks was waiting for a processor, in nanoseconds; none where the kernel does
-    /// not know.
+    /// Time for which at least one task of the cgroup was waiting for a processor, in nanoseconds; `None` where the kernel does not count
+    /// it.
     pub waited_ns: Option<u64>,
-    /// Processes that the kernel has killed for want of memory.
+    /// Number of processes that the kernel has killed for want of memory.
     pub oom_kills: u64,
-    /// Reads and writes of disks; none with version 1, which does not count it well enough.
+    /// Reads and writes of disks; `None` with cgroup version 1, whose counters miss delayed writes.
     pub disk: Option<DiskCounted>,
 }
 
 /// Reads and writes of block devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskCounted {
-    /// Bytes.
     pub read_bytes: u64,
-    /// Bytes.
     pub written_bytes: u64,
-    /// Requests.
+    /// Number of read requests.
     pub read_ops: u64,
-    /// Requests.
+    /// Number of write requests.
     pub write_ops: u64,
 }
 
-/// Present usage of a group.
+/// Present usage of a cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Present {
-    /// Bytes of memory, files that are kept in memory included.
+    /// Memory in use, in bytes, files that are kept in memory included.
     pub memory_bytes: u64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub processes: u64,
 }
 
-/// The files of one group.
+/// Open files from which the usage of one cgroup is read.
 #[derive(Debug)]
 pub struct Counters {
     cpu: Cpu,
@@ -76,36 +73,36 @@ pub struct Counters {
 
 #[derive(Debug)]
 enum Cpu {
-    /// `cpu.stat` of version 2, which a tree without controllers has too.
+    /// `cpu.stat` of version 2, which a version 2 tree without controllers has too.
     Stat(File),
-    /// Files of version 1: for all processor time, and for the shares of programs and kernel.
+    /// Files of version 1: all processor time, and its parts in user space and in the kernel.
     Accounting { all: File, user: File, system: File },
 }
 
 #[derive(Debug)]
 enum Oom {
-    /// File of version 2, which counts the groups below, too.
+    /// File of version 2, which counts kills in the cgroups below as well.
     Whole(File),
-    /// Folder of version 1, which counts for each group by itself: the counts of all groups below are added up.
+    /// Folder of version 1, where each cgroup counts its own kills only: the counts of all cgroups below are added up.
     Apart { folder: PathBuf, on_host: Option<u64>, sum: u64, total: u64 },
 }
 
-/// The most memory that a group had at once.
+/// Peak of a cgroup's memory since the last [`Counters::begin_peak`].
 #[derive(Debug)]
 struct Peak {
-    /// File of the peak; none in kernels before 5.19 with version 2.
+    /// File of the kernel's peak; `None` with version 2 in kernels before 5.19.
     file: Option<File>,
-    /// True if the kernel can be told to begin the peak anew.
+    /// True if the kernel's peak can be reset.
     begins_anew: bool,
-    /// Value when a new stretch began, where the kernel cannot begin anew.
+    /// Kernel's peak at the last [`Counters::begin_peak`], where the peak cannot be reset.
     at_begin: u64,
 }
 
 impl Group {
-    /// Opens the files that tell the usage of the group.
+    /// Opens the files from which the usage of the cgroup is read.
     ///
     /// # Errors
-    /// When the group does not exist, or the kernel lacks a controller that every lab needs.
+    /// Also when the kernel lacks a controller that every lab needs.
     pub fn counters(&self) -> anyhow::Result<Counters> {
         let folder = |name: &str| -> anyhow::Result<(PathBuf, Version)> {
             let (top, version) = controller(name).with_context(|| format!("there is no cgroup controller {name}"))?;
@@ -159,14 +156,14 @@ impl Group {
 }
 
 impl Counters {
-    /// Returns the group's usage since it was made, and its present usage. `killed_on_host` is the number of processes that the
-    /// whole machine has lost for want of memory: the groups of version 1 are searched only when it has changed.
+    /// Returns the cgroup's usage since it was made, and its present usage. `killed_on_host` is the number of processes that the kernel has
+    /// killed for want of memory on the whole machine: the cgroups of version 1 are searched only when it has changed.
     ///
     /// # Errors
-    /// When the group is gone, or a file is not written as expected.
+    /// Also when the cgroup is gone.
     pub fn read(&mut self, killed_on_host: Option<u64>) -> anyhow::Result<(Counted, Present)> {
         let mut counted = match &self.cpu {
-            Cpu::Stat(file) => parse_cpu_stat(&text_of(file)?).context("cpu.stat is not written as expected")?,
+            Cpu::Stat(file) => parse_cpu_stat(&text_of(file)?).context("cpu.stat has an unexpected format")?,
             Cpu::Accounting { all, user, system } => Counted {
                 cpu_ns: number_of(all)?,
                 user_ns: number_of(user)?,
@@ -190,8 +187,9 @@ impl Counters {
         Ok((counted, present))
     }
 
-    /// The most memory that the group had at once since [`Counters::begin_peak`], in bytes. Kernels that cannot begin anew (version
-    /// 2 before 6.12) know it only where it was more than ever before; else `memory_bytes` is returned, the group's present memory.
+    /// Returns the most memory, in bytes, that the cgroup had at once since [`Counters::begin_peak`]. Kernels that cannot reset their peak
+    /// (version 2 before 6.12) know it only where it was more than ever before; otherwise `memory_bytes`, the cgroup's present memory, is
+    /// returned.
     pub fn peak(&self, memory_bytes: u64) -> u64 {
         self.peak.since_begin(self.peak.read(), memory_bytes)
     }
@@ -254,7 +252,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
     File::open(path).with_context(|| format!("opening {}", path.display()))
 }
 
-/// The text of a file of the kernel, from its begin.
+/// Reads the text of a file of the kernel, from its start, without moving its offset.
 pub fn text_of(file: &File) -> std::io::Result<String> {
     let mut bytes = Vec::with_capacity(4096);
     let mut piece = [0; 4096];
@@ -269,16 +267,16 @@ pub fn text_of(file: &File) -> std::io::Result<String> {
 
 fn number_of(file: &File) -> anyhow::Result<u64> {
     let text = text_of(file)?;
-    text.trim().parse().with_context(|| format!("{text:?} is no number"))
+    text.trim().parse().with_context(|| format!("the kernel's counter {text:?} is no number"))
 }
 
-/// The number behind a word that begins a line.
+/// Parses the number after the word that a line begins with.
 pub(in crate::host) fn value(text: &str, key: &str) -> Option<u64> {
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.filter(|(word, _)| *word == key).find_map(|(_, value)| value.trim().parse().ok())
 }
 
-/// Parses `cpu.stat` of version 2, which is in microseconds; it has no throttled time for a group that is never throttled.
+/// Parses `cpu.stat` of version 2, whose times are in microseconds; a cgroup that is never throttled has no throttled time.
 fn parse_cpu_stat(text: &str) -> Option<Counted> {
     let nanoseconds = |key: &str| value(text, key).map(|microseconds| microseconds.saturating_mul(1000));
     Some(Counted {
@@ -290,14 +288,14 @@ fn parse_cpu_stat(text: &str) -> Option<Counted> {
     })
 }
 
-/// Parses the total of `some avg10=0.00 avg60=0.00 avg300=0.00 total=13235`, which is in microseconds, to nanoseconds.
+/// Parses the total of `some avg10=0.00 avg60=0.00 avg300=0.00 total=13235`, in microseconds, and returns it in nanoseconds.
 fn parse_pressure(text: &str) -> Option<u64> {
     let some = text.lines().find(|line| line.starts_with("some "))?;
     let total = some.split(' ').find_map(|word| word.strip_prefix("total="))?;
     Some(total.parse::<u64>().ok()?.saturating_mul(1000))
 }
 
-/// Adds up `io.stat` of version 2, which has a line a device, `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
+/// Adds up `io.stat` of version 2, which has a line for each device, `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
 fn parse_io_stat(text: &str) -> DiskCounted {
     let sum = |key: &str| {
         let words = text.lines().flat_map(|line| line.split(' ').skip(1)).filter_map(|word| word.split_once('='));

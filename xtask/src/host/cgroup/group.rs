@@ -1,4 +1,4 @@
-//! Existing group: limits and usage of its processes, by one set of names.
+//! Limits and usage of an existing cgroup, by one set of names for versions 1 and 2.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,44 +14,44 @@ use super::tree::ENTRY;
 use super::version::controller;
 use crate::program;
 
-/// Limit of a group.
+/// Limit of a cgroup that can be read and changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting {
-    /// Bytes of memory.
+    /// Maximum memory in bytes.
     Memory,
-    /// Bytes of swap; version 1 counts those of memory with them.
+    /// Maximum swap in bytes; in version 1 the limit is on memory and swap together.
     Swap,
     /// Processor time that may be used in each period; see [`Group::cpu_share`].
     CpuTime,
-    /// The processors, such as `0-1,3`.
+    /// Processors that may be used, such as `0-1,3`.
     Cpus,
-    /// Processes and threads.
+    /// Maximum number of processes and threads.
     Processes,
 }
 
-/// Usage or refusal of a group.
+/// Counter or present usage of a cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gauge {
-    /// Bytes of memory in use.
+    /// Memory in use, in bytes.
     MemoryBytes,
-    /// Bytes among them that the kernel can take back at any time, because files hold the same.
+    /// Bytes of recently used page cache, part of `MemoryBytes`: the kernel can reclaim it, as the files on disk have the same content.
     FileBytesActive,
-    /// Bytes that the kernel can take back as well, of files that were not used lately.
+    /// Bytes of page cache that was not used lately, part of `MemoryBytes`, which the kernel can reclaim as well.
     FileBytesInactive,
-    /// Number of times that the group wanted more memory than it may use.
+    /// Number of times that the cgroup's memory was about to exceed its limit.
     MemoryRefusals,
-    /// Processes that the kernel has killed for want of memory.
+    /// Number of processes that the kernel has killed for want of memory.
     OomKills,
     /// Processor time used: nanoseconds in version 1, microseconds in version 2; see [`Group::cpu_time`].
     CpuTime,
-    /// Periods of its limit of processor time in which the group wanted to run.
+    /// Number of periods of the limit of processor time in which the cgroup had something to run.
     CpuPeriods,
-    /// Periods among them in which its processor time was used up.
+    /// Number of periods in which the limit of processor time was used up.
     CpuThrottled,
     /// Present number of processes and threads.
     Processes,
-    /// Refusals of a further process, by its own bound or by one above it.
+    /// Number of times that a new process was refused, by the cgroup's own limit or by one above it.
     ProcessRefusals,
 }
 
@@ -60,7 +60,7 @@ pub enum Gauge {
 struct Place {
     controller: &'static str,
     file: &'static str,
-    /// The word before the value, in a file of several lines.
+    /// Word before the value, in a file of several lines.
     key: Option<&'static str>,
 }
 
@@ -73,7 +73,7 @@ const fn line(controller: &'static str, file: &'static str, key: &'static str) -
 }
 
 impl Setting {
-    /// Returns the controller that this setting needs, where the kernel lacks it; else `None`.
+    /// Controller that this setting needs and the kernel lacks; `None` where the kernel has it.
     #[must_use]
     pub fn missing_controller(self) -> Option<&'static str> {
         let name = self.controller();
@@ -124,69 +124,59 @@ impl Gauge {
         }
     }
 
-    /// Tells whether the kernel counts for each group of a tree by itself: refusals are counted where a process was refused, in version 2
-    /// until Linux 6.10.
+    /// Tells whether each cgroup counts only its own events, without those of the cgroups below: kills in version 1, and refused processes
+    /// (in version 2 until Linux 6.10).
     fn is_counted_apart(self, version: Version) -> bool {
         self == Self::ProcessRefusals || self == Self::OomKills && version == Version::V1
     }
 }
 
-/// A group, by its name relative to the top of each hierarchy.
+/// A cgroup, by its name relative to the top of each hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     name: String,
 }
 
 impl Group {
-    /// Names a group, which need not exist.
+    /// Names a cgroup, which need not exist.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned() }
     }
 
-    /// Returns the name of the group.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the child group that a process is in or below: the first part of its path from there on.
+    /// Returns the child of this cgroup that a process is in, or that is above the process's cgroup.
     #[must_use]
     pub fn child_with(&self, pid: i32) -> Option<Self> {
         let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         child_in(&paths, &self.name).map(|child| Self { name: format!("{}/{child}", self.name) })
     }
 
-    /// Returns the present value of a setting, as the kernel writes it.
-    ///
-    /// # Errors
-    /// When the group or the file does not exist: the kernel lacks the controller.
+    /// Returns the present value of a setting, as the kernel writes it. Fails where the kernel lacks the setting's controller.
     pub fn read(&self, setting: Setting) -> anyhow::Result<String> {
         let (path, _) = self.file(setting.controller(), |version| setting.place(version))?;
         read(&path)
     }
 
-    /// Returns the bound that a setting has now; `None` where nothing is bounded.
-    ///
-    /// # Errors
-    /// Those of [`Group::read`].
+    /// Returns the present limit of a setting; `None` where there is none.
     pub fn bound(&self, setting: Setting) -> anyhow::Result<Option<u64>> {
         Ok(parse_bound(&self.read(setting)?))
     }
 
-    /// Changes a setting, with one write, and reads it back.
+    /// Changes a setting with one write, and reads it back.
     ///
     /// # Errors
-    /// What the kernel said, with [`Errno`] in the chain; or what the setting is afterwards, where it is not the value.
+    /// The kernel's refusal, with [`Errno`] in the chain; or the value that was read back, where it is another one.
     pub fn write(&self, setting: Setting, value: &str) -> anyhow::Result<()> {
         let (path, _) = self.file(setting.controller(), |version| setting.place(version))?;
         set(&path, setting, value)
     }
 
-    /// Puts a setting back and reads it back. A group that is gone, or never had it, needs nothing.
-    ///
-    /// # Errors
-    /// Those of [`Group::write`].
+    /// Restores a setting and reads it back; does nothing for a cgroup that is gone, or that never had the setting.
     pub fn put_back(&self, setting: Setting, value: &str) -> anyhow::Result<()> {
         let Ok((path, _)) = self.file(setting.controller(), |version| setting.place(version)) else { return Ok(()) };
         match set(&path, setting, value) {
@@ -195,10 +185,6 @@ impl Group {
         }
     }
 
-    /// Returns the value of a gauge.
-    ///
-    /// # Errors
-    /// Those of [`Group::read`].
     pub fn gauge(&self, gauge: Gauge) -> anyhow::Result<u64> {
         let of = |version: Version| gauge.place(version);
         let (path, version) =
@@ -214,10 +200,7 @@ impl Group {
         Ok(own + below.filter_map(|path| value(&path).ok()).sum::<u64>())
     }
 
-    /// Processor time that the group has used.
-    ///
-    /// # Errors
-    /// Those of [`Group::read`].
+    /// Returns the processor time that the cgroup has used.
     pub fn cpu_time(&self) -> anyhow::Result<std::time::Duration> {
         let used = self.gauge(Gauge::CpuTime)?;
         let nanoseconds = matches!(controller("cpuacct"), Some((_, Version::V1)));
@@ -225,10 +208,7 @@ impl Group {
         Ok(time(used))
     }
 
-    /// Returns the group's limit of processor time; its quota is `None` where there is no bound.
-    ///
-    /// # Errors
-    /// Those of [`Group::read`].
+    /// Returns the cgroup's limit of processor time.
     pub fn cpu_share(&self) -> anyhow::Result<CpuShare> {
         let text = self.read(Setting::CpuTime)?;
         let (path, version) = self.file("cpu", |version| Setting::CpuTime.place(version))?;
@@ -241,46 +221,37 @@ impl Group {
         }
     }
 
-    /// Returns the text that allows this percentage of a processor in the present period.
-    ///
-    /// # Errors
-    /// Those of [`Group::read`].
+    /// Returns the text for [`Setting::CpuTime`] that allows this percentage of one processor in the present period.
     pub fn cpu_share_text(&self, percent: u32) -> anyhow::Result<String> {
         let period_us = self.cpu_share()?.period_us;
         let (_, version) = self.file("cpu", |version| Setting::CpuTime.place(version))?;
         Ok(share_text(version, period_us * u64::from(percent) / 100, period_us))
     }
 
-    /// Returns the text for [`Setting::Swap`] with which a group with this bound of memory gets no swap beside it.
-    ///
-    /// # Errors
-    /// When the kernel counts no swap.
+    /// Returns the text for [`Setting::Swap`] that allows no swap to a cgroup with this memory limit. Fails where the kernel counts no
+    /// swap.
     pub fn no_swap_text(&self, memory_bytes: u64) -> anyhow::Result<String> {
         let (_, version) = self.file("memory", |version| Setting::Swap.place(version))?;
         Ok(no_swap_text(version, memory_bytes))
     }
 
-    /// Bytes of memory in use that the kernel cannot take back.
-    ///
-    /// # Errors
-    /// Those of [`Group::read`].
+    /// Returns the memory in use, in bytes, that the kernel cannot take back.
     pub fn held_bytes(&self) -> anyhow::Result<u64> {
         let of_files = self.gauge(Gauge::FileBytesActive)? + self.gauge(Gauge::FileBytesInactive)?;
         Ok(self.gauge(Gauge::MemoryBytes)?.saturating_sub(of_files))
     }
 
-    /// The file to which a process writes its number to be counted among those of this group, or of the group below
-    /// it in which that process is.
+    /// Returns the file to which a process writes its PID to join this cgroup, or the cgroup below it that the process `beside` is in.
     ///
     /// # Errors
-    /// When the process is gone, or the kernel lacks the controller.
+    /// Also when the process `beside` is gone, or in no cgroup below this one.
     pub fn entrance(&self, controller_name: &str, beside: i32) -> anyhow::Result<PathBuf> {
         let (top, version) = controller(controller_name).with_context(|| missing(controller_name))?;
         let paths = std::fs::read_to_string(format!("/proc/{beside}/cgroup"))
             .with_context(|| format!("looking for the cgroup of process {beside}"))?;
         let path = path_in(&paths, (version == Version::V1).then_some(controller_name));
         let path =
-            path.with_context(|| format!("process {beside} is in no group of the controller {controller_name}"))?;
+            path.with_context(|| format!("process {beside} is in no cgroup of the controller {controller_name}"))?;
         let inside = path == self.name || path.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('/'));
         anyhow::ensure!(inside, "process {beside} is in the cgroup {path}, not in {}", self.name);
         Ok(top.join(path).join("cgroup.procs"))
@@ -296,14 +267,13 @@ impl Group {
 /// Limit of processor time: a quota for each period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuShare {
-    /// Limit in one period, in microseconds of one processor; none where there is no bound.
+    /// Quota in one period, in microseconds of one processor; `None` where there is no limit.
     pub quota_us: Option<u64>,
-    /// The period.
     pub period_us: u64,
 }
 
 impl CpuShare {
-    /// Returns the limit in percent of one processor.
+    /// Returns the limit in percent of one processor; `None` where there is none.
     #[must_use]
     pub fn percent(&self) -> Option<f64> {
         self.quota_us.map(|quota| quota as f64 * 100.0 / self.period_us as f64)
@@ -332,7 +302,7 @@ fn missing(controller: &str) -> String {
 }
 
 fn odd(path: &Path) -> String {
-    format!("{} is not written as expected", path.display())
+    format!("{} has an unexpected format", path.display())
 }
 
 pub(super) fn read(path: &Path) -> anyhow::Result<String> {
@@ -353,7 +323,8 @@ fn set(path: &Path, setting: Setting, value: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a value in one call: the kernel takes it as a whole. No call is made for 0 bytes, so an empty value is a line.
+/// Writes a value in one call: the kernel takes it as a whole. An empty value is written as an empty line, because no call is made for 0
+/// bytes.
 pub(super) fn write(path: &Path, value: &str) -> anyhow::Result<()> {
     let bytes = if value.is_empty() { "\n" } else { value };
     let context = || format!("writing {bytes:?} to {}", path.display());
@@ -363,14 +334,14 @@ pub(super) fn write(path: &Path, value: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The processors that the group above the one of this file may use, in version 2; nothing where it is not said.
+/// Returns the processors that the parent of the cgroup of this file may use; `None` in version 1, and where the parent has no list.
 fn above(path: &Path) -> Option<String> {
     let text = read(&path.parent()?.parent()?.join("cpuset.cpus.effective")).ok()?;
     Some(text).filter(|cpus| parse_cpus(cpus).is_some_and(|cpus| !cpus.is_empty()))
 }
 
-/// Tells whether a setting that was written is what the kernel says of it: it writes lists of processors in its own
-/// way, the lack of a bound as a number or a word, and bytes of memory as whole pages.
+/// Tells whether the kernel's text for a setting means the value that was written: the kernel writes lists of processors in its own way,
+/// the lack of a limit as a number or a word, and bytes of memory as whole pages.
 fn is_same(setting: Setting, written: &str, read: &str) -> bool {
     match setting {
         Setting::Memory | Setting::Swap => in_pages(parse_bound(written)) == in_pages(parse_bound(read)),
@@ -394,13 +365,13 @@ pub(super) fn is_gone(error: &anyhow::Error) -> bool {
     has(error, &[Errno::ENOENT, Errno::ENODEV])
 }
 
-/// Tells whether one of these codes is behind an error.
+/// Tells whether one of these codes is in the chain of an error.
 fn has(error: &anyhow::Error, codes: &[Errno]) -> bool {
     let code = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     code.is_some_and(|code| codes.contains(&Errno::from_raw(code)))
 }
 
-/// Parses a bound; `None` for the lack of one, which is written as `max`, -1, or a number that no machine has.
+/// Parses a limit; `None` for the lack of one, which is written as `max`, -1, or a number that no machine has.
 fn parse_bound(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|bytes| *bytes < 1 << 62)
 }
@@ -411,7 +382,7 @@ fn parse_gauge(text: &str, key: Option<&str>) -> Option<u64> {
     lines.filter(|(word, _)| *word == key).find_map(|(_, value)| value.trim().parse().ok())
 }
 
-/// Parses `QUOTA PERIOD`, as version 2 writes it; without a bound the quota is `max`, or -1.
+/// Parses `QUOTA PERIOD` of version 2; a quota of `max` or -1 means no limit.
 fn parse_share(text: &str) -> Option<CpuShare> {
     let (quota, period) = text.trim().split_once(' ')?;
     let period_us = period.trim().parse().ok().filter(|period| *period > 0)?;
@@ -422,7 +393,7 @@ fn parse_share(text: &str) -> Option<CpuShare> {
     Some(CpuShare { quota_us, period_us })
 }
 
-/// Parses a quota, and its period where it is written beside it; the quota is `None` where there is no bound.
+/// Parses a quota, and the period where it is written after the quota; the quota is `None` where there is no limit.
 fn parse_quota(text: &str) -> (Option<u64>, Option<u64>) {
     let mut words = text.split_whitespace();
     (words.next().and_then(parse_bound), words.next().and_then(|period| period.parse().ok()))
@@ -449,8 +420,8 @@ fn child_in(paths: &str, name: &str) -> Option<String> {
     children.find(|child| !child.is_empty() && *child != ENTRY).map(str::to_owned)
 }
 
-/// Returns the group of a process, relative to the top of a hierarchy: that of a controller of version 1, or that of
-/// version 2.
+/// Returns the cgroup of a process, relative to the top of a hierarchy: that of a controller of version 1, or with `None` that of version
+/// 2.
 fn path_in(paths: &str, controller: Option<&str>) -> Option<String> {
     let has = |line: &&str| {
         let controllers = line.split(':').nth(1).unwrap_or_default();

@@ -1,25 +1,24 @@
-//! Limits of a group, and what this host grants at most.
+//! Limits of a cgroup, and the largest ones that this host grants.
 
 use std::path::{Path, PathBuf};
 
 use super::version::{Version, controller};
 
-/// Period that a group's processor time is counted in, in microseconds.
+/// Period of the limit of processor time, in microseconds.
 const PERIOD_US: u32 = 100_000;
 
-/// Limits of a group.
+/// Limits that LXC sets on a container's cgroup.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Bytes of memory.
     pub memory_bytes: u64,
-    /// Processors; 0.5 is half of one.
+    /// Maximum number of processors; 0.5 is half of one.
     pub cpus: f64,
-    /// Processes and threads.
+    /// Maximum number of processes and threads.
     pub pids: u32,
 }
 
-/// Processors that this host grants to groups at most, such as 1.5: the host may be a container with a bound of its own.
-/// Infinite where no larger bound is refused, as with version 2.
+/// Returns the maximum number of processors that this host grants to a cgroup, such as 1.5: the host may be a container with a limit of its
+/// own. Infinite where the kernel accepts any limit, as with cgroup version 2.
 #[must_use]
 pub fn cpus_at_most() -> f64 {
     match controller("cpu") {
@@ -28,7 +27,7 @@ pub fn cpus_at_most() -> f64 {
     }
 }
 
-/// The limits as lines of an LXC configuration, key and value.
+/// Returns the limits as keys and values of an LXC configuration.
 #[must_use]
 pub fn limit_lines(version: Version, limits: &Limits) -> Vec<(&'static str, String)> {
     let quota_us = format!("{:.0}", limits.cpus * f64::from(PERIOD_US));
@@ -47,28 +46,27 @@ pub fn limit_lines(version: Version, limits: &Limits) -> Vec<(&'static str, Stri
     }
 }
 
-/// Processors that groups below this one may be granted at most, such as 1.5: the kernel refuses a larger bound.
-/// `None` where this group has no bound, as the root of all has none.
+/// Returns the maximum number of processors of the cgroups below this one, such as 1.5: the kernel refuses a larger limit. `None` where
+/// this cgroup has no limit, as the root of all has none.
 fn granted(group: &Path) -> Option<f64> {
     let number = |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<f64>().ok();
     let (quota_us, period_us) = (number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?);
     (quota_us > 0.0 && period_us > 0.0).then(|| quota_us / period_us)
 }
 
-/// Bound on the processes and threads of a group, and their present number.
+/// Limit on the processes and threads of a cgroup, and their present number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessBound {
-    /// Folder of the group.
     pub group: PathBuf,
-    /// True if it is the top of the hierarchy as it is mounted here: all labs lie below it.
+    /// True for the top cgroup of the hierarchy that is mounted here, which all labs are below.
     pub is_top: bool,
-    /// Present number of processes and threads of the group.
+    /// Present number of processes and threads of the cgroup.
     pub now: u64,
-    /// Maximum number of processes and threads of the group.
+    /// Maximum number of processes and threads of the cgroup.
     pub most: u64,
 }
 
-/// Returns the bounds that hold for this process, its own group's first; nothing where the kernel has no such controller.
+/// Returns the process limits that hold for this process, its own cgroup's first; empty where the kernel has no such controller.
 #[must_use]
 pub fn process_bounds() -> Vec<ProcessBound> {
     let Some((top, _)) = controller("pids") else { return Vec::new() };
@@ -77,7 +75,7 @@ pub fn process_bounds() -> Vec<ProcessBound> {
     groups.ancestors().take_while(|group| group.starts_with(&top)).filter_map(|group| bound(group, &top)).collect()
 }
 
-/// The path of the group in the hierarchy of the controller for processes, version 1 or 2.
+/// Returns the path of a process's cgroup in the hierarchy of the pids controller, version 1 or 2.
 fn group_in(own: &str) -> &str {
     let named = |wanted: &str| {
         own.lines().find_map(|line| {

@@ -1,5 +1,4 @@
-//! Control groups, version 1 and 2 (and both at once), behind one set of names.
-//! Knows folders, processes and limits; nothing of containers.
+//! Control groups, version 1 and 2 (and both at once), behind one set of names. Knows folders, processes and limits; nothing of containers.
 
 mod bounds;
 mod counters;

@@ -1,4 +1,4 @@
-//! Limits of a group's reads and writes of a block device.
+//! Limits on the rate at which a cgroup reads and writes a block device.
 
 use std::path::{Path, PathBuf};
 
@@ -9,31 +9,24 @@ use super::tree::{Tree, groups};
 use super::{Version, hierarchies, v1, v2, version};
 
 impl Tree {
-    /// Bounds how fast the group and all below it read from a device, and write to it past the page cache; reads the bound
-    /// back.
+    /// Limits the rate at which the tree's processes read from a device, and write to it past the page cache; reads the limit back.
     ///
     /// # Errors
-    /// When the group is not there, or the kernel has no such bound, or does not keep it.
+    /// Also when the kernel has no such limit, or does not keep it.
     pub fn slow_device(&self, device: (u64, u64), bytes_per_second: u64) -> anyhow::Result<()> {
         if self.throttle(device, Some(bytes_per_second))? == 0 {
-            bail!("none of the groups {:?} can have a bound for block devices", self.folders());
+            bail!("none of the cgroups {:?} can have a limit for block devices", self.folders());
         }
         Ok(())
     }
 
-    /// Removes the bound for a device, and reads back that there is none. A group or a device that is gone has none.
-    ///
-    /// # Errors
-    /// When the kernel refuses, or still has a bound.
+    /// Removes the limit for a device, and reads back that there is none; does nothing for a cgroup or a device that is gone.
     pub fn free_device(&self, device: (u64, u64)) -> anyhow::Result<()> {
         self.throttle(device, None)?;
         Ok(())
     }
 
-    /// Returns true if each of the groups that can have a bound for a device has one; false if there is no such group.
-    ///
-    /// # Errors
-    /// When a group's bounds cannot be read.
+    /// Tells whether each of the tree's cgroups that can have a limit for a device has one; false if there is no such cgroup.
     pub fn slows_device(&self, device: (u64, u64)) -> anyhow::Result<bool> {
         let mut bounds = Vec::new();
         for folder in self.folders() {
@@ -49,7 +42,7 @@ impl Tree {
         Ok(!bounds.is_empty() && bounds.iter().all(Option::is_some))
     }
 
-    /// Bound of a device in the group or below it, in bytes per second; absent where none slows it.
+    /// Returns the limit for a device on the tree's processes, in bytes per second; `None` where there is none.
     #[must_use]
     pub fn device_bound(&self, device: (u64, u64)) -> Option<u64> {
         let bound = |group: PathBuf| {
@@ -61,7 +54,7 @@ impl Tree {
         self.folders().iter().flat_map(|folder| groups(folder)).find_map(bound)
     }
 
-    /// Sets the bound in each group that can have one, or removes it (`None`); returns the number of these groups.
+    /// Sets the limit in each cgroup that can have one, or removes it (`None`); returns the number of these cgroups.
     fn throttle(&self, device: (u64, u64), bytes_per_second: Option<u64>) -> anyhow::Result<usize> {
         let mut written = 0;
         for folder in self.folders() {
@@ -105,7 +98,7 @@ fn throttle_group(
     Ok(())
 }
 
-/// Returns what keeps this machine from limiting a group's use of a block device; `None` when nothing does.
+/// Reason why this machine cannot limit a cgroup's use of a block device; `None` where it can.
 #[must_use]
 pub fn throttle_problem() -> Option<String> {
     let tops = hierarchies();

@@ -1,4 +1,4 @@
-//! Tree of a group and all below it, in every hierarchy.
+//! Tree of a cgroup and all below it, in every hierarchy.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use walkdir::WalkDir;
 use super::{hierarchies, v1, v2};
 use crate::error::HostCause;
 
-/// The group below a tree's own in which its processes begin. LXC hands controllers out in the tree's own group, and the
-/// kernel lets no process into a group of version 2 that does: the next start could not join it.
+/// Name of the cgroup below a tree's own in which its processes begin. LXC delegates controllers in the tree's own cgroup, and version 2
+/// lets no process into a cgroup that does: the next start could not join it.
 pub(super) const ENTRY: &str = "entry";
 
-/// The groups of one name, relative to the top of each hierarchy, such as `mancer-e2e-1/app`.
+/// Cgroups of one name, relative to the top of each hierarchy, such as `mancer-e2e-1/app`.
 #[derive(Debug, Clone)]
 pub struct Tree {
     name: String,
@@ -30,18 +30,17 @@ impl Tree {
         Self { name: name.to_owned(), hierarchies: hierarchies() }
     }
 
-    /// The folders of this tree that exist, one a hierarchy.
+    /// Returns the folders of this tree that exist, one for each hierarchy.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
         self.hierarchies.iter().map(|top| top.join(&self.name)).filter(|path| path.is_dir()).collect()
     }
 
-    /// Makes the group in the hierarchy through which processes are found and killed, with a leaf below it, and answers
-    /// with the file that a process writes its number to in order to join the leaf. The group itself never holds a
-    /// process.
+    /// Makes the cgroup in the hierarchy through which processes are found and killed, with a leaf below it. Returns the file to which a
+    /// process writes its PID to join the leaf; the cgroup itself never holds a process.
     ///
     /// # Errors
-    /// When the folder cannot be made: no root, or a read-only cgroup file system.
+    /// Also without root, or when the cgroup file system is read-only.
     pub fn make(&self) -> anyhow::Result<PathBuf> {
         let unified = |top: &&PathBuf| top.join("cgroup.controllers").exists();
         let freezer = |top: &&PathBuf| top.ends_with("freezer");
@@ -55,7 +54,7 @@ impl Tree {
         Ok(folder.join("cgroup.procs"))
     }
 
-    /// The processes of the group and all below it, in any hierarchy, without repetition.
+    /// Returns the PIDs of all processes of the tree, in any hierarchy, each once.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         let mut pids: Vec<i32> = Vec::new();
@@ -70,7 +69,7 @@ impl Tree {
         pids
     }
 
-    /// Lets every frozen group of the tree run again.
+    /// Thaws every frozen cgroup of the tree.
     pub fn thaw(&self) {
         for folder in self.folders() {
             for group in groups(&folder) {
@@ -80,21 +79,21 @@ impl Tree {
         }
     }
 
-    /// Tells whether a group of the tree is frozen.
+    /// Tells whether any cgroup of the tree is frozen.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         let frozen = |group: PathBuf| v1::is_frozen(&group) || v2::is_frozen(&group);
         self.folders().iter().any(|folder| groups(folder).into_iter().any(frozen))
     }
 
-    /// Tells whether the tree's own group is frozen, and with it all below.
+    /// Tells whether the tree's own cgroup is frozen, and with it all below.
     #[must_use]
     pub fn is_frozen_itself(&self) -> bool {
         self.folders().iter().any(|folder| v1::is_frozen(folder) || v2::is_frozen(folder))
     }
 
-    /// Thaws the tree, kills every process in it and removes its folders, deepest first, hidden ones too.
-    /// `reap` is called again and again until they are gone: a parent collects its dead children there.
+    /// Thaws the tree, kills every process in it and removes its folders, deepest first. `reap` is called until the processes are gone, for
+    /// a parent to collect its dead children.
     ///
     /// # Errors
     /// When processes or folders are left after the deadline; the message names them.
@@ -134,7 +133,7 @@ impl Tree {
     }
 }
 
-/// The group and all below it, deepest first.
+/// Returns a cgroup's folder and all below it, deepest first.
 pub(super) fn groups(folder: &Path) -> Vec<PathBuf> {
     let walk = WalkDir::new(folder).contents_first(true).into_iter().filter_map(Result::ok);
     walk.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).collect()

@@ -1,8 +1,8 @@
-//! Version 2: one hierarchy for all.
+//! Cgroups version 2: one hierarchy for all controllers.
 
 use std::path::Path;
 
-/// Lets a frozen group run again; does nothing in a hierarchy of version 1.
+/// Thaws a cgroup; does nothing in a hierarchy of version 1.
 pub fn thaw(group: &Path) {
     let freeze = group.join("cgroup.freeze");
     if freeze.exists() {
@@ -10,23 +10,21 @@ pub fn thaw(group: &Path) {
     }
 }
 
-/// Tells whether the group is frozen.
 pub fn is_frozen(group: &Path) -> bool {
     let events = std::fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
     events.lines().any(|line| line == "frozen 1")
 }
 
-/// The file of a group that bounds for block devices are written to.
+/// Name of a cgroup's file for limits on block devices.
 pub const THROTTLE: &str = "io.max";
 
-/// Files of a group, each with the line to write to it for a device's bound.
+/// Returns the names of a cgroup's files, each with the line that sets a device's limit.
 pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: Option<u64>) -> Vec<(&'static str, String)> {
     let bound = bytes_per_second.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
     vec![(THROTTLE, format!("{major}:{minor} rbps={bound} wbps={bound}"))]
 }
 
-/// The bounds of a device in what the kernel says of this file: for reading and for writing. A device without any has no
-/// line.
+/// Parses the limits of a device from `io.max`: for reading and for writing. A device without limits has no line.
 pub fn throttles(text: &str, (major, minor): (u64, u64)) -> Vec<Option<u64>> {
     let device = format!("{major}:{minor}");
     let line = text.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == device);

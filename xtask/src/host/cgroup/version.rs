@@ -1,13 +1,13 @@
-//! Version of cgroups on this machine, and the form of limits in it.
+//! Cgroup version of this machine, and mount points of its hierarchies.
 
 use std::path::PathBuf;
 
-/// Version that holds the controllers for memory and CPU.
+/// Cgroup version that has the controllers for memory and CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// Hierarchy for each controller; a version 2 tree without controllers may stand beside them (hybrid).
+    /// One hierarchy for each controller; a version 2 tree without controllers may be mounted beside them (hybrid).
     V1,
-    /// Single hierarchy for all.
+    /// Single hierarchy for all controllers.
     V2,
 }
 
@@ -20,15 +20,14 @@ pub fn hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns the version of this machine.
 #[must_use]
 pub fn version() -> Version {
     let mounts = parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     if mounts.iter().any(|(_, version)| *version == Version::V1) { Version::V1 } else { Version::V2 }
 }
 
-/// Returns the common name of this machine's layout: `v1`, `v2`, or `hybrid` where controllers of version 1 stand
-/// beside a tree of version 2.
+/// Returns the common name of this machine's layout: `v1`, `v2`, or `hybrid` where controllers of version 1 are mounted beside a tree of
+/// version 2.
 #[must_use]
 pub fn layout() -> &'static str {
     layout_in(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
@@ -44,20 +43,20 @@ fn layout_in(mountinfo: &str) -> &'static str {
     }
 }
 
-/// Returns the mount point of the tree of version 2, with controllers or without.
+/// Returns the mount point of the version 2 tree, with controllers or without.
 pub(super) fn unified() -> Option<PathBuf> {
     let mounts = parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     mounts.into_iter().find(|(_, version)| *version == Version::V2).map(|(path, _)| path)
 }
 
-/// Returns the mount point and the version of a controller's hierarchy; none where the kernel lacks it.
+/// Returns the mount point and the version of a controller's hierarchy; `None` where the kernel lacks the controller.
 pub(super) fn controller(name: &str) -> Option<(PathBuf, Version)> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let listed = |path: &PathBuf| std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
     controller_in(&mountinfo, name, &|path| listed(path).split_whitespace().any(|listed| listed == name))
 }
 
-/// `has` says whether a hierarchy of version 2 has the controller.
+/// Finds a controller's hierarchy in `/proc/self/mountinfo`; `has` tells whether a hierarchy of version 2 has the controller.
 fn controller_in(mountinfo: &str, name: &str, has: &dyn Fn(&PathBuf) -> bool) -> Option<(PathBuf, Version)> {
     let of_version_1 = mountinfo.lines().find_map(|line| {
         let (mount, source) = line.split_once(" - cgroup ")?;

@@ -1,7 +1,7 @@
 //! AppArmor: the kernel's part in the confinement of containers, and the profile that they run under.
 //!
-//! One profile for all containers, loaded once and then used by each start. LXC can generate one for each container instead, which
-//! is compiled anew at each start: that took 1.1 to 1.3 s on a machine where this one takes 0.2 s, once.
+//! One profile for all containers is loaded once and then used by each start. LXC can generate one for each container instead, which is
+//! compiled anew at each start: that took 1.1 to 1.3 s on a machine where this one takes 0.2 s, once.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,33 +16,33 @@ use crate::host::exec::shell::{Command, which};
 use crate::host::patience::Deadline;
 use crate::host::tools::packages::{Supply, WayToRoot};
 
-/// The folder in which the kernel shows its profiles and takes new ones.
+/// Folder in which the kernel lists its profiles and takes new ones.
 const KERNEL_DIR: &str = "/sys/kernel/security/apparmor";
 
-/// The program that compiles profiles.
+/// Program that compiles and loads profiles.
 const PARSER: &str = "apparmor_parser";
 
-/// The longest time that compiling the profile may take.
+/// Deadline for the compilation of the profile.
 const LOAD_DEADLINE: Deadline = Deadline::from_secs(120);
 
-/// The begin of the profile's name. Distributions confine `lxc-start` itself, and let it change to profiles of `lxc-` only.
+/// Prefix of the profile's name. Distributions confine `lxc-start` itself, and let it change only to profiles of `lxc-`.
 const NAME_PREFIX: &str = "lxc-mancer-e2e-";
 
-/// The kernel's part in the confinement of containers.
+/// Use that the engine can make of the kernel's AppArmor to confine containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mediation {
     /// No AppArmor in the kernel, or switched off.
     None,
-    /// AppArmor that takes no profiles from here: containers are confined as this process is.
+    /// AppArmor that takes no profiles from this process: containers are confined as this process is.
     Inherited,
-    /// AppArmor with profiles that can be loaded from here.
+    /// AppArmor that takes profiles from this process.
     Profiles,
 }
 
-/// The confinement of a lab's containers.
+/// Confinement of a lab's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Confinement {
-    /// No profile.
+    /// No profile: AppArmor does not confine the containers.
     None,
     /// The profile of the process that starts the containers.
     Inherited,
@@ -68,10 +68,10 @@ fn mediation_below(root: &Path) -> Mediation {
     }
 }
 
-/// Returns the confinement of containers that are started now; loads the profile where the kernel does not have it yet.
+/// Returns the confinement for containers that are started now; loads the profile where the kernel does not have it yet.
 ///
 /// # Errors
-/// [`Error::EveryCase`] without the program that compiles the profile; else with what that program printed.
+/// [`Error::EveryCase`] where the program that compiles the profile is missing.
 pub fn confinement() -> anyhow::Result<Confinement> {
     match mediation() {
         Mediation::None => Ok(Confinement::None),
@@ -105,15 +105,15 @@ fn load() -> anyhow::Result<Confinement> {
     }
 }
 
-/// Rules for what newer kernels mediate and older ones let pass. Each has the file among the kernel's features that shows it, and the
-/// word that stands in this file then; with an empty word, the existence of the file is enough.
+/// Rules for operations that newer kernels mediate and older ones let pass. Each has the file among the kernel's features that shows the
+/// mediation, and the word in this file; with an empty word, the existence of the file is enough.
 const NEWER_RULES: [(&str, &str, &str); 3] = [
     ("userns", "namespaces/mask", "userns_create"),
     ("io_uring", "io_uring/mask", ""),
     ("mqueue", "ipc/posix_mqueue", ""),
 ];
 
-/// Rules that grant what this kernel mediates beyond the older ones.
+/// Returns those of [`NEWER_RULES`] whose operations this kernel mediates.
 fn newer_rules(features: &Path) -> Vec<&'static str> {
     let is_mediated = |file: &str, word: &str| {
         let text = fs::read_to_string(features.join(file));
@@ -122,7 +122,7 @@ fn newer_rules(features: &Path) -> Vec<&'static str> {
     NEWER_RULES.iter().filter(|(_, file, word)| is_mediated(file, word)).map(|(rule, ..)| *rule).collect()
 }
 
-/// Tells whether the parser knows a rule.
+/// Tells whether the installed parser accepts a rule.
 fn knows(rule: &str) -> bool {
     let parser = Command::new(PARSER).args(["--skip-kernel-load", "--skip-cache"]).deadline(LOAD_DEADLINE.scaled());
     parser.stdin(format!("profile {NAME_PREFIX}rule {{\n  {rule},\n}}\n")).run().is_ok()
@@ -135,22 +135,19 @@ fn is_inside() -> bool {
     !matches!(label.trim(), "" | "unconfined") || ids.split_whitespace().nth(1) != Some("0")
 }
 
-/// The engine's profiles that the kernel has, those of other versions too.
+/// Returns the names of the engine's profiles that the kernel has, of all versions of the engine.
 fn loaded() -> BTreeSet<String> {
     ours(&fs::read_to_string(Path::new(KERNEL_DIR).join("profiles")).unwrap_or_default())
 }
 
-/// Picks the engine's own profiles from the kernel's list, of which each line is a name and its mode.
+/// Picks the engine's own profiles from the kernel's list, each line of which is a name and a mode.
 fn ours(profiles: &str) -> BTreeSet<String> {
     let names = profiles.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name);
     names.filter(|name| name.starts_with(NAME_PREFIX)).map(str::to_owned).collect()
 }
 
-/// Unloads the engine's profiles from the kernel, and returns their names. A program that still runs under one is unconfined from
-/// then on: only for a host without labs.
-///
-/// # Errors
-/// When the kernel does not unload a profile.
+/// Unloads the engine's profiles from the kernel, and returns their names. A program that still runs under one is unconfined from then on:
+/// only for a host without labs.
 pub fn unload() -> anyhow::Result<BTreeSet<String>> {
     let names = loaded();
     for name in &names {
@@ -160,16 +157,16 @@ pub fn unload() -> anyhow::Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Files of `/proc/sys` that belong to a container's own namespaces: it may write to them.
+/// Files of `/proc/sys` that belong to a container's own namespaces, which it may write.
 const OWN_SETTINGS: [&str; 6] =
     ["kernel/domainname", "kernel/hostname", "kernel/msg*", "kernel/sem*", "kernel/shm*", "net/"];
 
-/// Folders of `/sys` that show a container's own devices and groups.
+/// Folders of `/sys` that show a container's own devices and cgroups.
 const OWN_DEVICES: [&str; 3] = ["class/net/", "devices/virtual/net/", "fs/cgroup/"];
 
-/// Returns the rules of the profile: a container may do anything within itself, and does not reach the host through `/proc` and
-/// `/sys`. They grant no more than LXC's own with `lxc.apparmor.allow_nesting`: the container may mount (systemd does, for its units),
-/// and neither signals nor traces processes under another profile.
+/// Returns the rules of the profile: a container may do anything within itself, and does not reach the host through `/proc` and `/sys`.
+/// They grant no more than LXC's own with `lxc.apparmor.allow_nesting`: the container may mount (systemd does, for its units), and neither
+/// signals nor traces processes under another profile.
 fn rules(newer: &[&str]) -> String {
     let mut text: String = newer.iter().map(|rule| format!("  {rule},\n")).collect();
     text.push_str(
@@ -204,9 +201,9 @@ fn rules(newer: &[&str]) -> String {
     text
 }
 
-/// Patterns that match all paths below a folder but the kept ones: files by their names, files by the begin of their names (`*`), and
-/// folders with all they hold (`/`). AppArmor has no exceptions to a denial, so there is one pattern for each character at which a path
-/// can differ from a kept one.
+/// Returns patterns that match all paths below a folder except the kept ones: files by their names, files by the prefix of their names
+/// (`*`), and folders with all they hold (`/`). AppArmor has no exceptions to a denial, so there is one pattern for each character at which
+/// a path can differ from a kept one.
 fn all_but(top: &str, kept: &[&str]) -> BTreeSet<String> {
     let names: Vec<&str> = kept.iter().map(|kept| kept.trim_end_matches(['*', '/'])).collect();
     let mut patterns = BTreeSet::new();
@@ -223,7 +220,7 @@ fn all_but(top: &str, kept: &[&str]) -> BTreeSet<String> {
     patterns
 }
 
-/// The profile's name, with the hash of its rules: an engine with other rules has another profile.
+/// Returns the profile's name, with the hash of its rules: an engine with other rules has another profile.
 fn profile_name(newer: &[&str]) -> String {
     let hash = Sha256::digest(rules(newer));
     let short = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>();

@@ -11,13 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::userns::UserNamespace;
 use crate::host::disk::mountns;
 
-/// Flag of mount_setattr(2).
 const MOUNT_ATTR_RDONLY: u64 = 0x1;
-/// Flag of mount_setattr(2).
 const MOUNT_ATTR_NOSUID: u64 = 0x2;
-/// Flag of mount_setattr(2).
 const MOUNT_ATTR_NODEV: u64 = 0x4;
-/// Flag of mount_setattr(2).
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 /// Range of owners of a tree on the disk, and the range that they are shown as. Any other owner is shown as the user nobody.
@@ -27,44 +23,37 @@ pub struct IdMap {
     pub from: u32,
     /// First id that is shown.
     pub to: u32,
-    /// Number of ids.
     pub count: u32,
 }
 
 impl IdMap {
     /// Makes the user namespace that a mount takes its map from.
-    ///
-    /// # Errors
-    /// When the kernel has no user namespaces or the range cannot be written.
     pub fn namespace(self) -> anyhow::Result<UserNamespace> {
         UserNamespace::mapping(self.from, self.to, self.count)
             .with_context(|| format!("mapping {} ids from {} to {}", self.count, self.from, self.to))
     }
 }
 
-/// Read-only view of a tree with other owners, mounted nowhere yet. Set-id bits and devices have no effect in it; in an overlay on it they
-/// have, unless the overlay's own mount forbids it.
+/// Read-only view of a tree with other owners, mounted nowhere yet. Set-id bits and devices have no effect in the view; they do in an
+/// overlay on it, unless the overlay's own mount forbids it.
 #[derive(Debug)]
 pub struct IdMappedTree {
     mount: OwnedFd,
 }
 
 impl IdMappedTree {
-    /// Takes a view of a folder.
+    /// Creates a view of a folder, in which owners are shown by the map of `ids`.
     ///
     /// # Errors
-    /// When the kernel or the folder's file system has no id-mapped mounts, or without root.
+    /// Also when the kernel or the folder's file system has no id-mapped mounts, or without root.
     pub fn of(folder: &Path, ids: &UserNamespace) -> anyhow::Result<Self> {
-        let context = || format!("showing {} with other ids", folder.display());
+        let context = || format!("making an ID-mapped mount of {}", folder.display());
         let mount = mountns::cloned(folder).with_context(context)?;
         set_map(&mount, ids).with_context(context)?;
         Ok(Self { mount })
     }
 
     /// Mounts the view at an existing folder.
-    ///
-    /// # Errors
-    /// When the folder does not exist.
     pub fn attach(self, target: &Path) -> anyhow::Result<()> {
         mountns::attach(&self.mount, target).with_context(|| format!("mounting at {}", target.display()))
     }

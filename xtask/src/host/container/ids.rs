@@ -1,8 +1,8 @@
-//! Ids of the host that stand for those inside machines: a range for the store of layers, and one for each slot.
+//! Ids of the host that stand for the ids inside machines: a range for the store of layers, and one for each slot.
 //!
-//! Whoever has an id of another lab's machines could signal their processes, read their keys and use up their budgets. So each slot
-//! has a range of its own, and layers, which are stored once, are shown to it by id-mapped mounts. Where the host has none, all labs share
-//! one range.
+//! A process with an id of another lab's machines could signal their processes, read their keys and use up their budgets. So each slot has
+//! a range of its own, and layers, which are stored once, are shown to it by id-mapped mounts. Where the host has none, all labs share one
+//! range.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,27 +17,26 @@ use super::idmap::{IdMap, IdMappedTree};
 use crate::host::disk::mount;
 use crate::host::machine::kernel_part::{self, Trial, one_line};
 
-/// Ids of one range: those of a whole system.
+/// Number of ids in one range: those of a whole system.
 pub const COUNT: u32 = 65_536;
 
-/// Ranges of a region: the store's, those of the slots 1 to 99, doctor's, those of the other labs of comparisons, and spare ones.
+/// Number of ranges in a region: the store's, those of the slots 1 to 99, doctor's, those of the second labs of duets, and spare ones.
 const RANGES: u32 = 256;
 
 /// Number of the range of doctor's own lab.
 const DOCTOR: u32 = 100;
 
-/// Number of ranges between that of a slot and that of its other lab, such as `2` and `2b`.
+/// Number of ranges from that of a slot to that of its second lab in a duet, such as from `2` to `2b`.
 const OTHER_LAB: u32 = 100;
 
-/// First ids of the range that labs share where a container around the engine lacks the region.
+/// Candidates for the first id of the range that labs share where a container around the engine lacks the region.
 const SHARED_FIRST: [u32; 2] = [100_000, 65_536];
 
-/// Range of ids on the host that stands for 0 and up inside.
+/// Range of ids on the host that stands for the ids from 0 on inside a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
-    /// Id of the host for root inside.
+    /// Id on the host for root inside.
     pub first: u32,
-    /// Number of ids.
     pub count: u32,
 }
 
@@ -49,30 +48,26 @@ pub struct Region {
 }
 
 impl Region {
-    /// Number of its ids.
+    /// Number of ids in a region.
     pub const COUNT: u32 = COUNT * RANGES;
 
-    /// Last id of the region.
     #[must_use]
     pub const fn last(self) -> u32 {
         self.first + (Self::COUNT - 1)
     }
 
-    /// Range that layers are stored in.
+    /// Range that the store's layers are owned by.
     #[must_use]
     pub const fn of_store(self) -> IdRange {
         self.range(0)
     }
 
-    /// Range of a lab's slot: `1` to `99`, `1b` to `99b`, or `doctor`.
-    ///
-    /// # Errors
-    /// When it is no slot of a lab.
+    /// Range of a lab's slot: `1` to `99`, `1b` to `99b`, or `doctor`; fails for any other name.
     pub fn of_slot(self, slot: &str) -> anyhow::Result<IdRange> {
         let (number, other) = slot.strip_suffix('b').map_or((slot, 0), |number| (number, OTHER_LAB));
         let number = number.parse().ok().filter(|number| (1..DOCTOR).contains(number)).map(|number| number + other);
         let number = if slot == "doctor" { Some(DOCTOR) } else { number };
-        Ok(self.range(number.with_context(|| format!("slot {slot} is no lab's: it has no ids"))?))
+        Ok(self.range(number.with_context(|| format!("slot {slot} is not a lab's slot, so it has no range of ids"))?))
     }
 
     const fn range(self, number: u32) -> IdRange {
@@ -80,23 +75,22 @@ impl Region {
     }
 }
 
-/// Ids of the labs on this host.
+/// Assignment of host ids to the labs on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ids {
     /// Own range for each slot.
     PerSlot(Region),
     /// Shared range for all labs and the store.
     Shared {
-        /// Range.
         range: IdRange,
-        /// Reason why there are no more.
+        /// Reason why the slots have no ranges of their own.
         reason: String,
     },
 }
 
 impl Ids {
-    /// Returns the ids of labs in a region, with layers below a folder, which need not exist. Tries once a boot whether the host can show
-    /// layers to other ids, which takes root.
+    /// Returns the ids of labs in a region, whose layers lie below a folder, which need not exist. Tries once a boot whether the host can
+    /// mount layers with other owners (ID-mapped mounts), which takes root.
     #[must_use]
     pub fn of_this_host(region: Region, layers: &Path) -> Self {
         let maps =
@@ -112,7 +106,7 @@ impl Ids {
         Self::Shared { range: IdRange { first: first.unwrap_or(region.first), count: COUNT }, reason }
     }
 
-    /// Range that layers are stored in.
+    /// Range that the store's layers are owned by.
     #[must_use]
     pub const fn of_store(&self) -> IdRange {
         match self {
@@ -121,10 +115,7 @@ impl Ids {
         }
     }
 
-    /// Range of a lab's slot.
-    ///
-    /// # Errors
-    /// When it is no slot of a lab.
+    /// Range of a lab's slot; fails for a name that is no slot of a lab.
     pub fn of_slot(&self, slot: &str) -> anyhow::Result<IdRange> {
         match self {
             Self::PerSlot(region) => region.of_slot(slot),
@@ -132,13 +123,12 @@ impl Ids {
         }
     }
 
-    /// Tells whether all labs have one range.
     #[must_use]
     pub const fn are_shared(&self) -> bool {
         matches!(self, Self::Shared { .. })
     }
 
-    /// Tells whether layers that are stored with ids from `first_id` on can be used.
+    /// Tells whether labs can use layers whose files are owned on the disk by the ids from `first_id` on.
     #[must_use]
     pub const fn can_show(&self, first_id: u32) -> bool {
         match self {
@@ -148,7 +138,7 @@ impl Ids {
     }
 }
 
-/// Tells whether a `uid_map` has all of these ids inside.
+/// Tells whether a `uid_map` maps all of these ids inside.
 fn holds(map: &str, first: u32, count: u32) -> bool {
     let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
     map.lines().any(|line| {
@@ -158,9 +148,9 @@ fn holds(map: &str, first: u32, count: u32) -> bool {
     })
 }
 
-/// Reason why this host cannot show layers to other ids.
+/// Reason why this host cannot mount layers with other owners (ID-mapped mounts); `None` where it can.
 fn mapping_problem(region: Region, layers: &Path) -> Option<String> {
-    /// Known results, because a run asks for each machine: the device of a folder, and the reason.
+    /// Results by the device of a folder, kept because a run asks for each machine.
     static KNOWN: Mutex<Vec<(u64, Option<String>)>> = Mutex::new(Vec::new());
     let place = layers.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let device = match fs::metadata(place) {
@@ -196,7 +186,7 @@ fn trial(region: Region, place: &Path) -> Trial {
     }
 }
 
-/// Mounts an overlay on a folder shown with other ids, in a mount namespace that ends with the thread.
+/// Mounts an overlay on an ID-mapped view of a folder, in a mount namespace that ends with the thread.
 fn try_overlay(region: Region, place: &Path) -> anyhow::Result<()> {
     let map = IdMap { from: region.of_store().first, to: region.range(1).first, count: COUNT };
     let mount_it = || {

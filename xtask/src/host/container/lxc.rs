@@ -1,4 +1,4 @@
-//! LXC's own programs and files: where they lie, and how they are called.
+//! Paths and commands of LXC's own programs, and what their logs tell.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::host::exec::shell::{Command, path_of, which};
 use crate::host::patience::Deadline;
 use crate::host::seccomp::Filter;
 
-/// The default lxcpath: `lxc-attach -n NAME` finds a container here without further words.
+/// Default lxcpath, where `lxc-attach -n NAME` finds a container without further options.
 pub const LXC_PATH: &str = "/var/lib/lxc";
 
-/// The program that runs another one in a container.
+/// Program that runs another one in a container.
 pub const ATTACH: &str = "lxc-attach";
 
 /// Time that LXC may take beyond a container's time to shut down.
@@ -25,25 +25,24 @@ const STOP_SLACK: Deadline = Deadline::from_secs(20);
 /// Folder of the live logs of containers.
 pub const LOG_PATH: &str = "/var/log/lxc";
 
-/// The folder of a container's configuration.
+/// Returns the folder of a container's configuration.
 #[must_use]
 pub fn container_dir(name: &str) -> PathBuf {
     Path::new(LXC_PATH).join(name)
 }
 
-/// The folder of a container's logs.
+/// Returns the folder of a container's logs.
 #[must_use]
 pub fn log_dir(name: &str) -> PathBuf {
     Path::new(LOG_PATH).join(name)
 }
 
-/// Tells whether LXC's programs are installed.
 #[must_use]
 pub fn is_installed() -> bool {
     which("lxc-start").is_some()
 }
 
-/// The command that runs a container in the foreground: it ends when the container ends.
+/// Returns the command that runs a container in the foreground and ends with it.
 #[must_use]
 pub fn start_command(name: &str) -> Vec<String> {
     // By its own path: in the PATH of `start_environment` it does not stand.
@@ -54,42 +53,42 @@ pub fn start_command(name: &str) -> Vec<String> {
     words
 }
 
-/// The folders in which a container's start looks for programs.
+/// Folders of the `PATH` that `lxc-start` runs with.
 pub const START_PATH: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// The environment for [`start_command`]. Without newuidmap in its PATH, LXC as root writes the id map itself and asks
-/// no /etc/subuid.
+/// Returns the environment for [`start_command`]. Without newuidmap in its PATH, LXC as root writes the id map itself and does not check
+/// /etc/subuid.
 #[must_use]
 pub fn start_environment() -> Vec<(String, String)> {
     vec![("PATH".into(), START_PATH.join(":")), ("HOME".into(), "/".into())]
 }
 
-/// Maximum bytes of a stream of a program in a container whose output the engine itself reads as an answer.
+/// Maximum bytes of each output stream of a program in a container, where the engine itself parses the output.
 pub const OUTPUT_MAX: u64 = 64 << 20;
 
-/// A program in a container.
+/// Run of a program in a container.
 #[derive(Debug, Clone)]
 pub struct Attach<'a> {
-    /// The container.
+    /// Name of the container.
     pub name: &'a str,
-    /// Program and arguments.
+    /// Program and its arguments.
     pub argv: &'a [String],
-    /// Environment, complete.
+    /// Complete environment of the program.
     pub environment: &'a [(String, String)],
-    /// User and group inside; root if absent.
+    /// User and group ids in the container; root's if `None`.
     pub user: Option<(u32, u32)>,
-    /// Filter on its system calls.
+    /// Filter on the program's system calls.
     pub filter: Option<Filter>,
 }
 
 impl Attach<'_> {
-    /// Returns the host's command that runs the program. Its status is the program's own.
+    /// Returns the host's command that runs the program. Its exit status is the program's own.
     #[must_use]
     pub fn command(&self) -> Command {
         entrance(self.words(), self.filter.clone())
     }
 
-    /// The arguments of [`ATTACH`].
+    /// Returns the arguments with which [`ATTACH`] runs the program.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
         let log = format!("--logfile={}", log_dir(self.name).join("attach.log").display());
@@ -104,10 +103,10 @@ impl Attach<'_> {
     }
 }
 
-/// Returns the command that runs a program in a container, of these words of [`Attach::words`]. Its output is bounded.
+/// Returns the command that runs a program in a container, from the arguments that [`Attach::words`] returns. Its output is bounded.
 ///
-/// LXC's program copies itself into sealed memory at each start, so that nothing in a container can write to its file, and starts again
-/// from there. Started from such a copy it does neither, which takes a third off each start.
+/// lxc-attach copies its own program file into sealed memory at each start, so that nothing in a container can write to that file, and
+/// starts again from the copy. Started from such a copy in the first place, it skips both, which shortens each start by a third.
 #[must_use]
 pub fn entrance(words: Vec<String>, filter: Option<Filter>) -> Command {
     Command::new(ATTACH)
@@ -119,9 +118,6 @@ pub fn entrance(words: Vec<String>, filter: Option<Filter>) -> Command {
 }
 
 /// Shuts a container down as an operator would, and kills what has not ended within `grace` (whole seconds, rounded up).
-///
-/// # Errors
-/// With what LXC said.
 pub fn stop(name: &str, grace: Duration) -> anyhow::Result<()> {
     let seconds = grace.as_millis().div_ceil(1000).max(1).to_string();
     let command = Command::new("lxc-stop").args(["-n", name, "-t", &seconds]).dir("/");
@@ -129,25 +125,18 @@ pub fn stop(name: &str, grace: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Freezes the processes of a container.
-///
-/// # Errors
-/// With what LXC said.
 pub fn freeze(name: &str) -> anyhow::Result<()> {
     Command::new("lxc-freeze").args(["-n", name]).dir("/").run().with_context(|| format!("freezing {name}"))?;
     Ok(())
 }
 
-/// Thaws the processes of a container by LXC's own program, so that LXC knows of it.
-///
-/// # Errors
-/// With what LXC said.
+/// Thaws the processes of a container by LXC's own program, so that LXC knows that they run.
 pub fn unfreeze(name: &str) -> anyhow::Result<()> {
     Command::new("lxc-unfreeze").args(["-n", name]).dir("/").run().with_context(|| format!("thawing {name}"))?;
     Ok(())
 }
 
-/// The cause on this host for which LXC can start no container, as far as the kernel's settings show one.
+/// Reason why LXC cannot start any container on this host, as far as the kernel's settings show one.
 #[must_use]
 pub fn host_cause() -> Option<HostCause> {
     let namespaces = std::fs::read_to_string("/proc/sys/user/max_user_namespaces");
@@ -165,16 +154,16 @@ pub enum InitEnd {
     NotStarted,
     /// LXC could not execute the program.
     NotExecutable {
-        /// Program, by its path in the container.
+        /// Path of the program in the container.
         program: String,
-        /// The kernel's reason.
+        /// Kernel's error for the start of the program.
         reason: String,
     },
-    /// Exit with this status.
+    /// The process exited with this status, 0 to 255.
     Exited(i32),
-    /// End by this signal. A container that powers itself off is ended by SIGINT.
+    /// The process was killed by the signal of this number. A container that powers itself off is ended by SIGINT.
     Signaled(i32),
-    /// The log does not say.
+    /// The log does not tell how the process ended.
     Unknown,
 }
 
@@ -193,7 +182,7 @@ impl std::fmt::Display for InitEnd {
     }
 }
 
-/// Returns the end of the container's first process at the last start in one of LXC's logs, which has to be of level INFO.
+/// Finds the end of the container's first process, at its last start, in one of LXC's logs, which has to be of level INFO.
 #[must_use]
 pub fn init_end(log: &str) -> InitEnd {
     let last = log.rfind("\" is initialized").map_or(log, |place| &log[place..]);
@@ -217,12 +206,11 @@ pub fn init_end(log: &str) -> InitEnd {
     ended.unwrap_or(Some(InitEnd::Exited(0))).unwrap_or(InitEnd::Unknown)
 }
 
-/// Messages that LXC calls errors and goes on after: it was asked for a setting that this build of it does not have, or
-/// it tried to hand controllers out in a group that has processes.
+/// Parts of messages that LXC logs as errors without failing: it was asked for a setting that this build of it does not have, or it tried
+/// to delegate controllers in a cgroup that has processes.
 const HARMLESS_ERRORS: [&str; 2] = ["get_config_unsupported_key", "Could not enable \""];
 
-/// The last lines of one of LXC's logs that say what went wrong: no warnings, and none of the errors that LXC goes on
-/// after.
+/// Returns the last `most` lines of one of LXC's logs that say what went wrong: no warnings, and none of `HARMLESS_ERRORS`.
 #[must_use]
 pub fn error_lines(log: &str, most: usize) -> Vec<&str> {
     let severe = |line: &&str| {

@@ -1,4 +1,4 @@
-//! What isolates a container: LXC, users' ids, AppArmor, seccomp.
+//! Isolation of containers: LXC, users' ids, AppArmor, seccomp.
 
 pub mod apparmor;
 pub mod idmap;

@@ -1,4 +1,4 @@
-//! User namespaces: root inside is an ordinary id outside.
+//! User namespaces, in which root is an ordinary user of the host.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use nix::unistd::{ForkResult, fork, pipe2, read, write};
 use crate::host::exec::shell::path_of;
 use crate::program::named;
 
-/// A user namespace, alive as long as this value.
+/// User namespace, which lives as long as this value.
 #[derive(Debug)]
 pub struct UserNamespace {
     file: File,
@@ -20,17 +20,11 @@ pub struct UserNamespace {
 
 impl UserNamespace {
     /// Makes a namespace of `count` ids, whose ids from 0 on are those from `first` on outside. Needs root.
-    ///
-    /// # Errors
-    /// When the kernel has no user namespaces or the range cannot be written.
     pub fn new(first: u32, count: u32) -> io::Result<Self> {
         Self::mapping(0, first, count)
     }
 
     /// Makes a namespace of `count` ids, whose ids from `inside` on are those from `outside` on outside. Needs root.
-    ///
-    /// # Errors
-    /// When the kernel has no user namespaces or the range cannot be written.
     #[expect(
         clippy::disallowed_methods,
         reason = "the child runs no program: it holds the namespace open for a moment"
@@ -61,12 +55,12 @@ impl UserNamespace {
         }
     }
 
-    /// Descriptor of the namespace, open as long as this value lives.
     pub(super) fn raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
-    /// Words of a command line that run the command after them as root of this namespace; to be started by this process or a descendant.
+    /// Returns the first words of a command line that runs the words after them as root of this namespace. Only this process and its
+    /// descendants can start it.
     #[must_use]
     pub fn enter_words(&self) -> Vec<String> {
         let place = format!("--user=/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());

@@ -1,5 +1,5 @@
-//! Trees of files as tar archives. An archive from a container may hold anything that the container wants: it is unpacked
-//! so that nothing is written outside of a fresh folder.
+//! Trees of files as tar archives. An archive from a container may hold anything that the container wants: it is unpacked so that nothing
+//! is written outside of a fresh folder.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -25,7 +25,7 @@ pub const COPY_BYTES_MAX: u64 = 64 << 30;
 /// Maximum number of files and folders of one copy out of a container.
 pub const COPY_FILES_MAX: u64 = 1_000_000;
 
-/// Bytes that are written or left as a hole at once.
+/// Number of bytes that are written, or left as a hole, at once.
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// Mode bits that a file keeps on its way into a container.
@@ -34,21 +34,18 @@ const MODE_INSIDE: u32 = 0o7777;
 /// Counts of what was packed or unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// Files and links.
+    /// Number of files and links.
     pub files: u64,
-    /// Folders.
+    /// Number of folders.
     pub folders: u64,
-    /// Bytes of the files.
+    /// Number of bytes of all files.
     pub bytes: u64,
-    /// Devices, pipes and sockets, which were left out.
+    /// Paths of devices, pipes and sockets, which were left out.
     pub left_out: Vec<PathBuf>,
 }
 
-/// Packs a file, or a folder with all that it holds, under a name and as owned by root. Links stay links; only if `from` itself
-/// is one, its target is packed. Stops where `interrupted` says so.
-///
-/// # Errors
-/// When something cannot be read, or not be written.
+/// Packs a file, or a folder with all that it holds, under a name and as owned by root. Links stay links, except that a link `from` itself
+/// is followed. Stops when `interrupted` returns true.
 pub fn pack(from: &Path, name: &Path, output: impl Write, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
     let mut moved = Moved::default();
     let mut builder = Builder::new(output);
@@ -60,7 +57,7 @@ pub fn pack(from: &Path, name: &Path, output: impl Write, interrupted: &dyn Fn()
         let target = if below.as_os_str().is_empty() { name.to_owned() } else { name.join(below) };
         add(&mut builder, entry.path(), &target, &mut moved).with_context(|| entry.path().display().to_string())?;
     }
-    let mut output = builder.into_inner().context("ending the archive")?;
+    let mut output = builder.into_inner().context("finishing the archive")?;
     output.flush().context("writing the archive")?;
     Ok(moved)
 }
@@ -97,12 +94,11 @@ fn add(builder: &mut Builder<impl Write>, path: &Path, target: &Path, moved: &mu
     }
 }
 
-/// Unpacks an archive of one file or folder, whose name in it is `name`, as `folder/name`; `folder` is empty, and nobody
-/// else writes there. Stops where `interrupted` says so.
+/// Unpacks an archive of one file or folder, whose name in it is `name`, as `folder/name`; `folder` is empty, and no other process writes
+/// there. Stops when `interrupted` returns true.
 ///
 /// # Errors
-/// When the archive has anything else than it should: a path that leads out, or a second name at its top. When it has more files or
-/// bytes than a copy may have. When something cannot be written.
+/// When the archive has a path that leads out of `folder`, a second name at its top, or more files or bytes than a copy may have.
 pub fn unpack(input: impl Read, name: &str, folder: &Path, interrupted: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
     let mut unpacking = Unpacking {
         folder,
@@ -119,7 +115,7 @@ pub fn unpack(input: impl Read, name: &str, folder: &Path, interrupted: &dyn Fn(
     })?;
     ensure!(
         unpacking.moved.files + unpacking.moved.folders > 0 || !unpacking.moved.left_out.is_empty(),
-        "nothing came: the archive is empty"
+        "the archive is empty"
     );
     unpacking.end()
 }
@@ -172,12 +168,12 @@ impl Unpacking<'_> {
                 self.moved.files += 1;
             }
             EntryType::Symlink => {
-                let leads_to = entry.link_name()?.context("the link has no target")?.into_owned();
+                let leads_to = entry.link_name()?.context("the symbolic link has no target")?.into_owned();
                 self.add_link(target, leads_to)?;
                 self.moved.files += 1;
             }
             EntryType::Link => {
-                let other = entry.link_name()?.context("the link has no target")?.into_owned();
+                let other = entry.link_name()?.context("the hard link has no target")?.into_owned();
                 let other = self.place(&other)?;
                 self.make_parent(&target)?;
                 match self.links.get(&other).cloned() {
@@ -191,34 +187,34 @@ impl Unpacking<'_> {
                 self.moved.left_out.push(path.to_owned());
             }
             EntryType::XGlobalHeader => {}
-            other => bail!("an entry of a kind that no tar of a container makes: {other:?}"),
+            other => bail!("the entry has the unexpected type {other:?}"),
         }
         Ok(())
     }
 
-    /// Returns the path to unpack an entry to, by the names in its own path alone. An entry that is not below the archive's one top
-    /// is an error.
+    /// Returns the path to unpack an entry to, from the names in the entry's path alone. An entry outside of the archive's one top is an
+    /// error.
     fn place(&self, path: &Path) -> anyhow::Result<PathBuf> {
         let mut place = self.folder.to_owned();
         for part in path.components() {
             match part {
                 Component::Normal(part) => place.push(part),
                 Component::CurDir => {}
-                _ => bail!("its path leads out"),
+                _ => bail!("the entry's path leads out of the folder"),
             }
         }
-        ensure!(place.starts_with(self.folder.join(self.name)), "it does not lie in {}", self.name);
+        ensure!(place.starts_with(self.folder.join(self.name)), "the entry does not lie in {}", self.name);
         Ok(place)
     }
 
     fn add_link(&mut self, link: PathBuf, leads_to: PathBuf) -> anyhow::Result<()> {
         self.room.keep(&link)?;
         self.room.keep(&leads_to)?;
-        ensure!(self.links.insert(link, leads_to).is_none(), "it is there twice");
+        ensure!(self.links.insert(link, leads_to).is_none(), "the link is in the archive twice");
         Ok(())
     }
 
-    /// Makes the folder above an entry. Every tar lists a folder before what it holds; another order does no harm.
+    /// Makes the folder above an entry, for archives that do not list a folder before what it holds, as every tar does.
     fn make_parent(&mut self, target: &Path) -> anyhow::Result<()> {
         let parent = target.parent().filter(|parent| *parent != self.folder);
         parent.map_or(Ok(()), |parent| self.room.make_folder(parent))
@@ -241,7 +237,7 @@ impl Unpacking<'_> {
 
 fn too_large() -> Error {
     Error::Usage(format!(
-        "it has more than {} GiB, the most that one copy out of a container takes; holes count with their whole length\n\
+        "the copy has more than {} GiB, the most that one copy out of a container takes; holes count with their whole length\n\
          help: copy parts of it, or pack it in the container (`tar -cSf`) and copy the archive",
         COPY_BYTES_MAX >> 30
     ))
@@ -285,7 +281,7 @@ mod tests {
             Self { builder: Builder::new(Vec::new()) }
         }
 
-        /// An entry with this path as it is written here: the builder itself refuses bad ones.
+        /// Adds an entry with exactly this path: the builder itself refuses bad ones.
         fn entry(mut self, kind: EntryType, path: &str, link: &str, content: &[u8]) -> Self {
             let mut header = Header::new_gnu();
             let old = header.as_old_mut();
@@ -347,8 +343,8 @@ mod tests {
         header.set_cksum();
         let endless = header.as_bytes().chain(io::repeat(0));
         let error = unpack(endless, "top", folder.path(), &|| false).unwrap_err();
-        assert!(format!("{error:#}").contains("it has more than 64 GiB, the most that one copy"), "{error:#}");
-        assert!(error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Usage(_)))));
+        assert!(format!("{error:#}").contains("the copy has more than 64 GiB, the most that one copy"), "{error:#}");
+        assert!(matches!(Error::of(&error), Some(Error::Usage(_))));
         let file = tempfile::tempfile().unwrap();
         let error = copy_with_holes(&mut io::repeat(0), &file, 10 << 20, &|| false).unwrap_err();
         assert!(error.to_string().contains("more than 64 GiB"), "whatever its header said: {error}");
@@ -431,7 +427,7 @@ mod tests {
         let twice =
             Made::new().entry(EntryType::Symlink, "top/a", "x", b"").entry(EntryType::Symlink, "top/a", "y", b"");
         let error = format!("{:#}", twice.unpack(folder.path()).unwrap_err());
-        assert!(error.contains("it is there twice"), "{error}");
+        assert!(error.contains("the link is in the archive twice"), "{error}");
     }
 
     #[test]
@@ -439,6 +435,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let moved = Made::new().entry(EntryType::Char, "top", "", b"").unpack(folder.path()).unwrap();
         assert_eq!(moved.left_out, [PathBuf::from("top")]);
-        assert!(Made::new().unpack(folder.path()).unwrap_err().to_string().contains("nothing came"));
+        assert!(Made::new().unpack(folder.path()).unwrap_err().to_string().contains("the archive is empty"));
     }
 }

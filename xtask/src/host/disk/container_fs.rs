@@ -12,13 +12,13 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlink
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
-/// The longest file that [`read`] takes, in bytes: it is for configuration, not for data.
+/// Maximum size of a file that [`read`] takes, in bytes: it is for configuration, not for data.
 const READ_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads a small file below `root`, such as `/etc/passwd`.
 ///
 /// # Errors
-/// When it does not exist, is no regular file or is larger than 4 MiB.
+/// When it is no regular file or is larger than 4 MiB.
 pub fn read(root: &Path, path: &str) -> anyhow::Result<String> {
     let context = || format!("reading {path} in {}", root.display());
     let top = File::open(root).with_context(context)?;
@@ -28,24 +28,22 @@ pub fn read(root: &Path, path: &str) -> anyhow::Result<String> {
     let file = File::from(openat2(&top, path, how).with_context(context)?);
     let metadata = file.metadata().with_context(context)?;
     if !metadata.is_file() || metadata.len() > READ_BYTES_MAX {
-        return Err(anyhow!("it is no regular file of at most {} MiB", READ_BYTES_MAX >> 20)).with_context(context);
+        return Err(anyhow!("the file is no regular file of at most {} MiB", READ_BYTES_MAX >> 20))
+            .with_context(context);
     }
     let mut text = String::new();
     file.take(READ_BYTES_MAX).read_to_string(&mut text).with_context(context)?;
     Ok(text)
 }
 
-/// Tells whether there is something at a path below `root`.
+/// Tells whether a file, folder or other entry exists at a path below `root`.
 #[must_use]
 pub fn exists(root: &Path, path: &str) -> bool {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     File::open(root).is_ok_and(|top| openat2(&top, path, how).is_ok())
 }
 
-/// Opens a folder below `root`; `None` where there is none, or what has that name is no folder.
-///
-/// # Errors
-/// When the links on the way form a loop, or the folder cannot be opened.
+/// Opens a folder below `root`; `None` where the path does not exist, or is not a folder.
 pub fn folder(root: &Path, path: &str) -> anyhow::Result<Option<OwnedFd>> {
     let context = || format!("opening {path} in {}", root.display());
     let top = File::open(root).with_context(context)?;
@@ -66,7 +64,7 @@ pub struct Named {
     pub leads_to: Option<PathBuf>,
 }
 
-/// Returns the entry at a path below `root`, past no symbolic link; `None` where there is nothing, or a link on the way.
+/// Returns the entry at a path below `root`, following no symbolic link; `None` where there is no entry, or a link on the way.
 #[must_use]
 pub fn look(root: &Path, path: &Path) -> Option<Named> {
     let top = File::open(root).ok()?;
@@ -79,22 +77,16 @@ pub fn look(root: &Path, path: &Path) -> Option<Named> {
     Some(Named { metadata, leads_to })
 }
 
-/// Opens a regular file below `root` for reading, past no symbolic link and without waiting for a pipe that has taken its place.
-///
-/// # Errors
-/// When it does not exist, a link leads to it, or it is no regular file.
+/// Opens a regular file below `root` for reading, following no symbolic link and without waiting for a pipe that has taken its place.
 pub fn open_in_place(root: &Path, path: &Path) -> io::Result<File> {
     let top = File::open(root)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
     let file = File::from(openat2(&top, path, OpenHow::new().flags(flags).resolve(resolve))?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("the file is no regular file")) }
 }
 
 /// Opens a regular file below `root` to read and change it.
-///
-/// # Errors
-/// When it does not exist, or is no regular file.
 pub fn open_to_change(root: &Path, path: &str) -> anyhow::Result<File> {
     let context = || format!("opening {path} in {}", root.display());
     let top = File::open(root).with_context(context)?;
@@ -102,15 +94,12 @@ pub fn open_to_change(root: &Path, path: &str) -> anyhow::Result<File> {
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     let file = File::from(openat2(&top, path, how).with_context(context)?);
     if !file.metadata().with_context(context)?.is_file() {
-        return Err(anyhow!("it is no regular file")).with_context(context);
+        return Err(anyhow!("the file is no regular file")).with_context(context);
     }
     Ok(file)
 }
 
-/// Writes a file below `root` in a folder that exists there, or whose parent does; an older file is removed first.
-///
-/// # Errors
-/// When the folder's parent does not exist, or the disk is full.
+/// Writes a file below `root`, in place of an older one. The file's folder is made where it is missing, but not the folder's parent.
 pub fn write(root: &Path, path: &str, content: &[u8], mode: u32, owner: (u32, u32)) -> anyhow::Result<()> {
     let context = || format!("writing {path} in {}", root.display());
     let top = File::open(root).with_context(context)?;

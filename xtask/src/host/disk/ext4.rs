@@ -1,4 +1,4 @@
-//! ext4 file systems on loop images: the device below one, its damage, and mounting it anew.
+//! ext4 file systems on loop images: mounts, the loop device below one, damage to it, and repair.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -16,13 +16,13 @@ use crate::host::exec::shell::Command;
 /// Device by which the kernel hands out loop devices.
 const LOOP_CONTROL: &str = "/dev/loop-control";
 
-/// Flag of a loop device that is freed once nothing uses it any more, whatever has become of the process that set it up.
+/// Flag of a loop device that is freed once no process uses it any more, whatever has become of the process that set it up.
 const LOOP_AUTOCLEAR: u32 = 4;
 
-/// Maximum requests for a free loop device that another process then takes.
+/// Maximum number of requests for a free loop device, as another process may take each first.
 const LOOP_TRIES: usize = 16;
 
-/// Bits of e2fsck's status that say that the file system is good now.
+/// Bits of e2fsck's status that mean that the file system was repaired.
 const FSCK_MENDED: i32 = 1 | 2;
 
 /// Mode of a shutdown that loses what has not been written yet.
@@ -32,7 +32,7 @@ nix::ioctl_none_bad!(loop_get_free, 0x4c82);
 nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, LoopConfig);
 nix::ioctl_write_ptr_bad!(ext4_shutdown, 0x8004_587d, u32);
 
-/// `struct loop_config` of the kernel; what is not named stays 0.
+/// `struct loop_config` of the kernel; its unnamed fields stay 0.
 #[derive(Debug)]
 #[repr(C)]
 pub struct LoopConfig {
@@ -42,19 +42,17 @@ pub struct LoopConfig {
     names_and_keys: [u32; 60],
 }
 
-/// The loop device of an image, below a mounted file system.
+/// Loop device of an image, below a mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoopDevice {
-    /// Number of the device: major and minor.
+    /// Major and minor number of the device.
     pub number: (u64, u64),
     name: String,
 }
 
 impl LoopDevice {
-    /// The device below what is mounted at a path; any other than a loop device of this image is refused.
-    ///
-    /// # Errors
-    /// When something else is mounted there: it is not the engine's to damage.
+    /// Returns the device below the file system mounted at a path. Any other than a loop device of this image is refused, as it is not the
+    /// engine's to damage.
     pub fn below(path: &Path, image: &Path) -> anyhow::Result<Self> {
         let device = fs::metadata(path).with_context(|| format!("looking at {}", path.display()))?.dev();
         let number = (major(device), minor(device));
@@ -74,17 +72,14 @@ impl LoopDevice {
         Ok(Self { number, name })
     }
 
-    /// Has the file system on this device meet an error.
-    ///
-    /// # Errors
-    /// When the kernel cannot do that.
+    /// Makes the kernel report an error of the file system on this device, on purpose.
     pub fn trigger_error(&self) -> anyhow::Result<()> {
         let path = format!("/sys/fs/ext4/{}/trigger_fs_error", self.name);
         let mut file = File::options().write(true).open(&path).with_context(|| format!("opening {path}"))?;
         file.write_all(b"fault on purpose\n").with_context(|| format!("writing {path}"))
     }
 
-    /// Writes out what the kernel still holds of this device in memory. Errors are ignored: a damaged device is expected to have some.
+    /// Writes out the kernel's cached data of this device. Errors are ignored: a damaged device is expected to have some.
     pub fn flush(&self) {
         if let Ok(device) = File::open(Path::new("/dev").join(&self.name)) {
             let _ = device.sync_all();
@@ -93,9 +88,6 @@ impl LoopDevice {
 }
 
 /// Takes the device away from a file system, as if its cable was pulled: from now on each access to the file system fails.
-///
-/// # Errors
-/// When the kernel cannot do that.
 pub fn shut_down(top: &Path) -> anyhow::Result<()> {
     let context = || format!("shutting down the file system of {}", top.display());
     let folder = File::open(top).with_context(context)?;
@@ -104,24 +96,21 @@ pub fn shut_down(top: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks the file system of an image that is not in use, and mends what is wrong.
+/// Checks the file system of an image that is not in use, and repairs it.
 ///
 /// # Errors
-/// With what e2fsck said, when the file system is not good afterwards.
+/// With the output of e2fsck, when the file system could not be repaired.
 pub fn check(image: &Path) -> anyhow::Result<()> {
     let output = Command::new("e2fsck").arg("-y").arg(image).output()?;
     if output.status & !FSCK_MENDED != 0 {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        bail!("e2fsck could not mend {} (status {}): {}\n{said}", image.display(), output.status, output.text());
+        bail!("e2fsck could not repair {} (status {}): {}\n{said}", image.display(), output.status, output.text());
     }
     Ok(())
 }
 
-/// Mounts the file system of an image, on a loop device of its own: one that an earlier mount of the image still holds is
-/// not taken up again, as mount(8) would, with the damage it has.
-///
-/// # Errors
-/// When there is no free loop device, or no file system.
+/// Mounts the file system of an image on a new loop device. Unlike mount(8), it does not reuse a device that an earlier mount of the image
+/// still holds, with the damage it has.
 pub fn mount_image(image: &Path, path: &Path) -> anyhow::Result<()> {
     let context = || format!("mounting {} at {}", image.display(), path.display());
     let file = File::options().read(true).write(true).open(image).with_context(context)?;
@@ -131,7 +120,7 @@ pub fn mount_image(image: &Path, path: &Path) -> anyhow::Result<()> {
     mount(Some(&name), path, Some("ext4"), flags, None::<&str>).with_context(context)
 }
 
-/// Reason why no ext4 image can be mounted on this host; `None` where nothing speaks against it. Nothing is mounted.
+/// Reason why no ext4 image can be mounted on this host; `None` where none is known. Nothing is mounted.
 #[must_use]
 pub fn problem() -> Option<String> {
     // Without a source the kernel gets as far as looking for one, if it has this file system and gives it to this root.
@@ -169,7 +158,7 @@ fn attach(file: &File) -> anyhow::Result<(File, PathBuf)> {
             Err(error) => return Err(error).with_context(|| format!("setting up {}", name.display())),
         }
     }
-    bail!("each of {LOOP_TRIES} free loop devices was taken by another process at once")
+    bail!("each of {LOOP_TRIES} free loop devices was taken by another process before it could be attached")
 }
 
 #[cfg(test)]
@@ -198,6 +187,6 @@ mod tests {
         let image = folder.path().join("x.img");
         fs::write(&image, vec![0; 1 << 16]).unwrap();
         let error = check(&image).unwrap_err().to_string();
-        assert!(error.contains("could not mend"), "{error}");
+        assert!(error.contains("could not repair"), "{error}");
     }
 }

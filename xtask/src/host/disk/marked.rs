@@ -1,8 +1,8 @@
-//! Folders of the engine's on the host's disks. Each bears a mark, and stands under its name only with the mark in it.
+//! Folders of the engine on the host's disks. Each bears a mark, and has its name only while the mark is in it.
 //!
-//! A disk outlives a reset of the host; processes, mounts and, on tmpfs, the ledger do not. So whose a folder is must be said by the
-//! folder itself. It is made and removed under another name beside it, which one rename gives and takes: file systems keep
-//! the order of such changes, so no `fsync` is needed for the mark to be there whenever the name is.
+//! A disk outlives a reset of the host; processes, mounts and, on tmpfs, the ledger do not. So each folder itself has to say whose it is.
+//! It is made and removed under another name in the same parent folder, and one rename gives and takes its own name: file systems keep the
+//! order of such changes, so no `fsync` is needed for the mark to be there whenever the name is.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,45 +14,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::crash_point;
 
-/// The file in a folder that says whose it is.
+/// Name of the file in a folder that names the folder's owner.
 pub const MARK: &str = ".mancer-e2e";
 
-/// The engine's name in its marks.
+/// Value of a mark's field `engine`.
 const ENGINE: &str = "mancer-e2e";
 
-/// Version of marks.
+/// Format version of marks.
 const FORMAT_VERSION: u32 = 1;
 
-/// Content of a mark. Slot and boot are empty where it cannot be read: earlier builds wrote empty ones, and a reset may cut off what
-/// a file holds, but not the file.
+/// Content of a mark. Slot and boot are empty where it cannot be read: earlier builds wrote empty ones, and a reset may cut off what a file
+/// holds, but not the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     format_version: u32,
     engine: String,
-    /// The slot whose guard or engine made the folder.
+    /// Slot whose guard or engine made the folder.
     pub slot: String,
     boot_id: String,
 }
 
-/// State of a folder's path.
+/// State of a path at which the engine may make a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// No folder, or an empty one without a mark.
     Nothing,
-    /// A folder of the engine's.
+    /// A folder of the engine.
     Marked(Mark),
     /// A folder without the engine's mark, which is not the engine's.
     Foreign,
 }
 
 impl Mark {
-    /// The mark of a folder that is made now for a slot.
+    /// Returns the mark of a folder that is made now for a slot.
     #[must_use]
     pub fn of_slot(slot: &str) -> Self {
         Self { format_version: FORMAT_VERSION, engine: ENGINE.into(), slot: slot.into(), boot_id: boot_id() }
     }
 
-    /// Tells whether the folder was made since the host's start. The lab of an older one is gone.
+    /// Tells whether the folder was made since the host's last boot. The lab of an older one is gone.
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
         self.boot_id == boot_id()
@@ -70,7 +70,6 @@ impl Mark {
     }
 }
 
-/// Returns the state of a folder's path.
 #[must_use]
 pub fn standing(folder: &Path) -> Standing {
     let Ok(metadata) = fs::symlink_metadata(folder) else { return Standing::Nothing };
@@ -85,10 +84,7 @@ pub fn standing(folder: &Path) -> Standing {
     if is_empty { Standing::Nothing } else { Standing::Foreign }
 }
 
-/// Makes a folder with its mark. Nothing but an empty folder may stand there before.
-///
-/// # Errors
-/// The file system's.
+/// Makes a folder with its mark, where the path is free or an empty folder.
 pub fn make(folder: &Path, mark: &Mark, mode: u32, owner: (u32, u32)) -> anyhow::Result<()> {
     let aside = aside(folder, &mark.slot);
     remove_tree(&aside)?;
@@ -106,11 +102,8 @@ pub fn make(folder: &Path, mark: &Mark, mode: u32, owner: (u32, u32)) -> anyhow:
     Ok(())
 }
 
-/// Removes a folder, if it is a marked one, and what an earlier making or removing of it left beside it. Returns true if there was a
-/// marked folder. The caller holds the slot, or knows that no process does.
-///
-/// # Errors
-/// The file system's.
+/// Removes a marked folder, and what an earlier creation or removal of it has left beside it. Returns true if there was a marked folder.
+/// The caller holds the slot, or knows that no process does.
 pub fn remove(folder: &Path, slot: &str) -> anyhow::Result<bool> {
     let aside = aside(folder, slot);
     remove_tree(&aside)?;
@@ -126,14 +119,14 @@ pub fn remove(folder: &Path, slot: &str) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// A folder below `home` that bears a mark, or that was being made or removed.
+/// Folder that bears a mark, or that was being made or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Path that it has, or would have, under its own name.
+    /// Path that the folder has, or would have, under its own name.
     pub folder: PathBuf,
-    /// Slot by the mark or by the name; empty where neither says it.
+    /// Slot by the mark or by the name; empty where neither tells it.
     pub slot: String,
-    /// True if it was found under the name that it has while it is made or removed.
+    /// True if the folder was found under the name that it has while it is made or removed.
     pub is_aside: bool,
 }
 
@@ -155,7 +148,7 @@ pub fn found(home: &Path) -> Vec<Found> {
     found
 }
 
-/// Fails where a folder of this name may not be made: somebody else's stands there, or that of another slot's lab.
+/// Fails where the engine may not make a folder at this path: it has another owner, or belongs to another slot's lab.
 ///
 /// # Errors
 /// The reason, without help.
@@ -169,7 +162,7 @@ pub fn require_free(folder: &Path, slot: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the path at which a folder is made and removed: beside it, under a name that no container and no slot can
+/// Returns the path under which a folder is made and removed: in the same parent folder, under a name that no container and no slot can
 /// have.
 fn aside(folder: &Path, slot: &str) -> PathBuf {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -204,7 +197,7 @@ mod tests {
         (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
     }
 
-    /// Tries everything that a kill or a reset in the middle of making or removing can leave.
+    /// Tries every state that a kill or a reset during creation or removal can leave.
     #[test]
     fn a_folder_stands_under_its_name_only_with_its_mark() {
         let home = tempfile::tempdir().unwrap();

@@ -12,30 +12,24 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use crate::error::HostCause;
 
-/// Puts the calling process in a mount namespace of its own, whose mounts never show on the host.
-///
-/// # Errors
-/// Without root.
+/// Puts the calling process in a mount namespace of its own, whose mounts never show on the host. Needs root.
 pub fn leave_the_hosts_namespace() -> anyhow::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
         .context("making the mounts private")
 }
 
-/// Mounts a tmpfs of bounded size.
-///
-/// # Errors
-/// When the folder does not exist, or without root.
+/// Mounts a tmpfs of limited size. Needs root.
 pub fn tmpfs(path: &Path, size_bytes: u64, mode: u32, owner: (u32, u32)) -> anyhow::Result<()> {
     let options = format!("size={size_bytes},mode={mode:o},uid={},gid={}", owner.0, owner.1);
     mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
         .with_context(|| format!("mounting a tmpfs of {size_bytes} bytes at {}", path.display()))
 }
 
-/// Mounts an overlay; `lowers` lowest first.
+/// Mounts an overlay; `lowers` lists the lower layers, the lowest first. Needs root.
 ///
 /// # Errors
-/// When a folder does not exist, a path has a ':' or ',', or without root.
+/// Also when a path has a ':', ',' or '\', which the kernel's options cannot express.
 pub fn overlay(path: &Path, lowers: &[PathBuf], upper: &Path, work: &Path) -> anyhow::Result<()> {
     let mut options = String::from("lowerdir=");
     for (place, lower) in lowers.iter().rev().enumerate() {
@@ -52,9 +46,8 @@ pub fn overlay(path: &Path, lowers: &[PathBuf], upper: &Path, work: &Path) -> an
     })
 }
 
-/// Tells whether the kernel refuses a container a `/proc` of its own because this one is partly covered, as by a
-/// container manager or in a test: what is covered here could be read there. Folders that are always empty cover
-/// nothing.
+/// Tells whether mounts cover parts of this `/proc`, as a container manager or a test may make them: the kernel then refuses a container a
+/// `/proc` of its own, which would show these parts. A mount on a folder that is always empty does not count.
 #[must_use]
 pub fn is_proc_covered() -> bool {
     covers_proc(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
@@ -68,9 +61,6 @@ fn covers_proc(mountinfo: &str) -> bool {
 
 /// Mounts a `/proc` of the caller's pid namespace that nothing covers. Where the host forbids it, nothing is mounted and no error is
 /// returned: the program that needs `/proc` will report its lack.
-///
-/// # Errors
-/// When the folder does not exist.
 pub fn proc(path: &Path) -> anyhow::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let mounted = mount(Some("proc"), path, Some("proc"), flags, None::<&str>);
@@ -80,10 +70,7 @@ pub fn proc(path: &Path) -> anyhow::Result<()> {
     mounted.with_context(|| format!("mounting proc at {}", path.display()))
 }
 
-/// Detaches a mount; a path that is no mount point, or does not exist, is fine.
-///
-/// # Errors
-/// Without root.
+/// Detaches a mount; does nothing for a path that is no mount point, or does not exist.
 pub fn detach(path: &Path) -> anyhow::Result<()> {
     match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
@@ -91,42 +78,34 @@ pub fn detach(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Tells whether something is mounted at a path in the caller's mount namespace, on another device than the folder it
-/// is in.
+/// Tells whether something is mounted at a path in the caller's mount namespace, on another device than the parent folder.
 #[must_use]
 pub fn is_mount_point(path: &Path) -> bool {
     let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
     device(path).is_some_and(|own| path.parent().and_then(device).is_some_and(|above| above != own))
 }
 
-/// Bounds how many files a tmpfs takes that is mounted at a path in the caller's mount namespace.
+/// Limits the number of files of a tmpfs that is mounted at a path in the caller's mount namespace.
 ///
 /// # Errors
-/// When it has more already, or another file system is mounted there, or none.
+/// When the tmpfs has more files already, or the path is no mount point of a tmpfs.
 pub fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
     let context = || format!("giving {} room for {inodes} files", path.display());
     if statfs(path).with_context(context)?.filesystem_type() != TMPFS_MAGIC {
-        return Err(anyhow!("it is no tmpfs")).with_context(context);
+        return Err(anyhow!("no tmpfs is mounted there")).with_context(context);
     }
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let options = format!("nr_inodes={inodes}");
     mount(None::<&str>, path, None::<&str>, flags, Some(options.as_str())).with_context(context)
 }
 
-/// Shows a file or folder at another path too, by a bind mount.
-///
-/// # Errors
-/// When one of the two does not exist, or without root.
+/// Shows a file or folder at another path too, by a bind mount. Needs root.
 pub fn bind(source: &Path, target: &Path) -> anyhow::Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .with_context(|| format!("binding {} to {}", source.display(), target.display()))
 }
 
-/// Returns what is mounted at a path for a process: of each mount the path within its file system, the first one
-/// lowest.
-///
-/// # Errors
-/// When the process is gone.
+/// Returns what is mounted at a path for a process: for each mount the path within its file system, the lowest mount first.
 pub fn roots_at(pid: i32, path: &Path) -> anyhow::Result<Vec<String>> {
     let table = format!("/proc/{pid}/mountinfo");
     let text = std::fs::read_to_string(&table).with_context(|| format!("reading {table}"))?;

@@ -1,4 +1,4 @@
-//! Mount namespaces of other processes: what is mounted there, changed from outside.
+//! Mount namespaces of other processes, and changes of the mounts in them from outside.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -15,13 +15,12 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-/// Flag of open_tree(2) for a mount of its own, not that of the path.
+/// Flag of open_tree(2) that creates a new mount of the path.
 const OPEN_TREE_CLONE: libc::c_long = 1;
 
-/// Flag of move_mount(2) by which the file itself is moved.
+/// Flag of move_mount(2) by which the descriptor itself names the mount.
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_long = 4;
 
-/// A mount namespace.
 #[derive(Debug)]
 pub struct MountNamespace {
     file: File,
@@ -31,8 +30,8 @@ impl MountNamespace {
     /// Opens the namespace of a process in a container.
     ///
     /// # Errors
-    /// When the process is gone, or has the caller's own mounts or the host's: those are left alone. A program that is
-    /// just being let into a container has them until it is inside.
+    /// When the process has the caller's own mounts or the host's, which must not be changed. A program that is just being let into a
+    /// container has them until it is inside.
     pub fn of(pid: i32) -> anyhow::Result<Self> {
         let it = Self::of_process(pid)?;
         ensure!(!it.is_that_of("self"), "process {pid} has the engine's own mounts: left alone");
@@ -40,10 +39,7 @@ impl MountNamespace {
         Ok(it)
     }
 
-    /// Namespace of a lab's guard, which never has the host's mounts. A process that the guard has started has the same.
-    ///
-    /// # Errors
-    /// When the guard is gone.
+    /// Opens the namespace of a lab's guard, or of a process that the guard has started; never the host's.
     pub fn of_guard(pid: i32) -> anyhow::Result<Self> {
         let it = Self::of_process(pid)?;
         ensure!(!it.is_that_of("1"), "process {pid} has the host's own mounts: left alone");
@@ -61,8 +57,8 @@ impl MountNamespace {
         other.is_some() && other == number(self.file.metadata())
     }
 
-    /// Opens the namespaces of processes in a container, each once, in their order; one that is gone, or has the host's
-    /// or the caller's, has none.
+    /// Opens the namespaces of processes in a container, each once, in their order. Processes that are gone, or have the host's or the
+    /// caller's namespace, are left out.
     #[must_use]
     pub fn all_of(pids: &[i32]) -> Vec<Self> {
         let mut known = HashSet::new();
@@ -71,14 +67,11 @@ impl MountNamespace {
     }
 
     /// Runs work in a thread whose root and mounts are those of this namespace.
-    ///
-    /// # Errors
-    /// When the thread cannot be started, or cannot enter; those of the work.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("inside".into()).spawn_scoped(scope, || {
                 // Root and working folder belong to all threads of a process until one has its own.
-                unshare(CloneFlags::CLONE_FS).context("leaving the folder of the other threads")?;
+                unshare(CloneFlags::CLONE_FS).context("unsharing the working folder from other threads")?;
                 self.enter()?;
                 work()
             })?;
@@ -91,9 +84,6 @@ impl MountNamespace {
     }
 
     /// Returns the number of the device that a path of this namespace lies on.
-    ///
-    /// # Errors
-    /// When the path does not exist there.
     pub fn device_of(&self, path: &Path) -> anyhow::Result<u64> {
         self.inside(|| Ok(std::fs::metadata(path).with_context(|| format!("looking at {}", path.display()))?.dev()))
     }
@@ -101,35 +91,29 @@ impl MountNamespace {
     /// Forbids writing below this mount point. Other mounts of the same file system are not touched.
     ///
     /// # Errors
-    /// `EBUSY` while something there is open for writing.
+    /// `EBUSY` while a file there is open for writing.
     pub fn forbid_writing(&self, path: &Path) -> anyhow::Result<()> {
         self.inside(|| remount(path, |flags| flags | MsFlags::MS_RDONLY))
     }
 
     /// Allows writing below this mount point.
-    ///
-    /// # Errors
-    /// When it is no mount point.
     pub fn allow_writing(&self, path: &Path) -> anyhow::Result<()> {
         self.inside(|| remount(path, |flags| flags - MsFlags::MS_RDONLY))
     }
 
-    /// Bounds how many files a tmpfs takes.
+    /// Limits the number of files of a tmpfs.
     ///
     /// # Errors
-    /// When it has more already, or another file system is mounted there, or none.
+    /// When the tmpfs has more files already, or the path is no mount point of a tmpfs.
     pub fn set_inodes(&self, path: &Path, inodes: u64) -> anyhow::Result<()> {
         self.inside(|| super::mount::set_inodes(path, inodes))
     }
 
-    /// Shows what is mounted at `source` in this namespace at `target` in the other one. A mount at `target` is covered, not removed
-    /// before: a program that starts at that moment would find the empty folder below, or another one's files.
-    ///
-    /// # Errors
-    /// When one of the two does not exist.
+    /// Shows what is mounted at `source` in this namespace at `target` in the other one. An older mount at `target` is covered, not
+    /// removed: a program that starts at that moment would find the empty folder below, or the files of a mount under it.
     pub fn show_in(&self, source: &Path, other: &Self, target: &Path) -> anyhow::Result<()> {
         self.inside(|| {
-            let tree = cloned(source).with_context(|| format!("taking a mount of {}", source.display()))?;
+            let tree = cloned(source).with_context(|| format!("cloning the mount of {}", source.display()))?;
             other.enter()?;
             attach(&tree, target).with_context(|| format!("mounting at {}", target.display()))
         })
@@ -182,7 +166,7 @@ pub fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
 /// Runs work in a thread that has entered the mount namespace of another process: paths begin at the root of that namespace.
 ///
 /// # Errors
-/// Those of the work; when the process is gone, or has the caller's own mounts: they are left alone.
+/// When the process has the caller's own mounts, which must not be changed.
 pub fn inside<T: Send>(pid: i32, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
     MountNamespace::of(pid)?.inside(work)
 }

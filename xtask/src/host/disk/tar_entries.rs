@@ -1,4 +1,5 @@
-//! Entries of tar archives that a machine or somebody else made, with bounds on everything that such an archive makes its reader keep.
+//! Entries of tar archives from a machine or another untrusted source, with bounds on everything that such an archive makes its reader
+//! keep.
 
 use std::cell::Cell;
 use std::fs;
@@ -9,27 +10,27 @@ use anyhow::{Context as _, ensure};
 use nix::libc::PATH_MAX;
 use tar::{Archive, Entry};
 
-/// Bytes that may lie between the contents of two files: headers, long names, attributes, maps of sparse files, and content of entries
-/// that are no files.
+/// Maximum bytes between the contents of two files: headers, long names, attributes, maps of sparse files, and content of entries that are
+/// no files.
 pub const BETWEEN_BYTES_MAX: u64 = 1 << 20;
 
-/// Bytes of a path and of a link's target, as for the kernel.
+/// Maximum bytes of a path and of a link's target, as for the kernel.
 pub const PATH_BYTES_MAX: usize = PATH_MAX as usize - 1;
 
-/// Parts of a path and of a link's target.
+/// Maximum number of parts of a path and of a link's target.
 pub const PATH_PARTS_MAX: usize = 256;
 
-/// Bytes of the names that are kept until the end of an archive.
+/// Maximum bytes of the names that are kept until the end of an archive.
 pub const NAMES_BYTES_MAX: usize = 128 << 20;
 
-/// Characters of a name that an error shows.
+/// Maximum number of characters of a name that an error shows.
 const SHOWN_CHARS_MAX: usize = 200;
 
-/// Input of an archive's reader, which ends with an error where too much precedes an entry.
+/// Input of an archive's reader, which fails where too many bytes precede an entry.
 #[derive(Debug)]
 pub struct Metered<'a, R> {
     input: R,
-    /// Bytes that may be read until the next entry; any number while its content is read.
+    /// Number of bytes that may be read until the next entry; `None` while the content of an entry is read, which has no bound.
     left: &'a Cell<Option<u64>>,
 }
 
@@ -49,13 +50,14 @@ impl<R: Read> Read for Metered<'_, R> {
     }
 }
 
-/// Entry whose content is read through the meter.
+/// Entry of an archive whose input is metered.
 pub type MeteredEntry<'a, 'b, R> = Entry<'a, Metered<'b, R>>;
 
-/// Reads an archive: hands over each entry of an archive with its path, until `take` fails. Content of a file has no bound here: `take` reads it to its end.
+/// Reads an archive: hands each entry with its path to `take`, until `take` fails. The content of a file has no bound here: `take` reads it
+/// to its end.
 ///
 /// # Errors
-/// When the archive is damaged, or when names, attributes or maps of an entry have more bytes than any tar writes; those of `take`.
+/// When names, attributes or maps of an entry have more bytes than any tar writes; those of `take`.
 #[expect(clippy::disallowed_methods, reason = "this is where archives are read")]
 pub fn read_entries<R: Read>(
     input: R,
@@ -79,10 +81,7 @@ pub fn read_entries<R: Read>(
     }
 }
 
-/// Refuses a path that an archive may not have: no file system takes it, or the folders that it makes could not be removed.
-///
-/// # Errors
-/// When it has too many bytes or parts.
+/// Refuses a path with too many bytes or parts: no file system takes it, or the folders that it makes could not be removed.
 pub fn require_bounded(path: &Path) -> anyhow::Result<()> {
     let bytes = path.as_os_str().len();
     ensure!(bytes <= PATH_BYTES_MAX, "{}: a path of more than {PATH_BYTES_MAX} bytes", shown(path));
@@ -91,7 +90,7 @@ pub fn require_bounded(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bounds on the names that are kept of an archive, and on the folders that are made for it.
+/// Counters of the names that are kept of an archive, and of the folders that are made for it, against their bounds.
 #[derive(Debug)]
 pub struct Room {
     names_bytes: usize,
@@ -100,26 +99,21 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for so many folders.
+    /// Returns counters for an archive that may make this many folders.
     #[must_use]
     pub const fn new(folders_max: u64) -> Self {
         Self { names_bytes: NAMES_BYTES_MAX, folders: 0, folders_max }
     }
 
-    /// Counts a name that is kept until the archive's end.
-    ///
-    /// # Errors
-    /// When the names have more bytes than an archive may have.
+    /// Counts a name that is kept until the archive's end; fails beyond [`NAMES_BYTES_MAX`].
     pub fn keep(&mut self, name: &Path) -> anyhow::Result<()> {
         let left = self.names_bytes.checked_sub(name.as_os_str().len());
-        self.names_bytes = left.with_context(|| format!("its names have more than {} MiB", NAMES_BYTES_MAX >> 20))?;
+        self.names_bytes =
+            left.with_context(|| format!("the archive's names take more than {} MiB", NAMES_BYTES_MAX >> 20))?;
         Ok(())
     }
 
-    /// Makes a folder and those above it that are missing.
-    ///
-    /// # Errors
-    /// When there are more than an archive may have, or one cannot be made.
+    /// Makes a folder and its missing parents; fails beyond the archive's number of folders.
     pub fn make_folder(&mut self, folder: &Path) -> anyhow::Result<()> {
         let missing = folder.ancestors().take_while(|above| fs::symlink_metadata(above).is_err()).count();
         self.folders += missing as u64;
@@ -128,7 +122,7 @@ impl Room {
     }
 }
 
-/// Returns a name from an archive for an error: its begin, without anything that a terminal obeys or hides.
+/// Returns the beginning of a name from an archive for an error, without control characters and invisible ones.
 #[must_use]
 pub fn shown(name: &Path) -> String {
     let text = name.to_string_lossy();
@@ -178,7 +172,7 @@ mod tests {
         header
     }
 
-    /// A header of a sparse file of 1 TiB, whose map goes on in endless blocks.
+    /// Returns a header of a sparse file of 1 TiB, whose map goes on in endless blocks.
     fn endless_map() -> impl Read {
         let mut first = header(EntryType::GNUSparse, "top", 1 << 40);
         first.as_gnu_mut().unwrap().isextended[0] = 1;
@@ -280,6 +274,8 @@ mod tests {
         let name = "a".repeat(1 << 20);
         let kept = (0..1000).take_while(|_| room.keep(Path::new(&name)).is_ok()).count();
         assert_eq!(kept, NAMES_BYTES_MAX >> 20);
-        assert!(room.keep(Path::new(&name)).unwrap_err().to_string().contains("its names have more than 128 MiB"));
+        assert!(
+            room.keep(Path::new(&name)).unwrap_err().to_string().contains("the archive's names take more than 128 MiB")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Reads and writes of the loop devices behind a container's volumes. Version 1 of cgroups counts a write for whoever
-//! wrote only where it was not put off, and kernels since 6.10 only on devices that somebody once throttled.
+//! Reads and writes of the loop devices behind a container's volumes. The counters of cgroups do not suffice: version 1 counts a write for
+//! its writer only where it was not delayed, and kernels since 6.10 count only on devices that were throttled once.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::host::cgroup::{DiskCounted, text_of};
 /// Bytes of a sector, in which the kernel counts, whatever the device's own blocks are.
 const SECTOR_BYTES: u64 = 512;
 
-/// The loop devices of one container, in files that are kept open.
+/// Loop devices of one container's volumes, with their counters in files that are kept open.
 #[derive(Debug)]
 pub struct VolumeDisks {
     init_pid: i32,
@@ -22,23 +22,22 @@ pub struct VolumeDisks {
 enum Seat {
     /// Unknown: not mounted yet, or its device was taken away.
     Unknown,
-    /// Memory.
+    /// Memory: the volume is a tmpfs.
     NoDisk,
     Loop(LoopDevice),
 }
 
 #[derive(Debug)]
 struct LoopDevice {
-    /// File of the device, which can be read only as long as the device has the file that it had when this was opened:
-    /// after that, its number may be another container's.
+    /// The device's `backing_file`, which can be read only as long as the device has the file that it had when this was opened: after that,
+    /// its number may be another container's.
     backing: File,
     stat: File,
     last: DiskCounted,
 }
 
 impl VolumeDisks {
-    /// Opens the counters of the container with this first process, whose volumes are mounted at these paths in it.
-    /// They count from now.
+    /// Opens the counters of the volumes that are mounted at these paths in a container, given by its first process. They count from now.
     #[must_use]
     pub fn open(init_pid: i32, paths: &[&str]) -> Self {
         let volumes = paths.iter().map(|path| ((*path).to_owned(), Seat::Unknown)).collect();
@@ -47,8 +46,8 @@ impl VolumeDisks {
         disks
     }
 
-    /// Returns the reads and writes of all these devices since they were opened. A volume that got another device goes on
-    /// with that one.
+    /// Returns the reads and writes of all these devices since they were opened. A volume that moved to another device is counted there
+    /// from then on.
     pub fn read(&mut self) -> DiskCounted {
         for (_, seat) in &mut self.volumes {
             let Seat::Loop(device) = seat else { continue };
@@ -107,7 +106,7 @@ fn plus(total: DiskCounted, now: DiskCounted, last: DiskCounted) -> DiskCounted 
     }
 }
 
-/// The numbers of the device of what is mounted at a path, such as `7:3`: the last one of several hides the others.
+/// Returns the device number of what is mounted at a path, such as `7:3`: the last of several mounts hides the others.
 fn device_at(mountinfo: &str, path: &str) -> Option<String> {
     let mut mounts = mountinfo.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     mounts.rfind(|words| words.get(4) == Some(&path)).and_then(|words| words.get(2).map(ToString::to_string))

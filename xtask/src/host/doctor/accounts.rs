@@ -1,14 +1,13 @@
-//! Ids that the machine's files of users give to people, and to their containers. Pure but for the reading of these files.
+//! Ids that the machine's user databases assign to users, and to the users' containers. Pure, except where it reads these files.
 
 use std::fs;
 
 use crate::host::container::ids::{IdRange, Region};
 
-/// Name that labs' ids are registered under. No user has it: a line of root's is one for Incus and LXD, which would give the same ids to
-/// their containers.
+/// Name that labs' ids are registered under. No user has it: ids registered for root would be given to other containers by Incus and LXD.
 pub const REGISTERED_AS: &str = "mancer-e2e";
 
-/// First ids at which a region may begin: those that `ids` in `e2e.toml` may name, at distances of a region.
+/// First ids at which a region may begin, in units of a region: those that `ids` in `e2e.toml` may name.
 const REGIONS: std::ops::Range<u32> = 0x70..0x7f;
 
 /// Texts of the machine's files of users, groups and their ids.
@@ -24,9 +23,9 @@ pub struct Accounts {
 /// Lines of `/etc/subuid` or `/etc/subgid` that cover the ids of labs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Registered {
-    /// Root may use them, by `newuidmap`.
+    /// True if root may use the ids, by `newuidmap`.
     pub for_root: bool,
-    /// The ids are registered for some name, so that tools which give out ids see that they are taken.
+    /// True if the ids are registered under any name, so that tools which assign ids see that they are taken.
     pub at_all: bool,
 }
 
@@ -52,7 +51,7 @@ impl Accounts {
         }
     }
 
-    /// Lists who else has some of these ids, or may be given some, each as a text.
+    /// Lists each user, group or file that has, or may be given, some of these ids, as a text.
     pub fn claims(&self, ids: IdRange) -> Vec<String> {
         let mut claims = Vec::new();
         for (file, text) in [("/etc/subuid", &self.subuid), ("/etc/subgid", &self.subgid)] {
@@ -89,7 +88,7 @@ impl Accounts {
         claims
     }
 
-    /// First id of a region of which no user, group or container has an id.
+    /// Returns the first id of a region of which no user, group or container has an id.
     pub fn free_region(&self) -> Option<u32> {
         let mut firsts = REGIONS.map(|number| number << 24);
         firsts.find(|first| self.claims(IdRange { first: *first, count: Region::COUNT }).is_empty())
@@ -104,7 +103,7 @@ impl Accounts {
 struct Line<'a> {
     user: &'a str,
     first: u64,
-    /// End of a range: one above the last.
+    /// End of the range: one above the last id.
     end: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Checks of what builds and containers need.
+//! Checks of the requirements of builds and containers.
 
 use super::facts::{Facts, Folder, SlotIds};
 use super::finding::{Finding, Group, Status};
@@ -7,10 +7,10 @@ use super::surroundings::Surroundings;
 use crate::host::container::apparmor::Mediation;
 use crate::host::tools::packages::Use;
 
-/// Oldest version of LXC that will do: `lxc.cgroup.dir` and cgroup v2 came with it.
+/// Oldest supported version of LXC: `lxc.cgroup.dir` and cgroup v2 came with it.
 const LXC_MIN: (u32, u32) = (4, 0);
 
-/// Controllers whose limits are written for each container.
+/// Controllers whose limits are set for each container.
 const LIMITED: [&str; 4] = ["cpu", "memory", "pids", "freezer"];
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
@@ -121,7 +121,8 @@ impl Facts {
         }
     }
 
-    /// Finding about the folders of cgroup v1: LXC opens each tree by the kernel's own list of its controllers, and follows no links.
+    /// Finding about the folders of cgroup v1: LXC opens each hierarchy below `/sys/fs/cgroup` by its list of controllers, such as
+    /// `cpu,cpuacct`, and follows no links.
     fn cgroup_folders(&self) -> Finding {
         let (group, check) = (Group::Containers, "cgroup-folders");
         let limits = |list: &str| list.split(',').any(|name| LIMITED.contains(&name));
@@ -145,7 +146,7 @@ impl Facts {
         Finding::failure(group, check, format!("/sys/fs/cgroup/{list} is {what}"), self.mount_v1(&lists))
     }
 
-    /// The command that mounts these trees of version 1 where LXC looks for them. systemd leaves links there inside a container, on
+    /// Returns the command that mounts these trees of version 1 where LXC looks for them. systemd leaves links there inside a container, in
     /// a folder that is read-only.
     fn mount_v1(&self, lists: &[&str]) -> String {
         let is_link =

@@ -1,5 +1,5 @@
-//! Findings from facts. Pure: the same facts give the same findings. One file a group of checks; here is what they
-//! share.
+//! Findings from facts. Pure: the same facts give the same findings. Each group of checks has a file of its own; their common parts are
+//! here.
 
 use super::facts::{Facts, Subject};
 use super::finding::{Finding, Group};
@@ -32,7 +32,8 @@ impl Facts {
         self.way_to_root.prefix().map_or_else(|| command.to_owned(), |sudo| format!("{sudo} {command}"))
     }
 
-    /// A command of root's that a container around the engine cannot run: in one, the text says that it is for the machine around it.
+    /// Returns the help to run a command as root outside of any container: where the engine is in one, the text names the machine around
+    /// it.
     pub fn on_the_machine(&self, command: &str) -> String {
         match &self.surroundings {
             Some(_) => format!("on the machine around this container: {command}"),
@@ -40,7 +41,7 @@ impl Facts {
         }
     }
 
-    /// The help where namespaces or mounts are refused although the kernel has them.
+    /// Help where namespaces or mounts are refused although the kernel has them.
     pub fn help_for_rights(&self) -> String {
         self.surroundings.as_ref().map_or_else(
             || "run on the machine itself, or in a privileged container, and not in a chroot".to_owned(),
@@ -48,12 +49,12 @@ impl Facts {
         )
     }
 
-    /// Tells whether nothing runs here without this item.
+    /// Tells whether the engine cannot run here without this item.
     pub fn requires(&self, item: &str) -> bool {
         Item::named(item).need.is_required(&self.uses)
     }
 
-    /// A finding about items of which some are missing: a failure where one is required, a warning where faults need one.
+    /// Finding about items of which some are missing: a failure where one is required, a warning where only faults need them.
     pub fn lacks(&self, group: Group, check: &'static str, missing: &[&'static str]) -> Finding {
         let names = missing.join(", ");
         let needs: Vec<Need> = missing.iter().map(|name| Item::named(name).need).collect();
@@ -109,7 +110,7 @@ impl Facts {
         }
     }
 
-    /// Finding about a part of the kernel: by its trial where there was one, else by what the kernel's files say.
+    /// Finding about a part of the kernel: by its trial where there was one, else by the kernel's own files.
     pub fn has_part(&self, group: Group, check: &'static str, part: &str, module: &str) -> Finding {
         let load = self.on_the_machine(&format!("modprobe {module}"));
         match (self.trials.get(part), self.parts.get(part).copied().flatten()) {
@@ -175,7 +176,7 @@ mod tests {
         "loop",
     ];
 
-    /// A machine on which all is well.
+    /// Facts of a machine on which every check passes.
     fn healthy() -> Facts {
         let place = Place { free_bytes: 50 * GB, free_inodes: Some(1_000_000), ..Place::default() };
         let versions = [
@@ -225,7 +226,8 @@ mod tests {
         }
     }
 
-    /// Checks a machine that is healthy but for one change: check, status, part of what was seen, and part of the help.
+    /// Checks the findings on a healthy machine with one change. Each expected one has a check, a status, part of what was seen, and part
+    /// of the help.
     fn check(change: impl Fn(&mut Facts), expected: &[(&str, Status, &str, &str)]) {
         let mut facts = healthy();
         change(&mut facts);

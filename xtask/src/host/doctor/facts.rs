@@ -25,20 +25,20 @@ use crate::host::seccomp;
 use crate::host::tools::packages::{Supply, Use, Uses, WayToRoot};
 use crate::host::tools::sudo::Sudo;
 
-/// Needs of the project.
+/// Parts of a project that doctor's checks depend on.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// Folder to which a run writes: the project's target folder.
     pub target_dir: PathBuf,
-    /// Folder of layers.
+    /// Folder of the store of layers.
     pub state_dir: PathBuf,
     /// Ids that the project's labs and layers take.
     pub region: Region,
-    /// Features of the project's templates.
+    /// Features that the project's templates use.
     pub uses: Uses,
 }
 
-/// Facts of this machine.
+/// Facts of this machine that doctor's findings are based on.
 #[derive(Debug, Clone)]
 pub struct Facts {
     pub kernel_release: String,
@@ -52,18 +52,17 @@ pub struct Facts {
     pub tools: Tools,
     /// Version that each program prints; empty where it prints none.
     pub versions: BTreeMap<&'static str, String>,
-    /// The kinds under `/proc/self/ns`.
+    /// Names of the files in `/proc/self/ns`, the kernel's kinds of namespaces.
     pub namespaces: Vec<String>,
     pub user_namespaces_max: Option<u64>,
     pub cgroups: Cgroups,
-    /// Entries of `/sys/fs/cgroup` by the names that LXC looks for: one for each list of controllers of version 1.
+    /// States of the entries of `/sys/fs/cgroup` that LXC opens, one for each hierarchy of version 1, by its list of controllers.
     pub cgroup_folders: Vec<(String, Folder)>,
-    /// The container around the engine.
+    /// Container around the engine, if any.
     pub surroundings: Option<Surroundings>,
     pub apparmor: Mediation,
     /// True where system calls of machines can be filtered.
     pub has_seccomp: bool,
-    /// Controllers of cgroup v2.
     pub unified_controllers: Vec<String>,
     /// Presence of the kernel's parts, as its files say; `None` where they say nothing.
     pub parts: BTreeMap<&'static str, Option<bool>>,
@@ -72,64 +71,63 @@ pub struct Facts {
     pub memory_available_bytes: u64,
     pub processors: usize,
     pub patience: Patience,
-    /// Mean count of running processes over the last minute.
+    /// Mean number of running processes over the last minute.
     pub load: f64,
     pub inotify_instances_max: Option<u64>,
     pub layers: Place,
     pub state: Place,
     pub target: Place,
-    /// `newuidmap` and `newgidmap` where `lxc-start` would find them.
+    /// Paths of `newuidmap` and `newgidmap` where `lxc-start` would find them.
     pub map_helpers: Vec<PathBuf>,
     /// Ids that labs and layers take on this host.
     pub ids: IdRange,
-    /// Ids of slots: of their own, or shared.
+    /// Sharing of ids between slots.
     pub slot_ids: SlotIds,
     pub subuid: Registered,
     pub subgid: Registered,
-    /// Texts that each name a user, group or file which has some of these ids, too.
+    /// Texts that each name a user, group or file which has some of the labs' ids, too.
     pub claims: Vec<String>,
     /// First id of a region in which no user, group or container of this host has an id.
     pub free_first_id: Option<u32>,
     pub has_pressure: bool,
 }
 
-/// Ids of the slots, as far as this user can find out.
+/// Sharing of ids between slots, as far as this user can find out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SlotIds {
     /// Own range for each slot.
     PerSlot,
-    /// Shared range for all, for this reason.
+    /// Shared range for all slots, for this reason.
     Shared(String),
     /// Unknown: only root can try.
     Unknown,
 }
 
-/// State of a place where LXC wants a folder.
+/// State of an entry where LXC expects a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folder {
-    /// A folder.
     There,
     /// A link, which LXC does not follow.
     Link,
-    /// Missing.
+    /// No entry.
     Missing,
 }
 
-/// A folder that the engine writes to, and the room there.
+/// Folder that the engine writes to, and the free space there.
 #[derive(Debug, Clone, Default)]
 pub struct Place {
     /// The folder, or the nearest one above it that exists.
     pub path: PathBuf,
-    /// Mount point of its file system.
+    /// Mount point of the folder's file system.
     pub mount_point: PathBuf,
     pub free_bytes: u64,
     pub used_bytes: u64,
-    /// `None` where the file system counts none.
+    /// Number of free inodes; `None` where the file system counts none.
     pub free_inodes: Option<u64>,
     pub is_tmpfs: bool,
 }
 
-/// Parts that LXC and the lab need: name, module, option of the kernel's configuration.
+/// Kernel parts that LXC and the lab need: name, module, option of the kernel's configuration.
 const PARTS: &[(&str, &str, &str)] = &[
     ("bridge", "bridge", "CONFIG_BRIDGE"),
     ("veth", "veth", "CONFIG_VETH"),
@@ -140,7 +138,7 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("nfqueue", "xt_NFQUEUE", "CONFIG_NETFILTER_XT_TARGET_NFQUEUE"),
 ];
 
-/// The folder in which LXC looks for the trees of cgroup v1.
+/// Folder in which LXC looks for the trees of cgroup v1.
 const CGROUP_DIR: &str = "/sys/fs/cgroup";
 
 const VERSION_DEADLINE: Deadline = Deadline::from_secs(5);
@@ -235,7 +233,7 @@ impl Folder {
     }
 }
 
-/// Way to root of the user of this process; where sudo says nothing before a password, the user's groups decide.
+/// Finds out whether the user may use sudo; where sudo does not tell before a password, the user's groups decide.
 fn sudo_of(way_to_root: WayToRoot) -> Sudo {
     if way_to_root == WayToRoot::Direct {
         return Sudo::Silent;
@@ -263,14 +261,14 @@ impl Place {
     }
 }
 
-/// The highest folder above that lies on the same file system.
+/// Returns the highest parent folder that lies on the same file system.
 fn mount_point(path: &Path) -> PathBuf {
     let device = |path: &Path| fs::metadata(path).ok().map(|data| data.dev());
     let own = device(path);
     path.ancestors().take_while(|above| device(above) == own).last().unwrap_or(path).to_owned()
 }
 
-/// Text of a file; empty where it cannot be read.
+/// Reads a file's text; empty where it cannot be read.
 fn text(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

@@ -8,11 +8,11 @@ use crate::program::named;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Check passed.
+    /// The check passed.
     Ok,
     /// The engine works, but something is lost or at risk.
     Warning,
-    /// The engine does not work until this is mended.
+    /// The engine does not work until this is fixed.
     Failure,
 }
 
@@ -55,26 +55,26 @@ impl Group {
 /// Finding of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The check's name: stable, part of the JSON format.
+    /// Name of the check: stable, part of the JSON format.
     pub check: &'static str,
-    /// Subject.
+    /// Subject of the check.
     pub group: Group,
-    /// Status.
+    /// Status of the check.
     pub status: Status,
-    /// Observation.
+    /// Observation that the status follows from.
     pub seen: String,
-    /// The command or change that mends it; nothing where all is well.
+    /// Command or change that fixes the problem; `None` where the check passed.
     pub help: Option<String>,
-    /// Names in [`crate::host::tools::packages::ITEMS`] that setup installs to mend it.
+    /// Names in [`crate::host::tools::packages::ITEMS`] that setup installs to fix the problem.
     #[serde(skip)]
     pub items: Vec<&'static str>,
-    /// Line of a shell that setup runs as root to mend it.
+    /// Shell command that setup runs as root to fix the problem.
     #[serde(skip)]
     pub command: Option<String>,
 }
 
 impl Finding {
-    /// Returns a passed check.
+    /// Returns the finding of a passed check.
     pub fn ok(group: Group, check: &'static str, seen: impl Into<String>) -> Self {
         Self { check, group, status: Status::Ok, seen: seen.into(), help: None, items: Vec::new(), command: None }
     }
@@ -85,7 +85,7 @@ impl Finding {
         Self { status: Status::Warning, help: Some(named(&help)), ..Self::ok(group, check, seen) }
     }
 
-    /// Returns a failure: the engine does not work until it is mended.
+    /// Returns a failure: the engine does not work until it is fixed.
     pub fn failure(group: Group, check: &'static str, seen: impl Into<String>, help: impl Into<String>) -> Self {
         Self { status: Status::Failure, ..Self::warning(group, check, seen, help) }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// The first `MAJOR.MINOR` in a text.
+/// Returns the first `MAJOR.MINOR` in a text.
 pub fn version(text: &str) -> Option<(u32, u32)> {
     let mut words = text.split(|c: char| !c.is_ascii_digit() && c != '.');
     words.find_map(|word| {
@@ -16,38 +16,37 @@ pub fn lists_filesystem(filesystems: &str, name: &str) -> bool {
     filesystems.lines().any(|line| line.split_whitespace().last() == Some(name))
 }
 
-/// Tells whether `modules.dep` or `modules.builtin` has this module.
+/// Tells whether `modules.dep` or `modules.builtin` lists a module.
 pub fn lists_module(modules: &str, name: &str) -> bool {
     let paths = modules.lines().map(|line| line.split(':').next().unwrap_or(line));
     let mut names = paths.filter_map(|path| path.rsplit('/').next()?.split(".ko").next());
     names.any(|listed| listed.replace('-', "_") == name.replace('-', "_"))
 }
 
-/// Tells whether the kernel's configuration says yes (or module) to this option.
+/// Tells whether the kernel's configuration has this option built in or as a module.
 pub fn configures(config: &str, option: &str) -> bool {
     let value = |line: &str| line.strip_prefix(option)?.strip_prefix('=').map(|value| value == "y" || value == "m");
     config.lines().find_map(value).unwrap_or(false)
 }
 
-/// The lists of controllers in `/proc/self/cgroup` that have a tree of version 1, such as `cpu,cpuacct`.
+/// Returns the lists of controllers in `/proc/self/cgroup` that have a tree of version 1, such as `cpu,cpuacct`.
 pub fn v1_lists(proc_cgroup: &str) -> Vec<String> {
     let lists = proc_cgroup.lines().filter_map(|line| line.split(':').nth(1));
     lists.filter(|list| !list.is_empty() && !list.starts_with("name=")).map(str::to_owned).collect()
 }
 
-/// The cgroup hierarchies that are mounted.
+/// Mounted cgroup hierarchies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroups {
     /// Mount point of cgroup v2.
     pub unified: Option<String>,
     /// Controllers with a v1 hierarchy.
     pub v1_controllers: BTreeSet<String>,
-    /// Mount points that cannot be written to.
+    /// Mount points that are read-only.
     pub read_only: Vec<String>,
 }
 
 impl Cgroups {
-    /// Parses `/proc/self/mountinfo`.
     pub fn parse(mountinfo: &str) -> Self {
         let mut cgroups = Self::default();
         for line in mountinfo.lines() {
@@ -73,7 +72,7 @@ impl Cgroups {
         cgroups
     }
 
-    /// The common name of the mounted hierarchies; `None` where none is.
+    /// Returns the common name of the mounted hierarchies; `None` where none is.
     pub fn version(&self) -> Option<&'static str> {
         match (&self.unified, self.v1_controllers.is_empty()) {
             (Some(_), true) => Some("v2"),

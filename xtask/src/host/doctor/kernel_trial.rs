@@ -1,4 +1,4 @@
-//! Trying kernel parts for real, in throw-away namespaces that end with the process that tries.
+//! Trials of kernel parts, in throw-away namespaces that end with the process that tries.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +7,29 @@ use crate::host::patience::Deadline;
 use crate::host::syntax::{ShellWord, compose};
 use crate::host::tools::packages::WayToRoot;
 
-/// Result of a trial.
+/// Result of a trial of a part of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelTrial {
-    /// Success.
     Works,
     /// Failure, with its message.
     Fails(String),
-    /// No trial: that takes root, or a missing tool.
+    /// No trial: it takes root, or a tool is missing.
     NotTried,
 }
 
-/// Trials by name.
+/// Results of trials of kernel parts, by name.
 #[derive(Debug, Clone, Default)]
 pub struct KernelTrials {
     results: BTreeMap<String, KernelTrial>,
 }
 
-/// Deadline of a try, past which it has failed. It is killed from inside, as a user cannot kill what runs under sudo.
+/// Deadline of each trial. A trial is killed by its own script, because a user cannot kill a process under sudo.
 const TRIAL_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Time that a killed try may take to die past [`TRIAL_DEADLINE`].
+/// Time that a killed trial may take to die past [`TRIAL_DEADLINE`].
 const KILL_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Prints `NAME ok`, or `NAME no` and the command's words, for each try.
+/// Start of each script of trials. Prints `NAME ok`, or `NAME no` and the command's output, for each trial.
 const PRELUDE: &str = r#"
 LC_ALL=C
 export LC_ALL
@@ -91,7 +90,7 @@ have iptables && try nfqueue nfqueue
 :
 "#;
 
-/// Tries of mounts. The lower layer of the overlay is where the project's layers lie, so that its file system is tried as well.
+/// Script of trials of mounts. The lower layer of the overlay is where the project's layers lie, so that its file system is tried as well.
 const MOUNTS: &str = r"
 mount -t tmpfs -o size=32m tmpfs /tmp && cd /tmp || exit 1
 mkdir upper work merged volume
@@ -108,7 +107,7 @@ have mkfs.ext4 && try loop loop
 ";
 
 impl KernelTrials {
-    /// Runs all trials, as root or through a sudo that asks no questions; where neither is to be had, none.
+    /// Runs all trials, as root or through a sudo that asks no questions; runs none where neither is possible.
     pub fn run(way_to_root: WayToRoot, sudo_is_silent: bool) -> Self {
         let mut trials = Self::default();
         if way_to_root == WayToRoot::Sudo && !sudo_is_silent {
@@ -120,12 +119,12 @@ impl KernelTrials {
         trials
     }
 
-    /// Returns the result of a trial; [`KernelTrial::NotTried`] for whatever has no result.
+    /// Returns the result of a trial; [`KernelTrial::NotTried`] for a name without a result.
     pub fn get(&self, name: &str) -> &KernelTrial {
         self.results.get(name).unwrap_or(&KernelTrial::NotTried)
     }
 
-    /// Runs a script of tries and adds their results. `first` is the try that failed when the script could not even begin.
+    /// Runs a script of trials and adds their results. `first` is the name of the trial that failed when the script could not even begin.
     fn add(&mut self, way_to_root: WayToRoot, enter: &[&str], script: &'static str, first: &str) {
         if enter.first().is_some_and(|program| which(program).is_none()) {
             return;
@@ -177,7 +176,7 @@ fn parse(text: &str) -> Vec<(String, KernelTrial)> {
 
 #[cfg(test)]
 impl Extend<&'static str> for KernelTrials {
-    /// Adds tries that worked.
+    /// Adds trials that worked.
     fn extend<T: IntoIterator<Item = &'static str>>(&mut self, names: T) {
         self.results.extend(names.into_iter().map(|name| (name.to_owned(), KernelTrial::Works)));
     }

@@ -1,10 +1,10 @@
-//! The kernel and the programs around it.
+//! Check of the kernel and the programs around it.
 
 use super::facts::Facts;
 use super::finding::{Finding, Group};
 use super::kernel::version;
 
-/// Oldest kernel without a warning: cgroup v2's freezer came with 5.2, and this is the next release with long-term support.
+/// Oldest kernel without a warning: cgroup v2's freezer came with 5.2, and 5.4 is the next release with long-term support.
 const KERNEL_MIN: (u32, u32) = (5, 4);
 const PYTHON_MIN: (u32, u32) = (3, 8);
 

@@ -1,6 +1,6 @@
-//! Doctor: what this machine has and lacks for the engine, and the command that mends each lack.
-//! `facts` gathers, `kernel_trial` tries kernel parts in throw-away namespaces, `diagnosis` decides and is pure.
-//! Changes nothing on the host; knows nothing of the project but where it lies and which ids its containers take.
+//! Doctor: what this machine has and lacks for the engine, and the command that fixes each lack. `facts` gathers, `kernel_trial` tries
+//! kernel parts in throw-away namespaces, `diagnosis` decides and is pure. Changes nothing on the host; knows nothing of the project but
+//! where it lies and which ids its containers take.
 
 mod accounts;
 mod containers;

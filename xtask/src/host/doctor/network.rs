@@ -1,4 +1,4 @@
-//! Checks of what the network of containers needs.
+//! Checks of the requirements of the containers' network.
 
 use super::facts::Facts;
 use super::finding::{Finding, Group};
@@ -22,7 +22,8 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 }
 
 impl Facts {
-    /// Finding about locked ports. Where nft does not work at all, its own check says so.
+    /// Finding about the port lock, which keeps machines from taking each other's addresses. Where nft does not work at all, nft's own
+    /// check reports it.
     fn port_lock(&self) -> Finding {
         let (group, check) = (Group::Network, "port-lock");
         match self.trials.get("port-lock") {

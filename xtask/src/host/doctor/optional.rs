@@ -1,4 +1,4 @@
-//! Abilities that the engine can do without, and what is lost then.
+//! Checks of abilities that the engine can do without, and what is lost without them.
 
 use super::facts::Facts;
 use super::finding::{Finding, Group};

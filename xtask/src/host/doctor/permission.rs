@@ -36,7 +36,7 @@ impl Facts {
                 Finding::failure(group, check, seen, allow)
             }
             Sudo::Missing => {
-                let help = "run this as root, or install sudo as root and let this user use it";
+                let help = "run the engine as root, or install sudo and allow this user to use it";
                 Finding::failure(group, check, format!("{user}, without sudo"), help)
             }
         }
@@ -81,15 +81,15 @@ impl Facts {
         let more = if self.claims.len() == 1 { String::new() } else { format!(", and {} more", self.claims.len() - 1) };
         let seen = format!("labs have the ids {range}, and {claim}{more}: whoever has one could stop a lab's programs");
         let help = match (&self.slot_ids, self.free_first_id) {
-            (SlotIds::Shared(_), _) => "give the others other ids".to_owned(),
+            (SlotIds::Shared(_), _) => "give those users, groups or containers other ids".to_owned(),
             (_, Some(free)) => format!("ids = {{ first = {free} }} in e2e.toml"),
-            (_, None) => "give the others ids below 1879048192".to_owned(),
+            (_, None) => "give those users, groups or containers ids below 1879048192".to_owned(),
         };
         Finding::warning(group, check, seen, help)
     }
 }
 
-/// Line of a shell that adds a range to `/etc/subuid` or `/etc/subgid`, whether or not its last line has an end.
+/// Returns the shell command that adds a range to `/etc/subuid` or `/etc/subgid`, whether or not the file ends in a newline.
 #[must_use]
 pub fn registration(file: &str, user: &str, (first, count): (u32, u32)) -> String {
     format!(

@@ -1,4 +1,4 @@
-//! Memory, disk and processors.
+//! Checks of memory, disk and processors.
 
 use super::facts::{Facts, Place};
 use super::finding::{Finding, Group};
@@ -6,15 +6,15 @@ use crate::host::patience::Patience;
 
 const GB: u64 = 1_000_000_000;
 const MB: u64 = 1_000_000;
-/// Least memory of a machine: SEED's 4 GB, less what firmware and kernel keep for themselves.
+/// Minimum memory of a machine: 4 GB, less what firmware and kernel keep for themselves.
 const MEMORY_TOTAL_MIN_BYTES: u64 = 3_600 * MB;
-/// Memory of a small lab.
+/// Memory that a small lab needs.
 const MEMORY_AVAILABLE_LEAST_BYTES: u64 = 500 * MB;
-/// Memory of a lab of three machines with a database and a web server.
+/// Memory that a lab of three machines with a database and a web server needs.
 const MEMORY_AVAILABLE_MIN_BYTES: u64 = 1_500 * MB;
-/// Least number of inotify instances for a user, which is the kernel's usual setting. All containers share it: their root is one user.
+/// Minimum number of inotify instances for a user, which is the kernel's usual setting. All containers share it: their root is one user.
 const INOTIFY_MIN: u64 = 128;
-/// Least number of free inodes: layers are trees of many small files.
+/// Minimum number of free inodes: layers are trees of many small files.
 const INODES_MIN: u64 = 200_000;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
@@ -33,7 +33,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     ]
 }
 
-/// Room that a folder must have.
+/// Free space that a folder of the engine must have.
 struct Room {
     /// Minimum, below which nothing works.
     least_bytes: u64,
@@ -42,7 +42,7 @@ struct Room {
     what: &'static str,
 }
 
-/// A size for people, in decimal units, as SEED and makers of disks count.
+/// Formats a size for people, in decimal units.
 fn size(bytes: u64) -> String {
     if bytes >= GB { format!("{}.{} GB", bytes / GB, bytes % GB / (GB / 10)) } else { format!("{} MB", bytes / MB) }
 }
@@ -51,7 +51,7 @@ impl Facts {
     fn memory(&self) -> Finding {
         let (group, check, total) = (Group::Resources, "memory", self.memory_total_bytes);
         if total < MEMORY_TOTAL_MIN_BYTES {
-            let help = "give the machine 4 GB, or lower the limits in containers/*/template.toml";
+            let help = "give the machine 4 GB of memory, or lower the limits in containers/*/template.toml";
             return Finding::warning(group, check, format!("{} in all: less than 4 GB", size(total)), help);
         }
         Finding::ok(group, check, format!("{} in all", size(total)))
@@ -72,7 +72,7 @@ impl Facts {
     fn memory_available(&self) -> Finding {
         let (group, check) = (Group::Resources, "memory-available");
         let seen = format!("{} available", size(self.memory_available_bytes));
-        let help = "end what holds the memory: ps -e -o pid,rss,comm --sort -rss | head";
+        let help = "end programs that hold memory; this lists them: ps -e -o pid,rss,comm --sort -rss | head";
         if self.memory_available_bytes < MEMORY_AVAILABLE_LEAST_BYTES {
             Finding::failure(group, check, seen, help)
         } else if self.memory_available_bytes < MEMORY_AVAILABLE_MIN_BYTES {

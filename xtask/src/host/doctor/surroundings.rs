@@ -1,38 +1,37 @@
-//! The container that the engine itself runs in, where there is one: help for it differs from help for a machine.
+//! Container that the engine itself runs in, where there is one, because the help for it differs from the help for a machine.
 
 use std::fs;
 use std::path::Path;
 
-/// The kind of container around the engine.
+/// Kind of the container around the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An instance of Incus, or of LXD before it.
+    /// Instance of Incus, or of LXD before it.
     Incus,
-    /// A container of plain LXC.
+    /// Container of plain LXC.
     Lxc,
-    /// A container of Docker, Podman or another tool of their kind.
+    /// Container of Docker, Podman or a similar tool.
     Docker,
-    /// Another kind of container.
+    /// Container of another kind.
     Other,
 }
 
-/// The container around the engine.
+/// Container around the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Kind.
     pub kind: Kind,
     /// Name of the kind, such as `podman`, as the container itself gives it.
     pub name: String,
-    /// True if its root is an ordinary user outside.
+    /// True if the container's root is an ordinary user outside.
     pub is_unprivileged: bool,
 }
 
-/// The number that Linux gives the namespace of processes that it starts with.
+/// Name that Linux gives the first PID namespace, which only the machine itself has.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 impl Surroundings {
-    /// The container around this process, if any: systemd's file, else the first process's variable, else the files that Docker
-    /// and Podman leave.
+    /// Finds the container around this process, if any: by systemd's file, else by the first process's environment, else by the files that
+    /// Docker and Podman leave.
     pub fn find() -> Option<Self> {
         Self::below(Path::new("/"))
     }
@@ -62,14 +61,14 @@ impl Surroundings {
         Some(Self { kind, name, is_unprivileged: outside.is_some_and(|id| id != "0") })
     }
 
-    /// The container in words.
+    /// Describes the container for people.
     pub fn described(&self) -> String {
         let rights = if self.is_unprivileged { "an unprivileged" } else { "a" };
         let name = if self.kind == Kind::Incus { "Incus or LXD" } else { &self.name };
         format!("in {rights} container ({name})")
     }
 
-    /// The help where namespaces or mounts are refused.
+    /// Help where namespaces or mounts are refused.
     pub fn help_for_rights(&self) -> String {
         match self.kind {
             Kind::Incus => {
@@ -86,7 +85,7 @@ impl Surroundings {
         .to_owned()
     }
 
-    /// The help where loop devices cannot be used. `become_root` turns a command into what a user types here to run it as root.
+    /// Help where loop devices cannot be used. `become_root` turns a command into the one that a user types here to run it as root.
     pub fn help_for_loop(&self, become_root: impl Fn(&str) -> String) -> String {
         const RULES: &str =
             "lxc.cgroup2.devices.allow = b 7:* rwm, lxc.cgroup2.devices.allow = c 10:237 rwm (cgroup v1: lxc.cgroup.)";
@@ -114,7 +113,7 @@ impl Surroundings {
         }
     }
 
-    /// The help where cgroups cannot be written to.
+    /// Help where cgroups cannot be written to.
     pub fn help_for_cgroups(&self) -> String {
         match self.kind {
             Kind::Incus => "on the machine around this instance, into its raw.lxc: lxc.mount.auto = proc:rw sys:rw \

@@ -10,17 +10,17 @@ use crate::host::container::apparmor::{Mediation, mediation};
 use crate::host::exec::shell::which;
 use crate::host::tools::packages::{BUSYBOX_PROGRAMS, ITEMS, Item, Supply, Use, Uses, WayToRoot, debian_keyring};
 
-/// A tool that the engine cannot do without and that is not there.
+/// Missing tool that the engine cannot do without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingTool {
     /// Name in [`ITEMS`].
     pub tool: &'static str,
-    /// The command that installs it.
+    /// Command that installs the tool.
     pub help: String,
 }
 
-/// Tools without which nothing runs on this kernel while these features are in use, and that are not there. Takes well under 3 ms: files are
-/// looked up, nothing is run.
+/// Returns the missing tools without which the engine cannot run on this kernel while these features are in use. Takes well under 3 ms:
+/// files are looked up, no program runs.
 #[must_use]
 pub fn required_tools_missing(uses: &Uses) -> Vec<MissingTool> {
     let kernel = (mediation() == Mediation::Profiles).then_some(Use::AppArmor);
@@ -38,7 +38,7 @@ pub fn required_tools_missing(uses: &Uses) -> Vec<MissingTool> {
 /// Stops a run that would fail later for want of a tool.
 ///
 /// # Errors
-/// [`Error::Host`] that names all that is missing and the help.
+/// [`Error::Host`] that names all missing tools and the help.
 pub fn require_tools(uses: &Uses) -> Result<(), Error> {
     let missing = required_tools_missing(uses);
     if missing.is_empty() {
@@ -51,7 +51,7 @@ pub fn require_tools(uses: &Uses) -> Result<(), Error> {
     })
 }
 
-/// A busybox that runs without any library, for containers that have nothing else.
+/// Finds a busybox that needs no library, for containers that have no other programs.
 #[must_use]
 pub fn static_busybox() -> Option<PathBuf> {
     BUSYBOX_PROGRAMS.iter().find_map(|name| static_program(&which(name)?))
@@ -73,7 +73,6 @@ impl Tools {
         Self { found: ITEMS.iter().filter_map(|item| Some((item.name, find(item)?))).collect() }
     }
 
-    /// Returns the tools of this machine.
     pub fn of_this_machine() -> Self {
         Self::look_up(|item| match item.name {
             "busybox" => static_busybox(),
@@ -82,27 +81,23 @@ impl Tools {
         })
     }
 
-    /// Returns the path of an item.
     pub fn find(&self, name: &str) -> Option<&Path> {
         debug_assert_eq!(Item::named(name).name, name);
         self.found.get(name).map(PathBuf::as_path)
     }
 
-    /// Returns the missing ones of these items.
+    /// Returns those of these items that are missing.
     pub fn missing(&self, names: &[&'static str]) -> Vec<&'static str> {
         names.iter().copied().filter(|name| self.find(name).is_none()).collect()
     }
 }
 
-/// Bytes that are read of a program: its headers lie behind the ELF header, near the start of the file.
+/// Number of bytes that are read of a program: its program headers are near the start of the file.
 const HEAD_BYTES: u64 = 8192;
-/// A program header of this type names the loader (ELF specification, PT_INTERP).
+/// Type of the program header that names the loader (ELF specification, PT_INTERP).
 const PT_INTERP: u64 = 3;
 
-/// Tells whether the file is an ELF program that runs without a loader or a library.
-///
-/// # Errors
-/// When the file cannot be read. Anything but ELF is simply not static.
+/// Tells whether the file is an ELF program that needs no loader or library. A file that is not ELF is not static.
 pub fn is_static(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
     File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
@@ -159,7 +154,7 @@ mod tests {
         assert_eq!(static_program(Path::new("/nonexistent")), None);
     }
 
-    /// A 64-bit little-endian head with program headers of these types.
+    /// Returns a 64-bit little-endian ELF head with program headers of these types.
     fn image(types: &[u32]) -> Vec<u8> {
         let mut bytes = vec![0; 64];
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");

@@ -1,4 +1,4 @@
-//! A log on the host of which the newest bytes are kept.
+//! Log on the host that keeps only its newest bytes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, Read as _, Write as _};
@@ -13,10 +13,10 @@ use super::program_output::CHUNK_BYTES;
 /// Maximum bytes of the log of a process that the guard has started, such as a build of a layer; a longer one loses its older half.
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
 
-/// Maximum reads of one [`PipedLog::take`], so that a process which never stops writing does not hold up the reader's other work.
+/// Maximum number of reads in one [`PipedLog::take`], so that a process which never stops writing does not hold up the reader's other work.
 const READS_MAX: usize = 16;
 
-/// A log that fills from a pipe. A process that had the file itself as its output could extend it at will.
+/// Log that is filled from a pipe. A process that had the file itself as its output could extend it at will.
 #[derive(Debug)]
 pub struct PipedLog {
     pipe: PipeReader,
@@ -25,9 +25,6 @@ pub struct PipedLog {
 
 impl PipedLog {
     /// Opens the log, to be appended to; returns the end of the pipe for the process.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
     pub fn open(path: &Path) -> io::Result<(Self, File)> {
         let (pipe, writer) = io::pipe()?;
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -35,8 +32,8 @@ impl PipedLog {
         Ok((Self { pipe, log }, File::from(std::os::fd::OwnedFd::from(writer))))
     }
 
-    /// Moves what has been written by now from the pipe to the log; returns false where no process can write any more. A full disk
-    /// stops no process: its output is lost.
+    /// Moves what has been written by now from the pipe to the log; returns false where no process can write any more. On a full disk
+    /// output is lost and no error returned.
     pub fn take(&mut self) -> bool {
         let mut buffer = vec![0; CHUNK_BYTES];
         for _ in 0..READS_MAX {

@@ -1,8 +1,8 @@
-//! Files that this process has open: those that it was handed, and those that programs which it starts are handed.
+//! Files that this process inherits, and files that the programs which it starts inherit.
 
 use std::os::unix::process::CommandExt as _;
 
-/// Has the kernel close every file but the three streams when the program of this command starts.
+/// Has the kernel close every file but the three standard streams when the program of this command starts.
 pub(super) fn hand_on_streams_only(command: &mut std::process::Command) {
     // SAFETY: one system call between fork and exec.
     unsafe {
@@ -13,8 +13,8 @@ pub(super) fn hand_on_streams_only(command: &mut std::process::Command) {
     }
 }
 
-/// Has the kernel close every file above this number when the program starts. A kernel before 5.11 cannot: there
-/// [`hand_on_no_files`] has marked what the engine was handed, and the engine marks whatever it opens.
+/// Has the kernel close every file above this number when the program starts. A kernel before 5.11 cannot: there [`hand_on_no_files`] has
+/// marked inherited files, and the engine marks the files that it opens.
 pub(super) fn keep_no_files_above(last: u32) {
     // SAFETY: a system call on numbers; it touches no memory.
     unsafe {
@@ -22,8 +22,9 @@ pub(super) fn keep_no_files_above(last: u32) {
     }
 }
 
-/// Keeps what this process was handed open, beside its three streams, from every program that it will start: a folder of the host
-/// that whoever started the engine had open would be a way out of a container. To be called before anything else, and before any thread.
+/// Keeps the files that this process inherits, beside its three standard streams, from every program that it will start: a folder of the
+/// host that whoever started the engine had open would be a way out of a container. To be called before anything else, and before any
+/// thread.
 pub fn hand_on_no_files() {
     keep_no_files_above(2);
     // The kernel may not know that call.
@@ -37,7 +38,7 @@ pub fn hand_on_no_files() {
     }
 }
 
-/// The name of a standard stream of this process that is a folder: whoever is handed it reaches the files around it.
+/// Name of a standard stream of this process that is a folder: a program that inherits it could reach the files around it.
 #[must_use]
 pub fn stream_on_a_folder() -> Option<&'static str> {
     let is_folder =

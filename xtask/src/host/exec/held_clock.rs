@@ -1,9 +1,9 @@
-//! A clock that can be held: deadlines that go by it do not run on while somebody looks at what has failed.
+//! Clock that can be held, so that deadlines by it do not go on while a person examines a failure.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The clock. It runs until it is held, and again when it is let go.
+/// Clock that runs until it is held, and again when it is let go.
 #[derive(Debug, Default)]
 pub struct HeldClock {
     state: Mutex<State>,
@@ -12,13 +12,13 @@ pub struct HeldClock {
 #[derive(Debug, Default)]
 struct State {
     held_since: Option<Instant>,
-    /// Time for which it was held before that.
+    /// Total time of earlier holds.
     held: Duration,
-    /// True while all deadlines that go by the clock have passed, whatever time it is.
+    /// True while all deadlines that go by the clock count as passed, whatever time it is.
     is_over: bool,
 }
 
-/// A time taken by a [`HeldClock`].
+/// Stopwatch that goes by a [`HeldClock`]: it stands still while the clock is held.
 #[derive(Debug, Clone)]
 pub struct Stopwatch {
     clock: Arc<HeldClock>,
@@ -27,7 +27,7 @@ pub struct Stopwatch {
 }
 
 impl HeldClock {
-    /// Holds the clock; nothing happens to one that is held.
+    /// Holds the clock; does nothing where it is held already.
     pub fn hold(&self) {
         self.state().held_since.get_or_insert_with(Instant::now);
     }
@@ -40,25 +40,24 @@ impl HeldClock {
         }
     }
 
-    /// Tells whether the clock is held now.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.state().held_since.is_some()
     }
 
-    /// Returns the whole time for which the clock was held, until now.
+    /// Returns the total time for which the clock was held, until now.
     #[must_use]
     pub fn held(&self) -> Duration {
         let state = self.state();
         state.held + state.held_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Lets all deadlines pass that go by this clock, now and until [`HeldClock::begin_anew`].
+    /// Lets all deadlines that go by this clock pass, now and until [`HeldClock::begin_anew`].
     pub fn end(&self) {
         self.state().is_over = true;
     }
 
-    /// Lets deadlines that go by this clock count again, after [`HeldClock::end`].
+    /// Ends the effect of [`HeldClock::end`]: deadlines that go by this clock count again.
     pub fn begin_anew(&self) {
         self.state().is_over = false;
     }
@@ -75,7 +74,7 @@ impl HeldClock {
         Stopwatch { clock: Arc::clone(self), begun: Instant::now(), held_then: self.held() }
     }
 
-    /// The clock's state, locked. A panic in another thread does not make it wrong: each change is whole.
+    /// Locks the clock's state, also after a panic of another thread: no change is ever left half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,10 +19,10 @@ use crate::host::cgroup::Tree;
 /// Length of the ticks in which Linux shows times to programs, whatever the length of its own ticks.
 const MILLISECONDS_PER_TICK: u64 = 10;
 
-/// Number of first words of a command line among which the file of a script is: its interpreter, an option for that, and the file.
+/// Number of first words of a script's command line among which its file is: interpreter, an option of it, file.
 const INTERPRETER_WORDS_MAX: usize = 3;
 
-/// Name of a signal, such as `SIGSEGV`.
+/// Returns the name of a signal, such as `SIGSEGV`.
 #[must_use]
 pub fn signal_name(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
@@ -34,15 +34,15 @@ pub fn has_ended(pid: i32) -> bool {
     Stat::of(pid).is_none_or(|stat| stat.state == 'Z' || stat.state == 'X')
 }
 
-/// Tells whether a process has ended, is just ending, or was killed and is going to end: what the kernel does then may take a while.
+/// Tells whether a process has ended, is just ending, or was killed and is going to end: the kernel's work at the end may take a while.
 #[must_use]
 pub fn is_ending(pid: i32) -> bool {
-    /// The kernel's mark of a process that is ending, or has ended.
+    /// The kernel's flag of a process that is ending, or has ended (`PF_EXITING`).
     const EXITING: u64 = 0x4;
     Stat::of(pid).is_none_or(|stat| stat.flags & EXITING != 0) || signals::is_pending(pid, Signal::SIGKILL)
 }
 
-/// Tells whether a process stands still by a signal, or by a tracer.
+/// Tells whether a process is stopped by a signal, or by a tracer.
 #[must_use]
 pub fn is_stopped(pid: i32) -> bool {
     Stat::of(pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
@@ -51,11 +51,11 @@ pub fn is_stopped(pid: i32) -> bool {
 /// Maximum bytes of the arguments, and of the environment, that the kernel takes at a program's start, with the usual size of stacks.
 const WORDS_BYTES_MAX: u64 = 2 << 20;
 
-/// Kills every process of a cgroup tree that carries this variable in its environment, with all that descend from
-/// one, until none is left, or `give_up` says that they cannot die now.
+/// Kills every process of a cgroup tree that has this variable in its environment, with all its descendants, until none is left, or
+/// `give_up` returns true because they cannot die now.
 ///
 /// # Errors
-/// With the numbers of those that are still there after the deadline.
+/// With the PIDs of the processes that are still there after the deadline.
 pub fn kill_marked(tree: &Tree, mark: &str, deadline: Duration, give_up: &dyn Fn() -> bool) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
@@ -76,29 +76,27 @@ pub fn kill_marked(tree: &Tree, mark: &str, deadline: Duration, give_up: &dyn Fn
     }
 }
 
-/// A process of the host that was seen running. Its number alone may name another one later.
+/// Process of the host that was seen running, by its PID and its start, as the PID alone may name another process later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
-    /// Number of the process.
     pub pid: i32,
     started: u64,
 }
 
 impl Running {
-    /// The processes of a cgroup tree that have this piece in their command line, its words set apart by blanks.
+    /// Returns the processes of a cgroup tree that have this text in their command line, whose words are joined by spaces.
     #[must_use]
     pub fn find(tree: &Tree, command: &str) -> Vec<Self> {
         Self::those(tree, |pid| words_of(pid).join(" ").contains(command))
     }
 
-    /// The processes of a cgroup tree that carry this variable in their environment, `NAME=VALUE`.
+    /// Returns the processes of a cgroup tree that have this variable in their environment, `NAME=VALUE`.
     #[must_use]
     pub fn marked(tree: &Tree, mark: &str) -> Vec<Self> {
         Self::those(tree, |pid| words(pid, "environ").split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
     }
 
-    /// The processes of a cgroup tree that run this file, by device and inode, or were given its path as what their
-    /// interpreter runs.
+    /// Returns the processes of a cgroup tree that run this file, by device and inode, or whose interpreter runs the script of this path.
     #[must_use]
     pub fn of_program(tree: &Tree, file: (u64, u64), path: &str) -> Vec<Self> {
         Self::those(tree, |pid| {
@@ -108,7 +106,7 @@ impl Running {
         })
     }
 
-    /// The processes of the host with exactly this command line, its words set apart by blanks.
+    /// Returns the processes of the host with exactly this command line, its words joined by spaces.
     #[cfg(test)]
     pub fn of_command_line(line: &str) -> Vec<Self> {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
@@ -124,39 +122,27 @@ impl Running {
         Some(Self { pid, started: Stat::of(pid).filter(|stat| stat.state != 'Z')?.started })
     }
 
-    /// Kills the process; one that has ended already is fine.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
+    /// Kills the process with SIGKILL; does nothing for one that has ended.
     pub fn kill(&self) -> anyhow::Result<()> {
         self.send(Signal::SIGKILL)
     }
 
-    /// Tells the process to end; one that has ended already is fine.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
+    /// Sends the process SIGTERM; does nothing for one that has ended.
     pub fn tell_to_end(&self) -> anyhow::Result<()> {
         self.send(Signal::SIGTERM)
     }
 
-    /// Has the process stand still until [`Running::go_on`]; one that has ended is fine.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
+    /// Stops the process until [`Running::go_on`]; does nothing for one that has ended.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.send(Signal::SIGSTOP)
     }
 
-    /// Lets the process go on after [`Running::pause`]; one that has ended is fine.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
+    /// Lets the process go on after [`Running::pause`]; does nothing for one that has ended.
     pub fn go_on(&self) -> anyhow::Result<()> {
         self.send(Signal::SIGCONT)
     }
 
-    /// Tells whether each thread of the process stands still, by a signal or a tracer.
+    /// Tells whether each thread of the process is stopped, by a signal or a tracer.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let threads =
@@ -166,19 +152,19 @@ impl Running {
         !states.is_empty() && states.iter().all(|state| matches!(state, 'T' | 't'))
     }
 
-    /// Processor time that the process has used, in whole ticks; `None` once it has ended.
+    /// Returns the processor time that the process has used, in whole ticks; `None` once it has ended.
     #[must_use]
     pub fn cpu_time(&self) -> Option<Duration> {
         self.stat().map(|stat| Duration::from_millis(stat.cpu_ticks * MILLISECONDS_PER_TICK))
     }
 
-    /// The processor that the process runs on, or ran on last.
+    /// Returns the processor that the process runs on, or ran on last.
     #[must_use]
     pub fn processor(&self) -> Option<usize> {
         self.stat().map(|stat| stat.processor)
     }
 
-    /// The processors that the process may run on, in order; `None` once it has ended.
+    /// Returns the processors that the process may run on, in order; `None` once it has ended.
     #[must_use]
     pub fn processors(&self) -> Option<Vec<usize>> {
         let allowed = sched_getaffinity(Pid::from_raw(self.pid)).ok()?;
@@ -188,33 +174,27 @@ impl Running {
     /// Lets the process run on this processor only.
     ///
     /// # Errors
-    /// `EINVAL` when its group may not use that one; `ESRCH` when it has ended.
+    /// `EINVAL` when its cgroup may not use the processor; `ESRCH` when it has ended.
     pub fn bind_to(&self, processor: usize) -> nix::Result<()> {
         let mut set = CpuSet::new();
         set.set(processor)?;
         sched_setaffinity(Pid::from_raw(self.pid), &set)
     }
 
-    /// The systemd service that the process belongs to, by its cgroup.
+    /// Returns the systemd service that the process belongs to, by its cgroup.
     #[must_use]
     pub fn systemd_unit(&self) -> Option<String> {
         let paths = std::fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?;
         service_in(&paths)
     }
 
-    /// Bounds how many files the process, with all its threads, may have open: their numbers are from 0 to below the bound.
-    ///
-    /// # Errors
-    /// When it has ended, or the kernel refuses.
+    /// Limits the number of files that the process, with all its threads, can have open: each file descriptor is below the limit.
     pub fn bound_files(&self, bound: FileBound) -> anyhow::Result<()> {
         let new = rlimit { rlim_cur: bound.soft, rlim_max: bound.hard };
         self.file_limit(Some(&new)).map(drop)
     }
 
-    /// Returns the number of files that the process may open.
-    ///
-    /// # Errors
-    /// When it has ended.
+    /// Returns the limit on the open files of the process.
     pub fn file_bound(&self) -> anyhow::Result<FileBound> {
         self.file_limit(None)
     }
@@ -225,12 +205,12 @@ impl Running {
         let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: both structures live during the call; a null pointer for the new one changes nothing.
         let result = unsafe { nix::libc::prlimit(self.pid, nix::libc::RLIMIT_NOFILE, new, &raw mut old) };
-        let context = || format!("looking at what files process {} may open", self.pid);
+        let context = || format!("reading or setting the limit on open files of process {}", self.pid);
         Errno::result(result).with_context(context)?;
         Ok(FileBound { soft: old.rlim_cur, hard: old.rlim_max })
     }
 
-    /// The numbers of the process's open files, in order; none once it has ended.
+    /// Returns the numbers of the process's open files, in order; empty once it has ended.
     #[must_use]
     pub fn open_files(&self) -> Vec<u64> {
         let listed = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).into_iter().flatten().filter_map(Result::ok);
@@ -239,7 +219,7 @@ impl Running {
         numbers
     }
 
-    /// Bytes that the process holds in memory and in swap.
+    /// Returns the bytes that the process holds in memory and in swap.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
@@ -273,7 +253,7 @@ impl Running {
         true
     }
 
-    /// Number of the process that traces this one, or one of its threads.
+    /// Returns the PID of the process that traces this one, or one of its threads.
     #[must_use]
     pub fn tracer(&self) -> Option<i32> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?.filter_map(Result::ok);
@@ -284,21 +264,20 @@ impl Running {
         of_threads.find(|pid: &i32| *pid != 0)
     }
 
-    /// Tells whether the process has ended.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.stat().is_none()
     }
 }
 
-/// A process that has a file open.
+/// Process that has a file open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Number on the host.
+    /// PID on the host.
     pub pid: i32,
-    /// Name of its program.
+    /// Name of the process's program.
     pub name: String,
-    /// The file, as the process sees it.
+    /// Path of the file, as the process sees it.
     pub file: PathBuf,
 }
 
@@ -324,7 +303,7 @@ pub fn open_for_writing(pids: &[i32], device: u64) -> Vec<Holder> {
     pids.iter().filter_map(holds).collect()
 }
 
-/// The name of a process's program, as the kernel keeps it.
+/// Returns the name of a process's program, as the kernel keeps it.
 #[must_use]
 pub fn name_of(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
@@ -336,12 +315,12 @@ fn writes(fdinfo: &str) -> bool {
     flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)
 }
 
-/// Number of files that a process may open.
+/// Limit on the number of open files of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileBound {
-    /// Bound in effect.
+    /// Limit in effect (`rlim_cur`).
     pub soft: u64,
-    /// Maximum that it may set itself.
+    /// Maximum limit that the process may set itself (`rlim_max`).
     pub hard: u64,
 }
 
@@ -377,17 +356,17 @@ fn marked(pids: &[i32], mark: &str) -> Vec<i32> {
 /// Fields of `/proc/PID/stat`.
 #[derive(Debug)]
 pub struct Stat {
-    /// Parent.
+    /// PID of the parent.
     pub parent: i32,
-    /// `Z` for one that is dead and not yet reaped.
+    /// State letter of the process; `Z` for one that is dead and not yet reaped.
     pub state: char,
-    /// Flags of the kernel (`PF_EXITING` and others).
+    /// The kernel's flags of the process (`PF_EXITING` and others).
     pub flags: u64,
-    /// Start in ticks since the host's start.
+    /// Start of the process in ticks since the host's boot.
     pub started: u64,
-    /// Ticks of processor time.
+    /// Processor time of the process in ticks.
     pub cpu_ticks: u64,
-    /// Processor on which it runs, or ran last.
+    /// Processor on which the process runs, or ran last.
     pub processor: usize,
 }
 
@@ -402,7 +381,7 @@ impl Stat {
         Self::parse(&std::fs::read_to_string(folder.join("stat")).ok()?)
     }
 
-    /// Parses the line of a process. Fields are counted from the state, which is the third of the line.
+    /// Parses the line of a process. Fields are counted from the state, the third of the line.
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
@@ -417,7 +396,7 @@ impl Stat {
     }
 }
 
-/// Returns the bytes of `environ` or `cmdline` of a process, as `file` says; none where it has ended.
+/// Reads the file `environ` or `cmdline` of a process; empty where the process has ended.
 #[must_use]
 pub fn words(pid: i32, file: &str) -> Vec<u8> {
     std::fs::File::open(format!("/proc/{pid}/{file}")).map(in_bounds).unwrap_or_default()
@@ -439,7 +418,7 @@ fn service_in(paths: &str) -> Option<String> {
     parts.into_iter().find(|part| part.ends_with(".service")).map(str::to_owned)
 }
 
-/// Returns the memory and swap of /proc/PID/status.
+/// Parses the memory and swap in bytes from /proc/PID/status, and returns their sum.
 fn held_bytes(status: &str) -> u64 {
     let kilobytes = |line: &str| {
         let value = line.strip_prefix("VmRSS:").or_else(|| line.strip_prefix("VmSwap:"))?;

@@ -1,8 +1,8 @@
-//! The streams of a program, read through pipes and kept up to a bound.
+//! Streams of a program, read through pipes and kept up to a bound.
 //!
-//! A file of the host as a program's stdout is the program's to extend and to truncate (`truncate /proc/self/fd/1`), and
-//! grows for as long as anything that it left behind writes. A pipe has neither: bytes past the bound are read, counted and dropped,
-//! so that the program goes on as if they had been kept.
+//! A program can extend and truncate a file of the host that is its stdout (`truncate /proc/self/fd/1`), and the file grows for as long as
+//! any process left behind writes. With a pipe neither happens: bytes past the bound are read, counted and dropped, so that the program
+//! goes on as if they had been kept.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,21 +17,21 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Maximum bytes that are kept of a stream of an `exec`, or of a file that `get` reads, from its begin.
+/// Maximum bytes that are kept of a stream of an `exec`, or of a file that `get` reads, from its start.
 pub const OUTPUT_BYTES_MAX: u64 = 256 << 20;
 
-/// Bytes that are read from a pipe at once: as many as a pipe holds.
+/// Number of bytes that are read from a pipe at once: as many as a pipe holds.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// Maximum bytes of a stream that are held in memory; a longer one goes to a file.
 const MEMORY_BYTES_MAX: usize = 1 << 20;
 
-/// The part of a stream that is kept.
+/// Part of a stream that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeptPart {
-    /// Number of bytes kept from the begin.
+    /// Maximum number of bytes kept from the start.
     First(u64),
-    /// Number of bytes kept before the end, in memory.
+    /// Maximum number of bytes kept before the end, in memory.
     Last(usize),
 }
 
@@ -41,18 +41,17 @@ impl Default for KeptPart {
     }
 }
 
-/// The kept part of a stream.
+/// Kept part of a stream.
 #[derive(Debug, Default)]
 pub struct KeptStream {
     memory: VecDeque<u8>,
-    /// File with the whole where it is too long for memory; without a name, so that it goes with this value.
+    /// Unnamed file with the whole kept part where it is too long for memory; deleted with this value.
     file: Option<File>,
     kept_bytes: u64,
     lost_bytes: u64,
 }
 
 impl KeptStream {
-    /// Number of bytes that are kept.
     #[must_use]
     pub fn kept_bytes(&self) -> u64 {
         self.kept_bytes
@@ -64,10 +63,7 @@ impl KeptStream {
         self.lost_bytes
     }
 
-    /// The kept bytes, from an offset on.
-    ///
-    /// # Errors
-    /// When the host's file cannot be read.
+    /// Returns the kept bytes, from an offset on.
     pub fn bytes_from(&self, offset: u64) -> io::Result<Vec<u8>> {
         let offset = offset.min(self.kept_bytes);
         let Some(file) = &self.file else {
@@ -78,33 +74,22 @@ impl KeptStream {
         Ok(bytes)
     }
 
-    /// Returns all kept bytes.
-    ///
-    /// # Errors
-    /// When the host's file cannot be read.
     pub fn bytes(&self) -> io::Result<Vec<u8>> {
         self.bytes_from(0)
     }
 
-    /// The kept bytes as text; bytes that are no UTF-8 are replaced.
-    ///
-    /// # Errors
-    /// When the host's file cannot be read.
+    /// Returns the kept bytes as text; bytes that are no UTF-8 are replaced.
     pub fn text(&self) -> io::Result<String> {
         self.bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The last of the kept bytes as text, for messages; nothing where they cannot be read.
+    /// Returns the last of the kept bytes as text, for messages; empty where they cannot be read.
     #[must_use]
     pub fn end(&self, bytes_max: u64) -> String {
         let bytes = self.bytes_from(self.kept_bytes.saturating_sub(bytes_max)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).trim_end().to_owned()
     }
 
-    /// A reader of the kept bytes.
-    ///
-    /// # Errors
-    /// When the host's file cannot be read.
     pub fn reader(&mut self) -> io::Result<Box<dyn io::Read + Send + '_>> {
         match &mut self.file {
             Some(file) => {
@@ -145,23 +130,20 @@ impl KeptStream {
     }
 }
 
-/// Streams of a program that runs, both of them.
+/// Output streams of a running program.
 #[derive(Debug)]
 pub struct ProgramOutput {
     reading: Arc<Reading>,
 }
 
 impl ProgramOutput {
-    /// Starts reading. Returns the ends for the program's stdout and stderr, which belong to a user of the host, so that the program
-    /// may open `/dev/stdout` again. Streams that are too long for memory go to unnamed files in the folder.
-    ///
-    /// # Errors
-    /// When the host has no more descriptors or threads.
+    /// Starts reading. Returns the ends for the program's stdout and stderr, which belong to a user of the host, so that the program may
+    /// open `/dev/stdout` again. Streams that are too long for memory go to unnamed files in the folder.
     pub fn start(part: KeptPart, folder: &Path, owner: (u32, u32)) -> anyhow::Result<(Self, File, File)> {
         let pipe = || -> anyhow::Result<(PipeReader, File)> {
             let (reader, writer) = io::pipe().context("making a pipe for a program's output")?;
             fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("preparing a pipe for a program's output")?;
-            fchown(&writer, Some(owner.0), Some(owner.1)).context("giving a pipe its owner")?;
+            fchown(&writer, Some(owner.0), Some(owner.1)).context("setting the owner of a pipe")?;
             Ok((reader, File::from(OwnedFd::from(writer))))
         };
         let ((stdout, for_stdout), (stderr, for_stderr)) = (pipe()?, pipe()?);
@@ -173,17 +155,14 @@ impl ProgramOutput {
         Ok((Self { reading }, for_stdout, for_stderr))
     }
 
-    /// Returns what was written until now. Programs that were left behind may go on writing: that is read and dropped.
-    ///
-    /// # Errors
-    /// When the host's file could not be written.
+    /// Returns what was written until now. What processes left behind write from now on is read and dropped.
     pub fn end(self) -> anyhow::Result<[KeptStream; 2]> {
         self.reading.end().context("keeping a program's output")
     }
 }
 
-/// State of reading, which the thread that reads shares with whoever waits for the program's end: the latter reads what is left then by
-/// itself, which costs no change of threads.
+/// State of the reading, which the reading thread shares with the thread that waits for the program's end: the latter reads the rest
+/// itself, which saves a change of threads.
 #[derive(Debug)]
 struct Reading {
     pipes: [PipeReader; 2],
@@ -200,7 +179,7 @@ struct State {
     is_over: bool,
 }
 
-/// Result of reading once.
+/// Result of one read.
 enum Read {
     Bytes(usize),
     NothingNow,
@@ -241,7 +220,7 @@ impl Reading {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads once, under the lock: bytes are kept in their order, whoever reads them.
+    /// Reads once, under the lock, so that bytes are kept in their order whichever thread reads them.
     fn read(&self, place: usize, state: &mut State, buffer: &mut [u8]) -> Read {
         let count = match (&self.pipes[place]).read(buffer) {
             Ok(0) => return Read::NeverAgain,
@@ -258,7 +237,7 @@ impl Reading {
     }
 }
 
-/// Bytes that stand in a pipe.
+/// Returns the number of bytes that wait in a pipe.
 pub(super) fn waiting_bytes(pipe: &PipeReader) -> usize {
     let mut count: libc::c_int = 0;
     // SAFETY: the call writes one number, which lives as long as it does.
@@ -305,7 +284,7 @@ mod tests {
         assert_eq!((stdout.text().unwrap().as_str(), stdout.lost_bytes()), ("last\n", 5_000_000));
     }
 
-    /// `ftruncate` on a file of the host makes blocks there; a pipe refuses it.
+    /// Checks that `ftruncate` on stdout is refused: on a file of the host it would allocate blocks.
     #[test]
     fn a_program_cannot_extend_its_own_stdout() {
         let [stdout, stderr] = run("truncate -s 700M /proc/self/fd/1 || echo refused; echo after", KeptPart::default());

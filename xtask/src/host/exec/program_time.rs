@@ -1,4 +1,4 @@
-//! Time that a program takes from its start to its end, with nothing of the engine's between.
+//! Measurement of the time from a program's start to its end, without work of the engine in between.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -12,16 +12,16 @@ use nix::sys::time::TimeValLike as _;
 /// Time that a program took from its start to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgramTime {
-    /// Time by the clock.
+    /// Elapsed time.
     pub wall: Duration,
-    /// Time of a processor; where the kernel counts ticks only, zero or a whole one.
+    /// Processor time; where the kernel counts only ticks, a whole number of them.
     pub processor: Duration,
 }
 
-/// Runs a program that says nothing, with nothing of the engine's between its start and its end. `None` where it cannot be started, or
-/// does not end within the deadline: then it is killed.
+/// Runs a program without output, and measures its time. `None` where it cannot be started, or does not end within the deadline: then it is
+/// killed.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "starts the program that it times")]
 pub fn time_of(program: &str, deadline: Duration) -> Option<ProgramTime> {
     let used = || {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;

@@ -1,7 +1,7 @@
 //! Pipes between a program and those of this process's streams that are files: the program gets the pipes, and never the files.
 //!
-//! A program that holds a file of the host itself may extend it, shorten it, and read what stands in it, whichever way it was handed
-//! the file: `/proc/self/fd/1` opens it again.
+//! A program that holds a file of the host itself may extend it, shorten it, and read what is in it, whichever way it got the file:
+//! `/proc/self/fd/1` opens it again.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -17,7 +17,7 @@ use nix::unistd::isatty;
 
 use super::program_output::{CHUNK_BYTES, waiting_bytes};
 
-/// File system that pipes without a name lie on.
+/// Type of the file system that unnamed pipes lie on.
 const PIPEFS_MAGIC: nix::libc::c_long = 0x5049_5045;
 
 /// Transport of a program's streams from and to files of this process.
@@ -29,7 +29,8 @@ pub(super) struct Relay {
 #[derive(Debug)]
 struct Output {
     name: &'static str,
-    /// Closed when the program has ended: programs that it left behind may hold the pipe open for ever.
+    /// End of a second pipe, closed when the program has ended, so that the copying ends even where processes left behind keep the output
+    /// open.
     program: PipeWriter,
     thread: JoinHandle<io::Result<()>>,
 }
@@ -54,7 +55,7 @@ impl Relay {
         Ok(Self { outputs })
     }
 
-    /// Waits until all that the program wrote before its end is in the files. What it left behind may go on, and is not read.
+    /// Waits until all that the program wrote before its end is in the files. What processes left behind write later is not read.
     pub(super) fn end(self) -> anyhow::Result<()> {
         for Output { name, program, thread } in self.outputs {
             drop(program);
@@ -75,7 +76,7 @@ impl Output {
     }
 }
 
-/// A handle of one of this process's streams that is a file; nothing where it is a terminal or a pipe without a name, or is closed.
+/// Returns a handle of one of this process's streams that is a file; `None` where it is a terminal or an unnamed pipe, or is closed.
 fn to_relay(stream: RawFd) -> io::Result<Option<File>> {
     // SAFETY: nobody closes the streams of this process.
     let stream = unsafe { BorrowedFd::borrow_raw(stream) };
@@ -85,7 +86,7 @@ fn to_relay(stream: RawFd) -> io::Result<Option<File>> {
     Ok((!is_pipe && !isatty(&file).unwrap_or(false)).then_some(file))
 }
 
-/// A pipe that a file is read into. The thread that does ends with this process, for the file may be one that never ends.
+/// Returns a pipe that a file is read into. The reading thread ends with this process, because the file may never end.
 fn reader_of(mut file: File) -> io::Result<Stdio> {
     let (reader, mut writer) = io::pipe()?;
     let thread = std::thread::Builder::new().name("relay".into());

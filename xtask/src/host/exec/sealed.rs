@@ -1,4 +1,4 @@
-//! Files in memory that nobody can change: what a program reads, and copies of programs.
+//! Files in memory that no process can change: input of programs, and copies of programs.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -13,16 +13,13 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc::MFD_EXEC;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-/// First bytes of a program that the kernel itself starts: a script's interpreter would look for a file that is closed by then.
+/// First bytes of a program that can start from memory: the interpreter of a script would look for a file that is closed by then.
 const ELF: &[u8] = b"\x7fELF";
 
-/// Size of a program beyond which it is not copied.
+/// Maximum size of a program that is copied.
 const COPY_BYTES_MAX: u64 = 8 << 20;
 
-/// A file in memory that holds these bytes and that nobody can write, extend or shorten, whatever way it is opened again.
-///
-/// # Errors
-/// When the kernel makes none.
+/// Returns a file in memory that holds these bytes and that no process can write, extend or shorten, however it is opened again.
 pub fn sealed_file(bytes: &[u8]) -> io::Result<File> {
     sealed(c"standard input", MFdFlags::empty(), bytes)
 }
@@ -36,7 +33,7 @@ fn sealed(name: &CStr, more: MFdFlags, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// A program's file as it was when it was copied.
+/// Version of a program's file that a copy was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     device: u64,
@@ -45,8 +42,8 @@ struct Version {
     changed: (i64, i64),
 }
 
-/// The copy in memory of a program that is started often; made once for this process, and anew when the file was replaced. `None` where
-/// it cannot be run from there: it is a script, or the kernel has been told to start nothing from memory.
+/// Returns the copy in memory of a program that is started often; made once for this process, and anew when the file was replaced. `None`
+/// where the program cannot be run from memory: it is a script, or the kernel's settings forbid it.
 #[must_use]
 pub fn copy_of(program: &Path) -> Option<Arc<File>> {
     static COPIES: Mutex<BTreeMap<PathBuf, (Version, Arc<File>)>> = Mutex::new(BTreeMap::new());
@@ -63,7 +60,7 @@ pub fn copy_of(program: &Path) -> Option<Arc<File>> {
     Some(copy)
 }
 
-/// Kernels before 6.3 do not know that a file in memory has to be said to be a program, and need not be told.
+/// Returns a file in memory that may be executed. Kernels before 6.3 do not know the flag for that, and do not need it.
 fn executable(bytes: &[u8]) -> io::Result<File> {
     let name = c"program";
     match sealed(name, MFdFlags::from_bits_retain(MFD_EXEC), bytes) {

@@ -1,7 +1,7 @@
-//! The seam through which every process of the engine starts.
+//! Start of every process of the engine.
 //!
-//! A failed command's error carries the command line, the status and the end of both streams; every command has a
-//! deadline, past which its whole process group is killed and reaped.
+//! A failed command's error carries the command line, the status and the end of both streams; every command has a deadline, past which its
+//! whole process group is killed and reaped.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -29,13 +29,13 @@ use crate::host::patience::{self, Deadline};
 use crate::host::seccomp::Filter;
 use crate::program::named;
 
-/// Long enough for any command that talks to the kernel alone.
+/// Default deadline of a command, long enough for any that talks only to the kernel.
 const DEADLINE_DEFAULT: Deadline = Deadline::from_secs(30);
 
-/// Interval at which a deadline looks whether its clock is held.
+/// Interval at which a wait checks whether the clock of its deadline is held.
 const CLOCK_POLL: Duration = Duration::from_millis(250);
 
-/// A command to run to its end.
+/// Command to run to its end.
 #[derive(Debug, Clone)]
 pub struct Command {
     program: OsString,
@@ -55,7 +55,7 @@ pub struct Command {
     output_max: Option<u64>,
 }
 
-/// A sign that a command waits for something that will never come. It is asked again and again while the command runs.
+/// Predicate that is called repeatedly while a command runs; true once the command waits for something that will never happen.
 #[derive(Clone)]
 struct LossSign(Arc<dyn Fn() -> bool + Send + Sync>);
 
@@ -65,7 +65,7 @@ impl fmt::Debug for LossSign {
     }
 }
 
-/// The end of waiting for a command.
+/// Reason for which the wait for a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
     Ended,
@@ -73,7 +73,7 @@ enum Wait {
     Lost,
 }
 
-/// Input of a command.
+/// Source of a command's stdin.
 #[derive(Debug, Clone)]
 enum Stdin {
     Nothing,
@@ -81,7 +81,7 @@ enum Stdin {
     File(Arc<File>),
 }
 
-/// Result of a command.
+/// Result of a command that has ended or was killed.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// Exit status, or 128 + the signal's number.
@@ -90,43 +90,41 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Bytes of stderr; empty where it went to a file.
     pub stderr: Vec<u8>,
-    /// Time from start to end.
     pub duration: Duration,
     /// True if the deadline passed and the command was killed.
     pub timed_out: bool,
 }
 
 impl Output {
-    /// stdout as text, trimmed; bytes that are no UTF-8 are replaced.
+    /// Returns stdout as text, trimmed; bytes that are no UTF-8 are replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim().to_owned()
     }
 }
 
-/// A command that could not be started, failed, or passed its deadline.
+/// Error of a command that could not be started, failed, or passed its deadline.
 #[derive(Debug, thiserror::Error)]
 pub struct CommandError {
-    /// Command line as one would type it.
+    /// Command line as a person would type it.
     pub command_line: String,
-    /// Problem.
     pub problem: Problem,
-    /// The end of stdout.
+    /// The end of the command's stdout.
     pub stdout: String,
-    /// The end of stderr.
+    /// The end of the command's stderr.
     pub stderr: String,
 }
 
-/// Problem of a command.
+/// Reason for which a command failed.
 #[derive(Debug)]
 pub enum Problem {
-    /// No such program on this host.
+    /// No program of this name or path on this host.
     Missing(String),
     /// Failed start.
     Start(io::Error),
-    /// End with this status.
+    /// End with this exit status.
     Status(i32),
-    /// Passed deadline.
+    /// Deadline that passed before the command ended.
     Deadline(Duration),
     /// More output than this number of bytes.
     Output(u64),
@@ -157,7 +155,8 @@ impl fmt::Display for CommandError {
 }
 
 impl Command {
-    /// A command found by `PATH`, with nothing on stdin and the default deadline of 30 s, times this machine's patience.
+    /// Returns a command found by `PATH`, with nothing on stdin and the default deadline of 30 s, [scaled](Deadline::scaled) to this
+    /// machine.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
@@ -178,28 +177,24 @@ impl Command {
         }
     }
 
-    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());
         self
     }
 
-    /// Adds arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
-    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// Sets environment variables.
     #[must_use]
     pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, variables: impl IntoIterator<Item = (N, V)>) -> Self {
         variables.into_iter().fold(self, |command, (name, value)| command.env(name, value))
@@ -212,7 +207,6 @@ impl Command {
         self
     }
 
-    /// Removes an environment variable.
     #[must_use]
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.removed_environment.push(name.as_ref().to_owned());
@@ -240,14 +234,15 @@ impl Command {
         self
     }
 
-    /// Sets the deadline of the command, as it is: the caller scales one that was written for a quick machine.
+    /// Sets the deadline of the command without scaling: the caller scales one that was written for a quick machine.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Time that the command may take. The default is scaled here, and not in [`Command::new`]: measuring the factor starts a command.
+    /// Returns the time that the command may take. The default is scaled here, and not in [`Command::new`]: measuring the factor starts a
+    /// command.
     fn time(&self) -> Duration {
         self.deadline.unwrap_or_else(|| DEADLINE_DEFAULT.scaled())
     }
@@ -259,7 +254,7 @@ impl Command {
         self
     }
 
-    /// Kills the command as soon as `is_lost` says that it will never end; its status is that of the kill.
+    /// Kills the command as soon as `is_lost` returns true because the command will never end; its status is that of the kill.
     #[must_use]
     pub fn kill_when(mut self, is_lost: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.loss = Some(LossSign(Arc::new(is_lost)));
@@ -273,7 +268,7 @@ impl Command {
         self
     }
 
-    /// Runs the command as the user who called sudo, where the engine is root for one: with that user's rights, name and home.
+    /// Runs the command with the rights, name and home of the user who called sudo, where the engine is root for such a user.
     #[must_use]
     pub fn as_user(self, invoker: &Invoker) -> Self {
         if !invoker.is_other() {
@@ -283,7 +278,7 @@ impl Command {
         SUDO_VARIABLES.into_iter().fold(command, Self::env_remove)
     }
 
-    /// Runs the command in a cgroup, given by the path of the group's file `cgroup.procs`.
+    /// Runs the command in a cgroup, given by the path of the cgroup's file `cgroup.procs`.
     #[must_use]
     pub fn group(mut self, cgroup_procs: impl AsRef<Path>) -> Self {
         self.group = Some(cgroup_procs.as_ref().to_owned());
@@ -304,7 +299,7 @@ impl Command {
         self
     }
 
-    /// Bounds the bytes of each stream of the command that [`Command::output`] and [`Command::run`] take: more of them is an error. For
+    /// Limits the bytes of each stream of the command that [`Command::output`] and [`Command::run`] take: more of them is an error. For
     /// programs of a machine, which write what they like.
     #[must_use]
     pub fn output_max(mut self, bytes: u64) -> Self {
@@ -313,9 +308,6 @@ impl Command {
     }
 
     /// Runs the command to its end; a status other than 0 is an error.
-    ///
-    /// # Errors
-    /// [`CommandError`].
     pub fn run(&self) -> Result<Output, CommandError> {
         let output = self.output()?;
         match self.problem(&output) {
@@ -324,10 +316,7 @@ impl Command {
         }
     }
 
-    /// Runs the command to its end; any status is fine, passing the deadline is not.
-    ///
-    /// # Errors
-    /// [`CommandError`] when it cannot be started or does not end.
+    /// Runs the command to its end; any status is a success, passing the deadline is an error.
     pub fn output(&self) -> Result<Output, CommandError> {
         let output = match self.output_max {
             None => self.start_and_wait(|expression| expression.stdout_capture().stderr_capture())?,
@@ -359,10 +348,7 @@ impl Command {
         Ok(output)
     }
 
-    /// Runs the command with both streams in files; any end is fine, also at the deadline.
-    ///
-    /// # Errors
-    /// [`CommandError`] when it cannot be started.
+    /// Runs the command with both streams in files; any end is a success, also at the deadline.
     pub fn output_to_files(&self, stdout: File, stderr: File) -> Result<Output, CommandError> {
         self.start_and_wait(|expression| expression.stdout_file(stdout).stderr_file(stderr))
     }
@@ -384,7 +370,7 @@ impl Command {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    #[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
     fn expression(&self) -> io::Result<duct::Expression> {
         let copy = self.copy.clone().map(|copy| (copy, self.program.clone()));
         // It is looked up after the fork, before the files that the program is not to have are closed.
@@ -434,7 +420,7 @@ impl Command {
         }))
     }
 
-    /// The file to start: a name is looked for as [`which`] does, unless this command has a `PATH` of its own.
+    /// Returns the file to start: a name is looked for as [`which`] does, unless this command has a `PATH` of its own.
     fn file(&self) -> OsString {
         let has_own_path = !self.inherits_environment || self.environment.iter().any(|(name, _)| name == "PATH");
         let found = self.program.to_str().filter(|name| !has_own_path && !name.contains('/')).and_then(which);
@@ -470,7 +456,7 @@ impl Command {
         Ok(Output { status: shell_status(status), stdout, stderr, duration: started.elapsed(), timed_out })
     }
 
-    /// Tells a program that is not there from other things that are not, such as the folder it was to start in.
+    /// Tells a missing program from other things that may be missing at the start, such as the folder to start in.
     fn unstarted(&self, error: io::Error) -> Problem {
         let name = self.program.to_str().filter(|name| !name.contains('/'));
         match name.filter(|name| error.kind() == io::ErrorKind::NotFound && which(name).is_none()) {
@@ -508,7 +494,7 @@ impl fmt::Display for Command {
     }
 }
 
-/// A word as a POSIX shell reads it back.
+/// Quotes a word so that a POSIX shell reads it back as it is.
 #[must_use]
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
@@ -519,7 +505,7 @@ pub fn quote(word: &str) -> String {
     }
 }
 
-/// The status as a shell gives it: 128 + the signal's number for a program that was killed.
+/// Returns the status as a shell gives it: 128 + the signal's number for a program that was killed.
 #[must_use]
 pub fn shell_status(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
@@ -536,17 +522,17 @@ fn tail(bytes: &[u8]) -> String {
     format!("[...] {}", &text[start..])
 }
 
-/// Folders of programs that are looked into after those of `PATH`: an ordinary user's has none of administration.
+/// Folders in which programs are looked for after those of `PATH`: an ordinary user's `PATH` lacks those of administration.
 const SYSTEM_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
-/// The folders that programs are looked for in, the first match counting: those of `PATH`, then the system's.
+/// Returns the folders in which programs are looked for, the first match counting: those of `PATH`, then the system's.
 fn folders() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let of_path: Vec<PathBuf> = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
     of_path.into_iter().chain(SYSTEM_FOLDERS.map(PathBuf::from))
 }
 
-/// Finds a program by its name.
+/// Finds a program by its name, in the folders of `PATH`, then in the system's.
 #[must_use]
 pub fn which(program: &str) -> Option<PathBuf> {
     folders().map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
@@ -564,13 +550,13 @@ pub fn which_all(program: &str) -> Vec<PathBuf> {
     found
 }
 
-/// A program by its path, for whoever starts it with another `PATH`; by its name where it is not there.
+/// Returns the path of a program, for callers that start it with another `PATH`; its name where the program is not found.
 #[must_use]
 pub fn path_of(program: &str) -> String {
     which(program).map_or_else(|| program.to_owned(), |path| path.display().to_string())
 }
 
-/// The folders of [`which`] as a value of `PATH`.
+/// Returns the folders of [`which`] as a value of `PATH`.
 #[must_use]
 pub fn search_path() -> String {
     let mut folders: Vec<String> = folders().map(|folder| folder.display().to_string()).collect();
@@ -584,26 +570,20 @@ pub fn search_path() -> String {
 }
 
 /// Replaces this process by a command; returns only when that failed.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn replace_process(program: &OsStr, args: &[OsString]) -> io::Error {
     let mut command = std::process::Command::new(program);
     hand_on_streams_only(&mut command);
     command.args(args).exec()
 }
 
-/// Runs a command on the caller's terminal and waits for it as long as the user likes.
-///
-/// # Errors
-/// When it cannot be started.
+/// Runs a command on the caller's terminal, without a deadline, and returns its exit status.
 pub fn run_interactive(program: &str, args: &[String]) -> anyhow::Result<i32> {
     run_interactive_in(Path::new("/"), program, args)
 }
 
-/// Like [`run_interactive`], with a filter on its system calls, if there is one. Of this process's streams it is handed terminals and
-/// pipes only; bytes of a file go through a pipe.
-///
-/// # Errors
-/// When it cannot be started, or a file cannot be read or written to its end.
+/// Like [`run_interactive`], with a filter on its system calls, if there is one. Of this process's streams it inherits only terminals and
+/// pipes; bytes of a file go through a pipe.
 pub fn run_interactive_filtered(program: &str, args: &[String], filter: Option<Filter>) -> anyhow::Result<i32> {
     run_at_terminal(Path::new("/"), program, args, |command| {
         install_before_start(command, filter);
@@ -612,14 +592,11 @@ pub fn run_interactive_filtered(program: &str, args: &[String], filter: Option<F
 }
 
 /// Like [`run_interactive`], in a folder.
-///
-/// # Errors
-/// When it cannot be started.
 pub fn run_interactive_in(dir: &Path, program: &str, args: &[String]) -> anyhow::Result<i32> {
     run_at_terminal(dir, program, args, |_| Ok(Relay::default()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 fn run_at_terminal(
     dir: &Path,
     program: &str,
@@ -636,12 +613,9 @@ fn run_at_terminal(
     Ok(status)
 }
 
-/// Runs a command that may ask on the caller's terminal, without its standard input and output; its errors are seen. Returns
-/// its status.
-///
-/// # Errors
-/// When it cannot be started.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+/// Runs a command that may ask questions on the caller's terminal. Its standard input is empty, its standard output is dropped, and its
+/// errors are shown. Returns its exit status.
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn status_at_terminal(program: &OsStr, args: &[OsString]) -> anyhow::Result<i32> {
     let mut command = std::process::Command::new(program);
     hand_on_streams_only(&mut command);
@@ -649,36 +623,28 @@ pub fn status_at_terminal(program: &OsStr, args: &[OsString]) -> anyhow::Result<
     status.map(shell_status).with_context(|| format!("starting {}", program.display()))
 }
 
-/// A child of this process that runs beside it.
+/// Child of this process that runs beside it.
 #[derive(Debug)]
 pub struct BoundProcess {
     child: std::process::Child,
 }
 
 impl BoundProcess {
-    /// Returns the number of the process.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
     }
 
-    /// Waits for the end of the process.
-    ///
-    /// # Errors
-    /// When the kernel does not know it.
     pub fn wait(mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
 
-    /// Lets the process run on; nothing waits for it.
+    /// Lets the process run on without waiting for its end.
     pub fn let_go(self) {}
 }
 
-/// Starts this program again as a helper process, with one end of a socket at a file descriptor of a fixed number.
-///
-/// # Errors
-/// When it cannot be started.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+/// Starts this program again as a helper process, with one end of a socket at the file descriptor `socket_fd`.
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow::Result<BoundProcess> {
     let mut command = std::process::Command::new("/proc/self/exe");
     // What it says, people read as this program's words.
@@ -686,7 +652,7 @@ pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow:
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     command.envs([patience::variable()]);
     command.fd_mappings(vec![FdMapping { parent_fd: socket, child_fd: socket_fd }])?;
-    let last = u32::try_from(socket_fd).context("a file descriptor is no negative number")?;
+    let last = u32::try_from(socket_fd).context("the file descriptor of the socket is negative")?;
     // SAFETY: one system call, after the socket has been put in its place.
     unsafe {
         command.pre_exec(move || {
@@ -699,13 +665,9 @@ pub fn spawn_engine(args: &[String], socket: OwnedFd, socket_fd: i32) -> anyhow:
     Ok(BoundProcess { child })
 }
 
-/// Starts a process that is killed when the calling thread ends, in a cgroup or in the caller's, with both streams in a log, and
-/// with a filter on its system calls, if there is one.
-/// The caller reaps it.
-///
-/// # Errors
-/// When it cannot be started.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+/// Starts a process that is killed when the calling thread ends, in a cgroup or in the caller's, with both streams in a log, and with a
+/// filter on its system calls, if there is one. Returns its PID; the caller reaps it.
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn spawn_bound(
     argv: &[String],
     environment: &[(String, String)],
@@ -713,7 +675,7 @@ pub fn spawn_bound(
     cgroup_procs: Option<&Path>,
     filter: Option<Filter>,
 ) -> anyhow::Result<i32> {
-    let (program, args) = argv.split_first().context("no program to start")?;
+    let (program, args) = argv.split_first().context("the command line of the process is empty")?;
     let mut command = std::process::Command::new(program);
     command.args(args).env_clear().envs(environment.iter().map(|(name, value)| (name, value))).current_dir("/");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
@@ -723,33 +685,31 @@ pub fn spawn_bound(
     Ok(child.id().cast_signed())
 }
 
-/// A process that runs with a user's rights.
+/// Process to start with a user's rights.
 #[derive(Debug)]
 pub struct UserProcess<'a> {
-    /// Program by its absolute path, and arguments.
+    /// Absolute path of the program, and its arguments.
     pub argv: &'a [String],
-    /// Added to this process's environment.
+    /// Variables to add to this process's environment.
     pub environment: &'a [(String, String)],
-    /// The folder it runs in.
+    /// Folder that the process runs in.
     pub dir: &'a Path,
-    /// Takes both streams.
+    /// Log that takes both streams of the process.
     pub log: File,
-    /// The file of the cgroup it joins.
+    /// Path of the `cgroup.procs` of the cgroup that the process joins.
     pub cgroup_procs: &'a Path,
-    /// User whose rights it has.
+    /// User whose rights the process has.
     pub invoker: &'a Invoker,
 }
 
 /// Starts a process as a user, in a session and a cgroup of its own. It dies with the calling thread.
 ///
-/// It has no terminal, so nothing that the user has allowed for this terminal (a ticket of sudo) is allowed to it, and it cannot put words
-/// into its input; and no program that it starts has more rights than the user, whatever the program's mode (`no_new_privs`).
-///
-/// # Errors
-/// When it cannot be started.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+/// It has no terminal, so nothing that the user has allowed for this terminal (a ticket of sudo) is allowed to the process, and it cannot
+/// write into the terminal's input; and no program that it starts has more rights than the user, whatever the program's mode
+/// (`no_new_privs`).
+#[expect(clippy::disallowed_methods, reason = "this file starts programs for all others")]
 pub fn spawn_as_user(process: &UserProcess<'_>) -> anyhow::Result<BoundProcess> {
-    let (program, args) = process.argv.split_first().context("no program to start")?;
+    let (program, args) = process.argv.split_first().context("the command line of the process is empty")?;
     let invoker = process.invoker;
     let mut command = std::process::Command::new(program);
     command.args(args).current_dir(process.dir).envs(process.environment.iter().map(|(name, value)| (name, value)));
@@ -792,7 +752,7 @@ fn bind_to_parent(command: &mut std::process::Command, cgroup_procs: Option<&Pat
     Ok(())
 }
 
-/// Installs a filter on the child's system calls, the last thing before its program starts.
+/// Installs a filter on the child's system calls, as the last step before its program starts.
 fn install_before_start(command: &mut std::process::Command, filter: Option<Filter>) {
     if let Some(filter) = filter {
         // SAFETY: between fork and exec one system call.

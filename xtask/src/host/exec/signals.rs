@@ -1,11 +1,11 @@
-//! Signals of processes and their threads, as /proc tells of them: which are handled, and whether a handler is still at work.
+//! Signals of processes and their threads, as /proc shows them: which are handled, and whether a handler is still running.
 
 use std::fs;
 
 use nix::libc;
 use nix::sys::signal::Signal;
 
-/// Lines of a `status` that count how often the thread gave its processor up or had to.
+/// Names of the lines of a thread's `status` in /proc that count its voluntary and its involuntary context switches.
 const SWITCHES: [&str; 2] = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
 
 /// Tells whether a process has a handler of its own for a signal.
@@ -14,14 +14,14 @@ pub fn handles(pid: i32, signal: Signal) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has(&status, "SigCgt", signal))
 }
 
-/// Tells whether a signal waits until the process takes it.
+/// Tells whether a signal is pending for a process.
 #[must_use]
 pub fn is_pending(pid: i32, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok();
     status.is_some_and(|status| ["SigPnd", "ShdPnd"].iter().any(|mask| has(&status, mask, signal)))
 }
 
-/// Threads of a process, the main thread first.
+/// Returns the threads of a process, the main thread first.
 #[must_use]
 pub fn threads(pid: i32) -> Vec<i32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
@@ -30,20 +30,21 @@ pub fn threads(pid: i32) -> Vec<i32> {
     threads
 }
 
-/// State of a thread towards a signal.
+/// State of a thread with respect to one signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thread {
-    /// The signal waits for the thread to take it.
+    /// True if the signal waits for the thread to take it.
     pub is_pending: bool,
-    /// The thread has the signal blocked, as it also has while it handles one, or begins another thread.
+    /// True if the thread has the signal blocked, as it also has while it handles the signal, or begins another thread.
     pub is_blocked: bool,
-    /// The thread runs, waits for a processor, or waits in the kernel for something short, and so will soon be elsewhere in its program.
+    /// True if the thread runs, waits for a processor, or waits in the kernel for something short, and so will soon be elsewhere in its
+    /// program.
     pub is_under_way: bool,
-    /// Processor time that it has used, in ticks of the kernel.
+    /// Processor time that the thread has used, in ticks of the kernel.
     pub ticks: u64,
 }
 
-/// State of a thread of a process; nothing where it has ended.
+/// Returns the state of a thread of a process; `None` where the thread has ended.
 #[must_use]
 pub fn thread(pid: i32, thread: i32, signal: Signal) -> Option<Thread> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/task/{thread}/{file}")).ok();
@@ -52,9 +53,10 @@ pub fn thread(pid: i32, thread: i32, signal: Signal) -> Option<Thread> {
 }
 
 impl Thread {
-    /// Reads a thread's state from two looks at its `status`, and its `stat`. A single look is of several moments: the state may be that of a
-    /// thread that waits, and the masks, some lines later, those of the same thread as it goes on. One that waits in both looks, and has given
-    /// up no processor in between, has waited from the first to the second: what stands between is true of it.
+    /// Reads a thread's state from two readings of its `status`, and its `stat`. A single reading mixes several moments: the state may be
+    /// that of a thread that waits, and the masks, some lines later, those of the same thread as it goes on. A thread that waits in both
+    /// readings, and has given up no processor in between, has waited from the first to the second, so that the masks in between belong to
+    /// the same state.
     fn of(looks: [&str; 2], stat: &str, signal: Signal) -> Self {
         let [first, last] = looks;
         // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th behind it.
@@ -75,7 +77,7 @@ impl Thread {
     }
 }
 
-/// Sends a signal to one thread of a process; one that has ended already is fine.
+/// Sends a signal to one thread of a process; does nothing where the thread has ended.
 pub fn send_to_thread(pid: i32, thread: i32, signal: Signal) {
     // SAFETY: the call takes three numbers, and no memory of this process.
     let _ = unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal as i32) };

@@ -1,6 +1,7 @@
 //! Budgets of this host, such as memory and open files: the least that a lab needs of each, and what is left of it. Labs share them with
-//! each other and with other programs. Budgets that the kernel counts for an id alone, such as keys, are a lab's own where each slot has
-//! its own ids; those that it counts for the owner of a user namespace as well, such as inotify instances, are root's for all labs.
+//! each other and with other programs. Budgets that the kernel counts only for an id, such as keys, are a lab's own where each slot has its
+//! own ids; those that it also counts for the owner of a user namespace, such as inotify instances, all labs share, as root owns their
+//! namespaces.
 
 use std::fmt;
 use std::fs;
@@ -13,55 +14,53 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::load::Memory;
 use crate::host::cgroup::process_bounds;
 
-/// inotify instances of a machine with systemd, as measured on Debian 12 with nothing but SSH: its init takes five, D-Bus and logind
-/// one each. With fewer, units fail.
+/// inotify instances of a machine with systemd, as measured on Debian 12 with nothing but SSH: its init takes five, D-Bus and logind one
+/// each. With fewer, units fail.
 const INOTIFY_INSTANCES: u64 = 7;
-/// inotify watches of such a machine: 24 were seen.
+/// inotify watches of a machine with systemd, as measured.
 const INOTIFY_WATCHES: u64 = 24;
-/// Keys of a machine: LXC makes a keyring for it. systemd makes one for each service, 12 in all, and does without where there are no
-/// more.
+/// Keys of a machine: LXC makes a keyring for it. systemd makes one for each service, 12 in all, and does without where there are no more.
 const KEYS: u64 = 1;
 /// Processes and threads of a machine with systemd while it boots, with `lxc-start`.
 const SYSTEMD_PROCESSES: u64 = 16;
-/// Processes and threads of any other machine, with `lxc-start` and a program that is run in it.
+/// Processes and threads of a machine without systemd, with `lxc-start` and a program that is run in it.
 const PROCESSES: u64 = 4;
 /// Processes and threads of the engine and its helpers, for a whole lab.
 const ENGINE_PROCESSES: u64 = 24;
-/// Files that the engine has open for each machine, as measured, and for a whole lab.
+/// Files that the engine has open for each machine, and (`ENGINE_FILES_OF_ALL`) once for a whole lab, as measured.
 const ENGINE_FILES: u64 = 7;
 const ENGINE_FILES_OF_ALL: u64 = 40;
 /// Files that the kernel has open for a machine.
 const KERNEL_FILES: u64 = 100;
 
-/// Needs of a lab.
+/// Amounts that a lab needs of the host's budgets, or from which they are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Need {
-    /// Machines.
     pub machines: u64,
-    /// Machines among them that boot systemd.
+    /// Number of machines that boot systemd.
     pub systemd_machines: u64,
-    /// Volumes on images.
+    /// Number of volumes on images, each of which takes a loop device.
     pub images: u64,
-    /// Sum of the machines' memory limits.
+    /// Sum of the machines' memory limits, in bytes.
     pub memory_bytes: u64,
-    /// Id of the host that is root in its containers.
+    /// Id on the host of root in the lab's containers.
     pub root_id: u32,
 }
 
 /// Budget that has less left than a lab needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
-    /// Budget.
+    /// Name of the budget, with its unit.
     pub budget: &'static str,
     /// Least amount that the lab needs.
     pub needed: u64,
-    /// Amount that is left, as far as the kernel says.
+    /// Amount that is left, as far as the kernel tells.
     pub left: u64,
-    /// Total amount.
+    /// Total amount of the budget, used and left.
     pub most: u64,
-    /// Setting or file that the bound comes from.
+    /// Setting or file that the total amount comes from.
     pub bound: String,
-    /// Help: the command or change by which more is left.
+    /// Command or change by which more is left.
     pub help: String,
 }
 
@@ -99,7 +98,7 @@ fn memory(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// Checks the inotify instances by taking as many as the lab needs for a moment, because no file says how many are in use: those of a
+/// Checks the inotify instances by taking as many as the lab needs for a moment, because no file tells how many are in use: those of a
 /// container count for the engine's own user too, who has made its user namespace, and so do those of other programs.
 fn inotify_instances(need: &Need) -> Option<Shortage> {
     let needed = need.systemd_machines * INOTIFY_INSTANCES;
@@ -139,7 +138,8 @@ fn inotify_watches(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// Number of watches of all programs that this process can look at: those of the engine's user, and of all containers that it made.
+/// Returns the number of watches of all programs that this process can examine: those of the engine's user, and of all containers that it
+/// made.
 fn watches_in_use() -> u64 {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut count = 0;
@@ -171,7 +171,7 @@ fn keys(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// Number of keys that count for a user, by the text of `/proc/key-users`.
+/// Parses the number of keys that count for a user from the text of `/proc/key-users`.
 fn keys_of(key_users: &str, user: u32) -> u64 {
     let of_user = key_users.lines().filter_map(|line| line.trim_start().split_once(':'));
     let line = of_user.filter(|(id, _)| id.parse() == Ok(user)).map(|(_, rest)| rest).next();
@@ -200,7 +200,7 @@ fn processes(need: &Need) -> Option<Shortage> {
     })
 }
 
-/// Number of processes and threads of the whole machine, by the text of `/proc/loadavg`.
+/// Parses the number of processes and threads of the whole machine from the text of `/proc/loadavg`.
 fn tasks_in(loadavg: &str) -> u64 {
     let tasks = loadavg.split_whitespace().nth(3).and_then(|tasks| tasks.split('/').nth(1));
     tasks.and_then(|tasks| tasks.parse().ok()).unwrap_or(0)
@@ -218,7 +218,7 @@ fn processes_of_groups(need: &Need) -> Option<Shortage> {
             left,
             most: bound.most,
             bound: file.display().to_string(),
-            help: format!("write a larger number to {}, or start the engine in another group", file.display()),
+            help: format!("write a larger number to {}, or start the engine in another cgroup", file.display()),
         })
     })
 }
@@ -244,7 +244,7 @@ fn open_files(need: &Need) -> Option<Shortage> {
 }
 
 fn loop_devices(need: &Need) -> Option<Shortage> {
-    /// Numbers that the kernel has for loop devices and their partitions together.
+    /// Number of minor device numbers that the kernel has for loop devices and their partitions together.
     const MINORS: u64 = 1 << 20;
     if need.images == 0 {
         return None;
@@ -261,12 +261,12 @@ fn loop_devices(need: &Need) -> Option<Shortage> {
         left,
         most,
         bound: "max_part of the kernel's module loop".to_owned(),
-        help: "`losetup -l` shows what uses them; detach what nobody needs, or load the module with max_part=0"
+        help: "`losetup -l` lists the loop devices: detach unused ones, or load the module loop with max_part=0"
             .to_owned(),
     })
 }
 
-/// The smaller of two bounds on one budget: that of the whole machine, and that of this user namespace. Returns its name for `sysctl`, its
+/// Returns the smaller of two bounds on one budget, that of the whole machine and that of this user namespace: its name for `sysctl`, its
 /// path below `/proc/sys`, and its value, which is the largest number where the kernel has neither.
 fn lesser(machine: &str, namespace: &str) -> (String, String, u64) {
     let bounds = [machine, namespace].into_iter().filter_map(|name| Some((number(name)?, name)));

@@ -1,4 +1,4 @@
-//! Hardware of the machine.
+//! Hardware and versions of the machine, for reports.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use crate::host::exec::shell::Command;
 
-/// Text where nothing can be found out.
+/// Text for a property that cannot be found out.
 pub const UNKNOWN: &str = "unknown";
 
-/// The model of this machine's processors, as it names itself.
+/// Returns the model name of this machine's processors.
 #[must_use]
 pub fn cpu_model() -> String {
     let system = System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));
@@ -19,34 +19,32 @@ pub fn cpu_model() -> String {
     model.filter(|model| !model.is_empty()).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
-/// Returns the number of processors that this process may use.
+/// Returns the number of processors that this process may use, within the limit of its processor time.
 #[must_use]
 pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
 }
 
-/// Processors on which this process may run, however little time it is granted on them.
+/// Returns the number of processors on which this process may run, however little time it is granted on them.
 #[must_use]
 pub fn processors() -> usize {
     let set = sched_getaffinity(Pid::from_raw(0));
     set.map_or(1, |set| (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count().max(1))
 }
 
-/// The kernel's release, such as `6.1.0-18-amd64`.
+/// Returns the kernel's release, such as `6.1.0-18-amd64`.
 #[must_use]
 pub fn kernel() -> String {
     System::kernel_version().unwrap_or_else(|_| UNKNOWN.to_owned())
 }
 
-/// LXC's version.
 #[must_use]
 pub fn lxc_version() -> String {
     let output = Command::new("lxc-start").arg("--version").run();
     output.map_or_else(|_| UNKNOWN.to_owned(), |output| output.text())
 }
 
-/// Describes the storage of a folder: kind of file system, device, and whether that one turns, such as `ext4 on vda
-/// (solid state)`.
+/// Describes the storage of a folder: kind of file system, device, and kind of disk, such as `ext4 on vda (solid state)`.
 #[must_use]
 pub fn storage(folder: &Path) -> String {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -62,7 +60,7 @@ pub fn storage(folder: &Path) -> String {
     }
 }
 
-/// Kind, device numbers and device name of the mount that a folder lies on.
+/// Returns the kind of file system, the device numbers and the device name of the mount that a folder lies on.
 fn mount_of(mountinfo: &str, folder: &Path) -> Option<(String, String, String)> {
     let mut found: Option<(usize, (String, String, String))> = None;
     for line in mountinfo.lines() {

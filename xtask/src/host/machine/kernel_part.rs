@@ -10,37 +10,36 @@ use serde::{Deserialize, Serialize};
 use crate::host::disk::marked::boot_id;
 use crate::host::exec::shell::which;
 
-/// Results of this boot, on tmpfs.
+/// File with the results of this boot, on tmpfs.
 const CACHE: &str = "/run/mancer-e2e-kernel.json";
 
 const FORMAT_VERSION: u32 = 1;
 
-/// The programs by which parts are tried.
+/// Programs by which parts are tried.
 const TOOLS: [&str; 4] = ["nft", "tc", "iptables", "iptables-legacy"];
 
 /// Prefixes of modules that may bring such a part.
 const MODULES: [&str; 10] = ["nf", "nft", "xt_", "x_tables", "ip_", "ip6", "ipt", "sch_", "br_netfilter", "bridge"];
 
-/// The result of a trial.
+/// Result of a trial of a part of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
     /// The kernel has the part.
     Works,
-    /// The kernel lacks this part, by its name.
+    /// The kernel lacks the part of this name.
     Lacks(String),
-    /// The trial failed for another reason. The next one may not.
+    /// The trial failed for this reason, which need not be a lack of the part: the next trial may not fail.
     Fails(String),
 }
 
-/// Returns a line with what keeps this host from something; `None` when nothing does. `trial` runs where no result of
-/// this boot is known for `what`, which names the tool by its path. A lack is tried again once a module of packet
-/// filters, a tool or the engine has changed.
+/// Reason, in one line, why this host cannot do something; `None` where it can. `trial` runs where no result of this boot is known for
+/// `what`, which names the tool by its path. A lack is tried again once a module of packet filters, a tool or the engine has changed.
 #[must_use]
 pub fn problem(what: &str, trial: impl FnOnce() -> Trial) -> Option<String> {
     problem_in(Path::new(CACHE), &boot_id(), fingerprint, what, trial)
 }
 
-/// The last line of an error that says anything, for a message of one line.
+/// Returns the last meaningful line of an error, for a message of one line.
 #[must_use]
 pub fn one_line(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
@@ -50,7 +49,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
     said.trim_start_matches("stderr: ").to_owned()
 }
 
-/// Results of one boot.
+/// Results of the trials of one boot.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Known {
     format_version: u32,
@@ -58,13 +57,13 @@ struct Known {
     parts: BTreeMap<String, Found>,
 }
 
-/// A result that stays true for some time.
+/// Result of a trial that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Found {
-    /// Works, until the next boot.
+    /// The part works, which holds until the next boot.
     Works,
-    /// Lack, as long as the fingerprint is this one.
+    /// The part is missing, which holds as long as the fingerprint of the host is this one.
     Lacks { part: String, fingerprint: u64 },
 }
 
@@ -99,7 +98,7 @@ fn lacks(part: &str) -> String {
     format!("the kernel lacks {part}")
 }
 
-/// Reads the known results; those of another boot or format count as none.
+/// Reads the kept results; those of another boot or format count as none.
 fn read(cache: &Path, boot_id: &str) -> Known {
     let known: Option<Known> = std::fs::read_to_string(cache).ok().and_then(|text| serde_json::from_str(&text).ok());
     let fresh = || Known { format_version: FORMAT_VERSION, boot_id: boot_id.to_owned(), parts: BTreeMap::new() };
@@ -115,7 +114,7 @@ fn write(cache: &Path, known: &Known) {
     }
 }
 
-/// Hash that changes with the modules that are loaded, with the tools and with the engine itself.
+/// Returns a hash that changes with the loaded modules, the tools and the engine itself.
 fn fingerprint() -> u64 {
     let mut hasher = DefaultHasher::new();
     let modules = std::fs::read_to_string("/proc/modules").unwrap_or_default();
@@ -135,7 +134,7 @@ fn fingerprint() -> u64 {
 mod tests {
     use super::*;
 
-    /// A cache with the number of trials that were made.
+    /// Host with a cache of results, and the number of trials that were made.
     struct Host {
         dir: tempfile::TempDir,
         trials: u32,

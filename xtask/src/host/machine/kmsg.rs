@@ -1,4 +1,4 @@
-//! Messages of the kernel, from a moment on.
+//! Messages of the kernel's log, from a moment on.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -13,32 +13,29 @@ use nix::errno::Errno;
 use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// The longest record that the kernel writes, in bytes.
+/// Maximum length of a record of the kernel's log, in bytes.
 const RECORD_BYTES_MAX: usize = 8192;
 
-/// Maximum number of the kernel's messages that are kept of an attempt, from its begin.
+/// Maximum number of the kernel's messages that are kept of an attempt, from its start.
 pub const WATCHED_MAX: usize = 10_000;
 
-/// Message of the kernel.
+/// Message of the kernel's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelMessage {
     /// Priority from 0 (emergency) to 7 (debug).
     pub priority: u32,
-    /// Text of one line.
+    /// Text of the message, one line.
     pub text: String,
 }
 
-/// The kernel's messages.
+/// Reader of the kernel's log.
 #[derive(Debug)]
 pub struct KernelLog {
     file: File,
 }
 
 impl KernelLog {
-    /// Opens the messages that come from now on.
-    ///
-    /// # Errors
-    /// Where the kernel does not let its messages be read.
+    /// Opens the log for the messages that come from now on.
     pub fn from_now() -> anyhow::Result<Self> {
         let open = || -> std::io::Result<File> {
             let mut file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open("/dev/kmsg")?;
@@ -48,19 +45,13 @@ impl KernelLog {
         Ok(Self { file: open().context("reading the kernel's messages in /dev/kmsg")? })
     }
 
-    /// Opens all messages that the kernel still has.
-    ///
-    /// # Errors
-    /// Where the kernel does not let its messages be read.
+    /// Opens the log for all messages that the kernel still has.
     pub fn whole() -> anyhow::Result<Self> {
         let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open("/dev/kmsg");
         Ok(Self { file: file.context("reading the kernel's messages in /dev/kmsg")? })
     }
 
     /// Returns the messages since the last call.
-    ///
-    /// # Errors
-    /// When they can no longer be read.
     pub fn read(&mut self) -> anyhow::Result<Vec<KernelMessage>> {
         let mut messages = Vec::new();
         let mut buffer = [0; RECORD_BYTES_MAX];
@@ -79,14 +70,15 @@ impl KernelLog {
     }
 }
 
-/// A message with the moment at which it came.
+/// Message with the time at which it was noted.
 pub type Noted = (SystemTime, KernelMessage);
 
-/// Watch that notes when each message comes, until it is dropped. The kernel's own times are no wall clock's: they drift by seconds a day.
+/// Watch that notes the time at which each message comes, until it is dropped. The kernel's own times are no wall clock's: they drift by
+/// seconds a day.
 #[derive(Debug)]
 pub struct KernelWatch {
     seen: Arc<Mutex<Seen>>,
-    /// Closed to end the thread.
+    /// Socket that is closed to end the watching thread.
     stop: UnixStream,
     thread: std::thread::JoinHandle<()>,
 }
@@ -111,9 +103,6 @@ impl Seen {
 
 impl KernelWatch {
     /// Starts to watch the messages that come from now on.
-    ///
-    /// # Errors
-    /// Where the kernel does not let its messages be read.
     pub fn start() -> anyhow::Result<Self> {
         let log = KernelLog::from_now()?;
         let (stop, stopped) = UnixStream::pair()?;
@@ -125,7 +114,7 @@ impl KernelWatch {
         Ok(Self { seen, stop, thread })
     }
 
-    /// Ends the watch and returns the messages that came: the first [`WATCHED_MAX`] where they were more.
+    /// Ends the watch and returns its messages, at most the first [`WATCHED_MAX`].
     #[must_use]
     pub fn end(self) -> Vec<Noted> {
         drop(self.stop);
@@ -133,7 +122,7 @@ impl KernelWatch {
         std::mem::take(&mut lock(&self.seen).messages)
     }
 
-    /// The messages that have come so far, up to this moment.
+    /// Returns the messages that have come so far, up to this moment.
     #[must_use]
     pub fn so_far(&self) -> Vec<Noted> {
         let mut seen = lock(&self.seen);
@@ -168,7 +157,7 @@ fn message_of(record: &str) -> Option<KernelMessage> {
     Some(KernelMessage { priority, text: text.lines().next()?.to_owned() })
 }
 
-/// A field of the kernel's message that it killed a process for want of memory; absent in other messages.
+/// Returns a field of the kernel's message that it killed a process for want of memory; `None` in other messages.
 #[must_use]
 pub fn oom_kill_field<'a>(message: &'a str, name: &str) -> Option<&'a str> {
     let rest = message.strip_prefix("oom-kill:")?;

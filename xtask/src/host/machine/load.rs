@@ -8,21 +8,21 @@ use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, RefreshKind, Syste
 
 use crate::host::cgroup::{text_of, value};
 
-/// Load at a moment.
+/// Load of the machine at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
-    /// Use of all processors since the measurement before, 100 where all of them were busy.
+    /// Use of all processors since the previous measurement, 100 where all of them were busy.
     pub cpu_percent: f64,
     /// Memory that programs could still take without others losing theirs.
     pub memory_available_bytes: u64,
-    /// Mean count of running processes over the last minute.
+    /// Mean number of running processes over the last minute.
     pub load_1min: f64,
 }
 
-/// Measures the [`Load`] of this machine repeatedly: the use of its processors is that since the measurement before.
+/// Repeated measurement of the machine's [`Load`]: the use of its processors is that since the previous measurement.
 #[derive(Debug)]
 pub struct LoadGauge {
-    /// Source of the measurements; none where /proc cannot be read.
+    /// Source of the measurements; `None` where /proc cannot be read.
     system: Option<System>,
     last: Option<(Instant, Load)>,
 }
@@ -34,8 +34,7 @@ impl LoadGauge {
         Self { system: System::new().ok(), last: None }
     }
 
-    /// Measures the present load. Within the shortest time for which the use of processors can be told, the last measurement is
-    /// returned again.
+    /// Measures the present load. Returns the last measurement again where it is too recent for another one to tell the use of processors.
     pub fn look(&mut self) -> Load {
         if let Some((at, load)) = self.last
             && at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL
@@ -61,23 +60,21 @@ impl Default for LoadGauge {
     }
 }
 
-/// Processor time that the calling thread has used.
+/// Returns the processor time that the calling thread has used.
 #[must_use]
 pub fn own_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Memory of the machine, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Memory of the machine.
     pub total_bytes: u64,
     /// Memory that programs can still take without others losing theirs.
     pub available_bytes: u64,
 }
 
 impl Memory {
-    /// Measures the memory now; all of it is 0 where /proc cannot be read.
+    /// Measures the memory now; both fields are 0 where /proc cannot be read.
     #[must_use]
     pub fn now() -> Self {
         let memory = MemoryRefreshKind::nothing().with_ram();
@@ -89,7 +86,7 @@ impl Memory {
     }
 }
 
-/// Tells whether the machine moves memory to a disk when it gets short.
+/// Tells whether the machine can swap memory out to a disk.
 #[must_use]
 pub fn has_swap() -> bool {
     let memory = MemoryRefreshKind::nothing().with_swap();
@@ -97,20 +94,20 @@ pub fn has_swap() -> bool {
     system.is_ok_and(|system| system.total_swap() > 0)
 }
 
-/// Number of processes that the kernel has killed for want of memory since its start, in a file that is kept open.
+/// Counter of the processes that the kernel has killed for want of memory since the boot, in a file that is kept open.
 #[derive(Debug)]
 pub struct OomKills {
     file: File,
 }
 
 impl OomKills {
-    /// Opens the file; `None` where there is none.
+    /// Opens the counter's file; `None` where there is none.
     #[must_use]
     pub fn open() -> Option<Self> {
         File::open("/proc/vmstat").ok().map(|file| Self { file })
     }
 
-    /// Returns the number until now; `None` in kernels that do not count it.
+    /// Returns the number of kills until now; `None` in kernels that do not count them.
     #[must_use]
     pub fn now(&self) -> Option<u64> {
         value(&text_of(&self.file).ok()?, "oom_kill")

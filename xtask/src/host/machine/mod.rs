@@ -1,4 +1,4 @@
-//! This machine: its hardware, load, kernel parts and kernel log, and what it still has to give.
+//! This machine: its hardware, load, kernel parts, kernel log, and budgets.
 
 pub mod budget;
 pub mod hardware;

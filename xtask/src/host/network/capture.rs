@@ -1,4 +1,4 @@
-//! Capture of the packets that pass a network device, in whatever namespace it is, and the file that keeps them.
+//! Capture of the packets that pass a network device of any namespace, and the file that keeps them.
 
 use std::ffi::CString;
 use std::io::{self, IoSliceMut, Write};
@@ -16,10 +16,10 @@ use nix::{cmsg_space, libc};
 use super::netns::NetworkNamespace;
 use super::receive_buffer;
 
-/// Wanted size of the kernel's buffer for packets that were not read yet, in bytes.
+/// Requested size of the kernel's buffer for packets that were not read yet, in bytes.
 const KERNEL_BYTES: usize = 16 << 20;
 
-/// A device that is listened to, in both directions.
+/// Running capture of a device's packets, in both directions.
 #[derive(Debug)]
 pub struct Capture {
     socket: OwnedFd,
@@ -27,33 +27,29 @@ pub struct Capture {
     buffer: Vec<u8>,
 }
 
-/// A packet, as it passed.
+/// Captured packet.
 #[derive(Debug)]
 pub struct Packet<'a> {
-    /// Time since 1970.
+    /// Time of the packet since 1970.
     pub at: Duration,
-    /// Bytes of the packet, or of its begin.
+    /// Bytes of the packet, or of its start where it is longer than a capture keeps.
     pub bytes: &'a [u8],
-    /// Length of the whole packet.
+    /// Length of the whole packet, in bytes.
     pub length: usize,
 }
 
-/// Result of listening to the device.
+/// Result of a wait for the next packet.
 #[derive(Debug)]
 pub enum Heard<'a> {
-    /// A packet.
     Packet(Packet<'a>),
     /// No packet within the given time.
     Nothing,
-    /// The device is gone.
+    /// End of the capture: the device is gone.
     Gone,
 }
 
 impl Capture {
-    /// Listens to a device of a namespace from now on.
-    ///
-    /// # Errors
-    /// When there is no such device there, or without root.
+    /// Starts to capture the packets of a device of a namespace. Needs root.
     pub fn open(network: &NetworkNamespace, device: &str) -> anyhow::Result<Self> {
         let opened = network.inside(|| open(device)).and_then(|opened| opened);
         let (socket, kernel_bytes) = opened.with_context(|| format!("listening to the network device {device}"))?;
@@ -61,9 +57,6 @@ impl Capture {
     }
 
     /// Returns the next packet, or [`Heard::Nothing`] where none comes within `wait`.
-    ///
-    /// # Errors
-    /// Those of the kernel.
     pub fn next(&mut self, wait: Duration) -> anyhow::Result<Heard<'_>> {
         let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO)) {
@@ -85,20 +78,19 @@ impl Capture {
                 ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
                 _ => None,
             });
-            (stamp.context("the kernel gave a packet no time")?, message.bytes)
+            (stamp.context("the kernel gave no time for a packet")?, message.bytes)
         };
         let kept = length.min(self.buffer.len());
         Ok(Heard::Packet(Packet { at, bytes: &self.buffer[..kept], length }))
     }
 
-    /// Size of the kernel's buffer for packets that were not read yet.
+    /// Returns the size of the kernel's buffer for packets that were not read yet.
     #[must_use]
     pub fn kernel_bytes(&self) -> usize {
         self.kernel_bytes
     }
 
-    /// Returns the number of packets that the kernel has dropped since the last call, because they were not read in
-    /// time.
+    /// Returns the number of packets that the kernel has dropped since the last call, because they were not read in time.
     #[must_use]
     pub fn dropped(&self) -> u32 {
         let mut counted = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
@@ -121,8 +113,8 @@ fn socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 
-/// Opens a socket in the calling thread's network namespace. It has no protocol at first: else packets of all devices
-/// would come until it is bound to one.
+/// Opens a socket in the calling thread's network namespace. It has no protocol at first: with one, packets of all devices would come until
+/// the socket is bound to the device.
 fn open(device: &str) -> io::Result<(OwnedFd, usize)> {
     let name = CString::new(device)?;
     // SAFETY: system calls on numbers and on structures that live until they return; the descriptor is nobody else's.
@@ -146,25 +138,21 @@ fn open(device: &str) -> io::Result<(OwnedFd, usize)> {
     }
 }
 
-/// The longest piece of a packet that is kept, in bytes.
+/// Maximum number of bytes of a packet that are kept.
 const PACKET_BYTES_MAX: usize = 256 << 10;
 
-/// First number of a file whose times are in nanoseconds.
+/// First number of a pcap file whose times are in nanoseconds.
 const MAGIC: u32 = 0xa1b2_3c4d;
 const VERSION: (u16, u16) = (2, 4);
 const LINK_TYPE_ETHERNET: u32 = 1;
 
-/// Writer of captured packets, for tcpdump and Wireshark: <https://www.tcpdump.org/manpages/pcap-savefile.5.html>.
+/// Writer of captured packets in the pcap format, for tcpdump and Wireshark: <https://www.tcpdump.org/manpages/pcap-savefile.5.html>.
 #[derive(Debug)]
 pub struct PcapWriter<W> {
     output: W,
 }
 
 impl<W: Write> PcapWriter<W> {
-    /// Writes the file's header.
-    ///
-    /// # Errors
-    /// Those of writing.
     pub fn begin(mut output: W) -> io::Result<Self> {
         let length = u32::try_from(PACKET_BYTES_MAX).unwrap_or(u32::MAX);
         let mut header = Vec::with_capacity(24);
@@ -178,10 +166,7 @@ impl<W: Write> PcapWriter<W> {
         Ok(Self { output })
     }
 
-    /// Adds a packet, or the begin of one, with its time since 1970 and its whole length.
-    ///
-    /// # Errors
-    /// Those of writing.
+    /// Adds a packet, or the start of one, with its time since 1970 and its whole length.
     pub fn add(&mut self, at: Duration, bytes: &[u8], length: usize) -> io::Result<()> {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         // The format has 32 bits for seconds: until 2106.
@@ -192,10 +177,7 @@ impl<W: Write> PcapWriter<W> {
         self.output.write_all(bytes)
     }
 
-    /// Hands on what was written so far.
-    ///
-    /// # Errors
-    /// Those of writing.
+    /// Flushes what was written so far to the output.
     pub fn flush(&mut self) -> io::Result<()> {
         self.output.flush()
     }

@@ -1,4 +1,4 @@
-//! A port of this host's loopback that leads to an address in another network namespace.
+//! Forwarding of a port of this host's loopback to an address in another network namespace.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,32 +15,31 @@ use super::netns::NetworkNamespace;
 use crate::error::Error;
 use crate::host::patience::Deadline;
 
-/// Deadline for the other end to accept a connection.
+/// Deadline for the target to accept a connection.
 const CONNECT_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Interval at which [`Forward::serve`] looks whether to go on.
+/// Interval at which [`Forward::serve`] checks whether to go on.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Maximum connections at once; a further one is closed.
+/// Maximum number of connections at once; a further one is closed.
 const CONNECTIONS_MAX: usize = 1000;
 
-/// A port of this host's loopback at which connections are accepted; no other machine reaches it.
+/// Port of this host's loopback at which connections are accepted; no other machine reaches it.
 #[derive(Debug)]
 pub struct Forward {
     listener: TcpListener,
 }
 
-/// Target of a forwarding.
+/// Address in a network namespace to which connections are forwarded.
 #[derive(Debug)]
 pub struct Target {
-    /// The namespace.
     pub network: NetworkNamespace,
-    /// The address there.
+    /// Address in the namespace.
     pub address: SocketAddr,
 }
 
 impl Forward {
-    /// Listens at the given port, or at one that is free.
+    /// Listens at the given port, or at a free one.
     ///
     /// # Errors
     /// [`Error::Host`] when another program listens at the port.
@@ -52,7 +51,7 @@ impl Forward {
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::Host {
                 problem: format!("another program listens at port {} of this host", port.unwrap_or(0)),
-                help: "take another one with --port N; without it, one that is free is taken".into(),
+                help: "choose another port with --port N, or leave --port out to get a free one".into(),
             }
             .into()),
             Err(error) => Err(error).context("listening at this host's loopback"),
@@ -60,18 +59,12 @@ impl Forward {
     }
 
     /// Returns the address of this port.
-    ///
-    /// # Errors
-    /// The kernel's.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
         self.listener.local_addr().context("asking for the address of a socket")
     }
 
-    /// Forwards connections, side by side, as long as `goes_on` says so. One that fails, as when the target refuses it, is closed, and
-    /// `tell` is given the reason.
-    ///
-    /// # Errors
-    /// When no connection can be accepted any more.
+    /// Forwards connections, side by side, as long as `goes_on` returns true. A connection that fails, as when the target refuses it, is
+    /// closed, and `tell` is called with the reason.
     pub fn serve(
         &self,
         target: &Arc<Target>,
@@ -108,7 +101,7 @@ impl Forward {
     }
 }
 
-/// Tells whether an error of accepting a connection is a passing one, after which the next may be accepted all the same.
+/// Tells whether an error of accepting a connection is temporary, so that the next connection may be accepted all the same.
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
 }
@@ -127,7 +120,8 @@ fn hand_on(near: &TcpStream, target: &Target) -> io::Result<()> {
     })
 }
 
-/// Copies one direction of a connection to its end, and hands the end on too. After a failure the other direction is shut as well.
+/// Copies one direction of a connection to its end, and closes that direction of the other connection too. After a failure both directions
+/// are closed.
 fn pass(mut from: &TcpStream, mut to: &TcpStream) {
     let passed = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write); // it may be shut already

@@ -1,5 +1,5 @@
-//! Rules of iptables: handing packets to a queue that a program reads, which nft can do on few kernels only, and chains
-//! where the kernel's nft lacks a part. Where the kernel has no family `ip` of nft, iptables' older program is used.
+//! Rules of iptables. They hand packets to a queue that a program reads, which only few kernels support in nft, and form chains where the
+//! kernel's nft lacks a part. Where the kernel has no family `ip` of nft, iptables' older program is used.
 
 use std::net::Ipv4Addr;
 
@@ -11,17 +11,17 @@ use crate::host::exec::shell::{Output, which};
 use crate::host::machine::kernel_part::{self, Trial, one_line};
 use crate::host::syntax::{ChainName, DeviceName, Iptables, ListedRule, Text, compose};
 
-/// The programs, in the order in which they are tried: the host's own choice, then the one with the kernel's older tables.
+/// Programs in the order in which they are tried: the host's own choice, then the one with the kernel's older tables.
 const PROGRAMS: [&str; 2] = ["iptables", "iptables-legacy"];
 
-/// Switch for showing iptables the packets that pass a bridge. Every network namespace has its own.
+/// Setting that shows iptables the packets that pass a bridge. Every network namespace has its own.
 const SHOW_BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
-/// The mark of packets that the bridge's own machine sends past every queue, to see what else the link does to them.
+/// Mark of packets that the bridge itself sends past every queue, to observe what else the link does to them.
 pub const UNDELAYED: u32 = 0xe2e;
 
-/// The tables in which rules fill queues, in the order in which packets meet them. A packet that comes back from a queue
-/// passes the rest of its table by: queues that are to see the same packets lie in different ones.
+/// Tables in which rules fill queues, in the order in which packets meet them. A packet that comes back from a queue skips the rest of its
+/// table: queues that are to see the same packets lie in different tables.
 const TABLES: [&str; 2] = ["mangle", "filter"];
 
 /// Position of a queue among the two that packets meet.
@@ -37,7 +37,7 @@ pub enum Stage {
 pub const STAGES: [Stage; 2] = [Stage::First, Stage::Second];
 
 impl Stage {
-    /// The number of a machine's queue at this stage, by the number of the machine.
+    /// Returns the number of a machine's queue at this stage, by the number of the machine.
     #[must_use]
     pub fn queue(self, machine: u8) -> u16 {
         match self {
@@ -54,26 +54,25 @@ impl Stage {
     }
 }
 
-/// Packets that go into a queue: all that a bridge sends out through one port.
+/// Rules that hand packets to a queue: all that a bridge sends out through one port.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueRules<'a> {
-    /// The queue's number: one for each set of rules in a namespace.
+    /// Number of the queue: one for each set of rules in a namespace.
     pub queue: u16,
-    /// Position of the queue.
     pub stage: Stage,
-    /// The bridge.
+    /// Name of the bridge.
     pub bridge: &'static str,
-    /// Port of the container, which need not be there yet.
+    /// Port of the container, which need not exist yet.
     pub port: &'a DeviceName,
-    /// Address behind that port: what the bridge's own machine sends is told by address.
+    /// Address behind the port, by which packets of the bridge itself are matched.
     pub address: Ipv4Addr,
 }
 
 impl QueueRules<'_> {
-    /// Puts the rules in place. Where no program reads the queue, packets pass.
+    /// Inserts the rules. Where no program reads the queue, packets pass.
     ///
     /// # Errors
-    /// With what iptables said; no rule is there then.
+    /// On failure no rule is left.
     pub fn insert(&self, network: &NetworkNamespace) -> anyhow::Result<()> {
         let program = queue_program().map_err(anyhow::Error::msg)?;
         self.insert_by(program, network)
@@ -85,7 +84,7 @@ impl QueueRules<'_> {
         shown.with_context(|| format!("writing {SHOW_BRIDGED}"))
     }
 
-    /// Returns the rules. Packets from one port to another are forwarded; those of the bridge's own machine are not.
+    /// Composes the rules. Packets from one port to another are forwarded; those of the bridge itself are not.
     fn script(&self) -> Text<Iptables> {
         let Self { queue, stage, bridge, port, address } = self;
         let target = compose!(Iptables, "-j NFQUEUE --queue-num {queue} --queue-bypass", queue = *queue);
@@ -105,10 +104,7 @@ impl QueueRules<'_> {
     }
 }
 
-/// Removes the rules that fill a queue; none is fine.
-///
-/// # Errors
-/// When one is there afterwards.
+/// Removes the rules that fill a queue; fails where one is left. Does nothing where there are none.
 pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<()> {
     let Ok(program) = queue_program() else { return Ok(()) }; // then nothing could make any
     for table in TABLES {
@@ -125,10 +121,7 @@ pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Res
     Ok(())
 }
 
-/// The rules that fill a queue, as `iptables -S` shows them. Without iptables there are none.
-///
-/// # Errors
-/// When iptables cannot be asked.
+/// Returns the rules that fill a queue, as `iptables -S` shows them; empty where iptables is not installed.
 pub fn queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     if let Ok(program) = queue_program() {
@@ -143,14 +136,13 @@ fn queue_rules_in(program: &str, network: &NetworkNamespace, table: &str, queue:
     Ok(rules_of(&listing(program, network, table)?, queue))
 }
 
-/// Returns a line with what keeps iptables from filling a queue; `None` when nothing does. Tried once a boot, in a
-/// namespace of its own.
+/// Reason, in one line, why iptables cannot fill a queue; `None` where it can. Tried once a boot, in a namespace of its own.
 #[must_use]
 pub fn queue_problem() -> Option<String> {
     queue_program().err()
 }
 
-/// The program that fills queues on this host, or what is missing.
+/// Returns the program that fills queues on this host; the error names what is missing.
 fn queue_program() -> Result<&'static str, String> {
     first_program(|program| {
         kernel_part::problem(&format!("{} queue", path_of(program)), || {
@@ -195,7 +187,7 @@ fn first_program(problem: impl Fn(&str) -> Option<String>) -> Result<&'static st
     Err(problems.into_iter().next().unwrap_or_else(|| "iptables is not installed".to_owned()))
 }
 
-/// Tells whether the kernel takes a rule in a chain of a table, or the chain alone where the rule is empty.
+/// Tells whether the kernel accepts a rule in a chain of a table, or the chain alone where the rule is empty.
 fn takes(program: &str, network: &NetworkNamespace, table: &'static str, rule: &'static str) -> bool {
     let script = compose!(Iptables, "*{table}\n:e2e_trial - [0:0]\n{rule}\nCOMMIT\n", table = table, rule = rule);
     restore(program, network, script).is_ok()
@@ -221,17 +213,17 @@ fn listing(program: &str, network: &NetworkNamespace, table: &str) -> anyhow::Re
 /// Rules of one purpose, in a chain of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
-    /// The table, such as `filter`.
+    /// Table of iptables, such as `filter`.
     pub table: String,
-    /// The kernel's chain that leads there, such as `INPUT`.
+    /// Built-in chain of the kernel that jumps to this chain, such as `INPUT`.
     pub hook: String,
-    /// Name, of 28 characters at most.
+    /// Name of the chain, of 28 characters at most.
     pub name: String,
 }
 
 impl Chain {
-    /// Returns the program by which this host can keep these rules in such a chain; each rule is without its chain. Tried once a
-    /// boot, in a namespace of its own.
+    /// Returns the program by which this host can keep these rules in such a chain; each rule is without its chain. Tried once a boot, in a
+    /// namespace of its own.
     ///
     /// # Errors
     /// One line that says what is missing.
@@ -255,10 +247,10 @@ impl Chain {
         })
     }
 
-    /// Makes the chain of these rules in one step, by the program that [`Self::program`] has returned.
+    /// Makes the chain from these rules in one step, by the program that [`Self::program`] has returned.
     ///
     /// # Errors
-    /// With what iptables said; nothing is made then.
+    /// On failure nothing is made.
     pub fn make(&self, program: &str, network: &NetworkNamespace, rules: &[Text<Iptables>]) -> anyhow::Result<()> {
         let (table, hook, name) = self.words()?;
         let append = |rule: &Text<Iptables>| compose!(Iptables, "-A {name} {rule}\n", name = name, rule = *rule);
@@ -279,26 +271,17 @@ impl Chain {
     }
 
     /// Tells whether the chain exists, whichever program has made it.
-    ///
-    /// # Errors
-    /// When iptables cannot be asked.
     pub fn exists(&self, network: &NetworkNamespace) -> anyhow::Result<bool> {
         Ok(self.maker(network)?.is_some())
     }
 
-    /// Returns the number of packets that the rules of the chain have met, all together.
-    ///
-    /// # Errors
-    /// When the chain does not exist.
+    /// Returns the number of packets that the rules of the chain have matched, all together.
     pub fn packets(&self, program: &str, network: &NetworkNamespace) -> anyhow::Result<u64> {
         let words = ["-t", &self.table, "-n", "-v", "-x", "-L", &self.name];
         Ok(met(&network.command(program).args(words).run()?.text()))
     }
 
-    /// Removes the chain with all it holds; that there is none is fine.
-    ///
-    /// # Errors
-    /// With what iptables said.
+    /// Removes the chain with all it holds; does nothing where it does not exist.
     pub fn delete(&self, network: &NetworkNamespace) -> anyhow::Result<()> {
         let (table, hook, name) = self.words()?;
         let Some(program) = self.maker(network)? else { return Ok(()) };
@@ -330,8 +313,7 @@ impl Chain {
     }
 }
 
-/// Returns the number of packets that a chain's rules have met, all together: the sum of the first column of a listing with
-/// counters, whose head has two lines.
+/// Adds up the packets that a chain's rules have matched: the first column of a listing with counters, whose head has two lines.
 fn met(listing: &str) -> u64 {
     listing.lines().skip(2).filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
 }

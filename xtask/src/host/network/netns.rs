@@ -16,17 +16,14 @@ use crate::host::cgroup::text_of;
 use crate::host::exec::shell::{Command, path_of};
 use crate::host::syntax::{IpBatch, Text};
 
-/// A network namespace: it lives as long as this value, or a process in it.
+/// Network namespace, which lives as long as this value, or a process in it.
 #[derive(Debug)]
 pub struct NetworkNamespace {
     file: File,
 }
 
 impl NetworkNamespace {
-    /// Makes a new namespace with nothing but a loopback device that is down. The calling thread stays in its own.
-    ///
-    /// # Errors
-    /// Without root.
+    /// Makes a new namespace with nothing but a loopback device that is down. The calling thread stays in its own. Needs root.
     pub fn make() -> anyhow::Result<Self> {
         let home = Self::of_this_thread()?;
         unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
@@ -35,10 +32,6 @@ impl NetworkNamespace {
         made
     }
 
-    /// Opens the namespace that a path such as `/proc/PID/ns/net` leads to.
-    ///
-    /// # Errors
-    /// When the path cannot be opened.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("opening the network namespace {}", path.display()))?;
         Ok(Self { file })
@@ -52,9 +45,6 @@ impl NetworkNamespace {
     }
 
     /// Runs `ip -batch` with these lines in this namespace.
-    ///
-    /// # Errors
-    /// When a line fails; the error has what `ip` said.
     pub fn ip_batch(&self, lines: &Text<IpBatch>) -> anyhow::Result<()> {
         let home = Self::of_this_thread()?;
         self.enter()?;
@@ -64,7 +54,7 @@ impl NetworkNamespace {
         Ok(())
     }
 
-    /// A command that will run in this namespace, found as [`which`](crate::host::exec::shell::which) finds programs.
+    /// Returns a command that will run in this namespace, found as [`which`](crate::host::exec::shell::which) finds programs.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let path = path_of(program);
@@ -72,9 +62,6 @@ impl NetworkNamespace {
     }
 
     /// Runs work in a thread that enters this namespace.
-    ///
-    /// # Errors
-    /// When the thread cannot be started, or cannot enter.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("inside".into()).spawn_scoped(scope, || {
@@ -85,35 +72,23 @@ impl NetworkNamespace {
         })
     }
 
-    /// Moves the calling thread into this namespace for good.
-    ///
-    /// # Errors
-    /// Without root.
+    /// Moves the calling thread into this namespace for good. Needs root.
     pub fn enter(&self) -> anyhow::Result<()> {
         setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET).context("entering a network namespace")
     }
 
     /// Connects to an address of this namespace.
-    ///
-    /// # Errors
-    /// Those of [`TcpStream::connect_timeout`].
     pub fn connect(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         self.inside(|| TcpStream::connect_timeout(&address, timeout))?
     }
 
     /// Returns the place at which another process finds this namespace, as long as this process holds it.
-    ///
-    /// # Errors
-    /// When the metadata of the namespace cannot be read.
     pub fn place(&self) -> anyhow::Result<NetworkPlace> {
         let inode = self.file.metadata().context("looking at a network namespace")?.ino();
         Ok(NetworkPlace { path: self.path(), inode })
     }
 
-    /// Opens the counters of the namespace's devices; while they are open, the namespace lives.
-    ///
-    /// # Errors
-    /// When they cannot be opened.
+    /// Opens the counters of the namespace's devices, which keep the namespace alive.
     pub fn devices(&self) -> anyhow::Result<Devices> {
         let file = self.inside(|| File::open("/proc/thread-self/net/dev"));
         Ok(Devices { file: file.and_then(|opened| opened).context("opening the counters of the lab's network")? })
@@ -124,7 +99,7 @@ impl NetworkNamespace {
     }
 }
 
-/// The counters of a namespace's devices, in a file that is kept open.
+/// Counters of a namespace's devices, in a file that is kept open.
 #[derive(Debug)]
 pub struct Devices {
     file: File,
@@ -133,36 +108,30 @@ pub struct Devices {
 /// Traffic of a device since it was made, headers of Ethernet included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeviceCounted {
-    /// Bytes.
     pub received_bytes: u64,
-    /// Packets; one that the kernel has not cut yet counts once.
+    /// Number of packets received; a packet that the kernel has not segmented yet (GSO) counts once.
     pub received_packets: u64,
-    /// Bytes.
     pub sent_bytes: u64,
-    /// Packets.
     pub sent_packets: u64,
-    /// Packets that the device threw away, in either direction.
+    /// Number of packets that the device dropped, in either direction.
     pub dropped_packets: u64,
 }
 
 impl Devices {
-    /// Reads all devices as they are now, as text.
-    ///
-    /// # Errors
-    /// Those of reading.
+    /// Reads the counters of all devices now.
     pub fn now(&self) -> anyhow::Result<DeviceTable> {
         Ok(DeviceTable { text: text_of(&self.file).context("reading the counters of the lab's network")? })
     }
 }
 
-/// Table of all devices of a namespace, at one moment.
+/// Counters of all devices of a namespace, at one moment.
 #[derive(Debug)]
 pub struct DeviceTable {
     text: String,
 }
 
 impl DeviceTable {
-    /// The counters of a device; nothing where there is none of this name.
+    /// Returns the counters of a device; `None` where there is none of this name.
     #[must_use]
     pub fn device(&self, name: &str) -> Option<DeviceCounted> {
         let mut lines = self.text.lines().filter_map(|line| line.split_once(':'));
@@ -191,10 +160,7 @@ impl DeviceTable {
     }
 }
 
-/// Returns the number of bytes that a device has received, as the network namespace of a process counts them.
-///
-/// # Errors
-/// When the process is gone, or has no such device.
+/// Returns the number of bytes that a device of a process's network namespace has received.
 pub fn received_bytes(pid: i32, device: &str) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/net/dev");
     let table = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
@@ -208,43 +174,37 @@ fn received_in(table: &str, device: &str) -> Option<u64> {
 }
 
 /// Returns the number of UDP packets with a wrong checksum, as the network namespace of a process counts them.
-///
-/// # Errors
-/// When the process is gone, or the kernel does not count them.
 pub fn bad_udp_checksums(pid: i32) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/net/snmp");
     let table = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     counter_in(&table, "Udp:", "InCsumErrors").with_context(|| format!("{path} counts no wrong checksums of UDP"))
 }
 
-/// Number of UDP packets that no socket had room for, in the counters of a network namespace (`/proc/PID/net/snmp`).
+/// Returns the number of UDP packets that no socket had room for, from the counters of a network namespace (`/proc/PID/net/snmp`).
 pub fn udp_without_room(table: &str) -> u64 {
     // Since Linux 5.14 packets that are dropped for want of memory count apart.
     let counters = ["RcvbufErrors", "MemErrors"].into_iter().filter_map(|name| counter_in(table, "Udp:", name));
     counters.sum()
 }
 
-/// A counter of a protocol: the names stand in one line, and the numbers in the next.
+/// Parses a counter of a protocol from a table with the names in one line, and the numbers in the next.
 fn counter_in(table: &str, protocol: &str, name: &str) -> Option<u64> {
     let mut lines = table.lines().filter(|line| line.starts_with(protocol)).map(str::split_whitespace);
     let (mut names, mut numbers) = (lines.next()?, lines.next()?);
     numbers.nth(names.position(|word| word == name)?)?.parse().ok()
 }
 
-/// Place of a network namespace, as data: a path below /proc, and the number that tells whether it still leads there.
+/// Place of a network namespace, as data: a path below /proc, and the inode that tells whether the path still leads there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlace {
-    /// Path, such as `/proc/PID/fd/N`.
+    /// Path of the namespace, such as `/proc/PID/fd/N`.
     pub path: PathBuf,
-    /// The namespace's own number.
+    /// Inode of the namespace.
     pub inode: u64,
 }
 
 impl NetworkPlace {
     /// Returns the place of a process's namespace, which may end with the process.
-    ///
-    /// # Errors
-    /// When there is no such process.
     pub fn of_process(pid: i32) -> anyhow::Result<Self> {
         let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
         let metadata = std::fs::metadata(&path).with_context(|| format!("looking at {}", path.display()))?;
@@ -254,7 +214,7 @@ impl NetworkPlace {
     /// Opens the namespace; `None` where it is gone, or the path leads to another one by now.
     ///
     /// # Errors
-    /// When it is the caller's own: what is done to a lab's network must never be done to the host's.
+    /// When the namespace is the caller's own: an operation on a lab's network must never reach the host's.
     pub fn find(&self) -> anyhow::Result<Option<NetworkNamespace>> {
         let host = NetworkNamespace::of_this_thread()?.file.metadata()?;
         let Ok(found) = NetworkNamespace::open(&self.path) else { return Ok(None) };
@@ -262,7 +222,11 @@ impl NetworkPlace {
         if metadata.dev() != host.dev() || metadata.ino() != self.inode {
             return Ok(None);
         }
-        anyhow::ensure!(metadata.ino() != host.ino(), "{} is the host's own network: left alone", self.path.display());
+        anyhow::ensure!(
+            metadata.ino() != host.ino(),
+            "{} is the host's own network namespace: left alone",
+            self.path.display()
+        );
         Ok(Some(found))
     }
 }

@@ -18,12 +18,12 @@ const PARTS: [(&str, &str); 9] = [
     ("{", "nft sets"),
 ];
 
-/// A table of nftables: all rules of one purpose, so that they are removed in one step.
+/// Table of nftables, which has all rules of one purpose, so that they are removed in one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
-    /// Family, such as `bridge` or `ip`.
+    /// Family of the table, such as `bridge` or `ip`.
     pub family: &'a str,
-    /// Name in that family.
+    /// Name of the table in its family.
     pub name: &'a str,
 }
 
@@ -31,10 +31,10 @@ pub struct Table<'a> {
 pub(super) const PORTS: Table<'static> = Table { family: "bridge", name: "e2e_ports" };
 
 impl Table<'_> {
-    /// Makes the table of these lines, chains with rules, in one step.
+    /// Makes the table from these lines, chains with rules, in one step.
     ///
     /// # Errors
-    /// With what `nft` said; nothing is made then.
+    /// On failure nothing is made.
     pub fn make(&self, network: &NetworkNamespace, body: &Text<Nft>) -> anyhow::Result<()> {
         let (family, name) = self.words()?;
         run(
@@ -47,8 +47,7 @@ impl Table<'_> {
         Ok((ChainName::new(self.family)?, ChainName::new(self.name)?))
     }
 
-    /// Returns a line with what keeps this host from such a table; `None` when nothing does. Tried once a boot, in a
-    /// namespace of its own.
+    /// Reason, in one line, why this host cannot make such a table; `None` where it can. Tried once a boot, in a namespace of its own.
     #[must_use]
     pub fn problem(&self, body: &Text<Nft>) -> Option<String> {
         let Some(nft) = which("nft") else { return Some("nft is not installed".into()) };
@@ -66,7 +65,7 @@ impl Table<'_> {
         }
     }
 
-    /// The first part of a table without which the kernel takes nothing of it: the family, a chain, a rule.
+    /// Returns the first part of a table that the kernel does not accept: the family, a chain, a rule.
     fn missing_part(&self, body: &str, works: impl Fn(&str) -> bool) -> Option<String> {
         let Self { family, .. } = self;
         if !works("") {
@@ -93,10 +92,7 @@ impl Table<'_> {
         None
     }
 
-    /// Removes the table with all it holds; that there is none is fine.
-    ///
-    /// # Errors
-    /// With what `nft` said.
+    /// Removes the table with all it holds; does nothing where it does not exist.
     pub fn delete(&self, network: &NetworkNamespace) -> anyhow::Result<()> {
         // `destroy` is newer than many an nft: made where it is missing, the table is there to be deleted.
         let (family, name) = self.words()?;
@@ -106,19 +102,12 @@ impl Table<'_> {
         )
     }
 
-    /// Tells whether the table exists.
-    ///
-    /// # Errors
-    /// When `nft` cannot be asked.
     pub fn exists(&self, network: &NetworkNamespace) -> anyhow::Result<bool> {
         let tables = network.command("nft").args(["list", "tables"]).run()?.text();
         Ok(tables.lines().any(|line| line.trim() == format!("table {} {}", self.family, self.name)))
     }
 
-    /// Returns the number of packets that the table's counters have counted, all together.
-    ///
-    /// # Errors
-    /// When the table does not exist.
+    /// Returns the sum of the packets that the table's counters have counted.
     pub fn packets(&self, network: &NetworkNamespace) -> anyhow::Result<u64> {
         let list = network.command("nft").args(["list", "table", self.family, self.name]).run()?;
         Ok(counted(&list.text()))
@@ -126,9 +115,6 @@ impl Table<'_> {
 }
 
 /// Tells whether a network namespace has any table of a fault.
-///
-/// # Errors
-/// When `nft` cannot be asked.
 pub fn has_tables(network: &NetworkNamespace) -> anyhow::Result<bool> {
     let tables = network.command("nft").args(["list", "tables"]).run()?.text();
     // Those that iptables keeps there are none of a fault, and neither is the lock on the lab's ports.
@@ -143,7 +129,7 @@ fn run(network: &NetworkNamespace, script: Text<Nft>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The chains of a table's body: the two lines that make each, and its rules.
+/// Returns the chains of a table's body, each with the two lines that make it, and its rules.
 fn chains(body: &str) -> Vec<(String, Vec<&str>)> {
     let mut chains: Vec<(String, Vec<&str>)> = Vec::new();
     for line in body.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "}") {
@@ -157,7 +143,7 @@ fn chains(body: &str) -> Vec<(String, Vec<&str>)> {
     chains
 }
 
-/// The sum of all `counter packets N` of a listing.
+/// Returns the sum of all `counter packets N` of a listing.
 fn counted(listing: &str) -> u64 {
     let words: Vec<&str> = listing.split_whitespace().collect();
     let counts = words.windows(3).filter(|words| words[..2] == ["counter", "packets"]);

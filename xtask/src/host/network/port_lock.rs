@@ -1,10 +1,10 @@
-//! Lock on the ports of a bridge: whoever sends through a port is the machine that the port was made for.
+//! Lock on the ports of a bridge, so that only the machine that a port was made for sends through it.
 //!
-//! A machine sends with its own hardware address only, and claims no address of another one or of the bridge: not as the sender of
-//! packets, and not by ARP or IPv6's neighbor discovery. Addresses that nobody of the lab was given are free, so that products move
-//! virtual addresses between machines. Frames are looked at as they enter the bridge, before it learns from them. One with a VLAN tag
-//! is refused whatever is in it: behind tags the rules would not see it, and a receiver takes the tags of VLAN 0 off. A frame to the
-//! group of addresses that bridges keep for themselves passes no rule: the bridge is made so that it learns nothing from those, and its
+//! A machine sends only with its own hardware address, and claims no address of another one or of the bridge: not as the sender of packets,
+//! and not by ARP or IPv6's neighbor discovery. Addresses that no machine of the lab was given are free, so that products move virtual
+//! addresses between machines. Frames are checked as they enter the bridge, before it learns from them. A frame with a VLAN tag is refused
+//! whatever is in it: behind tags the rules would not see the frame's content, and a receiver takes the tags of VLAN 0 off. The rules see
+//! no frame to the multicast addresses reserved for bridges: the bridge is made so that it learns nothing from such frames, and its
 //! namespace takes no packet on a port from an address that is reached by another one.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,14 +22,13 @@ pub const BRIDGE_MAC: MacAddress = MacAddress([2, 0xe2, 0xe0, 0, 0, 1]);
 /// Setting of a network namespace by which a device takes only packets whose source is reached through this device.
 const SOURCES: &str = "/proc/sys/net/ipv4/conf/all/rp_filter";
 
-/// A port with the identity of its machine.
+/// Port with the identity of its machine.
 #[derive(Debug, Clone)]
 pub struct Port {
     /// Name of the device on the bridge.
     pub device: DeviceName,
     /// Hardware address of the machine's card.
     pub mac: MacAddress,
-    /// IPv4 address of the machine.
     pub address: Ipv4Addr,
 }
 
@@ -39,24 +38,21 @@ impl Port {
     }
 }
 
-/// Address that IPv6 makes of a hardware address.
+/// Returns the link-local IPv6 address that a hardware address results in.
 fn link_local(mac: MacAddress) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
     let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
     Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
 }
 
-/// A lock that is being made.
+/// Lock that is being made by a thread.
 #[derive(Debug)]
 pub struct Making {
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Making {
-    /// Begins to lock these ports of a namespace's bridge. They need not be there yet. `None` where this host cannot lock ports.
-    ///
-    /// # Errors
-    /// When no thread can be started.
+    /// Begins to lock these ports of a namespace's bridge, which need not exist yet. `None` where this host cannot lock ports.
     pub fn begin(network: NetworkNamespace, ports: &[Port], bridge: Ipv4Addr) -> anyhow::Result<Option<Self>> {
         if problem().is_some() {
             return Ok(None);
@@ -67,21 +63,18 @@ impl Making {
             network.inside(|| std::fs::write(SOURCES, "1"))?.with_context(|| format!("writing {SOURCES}"))?;
             PORTS.make(&network, &body)
         };
-        let thread = thread.spawn(make).context("starting a thread")?;
+        let thread = thread.spawn(make).context("starting the thread that locks ports")?;
         Ok(Some(Self { thread }))
     }
 
     /// Waits until the ports are locked.
-    ///
-    /// # Errors
-    /// With what `nft` said.
     pub fn finish(self) -> anyhow::Result<()> {
         let made = self.thread.join().unwrap_or_else(|_| Err(anyhow!("the thread that locks ports panicked")));
         made.context("locking the ports of the lab's bridge to their machines")
     }
 }
 
-/// Returns one line that says what keeps this host from locking ports; `None` when nothing does. Tried once a boot.
+/// Reason, in one line, why this host cannot lock ports; `None` where it can. Tried once a boot.
 #[must_use]
 pub fn problem() -> Option<String> {
     let port = |number: u8| Port {
@@ -92,7 +85,7 @@ pub fn problem() -> Option<String> {
     PORTS.problem(&body(&[port(2), port(3)], Ipv4Addr::new(10, 0, 0, 1)))
 }
 
-/// The table's chain with its rules.
+/// Composes the table's chain with its rules.
 fn body(ports: &[Port], bridge: Ipv4Addr) -> Text<Nft> {
     let begin = compose!(Nft, "chain identity {{\ntype filter hook prerouting priority -350; policy accept;\n");
     let tags = compose!(Nft, "ether type {{ 0x8100, 0x88a8 }} counter drop\n");
@@ -141,8 +134,8 @@ fn body(ports: &[Port], bridge: Ipv4Addr) -> Text<Nft> {
     all.into_iter().collect::<Text<Nft>>() + compose!(Nft, "}}")
 }
 
-/// Rules against announcing an address of IPv6, and against asking for it as its owner does before it takes it, from these ports. nft
-/// knows that address by its place in the packet only, before 1.0.8.
+/// Composes rules against announcing an IPv6 address from these ports, and against claiming it by duplicate address detection. They match
+/// the address by its place in the packet, because nft before 1.0.8 has no word for it.
 fn claims(from: &Text<Nft>, address: Ipv6Addr) -> Text<Nft> {
     let target = u128::from(address).to_be_bytes();
     let part =
@@ -163,7 +156,7 @@ fn claims(from: &Text<Nft>, address: Ipv6Addr) -> Text<Nft> {
     kinds.map(rule).collect()
 }
 
-/// Elements of a set: the device of each port with a value of its machine.
+/// Composes elements of a set: the device of each port with a value of its machine.
 fn pairs<W: Word<Nft>>(ports: &[Port], value: impl Fn(&Port) -> W) -> Text<Nft> {
     let pair = |port: &Port| compose!(Nft, "{device} . {value}", device = port.device, value = value(port));
     list(ports.iter().map(pair))

@@ -11,18 +11,15 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 /// Option of asm-generic/socket.h that the libc crate lacks.
 const SO_MEMINFO: libc::c_int = 55;
 
-/// Number of fields of that option's value (`SK_MEMINFO_VARS` in linux/sock_diag.h), and the index of the one that counts drops.
+/// Number of fields of the value of `SO_MEMINFO` (`SK_MEMINFO_VARS` in linux/sock_diag.h), and the index of the one that counts drops.
 const MEMORY_FIELDS: usize = 9;
 const MEMORY_DROPS: usize = 8;
 
 /// Enlarges the receive buffer of a socket, and returns the bytes that the kernel granted.
 ///
-/// The host's root gets as much as it wants. Root of an unprivileged container gets no more than the host's
-/// `net.core.rmem_max`, which no container can change: callers adapt to the answer, or count what is dropped. The kernel
-/// grants twice what is wanted, and fills that with its own bookkeeping as well.
-///
-/// # Errors
-/// When the socket has no such buffer.
+/// The host's root gets as much as it wants. Root of an unprivileged container gets no more than the host's `net.core.rmem_max`, which no
+/// container can change: callers adapt to the result, or count dropped packets. The kernel grants twice what is wanted, and fills that with
+/// its own bookkeeping as well.
 pub fn enlarge(socket: &impl AsFd, wanted_bytes: usize) -> io::Result<usize> {
     match setsockopt(socket, sockopt::RcvBufForce, &wanted_bytes) {
         Ok(()) => {}
@@ -32,10 +29,7 @@ pub fn enlarge(socket: &impl AsFd, wanted_bytes: usize) -> io::Result<usize> {
     Ok(getsockopt(socket, sockopt::RcvBuf)?)
 }
 
-/// Number of packets that a socket has dropped since it was opened, because its buffer was full or their checksum wrong.
-///
-/// # Errors
-/// When the kernel does not count them.
+/// Returns the number of packets that a socket has dropped since it was opened, because its buffer was full or their checksum wrong.
 pub fn dropped(socket: &impl AsFd) -> io::Result<u64> {
     let mut fields = [0_u32; MEMORY_FIELDS];
     let mut length = libc::socklen_t::try_from(size_of_val(&fields)).map_err(io::Error::other)?;
@@ -53,7 +47,7 @@ pub fn dropped(socket: &impl AsFd) -> io::Result<u64> {
     Ok(fields[MEMORY_DROPS].into())
 }
 
-/// A buffer's size as text for people, in KiB.
+/// Formats a buffer's size for people, in KiB.
 #[must_use]
 pub fn kibibytes(bytes: usize) -> String {
     format!("{} KiB", bytes / 1024)
@@ -67,7 +61,7 @@ mod tests {
 
     const CAP_NET_ADMIN: u32 = 12;
 
-    /// Does something in a thread without the right to exceed the host's limits, as root of an unprivileged container is.
+    /// Runs work in a thread without the right to exceed the host's limits, as root of an unprivileged container is.
     fn without_the_right<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         let drop_the_right = || {
             let header = [0x2008_0522_u32, 0]; // version 3 of the interface, the calling thread

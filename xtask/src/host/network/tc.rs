@@ -1,4 +1,4 @@
-//! Queueing disciplines: treatment of packets that leave through a network device.
+//! Queueing disciplines, which treat packets that leave through a network device.
 
 use std::time::Duration;
 
@@ -11,28 +11,27 @@ use crate::host::machine::kernel_part::{self, Trial, one_line};
 /// Message of tc where the kernel has no such discipline.
 const UNKNOWN_KIND: &str = "qdisc kind is unknown";
 
-/// A queueing discipline for the root of a device.
+/// Queueing discipline for the root of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Qdisc {
-    /// A token bucket.
+    /// Token bucket (tbf).
     Rate {
-        /// Bits per second.
         bits_per_second: u64,
         /// Bytes that pass at once after a pause.
         burst_bytes: u64,
-        /// Bytes that may wait; more are dropped.
+        /// Maximum number of bytes that wait; more are dropped.
         limit_bytes: u64,
     },
-    /// Delay of each packet.
+    /// Delay of each packet (netem).
     Delay {
         /// Time that a packet waits.
         delay: Duration,
-        /// Largest deviation from the delay, drawn for each packet.
+        /// Largest deviation from `delay`, drawn for each packet.
         jitter: Duration,
         /// Percentage of packets that do not wait.
         reorder_percent: u8,
     },
-    /// Some packets leave twice.
+    /// Duplication of some packets (netem).
     Duplicate {
         /// Percentage of packets that leave twice.
         percent: u8,
@@ -40,17 +39,16 @@ pub enum Qdisc {
 }
 
 impl Qdisc {
-    /// Puts the discipline on a device that has none of its own.
+    /// Adds the discipline to a device that has none.
     ///
     /// # Errors
-    /// With what `tc` said: there is no such device, it has one already, or the kernel cannot do it.
+    /// Also when the device has a discipline already.
     pub fn set(&self, network: &NetworkNamespace, device: &str) -> anyhow::Result<()> {
         network.command("tc").args(["qdisc", "add", "dev", device, "root"]).args(self.words()).run()?;
         Ok(())
     }
 
-    /// Returns a line with what keeps this host from such a discipline; `None` when nothing does. Tried once a boot, in a namespace of
-    /// its own.
+    /// Reason, in one line, why this host cannot use such a discipline; `None` where it can. Tried once a boot, in a namespace of its own.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let Some(tc) = which("tc") else { return Some("tc is not installed".into()) };
@@ -64,7 +62,7 @@ impl Qdisc {
         })
     }
 
-    /// Returns the name of the kernel's module that has it.
+    /// Returns the name of the kernel's module with the discipline.
     #[must_use]
     pub fn module(&self) -> String {
         format!("sch_{}", self.words()[0])
@@ -102,19 +100,13 @@ fn micros(duration: Duration) -> String {
     format!("{}us", duration.as_micros())
 }
 
-/// The kind of the discipline at a device's root, such as `tbf`; `None` where there is none, or no such device.
-///
-/// # Errors
-/// When `tc` cannot be asked.
+/// Returns the kind of the discipline at a device's root, such as `tbf`; `None` where there is none, or no such device.
 pub fn root_kind(network: &NetworkNamespace, device: &str) -> anyhow::Result<Option<String>> {
     let list = network.command("tc").args(["-json", "qdisc", "show"]).run()?.text();
     root_kind_in(&list, device)
 }
 
-/// Removes the discipline at a device's root; that there is none, or no such device, is fine.
-///
-/// # Errors
-/// With what `tc` said.
+/// Removes the discipline at a device's root; does nothing where there is none, or no such device.
 pub fn delete_root(network: &NetworkNamespace, device: &str) -> anyhow::Result<()> {
     if root_kind(network, device)?.is_some() {
         let deleted = network.command("tc").args(["qdisc", "delete", "dev", device, "root"]).run();
@@ -136,7 +128,7 @@ fn root_kind_in(list: &str, device: &str) -> anyhow::Result<Option<String>> {
         #[serde(default)]
         root: bool,
     }
-    let listed: Vec<Listed> = serde_json::from_str(list).context("understanding `tc -json qdisc show`")?;
+    let listed: Vec<Listed> = serde_json::from_str(list).context("parsing the output of `tc -json qdisc show`")?;
     let at_root = listed.into_iter().find(|qdisc| qdisc.root && qdisc.dev == device);
     Ok(at_root.map(|qdisc| qdisc.kind).filter(|kind| kind != "noqueue"))
 }

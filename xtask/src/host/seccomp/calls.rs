@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-/// Number of this processor in the kernel's audit, by which a filter tells its calls from those of other kinds.
+/// Architecture number of this processor's system calls (`AUDIT_ARCH_*`), by which a filter tells them from those of other architectures.
 pub(super) const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
     Some(0xC000_003E)
 } else if cfg!(target_arch = "aarch64") {
@@ -14,10 +14,10 @@ pub(super) const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// The number of the programs of 32 bits that this processor runs too.
+/// Architecture number of the 32-bit programs that this processor runs too.
 pub(super) const ARCHITECTURE_32_BIT: u32 = if cfg!(target_arch = "x86_64") { 0x4000_0003 } else { 0x4000_0028 };
 
-/// A system call: its name and its number on this processor.
+/// System call: its name and its number on this processor.
 pub(super) type Call = (&'static str, libc::c_long);
 
 macro_rules! calls {
@@ -72,7 +72,7 @@ pub(super) const ALLOWED_HERE: &[Call] = calls! {
     SYS_signalfd SYS_stat SYS_symlink SYS_sync_file_range SYS_time SYS_unlink SYS_utime SYS_utimes SYS_vfork
 };
 
-/// Calls that every machine may make and that the library of constants lacks for this processor.
+/// Calls that every machine may make and that the libc crate lacks for this processor.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const ALLOWED_HERE: &[Call] =
     &[("SYS_renameat", 38), ("SYS_sync_file_range", 84), ("SYS_getrlimit", 163), ("SYS_setrlimit", 164)];
@@ -94,8 +94,9 @@ pub(super) const ALLOWED_NEWER: &[Call] = &[
     ("SYS_removexattrat", 466),
 ];
 
-/// Calls of the parts that a template may ask for. The error of a refused one is `ENOSYS`, on which programs fall back, but for two:
-/// `bpf` and `open_by_handle_at` are refused to root of a container by most kernels anyway, with `EPERM`, which programs expect.
+/// Calls of the parts that a template may ask for. The error of a refused one is `ENOSYS`, on which programs fall back, with two
+/// exceptions: `bpf` and `open_by_handle_at` are refused to root of a container by most kernels anyway, with `EPERM`, which programs
+/// expect.
 pub(super) const ASKED_FOR: &[(Part, &[Call], libc::c_int)] = &[
     (Part::IoUring, calls! { SYS_io_uring_setup SYS_io_uring_enter SYS_io_uring_register }, libc::ENOSYS),
     (Part::Keyring, calls! { SYS_add_key SYS_request_key SYS_keyctl }, libc::ENOSYS),
@@ -113,23 +114,23 @@ pub(super) const ASKED_FOR: &[(Part, &[Call], libc::c_int)] = &[
     (Part::Fanotify, calls! { SYS_fanotify_init SYS_fanotify_mark }, libc::ENOSYS),
 ];
 
-/// Calls that no machine may make and that a program takes for a want of rights, as it has none of them in any container.
+/// Calls that no machine may make. They fail with the error for missing rights, as they do in any container.
 pub(super) const REFUSED: &[Call] = calls! {
     SYS_kexec_load SYS_kexec_file_load SYS_init_module SYS_finit_module SYS_delete_module SYS_swapon SYS_swapoff SYS_acct
     SYS_quotactl SYS_quotactl_fd SYS_syslog SYS_lookup_dcookie
 };
 
-/// Calls with flags in their first argument, of which one makes a user namespace.
+/// Calls with flags in their first argument, one of which makes a user namespace.
 pub(super) const WITH_NAMESPACES: &[Call] = calls! { SYS_clone SYS_unshare };
 
-/// The call that makes sockets. Its first argument is their family.
+/// System call that makes sockets. Its first argument is their family.
 pub(super) const SOCKET: libc::c_long = libc::SYS_socket;
 
 /// Families of sockets that every machine has.
 pub(super) const FAMILIES: [libc::c_int; 5] =
     [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
 
-/// A part of the kernel that a template may ask for.
+/// Part of the kernel that a template may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -181,8 +182,8 @@ impl Part {
     }
 }
 
-/// A line of the policy: the denied system call, the error that it returns, a condition on its arguments, and the part of the kernel whose
-/// request by a template leaves this line out.
+/// A line of the policy: the denied system call, the error that it returns, a condition on its arguments, and the part of the kernel that
+/// leaves this line out where a template asks for it.
 struct Rule {
     call: &'static str,
     error: libc::c_int,

@@ -1,4 +1,4 @@
-//! The engine's own filter: a program for the kernel, made of the table of calls.
+//! The engine's own seccomp filter: a BPF program for the kernel, made from the table of calls.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use super::calls::{
     WITH_NAMESPACES,
 };
 
-/// The file in which a kernel with filters lists what they can do.
+/// File in which a kernel with seccomp filters lists their actions.
 const ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
 
 /// Tells whether processes can have filters here: the kernel has them, and this processor's calls are known.
@@ -23,36 +23,36 @@ pub fn is_supported() -> bool {
     ARCHITECTURE.is_some() && Path::new(ACTIONS).exists()
 }
 
-/// The program that a filter is installed on.
+/// Kind of program that a filter is installed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
-    /// Program of LXC's, which makes user namespaces and a keyring itself. LXC's policy forbids both before the machine's program starts.
+    /// Program of LXC, which makes user namespaces and a keyring itself. LXC's policy forbids both before the machine's program starts.
     Lxc,
-    /// Program of another kind, such as `nsenter`, which has no policy of LXC's.
+    /// Program of another kind, such as `nsenter`, which has no policy of LXC.
     Entry,
 }
 
-/// A filter, ready to be installed on a process.
+/// Filter, ready to be installed on a process.
 #[derive(Debug, Clone)]
 pub struct Filter {
     program: Arc<[sock_filter]>,
 }
 
-/// The decision on a call.
+/// Decision on a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
     Allow,
     Refuse(libc::c_int),
-    /// Refused with the flag of a user namespace.
+    /// Refused with the flag of a user namespace, else allowed.
     WithoutUserNamespace,
-    /// Allowed with the families that every machine has.
+    /// Allowed with the socket families that every machine has, else refused.
     KnownFamilies,
 }
 
-/// Offsets in what the kernel shows a filter (`seccomp_data`).
+/// Offsets in the data of a call that the kernel shows a filter (`seccomp_data`).
 const NUMBER: u32 = 0;
 const ARCHITECTURE_OF_CALL: u32 = 4;
-/// The lower half of the first argument. The upper one means nothing in the calls that are looked at.
+/// Offset of the lower half of the first argument. The upper half has no meaning in the calls whose argument is checked.
 const FIRST_ARGUMENT: u32 = 16;
 
 impl Filter {
@@ -73,9 +73,6 @@ impl Filter {
 
     /// Installs the filter on the calling process, which needs root's rights in its user namespace. Programs that the process starts have
     /// it too. Makes one system call and allocates nothing: safe between fork and exec.
-    ///
-    /// # Errors
-    /// The kernel's.
     pub fn install(&self) -> io::Result<()> {
         let length = libc::c_ushort::try_from(self.program.len()).map_err(|_| Errno::E2BIG)?;
         let program = libc::sock_fprog { len: length, filter: self.program.as_ptr().cast_mut() };
@@ -92,7 +89,7 @@ impl Filter {
     }
 }
 
-/// The decisions on all calls, each with the first number from which on it holds.
+/// Returns the decisions on all calls, each with the first call number from which on it holds.
 fn stretches(parts: &[Part]) -> Vec<(u32, Decision)> {
     let mut decisions = BTreeMap::new();
     let mut decide = |calls: &[super::calls::Call], decision| {
@@ -126,7 +123,7 @@ fn stretches(parts: &[Part]) -> Vec<(u32, Decision)> {
     stretches
 }
 
-/// The instructions that find the stretch of numbers that a call is in, by halving, and return its decision.
+/// Returns the instructions that find the decision on a call by a binary search of its number.
 fn search(stretches: &[(u32, Decision)]) -> Vec<sock_filter> {
     if let [(_, decision)] = stretches {
         return decide(*decision);
@@ -186,7 +183,7 @@ fn ret_error(error: libc::c_int) -> sock_filter {
     ret(libc::SECCOMP_RET_ERRNO | error.cast_unsigned())
 }
 
-/// Ends the process by SIGSYS: a program of 32 bits that met errors instead would crash without telling why.
+/// Returns the instruction that ends the process by SIGSYS: a 32-bit program that got errors instead would crash without telling why.
 fn kill() -> sock_filter {
     ret(libc::SECCOMP_RET_KILL_PROCESS)
 }
@@ -198,7 +195,7 @@ mod tests {
     const REGISTER: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const ALLOWED_ANSWER: u32 = libc::SECCOMP_RET_ALLOW;
 
-    /// The answer of a filter to a call, as the kernel finds it.
+    /// Returns the answer of a filter to a call, as the kernel computes it.
     fn answer(filter: &Filter, architecture: u32, number: libc::c_long, argument: u32) -> u32 {
         let (mut place, mut register) = (0, 0);
         loop {

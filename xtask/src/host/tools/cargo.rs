@@ -1,4 +1,4 @@
-//! Cargo: builds programs and says where they are.
+//! Cargo: builds programs and finds their paths.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,35 +16,31 @@ use crate::host::patience::Deadline;
 /// Deadline for a build, dependencies included.
 const BUILD_DEADLINE: Deadline = Deadline::from_secs(1800);
 
-/// Last bytes of what Cargo said that are read for its progress: more than a line.
+/// Number of last bytes of Cargo's output that are read for its progress: more than a line.
 const PROGRESS_BYTES: usize = 2048;
 
-/// Columns in which Cargo writes the verb of a message, such as `Compiling`.
+/// Number of columns in which Cargo writes the verb of a message, such as `Compiling`.
 const VERB_COLUMNS: usize = 12;
 
-/// A program that Cargo built.
+/// Program that Cargo built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// Name of its target.
+    /// Name of the program's Cargo target.
     pub name: String,
-    /// Path of the program.
     pub path: PathBuf,
-    /// The folder of its package.
+    /// Folder of the program's package.
     pub package_dir: PathBuf,
-    /// True if it runs tests.
+    /// True if the program runs tests.
     pub is_test: bool,
 }
 
-/// The Cargo that started this program, else the one in `PATH`.
+/// Returns the Cargo that started this program, else the one in `PATH`.
 #[must_use]
 pub fn program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// The folder of the workspace that a folder's package belongs to; nothing where Cargo finds none.
-///
-/// # Errors
-/// When Cargo cannot be started.
+/// Returns the folder of the workspace that a folder's package belongs to; `None` where Cargo finds none.
 pub fn workspace(root: &Path) -> anyhow::Result<Option<PathBuf>> {
     let words = ["locate-project", "--workspace", "--message-format", "plain"];
     let output = Command::new(program()).args(words).dir(root).output()?;
@@ -52,10 +48,7 @@ pub fn workspace(root: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(found.and_then(|manifest| manifest.parent().map(Path::to_owned)))
 }
 
-/// Tells whether the compiler beside Cargo has the standard library of this target.
-///
-/// # Errors
-/// When the compiler cannot be started.
+/// Tells whether the compiler beside Cargo has the standard library of this target triple.
 pub fn has_target(target: &str) -> anyhow::Result<bool> {
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(compiler).args(["--print", "target-libdir", "--target", target]).output()?;
@@ -63,18 +56,16 @@ pub fn has_target(target: &str) -> anyhow::Result<bool> {
     Ok(output.status == 0 && Path::new(output.text().trim()).is_dir())
 }
 
-/// Runs Cargo in a folder with words that build something; what was built already is in the answer, too.
+/// Runs Cargo in a folder with arguments that build programs, and returns all of them, also those that were built already.
 ///
 /// # Errors
-/// [`Error::Usage`] with the compiler's own words when the code does not build.
+/// [`Error::Usage`] with the compiler's output when the code does not build.
 pub fn build(root: &Path, words: &[&str]) -> anyhow::Result<Vec<Program>> {
     build_as(&Invoker::root(), root, words, &BuildLog::new()?)
 }
 
-/// [`build`] as a user, whose progress another thread can read: what is built may have a program of its own that Cargo starts.
-///
-/// # Errors
-/// Those of [`build`].
+/// [`build`] as a user, with a log whose progress another thread can read. The user's rights are needed because a build may run programs of
+/// its own.
 pub fn build_as(invoker: &Invoker, root: &Path, words: &[&str], log: &BuildLog) -> anyhow::Result<Vec<Program>> {
     let messages = tempfile::tempfile().context("making a file for Cargo's messages")?;
     let output = Command::new(program())
@@ -107,46 +98,38 @@ pub fn build_as(invoker: &Invoker, root: &Path, words: &[&str], log: &BuildLog) 
 pub struct BuildLog(File);
 
 impl BuildLog {
-    /// Makes an empty log.
-    ///
-    /// # Errors
-    /// When there is no room for a temporary file.
     pub fn new() -> anyhow::Result<Self> {
-        tempfile::tempfile().map(Self).context("making a file for what Cargo says")
+        tempfile::tempfile().map(Self).context("making a file for Cargo's output")
     }
 
-    /// Returns Cargo's present work, such as `12/158: regex, serde`, or `Blocking waiting for file lock on build
-    /// directory`.
-    ///
-    /// # Errors
-    /// When Cargo's output cannot be read.
+    /// Returns Cargo's present work, such as `12/158: regex, serde`, or `Blocking waiting for file lock on build directory`.
     pub fn progress(&self) -> anyhow::Result<String> {
         let length = self.0.metadata()?.len();
         Ok(progress(&self.text(length.saturating_sub(PROGRESS_BYTES as u64))?))
     }
 
-    /// Returns the text from a byte on; the position at which Cargo goes on writing stays.
+    /// Returns the text from a byte on, without moving the position at which Cargo goes on writing.
     fn text(&self, from: u64) -> anyhow::Result<String> {
         let length = usize::try_from(self.0.metadata()?.len().saturating_sub(from))?;
         let mut bytes = vec![0; length];
-        self.0.read_exact_at(&mut bytes, from).context("reading what Cargo said")?;
+        self.0.read_exact_at(&mut bytes, from).context("reading Cargo's output")?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
-/// The last line of what Cargo said, without its bar of progress.
+/// Returns the last line of Cargo's output, without its progress bar.
 fn progress(said: &str) -> String {
     let last = said.rsplit(['\n', '\r']).map(str::trim).find(|words| !words.is_empty()).unwrap_or("begins");
     last.split_once("] ").map_or(last, |(_, rest)| rest).to_owned()
 }
 
-/// Returns the problems that Cargo and the compiler reported: neither bars nor what went well.
+/// Returns the problems that Cargo and the compiler reported, without progress bars and messages of success.
 fn diagnostics(said: &str) -> String {
     let lines = said.lines().map(|line| line.rsplit('\r').next().unwrap_or_default().trim_end());
     lines.filter(|line| !is_status(line)).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
-/// Tells whether a line tells of Cargo's work, with a verb in columns of its own, as in `   Compiling regex v1.0.0`.
+/// Tells whether a line reports Cargo's work, with a verb in columns of its own, as in `   Compiling regex v1.0.0`.
 fn is_status(line: &str) -> bool {
     let Some((verb, rest)) = line.split_at_checked(VERB_COLUMNS) else { return false };
     let verb = verb.trim_start();
@@ -155,7 +138,7 @@ fn is_status(line: &str) -> bool {
         && rest.starts_with(' ')
 }
 
-/// Needed part of Cargo's message on an artifact.
+/// Parsed part of Cargo's message on an artifact.
 #[derive(Deserialize)]
 struct Artifact {
     executable: PathBuf,
@@ -174,7 +157,7 @@ struct Profile {
     test: bool,
 }
 
-/// Parses Cargo's messages of a build into its programs; lines without one (libraries, build scripts, the build's end) are passed over.
+/// Parses the programs from Cargo's messages of a build; other messages (libraries, build scripts, the build's end) are passed over.
 fn parse(messages: &str) -> Vec<Program> {
     let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
     artifacts

@@ -1,5 +1,5 @@
-//! The host's browser, and the command line with which it takes a picture of a page inside a network namespace: as an
-//! ordinary user, with its own sandbox on, without a profile, a desktop or a way out.
+//! The host's browser, and the command line with which it takes a picture of a page inside a network namespace: as an ordinary user, with
+//! its own sandbox on, without a profile, a desktop or a route to other networks.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -20,39 +20,35 @@ pub const SIZE: (u32, u32) = (1024, 768);
 const POLICY_FOLDERS: [&str; 3] =
     ["chromium/policies/managed", "chromium-browser/policies/managed", "opt/chrome/policies/managed"];
 
-/// Script of a shell that lays a folder over `/etc`, for this process and its children alone, and runs a program.
+/// Shell script that lays a folder over `/etc`, only for this process and its children, and runs a program.
 const WITH_OWN_ETC: &str = r#""$1" -t overlay -o "ro,lowerdir=$2:/etc" overlay /etc || exit; shift 2; exec "$@""#;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 const HEADER: &[u8] = b"\0\0\0\x0dIHDR";
 const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
-/// A browser of the host.
+/// Browser that is installed on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Browser {
     program: PathBuf,
 }
 
-/// Picture to take.
+/// Picture to take of a page.
 #[derive(Debug)]
 pub struct Shot<'a> {
     /// Path of the network namespace that the picture is taken in.
     pub network: &'a Path,
     /// Names that the browser resolves, each with its address; no other name resolves.
     pub hosts: &'a [(String, Ipv4Addr)],
-    /// The page.
     pub url: &'a str,
     /// User who runs the browser; not root.
     pub user: &'a Invoker,
-    /// Root's own folder for this picture alone.
+    /// Folder of root for the files of this picture only.
     pub dir: &'a Path,
 }
 
 impl Browser {
-    /// Finds the best browser that is installed.
-    ///
-    /// # Errors
-    /// With what is missing, and how to get it.
+    /// Finds the best browser that is installed; the error names what is missing and how to install it.
     pub fn find() -> Result<Self, String> {
         let item = Item::named("chromium");
         item.program().map(|program| Self { program }).ok_or_else(|| {
@@ -61,12 +57,8 @@ impl Browser {
         })
     }
 
-    /// Returns the command that takes the picture, run as root: it enters the network, lays [`Shot::policy_files`] over
-    /// `/etc` in a mount namespace of its own, and gives up root's rights for good. One process does it all, so it dies
-    /// with its parent.
-    ///
-    /// # Errors
-    /// When a program of util-linux is not installed.
+    /// Returns the command that takes the picture, run as root: it enters the network, lays [`Shot::policy_files`] over `/etc` in a mount
+    /// namespace of its own, and gives up root's rights for good. One process does it all, so it dies with its parent.
     pub fn command(&self, shot: &Shot<'_>) -> anyhow::Result<Vec<String>> {
         let tool = |name: &str| {
             let path = which(name)
@@ -74,7 +66,7 @@ impl Browser {
             anyhow::Ok(show(&path))
         };
         let user = shot.user;
-        ensure!(!user.is_root(), "a browser does not run as root with its sandbox on");
+        ensure!(!user.is_root(), "the browser cannot run as root: Chromium refuses that while its sandbox is on");
         let mut words = vec![tool("nsenter")?, format!("--net={}", show(shot.network))];
         words.extend([tool("unshare")?, "--mount".into(), "--".into()]);
         words.extend(["/bin/sh", "-c", WITH_OWN_ETC, "sh"].map(String::from));
@@ -108,19 +100,17 @@ const FLAGS: &[&str] = &[
 ];
 
 impl Shot<'_> {
-    /// The user's folder: home, profile, temporary files and the picture.
+    /// Returns the user's folder: home, profile, temporary files and the picture.
     #[must_use]
     pub fn home(&self) -> PathBuf {
         self.dir.join("home")
     }
 
-    /// Returns the path of the picture.
     #[must_use]
     pub fn picture(&self) -> PathBuf {
         self.home().join("picture.png")
     }
 
-    /// Returns the path of the browser's log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.dir.join("log")
@@ -130,8 +120,9 @@ impl Shot<'_> {
         self.dir.join("etc")
     }
 
-    /// Files to write before the browser starts, with their texts. Browsers know a list of top-level domains that must be reached by
-    /// HTTPS, and some are names that a container may well have (`app`, `dev`, `page`, `new`). Only a policy of the machine takes them out.
+    /// Returns the files to write before the browser starts, with their texts. Browsers know a list of top-level domains that must be
+    /// reached by HTTPS, some of which are names that a container may well have (`app`, `dev`, `page`, `new`). Only a policy of the machine
+    /// removes these from the list.
     #[must_use]
     pub fn policy_files(&self) -> Vec<(PathBuf, String)> {
         let names: Vec<&str> = self.hosts.iter().map(|(name, _)| name.as_str()).collect();
@@ -140,7 +131,7 @@ impl Shot<'_> {
         POLICY_FOLDERS.map(file).into()
     }
 
-    /// The folders to make before the browser starts, owned by root and readable for all, each after the one it lies in.
+    /// Returns the folders to make before the browser starts, owned by root and readable for all, each after its parent.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.dir.to_owned()];
@@ -153,7 +144,7 @@ impl Shot<'_> {
         folders
     }
 
-    /// The whole environment of the browser.
+    /// Returns the complete environment of the browser.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         let home = show(&self.home());
@@ -163,9 +154,8 @@ impl Shot<'_> {
     }
 }
 
-/// Returns the value of Chromium's `--host-resolver-rules`: the names of `hosts` lead to their addresses, and every other name
-/// fails at once, without a query to a name server that does not answer. The addresses of `hosts` are excluded, so that URLs with
-/// them work.
+/// Returns the value of Chromium's `--host-resolver-rules`: the names of `hosts` lead to their addresses, and every other name fails at
+/// once, without a query to a name server that does not answer. The addresses of `hosts` are excluded, so that URLs with them work.
 fn resolver_rules(hosts: &[(String, Ipv4Addr)]) -> anyhow::Result<Text<ResolverRules>> {
     let map = |(name, address): &(String, Ipv4Addr)| {
         let name = HostName::new(name)?;
@@ -201,9 +191,6 @@ pub fn help(log: &str) -> Option<&'static str> {
 }
 
 /// Checks that these bytes are a whole PNG of [`SIZE`].
-///
-/// # Errors
-/// With what is wrong with the picture.
 pub fn check_picture(bytes: &[u8]) -> anyhow::Result<()> {
     let header =
         bytes.strip_prefix(SIGNATURE).and_then(|rest| rest.strip_prefix(HEADER)).context("the picture is no PNG")?;
@@ -290,7 +277,7 @@ mod tests {
         assert_eq!(help(log), None);
     }
 
-    /// A picture of this size as far as anybody looks who does not draw it.
+    /// Returns a PNG of this size whose header and end are right, but which has no pixels.
     fn png(width: u32, height: u32) -> Vec<u8> {
         [SIGNATURE, HEADER, &width.to_be_bytes(), &height.to_be_bytes(), &[8, 2, 0, 0, 0, 1, 2, 3, 4], END].concat()
     }

@@ -1,4 +1,4 @@
-//! Git: a folder as it was in another revision.
+//! Git: files of a repository, and folders as they were in another revision.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,23 +11,22 @@ use crate::host::exec::shell::{Command, Output, which};
 use crate::host::invoker::Invoker;
 use crate::host::patience::Deadline;
 
-/// Deadline for git.
 const DEADLINE: Deadline = Deadline::from_secs(120);
 
-/// A folder of a revision, laid out on the disk.
+/// Folder of a revision, extracted to the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
-    /// The commit's full name.
+    /// Full hash of the commit.
     pub commit: String,
-    /// The folder.
+    /// Path of the extracted folder.
     pub path: PathBuf,
 }
 
-/// Lays a folder of the repository out as it was in `revision`, below `into` in a folder named by the commit. Git runs as the
-/// user, to whom the repository belongs. What was laid out already is used again.
+/// Extracts a folder of the repository as it was in `revision`, to a folder below `into` named by the commit. Git runs as the user, who
+/// owns the repository. An older extraction is used again.
 ///
 /// # Errors
-/// [`Error::Usage`] with git's own words when there is no such revision, or the revision has no such folder.
+/// [`Error::Usage`] with git's output when there is no such revision, or the revision has no such folder.
 pub fn export(root: &Path, revision: &str, folder: &Path, into: &Path, invoker: &Invoker) -> anyhow::Result<Exported> {
     let shown = folder.display().to_string();
     let asked = format!("{revision}^{{commit}}");
@@ -61,11 +60,8 @@ pub fn export(root: &Path, revision: &str, folder: &Path, into: &Path, invoker: 
     Ok(Exported { commit, path })
 }
 
-/// Returns the files of a folder that git tracks, by their paths below it, and the untracked ones in the folders `new_in`, but for
-/// those that git ignores. `None` where the folder lies in no repository, or there is no git.
-///
-/// # Errors
-/// With git's own words when it cannot say.
+/// Returns the files of a folder that git tracks, by their paths below it, and the untracked ones in the folders `new_in`, except for those
+/// that git ignores. `None` where the folder lies in no repository, or git is not installed.
 pub fn files(root: &Path, new_in: &[PathBuf], invoker: &Invoker) -> anyhow::Result<Option<Vec<PathBuf>>> {
     if which("git").is_none() {
         return Ok(None);
@@ -76,7 +72,7 @@ pub fn files(root: &Path, new_in: &[PathBuf], invoker: &Invoker) -> anyhow::Resu
         return Ok(None);
     }
     if kept.status != 0 {
-        return Err(Error::Usage(format!("git does not say which files {} has: {said}", root.display())).into());
+        return Err(Error::Usage(format!("git could not list the files of {}: {said}", root.display())).into());
     }
     let mut words: Vec<String> = ["ls-files", "-z", "--others", "--exclude-standard", "--"].map(String::from).to_vec();
     words.extend(new_in.iter().map(|folder| folder.display().to_string()));

@@ -1,4 +1,4 @@
-//! Package managers: which package gives which tool, and the commands that install it.
+//! Package managers: which package provides which tool, and the commands that install it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::host::exec::shell::{quote, which};
 
-/// A package manager that the engine can drive.
+/// Package manager that the engine can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manager {
-    /// Debian, Ubuntu and their kin.
+    /// Debian, Ubuntu and their derivatives.
     Apt,
-    /// Fedora, RHEL and their kin.
+    /// Fedora, RHEL and their derivatives.
     Dnf,
-    /// Arch Linux and its kin.
+    /// Arch Linux and its derivatives.
     Pacman,
     /// openSUSE and SLES.
     Zypper,
@@ -22,11 +22,10 @@ pub enum Manager {
 /// Source of this machine's tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supply {
-    /// A package manager that installs them into the system.
+    /// Package manager that installs tools into the system.
     Packages(Manager),
-    /// Nix: the project's flake has them all, and nothing is installed into the system.
+    /// Nix: the project's flake has all tools, and nothing is installed into the system.
     Nix,
-    /// Unknown source.
     Unknown,
 }
 
@@ -35,28 +34,28 @@ pub enum Supply {
 pub enum Offer {
     /// Package of this name.
     Package(&'static str),
-    /// No package; what a person does instead.
+    /// No package; the instruction for a person.
     ByHand(&'static str),
 }
 
-/// Need of the engine for an item.
+/// Condition under which the engine needs an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Required: nothing runs without it.
+    /// Required: the engine cannot run without the item.
     Required,
-    /// Required where this is in use, and nowhere else.
+    /// Required only where this feature is in use.
     Where(Use),
-    /// Some faults need it: setup installs it, and runs go on without it.
+    /// Some faults need the item: setup installs it, and runs go on without it.
     Faults,
-    /// Optional: one ability is lost without it.
+    /// Optional: one ability is lost without the item.
     Optional,
-    /// The engine's own tests, and runs by an ordinary user, need it.
+    /// The engine's own tests, and runs by an ordinary user, need the item.
     Tests,
-    /// The tests of the engine's own repository alone need it.
+    /// Only the tests of the engine's own repository need the item.
     Repository,
 }
 
-/// A feature of templates, or of the kernel, that needs tools of its own.
+/// Feature of templates, or of the kernel, that needs tools of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Use {
     /// Templates that start from a Debian release.
@@ -65,7 +64,7 @@ pub enum Use {
     Tar,
     /// Python packages in templates.
     Python,
-    /// Templates whose layers take packages out of the network.
+    /// Templates whose layers download packages.
     Download,
     /// SSH keys that labs hand out.
     Ssh,
@@ -79,7 +78,6 @@ pub enum Use {
     Guests,
 }
 
-/// The features that are in use.
 pub type Uses = BTreeSet<Use>;
 
 impl Use {
@@ -87,7 +85,7 @@ impl Use {
     pub const OF_TEMPLATES: [Self; 7] =
         [Self::Debian, Self::Tar, Self::Python, Self::Download, Self::Ssh, Self::Ext4, Self::Busybox];
 
-    /// Text that says that this feature is not in use, where its tools are missing.
+    /// Returns the sentence that says that this feature is not in use, for a missing tool that only this feature needs.
     #[must_use]
     pub const fn absence(self) -> &'static str {
         match self {
@@ -105,7 +103,7 @@ impl Use {
 }
 
 impl Need {
-    /// Tells whether nothing runs without the item while these features are in use.
+    /// Tells whether the engine cannot run without the item while these features are in use.
     #[must_use]
     pub fn is_required(self, uses: &Uses) -> bool {
         match self {
@@ -116,14 +114,14 @@ impl Need {
     }
 }
 
-/// A program or file that the engine uses on the host.
+/// Program or file that the engine uses on the host.
 #[derive(Debug)]
 pub struct Item {
-    /// The program's name, or a name for the file.
+    /// Name of the program or of the file.
     pub name: &'static str,
-    /// Programs of which any one will do, the best first.
+    /// Programs of which one is enough, the best first.
     pub programs: &'static [&'static str],
-    /// Need of the engine for it.
+    /// Condition under which the engine needs the item.
     pub need: Need,
     apt: Offer,
     dnf: Offer,
@@ -153,7 +151,7 @@ const MMDEBSTRAP: Item = Item {
     ..item("mmdebstrap", Where(Debian), &["mmdebstrap"], ["mmdebstrap"; 4])
 };
 
-/// A kernel that runs as an ordinary process: the guest of `cargo xtask test host`.
+/// Kernel that runs as an ordinary process: the guest of `cargo xtask test host`.
 const USER_MODE_LINUX: Item = Item {
     dnf: Offer::ByHand(BUILD_USER_MODE_LINUX),
     pacman: Offer::ByHand(BUILD_USER_MODE_LINUX),
@@ -163,7 +161,7 @@ const USER_MODE_LINUX: Item = Item {
 const BUILD_USER_MODE_LINUX: &str =
     "build Linux with ARCH=um, and install it as bin/linux.uml with its modules in lib/uml";
 
-/// A file and no program: doctor looks for it itself.
+/// Debian's archive keyring, a file without a program: doctor looks for it itself.
 const KEYRING: Item = Item {
     zypper: Offer::ByHand("copy /usr/share/keyrings/debian-archive-keyring.gpg from a Debian machine"),
     ..item(
@@ -175,7 +173,7 @@ const KEYRING: Item = Item {
 };
 
 const UTIL_LINUX: [&str; 4] = ["util-linux"; 4];
-/// Debian keeps mount, umount and losetup apart from the rest of util-linux.
+/// Packages of mount, umount and losetup, which Debian keeps apart from the rest of util-linux.
 const MOUNT: [&str; 4] = ["mount", "util-linux", "util-linux", "util-linux"];
 const LXC: [&str; 4] = ["lxc"; 4];
 const IP: [&str; 4] = ["iproute2", "iproute", "iproute2", "iproute2"];
@@ -223,7 +221,7 @@ pub const ITEMS: &[Item] = &[
     USER_MODE_LINUX,
 ];
 
-/// The names under which distributions install a busybox; only a static one will do.
+/// Names under which distributions install a busybox; only a static one is used.
 pub const BUSYBOX_PROGRAMS: &[&str] = &["busybox", "busybox-static", "busybox.static"];
 
 /// Folder in which distributions put Debian's archive keyring; mmdebstrap looks there by itself.
@@ -231,7 +229,7 @@ pub const SYSTEM_KEYRINGS: &str = "/usr/share/keyrings";
 
 const KEYRING_NAMES: &[&str] = &["debian-archive-keyring.gpg", "debian-archive-keyring.pgp"];
 
-/// Debian's archive keyring: in the system's folder, else in that beside a folder of `PATH`, as Nix lays packages out.
+/// Finds Debian's archive keyring: in the system's folder, else in the same folder beside a folder of `PATH`, as Nix lays packages out.
 #[must_use]
 pub fn debian_keyring() -> Option<PathBuf> {
     keyring_beside(&std::env::var_os("PATH").unwrap_or_default(), Path::new(SYSTEM_KEYRINGS))
@@ -244,7 +242,7 @@ fn keyring_beside(path: &OsStr, system: &Path) -> Option<PathBuf> {
 }
 
 impl Item {
-    /// The item of this name.
+    /// Returns the item of this name.
     ///
     /// # Panics
     /// When the table has none: names are written in this crate's own code.
@@ -281,7 +279,7 @@ impl Manager {
         }
     }
 
-    /// The commands that install these packages, in order, without the way to root.
+    /// Returns the commands that install these packages, in order, without the way to root.
     #[must_use]
     pub fn install(self, packages: &[&str]) -> Vec<Vec<String>> {
         const APT: &[&str] = &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"];
@@ -299,7 +297,7 @@ impl Manager {
         commands.into_iter().map(|words| words.into_iter().map(str::to_owned).collect()).collect()
     }
 
-    /// The one command that a person types to install these packages.
+    /// Returns the one command that a person types to install these packages.
     #[must_use]
     pub fn install_line(self, packages: &[&str]) -> String {
         let verb = match self {
@@ -313,7 +311,6 @@ impl Manager {
 }
 
 impl Supply {
-    /// Returns the source of this machine's tools.
     #[must_use]
     pub fn of_this_machine() -> Self {
         if std::env::var_os("IN_NIX_SHELL").is_some() || Path::new("/etc/NIXOS").exists() {
@@ -358,20 +355,19 @@ impl Supply {
 /// Way in which a command gets root's rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WayToRoot {
-    /// Own rights of root.
+    /// This process is root.
     Direct,
-    /// Use of sudo.
+    /// sudo, before the command.
     Sudo,
 }
 
 impl WayToRoot {
-    /// Returns the way of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
         if nix::unistd::geteuid().is_root() { Self::Direct } else { Self::Sudo }
     }
 
-    /// The word to put before a command, such as `sudo`; `None` where it needs none.
+    /// Returns the word to put before a command, such as `sudo`; `None` where it needs none.
     #[must_use]
     pub const fn prefix(self) -> Option<&'static str> {
         match self {
@@ -380,7 +376,7 @@ impl WayToRoot {
         }
     }
 
-    /// The command with its way to root, as one types it.
+    /// Returns the command with its way to root, as a person types it.
     #[must_use]
     pub fn line(self, command: &[String]) -> String {
         let words = self.prefix().into_iter().chain(command.iter().map(String::as_str));
@@ -388,7 +384,7 @@ impl WayToRoot {
     }
 }
 
-/// Packages to install by a package manager, and what it cannot install.
+/// Packages to install by a package manager, and steps for the items that it lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// Package names, each once, in the table's order.
@@ -398,7 +394,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// The packages behind these items.
+    /// Collects the packages of these items.
     #[must_use]
     pub fn new(manager: Manager, items: &[&str]) -> Self {
         let mut order = Self { packages: Vec::new(), by_hand: Vec::new() };
@@ -415,7 +411,7 @@ impl Order {
     }
 }
 
-/// `ID` and `ID_LIKE` of an os-release file, the closest first.
+/// Parses `ID` and `ID_LIKE` of an os-release file, the closest first.
 fn distribution_ids(os_release: &str) -> Vec<String> {
     let value = |key: &str| {
         let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;

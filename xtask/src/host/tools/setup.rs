@@ -1,4 +1,4 @@
-//! Setup: installs what doctor misses.
+//! Setup: installs what doctor finds missing.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub struct Plan {
 pub enum News<'a> {
     /// A command that runs now, a wait, or a result.
     Line(&'a str),
-    /// The command still runs. On a terminal package managers say themselves how far they are.
+    /// The command still runs. On a terminal package managers show their progress themselves.
     GoesOn(&'a str),
 }
 
@@ -37,7 +37,7 @@ pub enum News<'a> {
 pub enum Scope {
     /// Items that the engine needs.
     Required,
-    /// Items that it needs, and those of its optional abilities and its own tests.
+    /// Items that the engine needs, and those of its optional abilities and its own tests.
     Everything,
 }
 
@@ -51,7 +51,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const PULSE: Duration = Duration::from_millis(1500);
 
 impl Plan {
-    /// Returns a plan that mends these findings.
+    /// Makes a plan that fixes these findings.
     ///
     /// # Errors
     /// [`Error::Host`] where this machine's tools come from elsewhere: Nix, or a package manager that is not known.
@@ -77,7 +77,7 @@ impl Plan {
                 help: "nix develop".to_owned(),
             }),
             Supply::Unknown => Err(Error::Host {
-                problem: "there is neither apt-get nor dnf, pacman or zypper".to_owned(),
+                problem: "this machine has no known package manager: apt-get, dnf, pacman or zypper".to_owned(),
                 help: supply.help(items, way_to_root),
             }),
         }
@@ -89,24 +89,23 @@ impl Plan {
         Self { commands, by_hand, ..self }
     }
 
-    /// Tells whether the plan has nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty() && self.by_hand.is_empty()
     }
 
-    /// The commands as one types them.
+    /// Returns the commands as a person types them.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.commands.iter().map(|command| self.way_to_root.line(command)).collect()
     }
 
-    /// Runs the commands on the caller's terminal, so that sudo can ask for a password and Ctrl-C reaches them.
-    /// What they print goes to stderr. Can be run twice. `announce` is given what is waited for, again and again.
+    /// Runs the commands on the caller's terminal, so that sudo can ask for a password and Ctrl-C reaches them. Their output goes to
+    /// stderr. Can be run twice. `announce` is called repeatedly with the command or the wait in progress.
     ///
     /// # Errors
-    /// [`Error::Host`] when the last command fails. An earlier one only refreshes lists: the last one shows
-    /// whether that mattered.
+    /// [`Error::Host`] when the last command fails. Failures of earlier ones, which only refresh lists, are ignored: the last one shows
+    /// whether they mattered.
     pub fn carry_out(&self, announce: &(dyn Fn(News<'_>) + Sync)) -> anyhow::Result<()> {
         let lines = self.lines();
         let began = Instant::now();
@@ -131,8 +130,8 @@ impl Plan {
             let status = with_pulse(PULSE, line, announce, || run_interactive("sh", &words))?;
             if status != 0 && index + 1 == lines.len() {
                 return Err(Error::Host {
-                    problem: format!("`{line}` ended with status {status}; it says above why"),
-                    help: "mend that, then run `cargo xtask setup` again".to_owned(),
+                    problem: format!("`{line}` ended with status {status}, for the reason that it printed above"),
+                    help: "fix the problem, then run `cargo xtask setup` again".to_owned(),
                 }
                 .into());
             }
@@ -141,7 +140,7 @@ impl Plan {
     }
 }
 
-/// Does some work, and announces again and again that it goes on.
+/// Does some work, and announces repeatedly that it goes on.
 fn with_pulse<T>(pulse: Duration, what: &str, announce: &(dyn Fn(News<'_>) + Sync), work: impl FnOnce() -> T) -> T {
     let (ends, end) = channel::<()>();
     std::thread::scope(|scope| {
@@ -157,11 +156,11 @@ fn with_pulse<T>(pulse: Duration, what: &str, announce: &(dyn Fn(News<'_>) + Syn
     })
 }
 
-/// Installs all that is missing, asking nothing, and looks again. What is optional may stay missing.
-/// `announce` is given each command before it runs, and what is still missing after that.
+/// Installs all missing items without asking, and checks the machine again. Optional ones may stay missing. `announce` is called with each
+/// command before it runs, and with what is still missing afterwards.
 ///
 /// # Errors
-/// [`Error::Host`] when a command for what is required fails, or the machine still fails a check.
+/// [`Error::Host`] when a command for required items fails, or the machine still fails a check.
 pub fn install_missing(subject: &Subject, announce: &(dyn Fn(News<'_>) + Sync)) -> anyhow::Result<()> {
     announce(News::Line("looking at what this machine has"));
     install(&examine(subject), Scope::Everything, announce)?;
@@ -174,12 +173,12 @@ pub fn install_missing(subject: &Subject, announce: &(dyn Fn(News<'_>) + Sync)) 
     if failures.is_empty() { Ok(()) } else { Err(still_failing(&failures).into()) }
 }
 
-/// Installs what these findings miss, in one transaction where the package manager knows every name, else item by item. Returns
-/// the commands that were run, in order. `announce` is given each of them before it runs, and the items that nothing was
-/// installed for.
+/// Installs what these findings miss, in one transaction where the package manager knows every name, else item by item. Returns the
+/// commands that were run, in order. `announce` is called with each of them before it runs, and with the items that nothing was installed
+/// for.
 ///
 /// # Errors
-/// [`Error::Host`] when a command for what is required fails.
+/// [`Error::Host`] when a command for required items fails.
 pub fn install(
     findings: &[Finding],
     scope: Scope,
@@ -208,8 +207,8 @@ pub fn install(
     Ok(commands)
 }
 
-/// Installs all items in one order. Where that fails and some of it can be done without, the rest must not suffer: what
-/// is required alone, then each other item alone. Returns those that nothing was installed for.
+/// Installs all items in one order. Where that fails and some are optional, installs the required ones together, then each other item
+/// alone. Returns the items that nothing was installed for.
 fn install_with(
     findings: &[Finding],
     scope: Scope,
@@ -238,18 +237,18 @@ fn install_with(
     Ok(absent)
 }
 
-/// The error for what setup could not mend.
+/// Returns the error for failures that setup could not fix.
 #[must_use]
 pub fn still_failing(failures: &[Finding]) -> Error {
     let seen: Vec<_> = failures.iter().map(|finding| format!("{}: {}", finding.check, finding.seen)).collect();
     let all_help: Vec<_> = failures.iter().filter_map(|finding| finding.help.clone()).collect();
     Error::Host {
-        problem: format!("this machine still fails what the engine needs\n  {}", seen.join("\n  ")),
+        problem: format!("this machine still fails checks that the engine needs to pass\n  {}", seen.join("\n  ")),
         help: all_help.join("\n        "),
     }
 }
 
-/// Tells whether some process holds a lock on this file; seen from outside, as a user may not open apt's.
+/// Tells whether any process holds a lock on this file, by the kernel's list, because a user may not open apt's lock.
 fn is_locked(path: &Path) -> bool {
     let Ok(file) = path.metadata() else { return false };
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
@@ -258,7 +257,7 @@ fn is_locked(path: &Path) -> bool {
     locks.lines().any(|line| line.split_whitespace().any(|word| word == name))
 }
 
-/// Shell commands that mend findings which no package mends.
+/// Returns the shell commands that fix findings which no package fixes.
 fn shell_commands(findings: &[Finding]) -> impl Iterator<Item = Vec<String>> {
     let lines = findings.iter().filter_map(|finding| finding.command.clone());
     lines.map(|line| vec!["sh".to_owned(), "-c".to_owned(), line])
@@ -306,7 +305,7 @@ mod tests {
         assert!(plan(Scope::Everything).starts_with("sudo env DEBIAN_FRONTEND=noninteractive apt-get "));
     }
 
-    /// The packages of each order that was given, where orders with one of `unknown` fail.
+    /// Returns the packages of each order that was given, where orders with one of `unknown` fail.
     fn orders(lacking_items: &[&'static str], unknown: &[&str]) -> (Vec<String>, anyhow::Result<Vec<&'static str>>) {
         let mut given = Vec::new();
         let done = install_with(&lacking(lacking_items), Scope::Everything, apt, |plan| {

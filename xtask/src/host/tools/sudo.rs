@@ -1,4 +1,4 @@
-//! sudo, asked before anything is left to it: its own refusal is told from the status of the program that it starts.
+//! sudo, checked before any work is left to it, so that its own refusal differs from the status of the program that it starts.
 
 use std::ffi::OsString;
 
@@ -9,17 +9,17 @@ use crate::host::exec::shell::{self, Command, which};
 use crate::host::invoker::user_name;
 use crate::host::patience::Deadline;
 
-/// Deadline for sudo's answer where it may ask nothing.
+/// Deadline for sudo's answer where it may ask no question.
 const ANSWER_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Way of a user to root.
+/// Ability of a user to become root by sudo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sudo {
     /// sudo starts any program without a question.
     Silent,
-    /// sudo asks for a password, and then obeys as far as its rules can be asked for.
+    /// sudo asks for a password; by its rules (`sudo --list`) it then starts the engine.
     Asks,
-    /// sudo asks for a password before it says whether it will obey.
+    /// sudo asks for a password before it shows its rules, so that it may still refuse.
     Doubtful,
     /// sudo's rules do not let this user start any program.
     Refuses,
@@ -28,7 +28,7 @@ pub enum Sudo {
 }
 
 impl Sudo {
-    /// Returns the way of this process's user to root, as sudo tells it without asking for a password.
+    /// Finds out whether this process's user can become root, as sudo tells it without asking for a password.
     #[must_use]
     pub fn of_this_user() -> Self {
         if which("sudo").is_none() {
@@ -52,8 +52,8 @@ impl Sudo {
     }
 }
 
-/// Requires that sudo starts the program at the end of these words as root. sudo asks for a password where it wants one, and
-/// remembers it for what follows.
+/// Requires that sudo starts the program at the end of these words as root. sudo asks for a password where it wants one, and remembers it
+/// for later commands.
 ///
 /// # Errors
 /// [`Error::Host`] when sudo is missing or does not start it: sudo's own words are on standard error by then.
@@ -61,7 +61,7 @@ pub fn require(words: &[OsString]) -> anyhow::Result<()> {
     if which("sudo").is_none() {
         return Err(Error::Host {
             problem: "containers need root, this is an ordinary user, and sudo is not installed".into(),
-            help: "run it as root, or install sudo".into(),
+            help: "run the command as root, or install sudo".into(),
         }
         .into());
     }
@@ -72,7 +72,9 @@ pub fn require(words: &[OsString]) -> anyhow::Result<()> {
     }
     let user = user_name(geteuid().as_raw());
     Err(Error::Host {
-        problem: format!("this needs root, and sudo did not start it for {user} (status {status}): nothing was run"),
+        problem: format!(
+            "the command needs root, and sudo did not start it for {user} (status {status}): nothing was run"
+        ),
         help: format!(
             "`sudo -v` at a terminal asks for {user}'s password first; without a terminal sudo needs a rule such as \
              `{user} ALL=(ALL) NOPASSWD: ALL`; or run it as root"

@@ -65,7 +65,7 @@ pub(super) fn read(root: &Path, inside: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Returns the number in this column of the line for a name; a number is returned as it is.
+/// Returns the number in this column of a name's line in an account file; a name that is a number is that number.
 pub(super) fn id(name_or_number: &str, table: &str, column: usize) -> Option<u32> {
     field_of(table, |fields| fields.first() == Some(&name_or_number), column).or_else(|| name_or_number.parse().ok())
 }

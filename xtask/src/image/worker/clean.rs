@@ -36,7 +36,7 @@ const REMOVED_BY_PREFIX: [(&str, &str); 1] = [("/etc/ssh", "ssh_host_")];
 /// Files that are truncated, because they have content of the host or the build. systemd makes a machine id at each first start.
 const TRUNCATED: [&str; 3] = ["/etc/machine-id", "/etc/hostname", "/etc/resolv.conf"];
 
-/// Removes and empties all of the above in a tree.
+/// Removes, empties and truncates the listed files and folders in a tree.
 pub fn clean(root: &Path) -> anyhow::Result<()> {
     let changed = |path: &Path| format!("cleaning {}", path.display());
     for inside in REMOVED {

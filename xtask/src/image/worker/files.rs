@@ -192,7 +192,7 @@ fn make_file(
 fn make_room(root: &Path, inside: &Path, ids: IdRange) -> anyhow::Result<std::path::PathBuf> {
     let target = tree::resolve_parent(root, inside)?;
     if target.is_dir() && !target.is_symlink() {
-        bail!("a folder is at this path already");
+        bail!("a folder is at the target's path already");
     }
     tree::make_dirs(root, target.parent().unwrap_or(root), ids.first)?;
     tree::remove(&target)?;

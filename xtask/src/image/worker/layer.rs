@@ -39,19 +39,18 @@ struct Workplace {
     scratch: PathBuf,
     root: PathBuf,
     upper: PathBuf,
-    /// Folder on disk that is mounted at `scratch`; `None` if a tmpfs is.
+    /// Folder on disk that is mounted at `scratch`; `None` if a tmpfs is mounted there.
     on_disk: Option<PathBuf>,
 }
 
 /// Name of the file in the staging folder that says why the worker refuses what the user has given it.
 pub const REFUSED: &str = "refused";
 
-/// Builds a layer in its staging folder. The log goes to standard error; each step begins with a line that starts with `==> `. The text of
-/// an [`Error::Usage`] goes to the file `refused` too.
+/// Builds a layer in its staging folder. The log goes to standard error; each step begins with a line that starts with `STEP_MARK`. The
+/// text of an [`Error::Usage`] goes to the file `REFUSED` too.
 pub fn build_layer(spec: &BuildSpec) -> anyhow::Result<()> {
     let built = build(spec);
-    let refusal = built.as_ref().err().and_then(|error| error.chain().find_map(|cause| cause.downcast_ref()));
-    if let Some(Error::Usage(text)) = refusal {
+    if let Some(Error::Usage(text)) = built.as_ref().err().and_then(Error::of) {
         let path = spec.staging.join(REFUSED);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -195,8 +194,10 @@ impl Workplace {
         }
         if let Some(folder) = &self.on_disk {
             // As it lies on the disk: nothing is renamed from one mount to another.
-            let upper =
-                self.upper.strip_prefix(&self.scratch).context("the tree does not lie in the scratch folder")?;
+            let upper = self
+                .upper
+                .strip_prefix(&self.scratch)
+                .context("the layer's own tree is outside the build's scratch folder")?;
             let upper = folder.join(upper);
             fs::rename(&upper, &tree).with_context(|| format!("moving {} to {}", upper.display(), tree.display()))?;
             mount::detach(&self.scratch)?;

@@ -21,11 +21,11 @@ use crate::image::content::{self, Part};
 use crate::image::recipe::Python;
 use crate::image::{requirements, tree};
 
-/// Versions of the C library whose wheels run in a container: up to that of Debian 12.
+/// Glibc versions of the manylinux wheels that run in a container with Debian 12.
 const MANYLINUX: [&str; 4] = ["2_5", "2_12", "2_17", "2_28"];
 
-/// Script that runs the program in its arguments with the sockets of the host's services in /run hidden. It keeps the folder where the
-/// layer is built, the configuration of name resolution, and the programs of NixOS.
+/// Script that runs the program in its arguments with the sockets of the host's services in /run hidden. The folder where the layer is
+/// built, the configuration of name resolution, and the programs of NixOS stay visible.
 const HIDE_SERVICES: &str = r#"set -e
 resolver=$(readlink -f /etc/resolv.conf || true)
 case $resolver in /run/*) cp "$resolver" "$TMPDIR/resolver";; esac
@@ -209,7 +209,7 @@ fn make_file(path: &Path, content: &mut dyn io::Read, mode: u32, owner: (u32, u3
     std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))
 }
 
-/// Installer that root of the containers' user namespace can start, although it has no access to home folders of the host.
+/// Installer that root of the containers' user namespace can start, although that root cannot enter home folders of the host.
 struct Inside {
     words: Vec<String>,
     installer: Installer,
@@ -234,7 +234,7 @@ impl Inside {
             }
         }
         bail!(
-            "No module named pip, and no uv, that root of the containers' user namespace can start: it builds working trees"
+            "No module named pip, and no uv, that root of the containers' user namespace can start: one of them builds working trees"
         )
     }
 
@@ -295,7 +295,7 @@ impl Installer {
         command.args(["--no-deps", "--python-version", &wanted.version, "--target"]).arg(target)
     }
 
-    /// Adds the options for a local wheel or tree. The tree's own build backend builds it, which pip cannot do for another platform.
+    /// Adds the options for a local wheel or tree. pip gets no `--platform`, with which it refuses to build a tree.
     fn source_words(self, command: Command, wanted: &Python) -> Command {
         match self {
             Self::Uv => command

@@ -1,5 +1,5 @@
 //! Sandbox for programs of the tree that is being built: they run as root of the containers' user namespace, with processes, /proc, /dev,
-//! /tmp and /run of their own, so that they cannot affect the host or leave such files in the layer.
+//! /tmp and /run of their own, so that they cannot affect the host or leave files of these folders in the layer.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -137,7 +137,7 @@ impl<'a> Sandbox<'a> {
             .envs(proxies())
     }
 
-    /// Makes a missing mount point. Fails if something else than a folder is there: a link would lead the mount out of the tree.
+    /// Makes a missing mount point. Fails if anything but a folder is at its path: a link would lead the mount out of the tree.
     fn check_mount_point(&self, name: &str, mode: u32, ids: IdRange) -> anyhow::Result<()> {
         let path = self.root.join(name);
         match fs::symlink_metadata(&path) {

@@ -12,7 +12,7 @@ use crate::image::recipe::{Recipe, Sources};
 /// Request of the engine to build a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {
-    /// Template that the layer is built for, written into the layer's record.
+    /// Template that the layer is built for, written into the layer's `layer.json`.
     pub template: String,
     /// Hash that names the layer.
     pub hash: String,
@@ -24,8 +24,8 @@ pub struct BuildSpec {
     pub first_ids: Vec<u32>,
     /// Ids that own the layer's files on disk, while it is built and in the store.
     pub ids: IdRange,
-    /// Path of an existing folder that everybody may enter, with all folders above it: programs of the tree run with unprivileged host ids,
-    /// which may not enter the store. In the worker's mount namespace the layer is built there.
+    /// Path of an existing folder in which the layer is built, in the worker's mount namespace. Everybody may enter it and all folders
+    /// above it: programs of the tree run with unprivileged host ids, which may not enter the store.
     pub workplace: PathBuf,
     /// Size of a tmpfs to build on; `None` builds in the staging folder.
     pub memory_bytes: Option<u64>,

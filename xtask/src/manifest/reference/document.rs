@@ -1,5 +1,5 @@
-//! A page about one kind of manifest, and what holds it to the parser: its examples are read, the parser knows the same keys, and
-//! wants those that are said to be required.
+//! A reference page about one kind of manifest, and its test: the parser accepts the page's examples, knows the same keys, and
+//! requires those that the page calls required.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,11 +10,11 @@ use toml::{Table, Value};
 use super::source::{Field, fields, variants};
 use crate::manifest::range::words_of;
 
-/// Environment variable that has the pages made anew, whatever its value.
+/// Environment variable that makes the test write the pages, whatever its value.
 const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
 const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib manifest::reference";
 
-/// Explanation of a size, a duration and a mode, for all pages alike.
+/// Explanation of a size, a duration and a mode, on each page.
 const WORDS: &str = "\
 A **size** is text: a number with `k`, `M`, `G` or `T` for binary multiples, such as `\"512M\"`; without one it is bytes. A **duration** is
 text such as `\"500ms\"`, `\"30s\"`, `\"2m\"` or `\"1h 30m\"`. A **mode** is text of octal digits from `\"0000\"` to `\"7777\"`, such as
@@ -22,38 +22,38 @@ text such as `\"500ms\"`, `\"30s\"`, `\"2m\"` or `\"1h 30m\"`. A **mode** is tex
 its file, line and column.
 ";
 
-/// Page of one kind of manifest.
+/// Reference page of one kind of manifest.
 pub struct Page {
     /// Path from the project's root.
     pub path: &'static str,
     pub title: &'static str,
     pub beginning: &'static str,
-    /// Whole files, which together have every key.
+    /// Complete example files, each with the sentence before it on the page; together they have every key.
     pub examples: &'static [(&'static str, &'static str)],
     pub sections: &'static [Section],
-    /// Types that are no tables, each with its description on the page.
+    /// Types that are not tables, each with its description on the page.
     pub words: Vec<(&'static str, String)>,
-    /// Defaults of keys, by `HEADING KEY`.
+    /// Default values of keys, by `HEADING KEY`.
     pub defaults: Vec<(&'static str, String)>,
-    /// The real parser, on a project that has this manifest.
+    /// Runs the real parser on a project that has this manifest.
     pub parse: fn(&str) -> Result<(), String>,
 }
 
-/// Table of a page.
+/// Table of keys on a page.
 pub struct Section {
-    /// Heading as it is written in a file.
+    /// Heading, as a file writes it, such as `[[files]]`.
     pub heading: &'static str,
     pub about: &'static str,
-    /// Place in an example, a key after the other; `*` is any key, and a list stands for its first entry.
+    /// Path of the table in an example, key by key; `*` is any key, and a list stands for its first entry.
     pub place: &'static [&'static str],
-    /// Text of the Rust source that has the type of the table.
+    /// Text of the Rust source file that has the table's type.
     pub source: &'static str,
     pub rust_type: &'static str,
-    /// Its keys, where no source has them as fields.
+    /// The table's keys, where no Rust type has them as fields.
     pub keys: Option<fn() -> Vec<Field>>,
     /// Source of a key's default.
     pub missing: Missing,
-    /// Treatment of a key that has no line here.
+    /// Treatment of a key that has no line in the table.
     pub others: Others,
 }
 
@@ -68,7 +68,7 @@ pub enum Missing {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Others {
     Refused,
-    /// Such a key is taken as a parameter.
+    /// Any other key is taken as a parameter.
     Taken,
 }
 
@@ -171,7 +171,7 @@ impl Page {
         }
     }
 
-    /// Fails unless the page agrees with the parser and with its file, which [`WRITE_VARIABLE`] has written anew before.
+    /// Asserts that the page agrees with the parser and with its file, which is written first if [`WRITE_VARIABLE`] is set.
     pub fn hold(&self) {
         for (about, example) in self.examples {
             (self.parse)(example).unwrap_or_else(|error| panic!("{}: {about}: {error}", self.path));
@@ -249,7 +249,7 @@ impl Section {
     }
 }
 
-/// Returns all tables at a place.
+/// Returns all tables of an example at a path of keys.
 fn tables<'t>(document: &'t Table, place: &[&str]) -> Vec<&'t Table> {
     let Some((first, rest)) = place.split_first() else { return vec![document] };
     let found = document.iter().filter(|(key, _)| *first == "*" || key == first).map(|(_, value)| value);
@@ -260,7 +260,7 @@ fn tables<'t>(document: &'t Table, place: &[&str]) -> Vec<&'t Table> {
     inside.flat_map(|table| tables(table, rest)).collect()
 }
 
-/// The document with a change of the first table at a place.
+/// Returns the text of an example after a change of the first table at a path of keys.
 fn changed(document: &Table, place: &[&str], change: impl FnOnce(&mut Table)) -> String {
     let mut document = document.clone();
     let mut table = &mut document;
@@ -276,19 +276,19 @@ fn changed(document: &Table, place: &[&str], change: impl FnOnce(&mut Table)) ->
     toml::to_string(&document).expect("a document")
 }
 
-/// The keys that the parser knows, by its message about one that it does not know.
+/// Returns the keys that the parser knows, from its message about an unknown key.
 fn keys_in(error: &str) -> BTreeSet<String> {
     let expected =
         error.split("expected ").nth(1).unwrap_or_else(|| panic!("it does not say what it expects: {error}"));
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The words of a range.
+/// Returns the description of a range by its type's name.
 fn range(name: &str) -> String {
     words_of(name).unwrap_or_else(|| panic!("range.rs has no {name}"))
 }
 
-/// Removes the article, as a cell of a table has it.
+/// Removes the article of a description, for a cell of a table.
 fn bare(words: &str) -> String {
     let bare = words.strip_prefix("a ").or_else(|| words.strip_prefix("an ")).or_else(|| words.strip_prefix("the "));
     bare.unwrap_or(words).to_owned()
@@ -300,12 +300,12 @@ fn anchor(heading: &str) -> String {
     heading.replace(' ', "-").chars().filter_map(kept).collect()
 }
 
-/// Formats a size as a file has it.
+/// Formats a size as files write it.
 pub fn size(bytes: u64) -> String {
     format!("\"{}M\"", bytes >> 20)
 }
 
-/// Formats a duration as a file has it.
+/// Formats a duration as files write it.
 pub fn duration(duration: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(duration))
 }

@@ -1,5 +1,5 @@
-//! `docs/templates.md`, `docs/scenarios.md`, `docs/mutants.md` and `docs/project.md`: the manifests, described from their types'
-//! own source, with examples that are read by the real parser. It is a test, so that no engine is built with it.
+//! Reference pages `docs/templates.md`, `docs/scenarios.md`, `docs/mutants.md` and `docs/project.md`, made from the source of the
+//! manifests' types, with examples that the real parser reads. Compiled for tests only.
 
 mod document;
 mod mutants;

@@ -1,4 +1,4 @@
-//! `docs/mutants.md`.
+//! Content of the reference page `docs/mutants.md`.
 
 use super::document::{Missing, Others, Page, Section};
 use crate::manifest::{Mutant, Project};
@@ -147,7 +147,7 @@ const TABLE: Section = Section {
     others: Others::Refused,
 };
 
-/// Reads a mutant of a project that has what the examples name.
+/// Parses a mutant in a project that has all that the examples name.
 fn read(text: &str) -> Result<Vec<Mutant>, String> {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [

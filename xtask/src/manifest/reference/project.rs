@@ -1,4 +1,4 @@
-//! `docs/project.md`.
+//! Content of the reference page `docs/project.md`.
 
 use super::document::{Missing, Others, Page, Section, duration};
 use super::source::Field;
@@ -90,13 +90,12 @@ const SECTIONS: &[Section] = &[
 
 macro_rules! of_page {
     ($($(#[doc = $about:literal])* $key:ident: $value:ident $([$skip:ident])? = $built_in:expr;)+) => {
-        /// Returns the permitted values of the settings of `[defaults]`.
+        /// Returns the keys of `[defaults]`, each with its permitted values.
         fn words() -> Vec<(&'static str, String)> {
             let bare = |words: String| words.strip_prefix("a ").map_or_else(|| words.clone(), str::to_owned);
             vec![$((stringify!($value), bare($value::words()))),+]
         }
 
-        /// Returns the keys of `[defaults]`.
         fn keys() -> Vec<Field> {
             let all = [$((stringify!($key), stringify!($value), concat!($($about),*))),+];
             let field = |(key, value, about): (&str, &str, &str)| Field {
@@ -124,7 +123,7 @@ const TABLE: Section = Section {
     others: Others::Refused,
 };
 
-/// Reads a project without templates and scenarios.
+/// Parses the `e2e.toml` of a project without templates and scenarios.
 fn read(text: &str) -> Result<Project, String> {
     let folder = tempfile::tempdir().unwrap();
     for name in ["containers", "scenarios"] {
@@ -134,7 +133,7 @@ fn read(text: &str) -> Result<Project, String> {
     Project::read(folder.path()).map_err(|error| error.to_string())
 }
 
-/// Returns the defaults of a minimal project.
+/// Returns the default values of keys, from a minimal project.
 fn defaults() -> Vec<(&'static str, String)> {
     let Project { root, timeout, network, first_id, containers_dir, scenarios_dir, scenarios_package, .. } =
         read("name = 'x'\n").unwrap();

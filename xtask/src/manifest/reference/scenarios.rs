@@ -1,4 +1,4 @@
-//! `docs/scenarios.md`.
+//! Content of the reference page `docs/scenarios.md`.
 
 use std::time::Duration;
 
@@ -155,7 +155,7 @@ fn words() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Reads a scenario of a project that has the templates which the examples name.
+/// Parses a scenario in a project that has the templates which the examples name.
 fn read(text: &str) -> Result<Scenario, String> {
     let folder = tempfile::tempdir().unwrap();
     let scenario = folder.path().join("scenarios/category/name");
@@ -171,7 +171,7 @@ fn read(text: &str) -> Result<Scenario, String> {
     Ok(found.map_err(|error| error.to_string())?.remove(0))
 }
 
-/// Returns the defaults of a minimal scenario.
+/// Returns the default values of keys, from a minimal scenario.
 fn defaults() -> Vec<(&'static str, String)> {
     let least = "description = 'x'\n[containers.app]\n[chaos]\nnothing_because = 'x'\n";
     let chaos = read(least).unwrap().chaos.unwrap();

@@ -1,4 +1,4 @@
-//! `docs/templates.md`.
+//! Content of the reference page `docs/templates.md`.
 
 use super::document::{Missing, Others, Page, Section, duration, size};
 use crate::manifest::Template;
@@ -160,7 +160,7 @@ fn words() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Reads a template that has the files which the example names beside it.
+/// Parses a template that has the files which the example names beside it.
 fn read(text: &str) -> Result<Template, String> {
     let folder = tempfile::tempdir().unwrap();
     let template = folder.path().join("web");
@@ -172,7 +172,7 @@ fn read(text: &str) -> Result<Template, String> {
     Ok(found.remove("web").unwrap())
 }
 
-/// Returns the defaults of a minimal template.
+/// Returns the default values of keys, from a minimal template.
 fn defaults() -> Vec<(&'static str, String)> {
     let least = "from = 'scratch'\ninit = ['/init']\n[[users]]\nname = 'u'\nuid = 1000\n[[volumes]]\npath = '/v'\n\
                  size = '1M'\n[[probes]]\ntcp = 1\n";

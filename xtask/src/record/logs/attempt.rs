@@ -1,4 +1,4 @@
-//! All that was logged in one attempt at a case.
+//! Log lines of one attempt at a case, from all its files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,30 +9,30 @@ use super::{LogLevel, LogLine, epoch_ms};
 use crate::input;
 use crate::record::{Event, PastRun, Stamped};
 
-/// Files of a container that repeat lines of `journal.log`, with the level of these lines.
+/// Files of a container that repeat lines of `journal.log`, with the level of the repeated lines.
 const OF_JOURNAL: [(&str, LogLevel); 2] =
     [("journal-warnings.log", LogLevel::Warning), ("journal-errors.log", LogLevel::Error)];
 
-/// File with what a console showed at last. It is made from `console.log`, and has no lines of its own.
+/// File with the last screen of a console. It is made from `console.log`, and has no lines of its own.
 const SCREEN: &str = "screen.txt";
 
 impl PastRun {
-    /// Returns the log lines of one attempt at a case, by the attempt's folder below the run's: in order of time, and lines without a time
-    /// where they stand in their file.
+    /// Returns the log lines of one attempt at a case, by the attempt's folder below the run's, in order of time. A line without a time
+    /// stays at its place in its file.
     ///
-    /// The journal's times are the host's clock. Times that programs of a container wrote are not believed where they
-    /// lie outside of the attempt, or where a fault had changed a clock of that container: such lines have no time. Files
-    /// are read with the rights of the user who called sudo, and past no link.
+    /// The journal's times are the host's clock. Times that a container's programs wrote are ignored where they lie outside of the
+    /// attempt, or where a fault had changed a clock of that container. Files are read with the rights of the user who called sudo, and
+    /// no link is followed.
     ///
-    /// `events` are those of the attempt; where there are none, times cannot be held against its begin and end. A file that cannot be read
-    /// gives one line that says so.
+    /// `events` are those of the attempt; without them, times are not compared with its begin and end. A file that cannot be read gives
+    /// one line that says so.
     #[must_use]
     pub fn log_lines(&self, attempt_folder: &str, events: &[Stamped]) -> Vec<LogLine> {
         self.last_log_lines(attempt_folder, events, FILE_BYTES_MAX)
     }
 
-    /// Returns the lines that [`PastRun::log_lines`] does, but only those in the last `bytes_max` bytes of each file. A line says how many
-    /// bytes before them are left out.
+    /// Returns the same lines as [`PastRun::log_lines`], but only those in the last `bytes_max` bytes of each file. A line tells the
+    /// number of bytes that are left out before them.
     #[must_use]
     pub fn last_log_lines(&self, attempt_folder: &str, events: &[Stamped], bytes_max: u64) -> Vec<LogLine> {
         let clock = Clock::of(epoch_ms(&self.record.started_at).unwrap_or_default(), events);
@@ -64,7 +64,7 @@ impl PastRun {
         found.into_iter().map(|placed| placed.line).collect()
     }
 
-    /// Returns the names of those that may have logged in an attempt: its containers, the scenario, and the host.
+    /// Returns the names of the machines that may have logged in an attempt: its containers, `scenario`, and `host` if the kernel logged.
     #[must_use]
     pub fn log_machines(&self, attempt_folder: &str) -> Vec<String> {
         let folder = Path::new(attempt_folder);
@@ -77,7 +77,7 @@ impl PastRun {
     }
 }
 
-/// Returns the log lines of a container, by the run's folder and the container's own folder below that.
+/// Returns the log lines of a container, by the run's folder and the container's folder below it.
 fn of_container(
     (run, folder): (&Path, &Path),
     machine: &str,
@@ -102,7 +102,7 @@ fn of_container(
     found
 }
 
-/// Levels of the journal's lines, as far as the files that hold them can be read.
+/// Returns the levels of the journal's lines, by line, from the files that repeat them.
 fn priorities(run: &Path, folder: &Path) -> HashMap<Vec<u8>, LogLevel> {
     let mut levels = HashMap::new();
     for (name, level) in OF_JOURNAL {
@@ -112,7 +112,8 @@ fn priorities(run: &Path, folder: &Path) -> HashMap<Vec<u8>, LogLevel> {
     levels
 }
 
-/// Returns the time of the first event that `is` accepts, in ms on the run's clock; without one, the time of the attempt's begin.
+/// Returns the time of the first event that `is` accepts, in ms on the run's clock; without such an event, the time of the attempt's
+/// begin.
 fn begin(events: &[Stamped], is: impl Fn(&Event) -> bool, clock: &Clock) -> f64 {
     events.iter().find(|stamped| is(&stamped.event)).map_or(clock.begun_ms, |stamped| stamped.at_ms)
 }
@@ -134,8 +135,8 @@ fn said_by_scenario(stamped: &Stamped) -> Vec<Placed> {
     message.lines().map(|text| Placed { key_ms: stamped.at_ms, line: line(text) }).collect()
 }
 
-/// Reads `scenario.log.times`: in each line a byte's offset, and the time in ms at which the byte came. A last line that a killed engine
-/// wrote half is left out.
+/// Reads `scenario.log.times`, whose lines hold the offset of a byte in the log and the time in ms at which the byte came. A last line
+/// that a killed engine left incomplete is ignored.
 fn times(content: &Content) -> Vec<(u64, f64)> {
     let text = String::from_utf8_lossy(&content.bytes);
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);

@@ -1,33 +1,34 @@
-//! Resources that held machines up, by what was counted while a case ran and by what programs log when a resource is used up.
+//! Bottlenecks: resources that slowed machines down, found by counters during the case and by messages of programs about exhausted
+//! resources.
 
 use serde::{Deserialize, Serialize};
 
 use super::LogLine;
 use crate::record::{Event, Performance, Stamped};
 
-/// Resource that held a machine up.
+/// Resource that slowed a machine down, or was exhausted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bottleneck {
-    /// The container, or `host`.
+    /// Name of the container, or `host`.
     pub machine: String,
-    /// `processor_bound`, `processor_wait`, `memory`, `disk_space`, `files`, `processes` or `network`.
+    /// Kind of resource: `processor_bound`, `processor_wait`, `memory`, `disk_space`, `files`, `processes` or `network`.
     pub kind: String,
-    /// Sentence that tells it, with figures.
+    /// Sentence with figures for the report.
     pub sentence: String,
 }
 
-/// The least share of a case's time in which a container was held back, or waited, that is worth a sentence.
+/// Smallest share of a case's time in which a container was throttled, or waited, that is reported.
 const SHARE_MIN: f64 = 0.1;
 
-/// The least time in which a container was held back, or waited, that is worth a sentence, in milliseconds: a case of half a second says
-/// little.
+/// Smallest time in which a container was throttled, or waited, that is reported, in milliseconds: a case of half a second is too short
+/// to judge.
 const TIME_MS_MIN: f64 = 500.0;
 
-/// The least use of the host's processors that counts as busy, in percent, on the average of all samples.
+/// Smallest average use of the host's processors that counts as busy, in percent.
 const BUSY_PERCENT: f64 = 90.0;
 
-/// Resources that are used up when a program logs such words: the words in small letters, the kind of bottleneck, and the begin of its
-/// sentence.
+/// Messages that programs log when a resource is exhausted: their words in lower case, the kind of resource, and the begin of the sentence
+/// for the report.
 const USED_UP: [(&[&str], &str, &str); 4] = [
     (&["no space left on device", "disk quota exceeded"], "disk_space", "had no space left on a disk"),
     (&["out of memory", "cannot allocate memory", "memoryerror"], "memory", "had no memory left for a program"),
@@ -96,7 +97,7 @@ fn counted(performance: &Performance) -> Vec<Bottleneck> {
             Some(format!("{of} ({:.0} %)", 100.0 * spent_ms / all_ms))
         };
         if let Some(share) = share("throttled_ms") {
-            add("processor_bound", format!("{machine} was held back by the bound on its processor time for {share}"));
+            add("processor_bound", format!("{machine} was throttled by its limit of processor time for {share}"));
         }
         if let Some(share) = share("wait_ms") {
             add("processor_wait", format!("{machine} had a task that waited for a processor for {share}"));
@@ -158,7 +159,7 @@ mod tests {
     fn what_was_counted_is_told_with_its_figures() {
         let held = performance(&[("throttled_ms", 3200.0), ("wait_ms", 900.0), ("oom_kills", 2.0)], 97.4);
         let expected = [
-            "app was held back by the bound on its processor time for 3.2 s of 10.0 s (32 %)",
+            "app was throttled by its limit of processor time for 3.2 s of 10.0 s (32 %)",
             "app was out of memory: the kernel killed 2 processes",
             "the host's 2 processors were busy to 97 % on the average of the case",
         ];

@@ -1,4 +1,4 @@
-//! Which times in a case's logs can be believed: a fault of the clock makes programs write wrong ones.
+//! Conversion of times in a case's logs to the run's clock. Times that may be wrong, after a fault of a clock, are left out.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -7,26 +7,27 @@ use e2e_contract::Fault;
 
 use crate::record::{Event, FaultObserved, Stamped};
 
-/// How far a time may lie outside of its attempt: programs round to seconds, and containers start before their event is recorded.
+/// Time by which a logged time may lie outside of its attempt: programs round to seconds, and containers start before their event is
+/// recorded.
 const SLACK_MS: f64 = 2000.0;
 
-/// Turns times of logs into those of the run's clock.
+/// Converter of logged times to the run's clock.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clock {
-    /// The wall clock's time of the run's begin.
+    /// Begin of the run on the wall clock, in milliseconds since 1970.
     pub started_epoch_ms: f64,
-    /// When the attempt began, on the run's clock.
+    /// Begin of the attempt on the run's clock.
     pub begun_ms: f64,
-    /// When the attempt ended, on the run's clock.
+    /// End of the attempt on the run's clock.
     pub ended_ms: f64,
-    /// Wall clock's time near the logged ones, from which a time without a year gets its year.
+    /// Time on the wall clock near the logged times, from which a time without a year gets its year.
     pub near_epoch_ms: f64,
-    /// By container, the times that its programs may have written while their clock was wrong.
+    /// Ranges of times, by container, that the container's programs may have written while their clock was wrong.
     pub doubtful: BTreeMap<String, Vec<RangeInclusive<f64>>>,
 }
 
 impl Clock {
-    /// Makes the clock of an attempt from its events in order.
+    /// Makes the converter for an attempt from the attempt's events in order.
     pub fn of(started_epoch_ms: f64, events: &[Stamped]) -> Self {
         let at = |stamped: Option<&Stamped>| stamped.map_or(0.0, |stamped| stamped.at_ms);
         let ended_ms = if events.is_empty() { f64::INFINITY } else { at(events.last()) };
@@ -53,12 +54,12 @@ impl Clock {
         clock
     }
 
-    /// Makes a clock for logs of machines that run now: their times stay those of the wall clock, and none is out of bounds.
+    /// Makes a converter for logs of machines that run now: their times stay on the wall clock, and have no bounds.
     pub fn of_now(now_epoch_ms: f64) -> Self {
         Self { ended_ms: f64::INFINITY, near_epoch_ms: now_epoch_ms, ..Self::default() }
     }
 
-    /// Converts a time that the host's own clock gave; nothing where it lies outside of the attempt.
+    /// Converts a time of the host's clock; `None` where it lies outside of the attempt.
     pub fn of_host(&self, epoch_ms: f64) -> Option<f64> {
         let at_ms = epoch_ms - self.started_epoch_ms;
         let within = self.begun_ms - SLACK_MS..=self.ended_ms + SLACK_MS;
@@ -66,7 +67,7 @@ impl Clock {
         within.contains(&at_ms).then(|| (at_ms * 1e3).round().max(0.0) / 1e3)
     }
 
-    /// Converts a time that a program in a container wrote; nothing where it lies outside of the attempt, or where that container's clock
+    /// Converts a time that a program in a container wrote; `None` where it lies outside of the attempt, or where that container's clock
     /// may have been wrong.
     pub fn of_program(&self, container: &str, epoch_ms: f64) -> Option<f64> {
         let at_ms = self.of_host(epoch_ms)?;

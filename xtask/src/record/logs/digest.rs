@@ -10,58 +10,58 @@ use super::restart::{self, Restart};
 use super::{LogLevel, LogLine};
 use crate::record::{Event, Performance, Stamped};
 
-/// Most groups of lines in a digest.
+/// Maximum number of groups of lines in a digest.
 const GROUPS_MAX: usize = 200;
 
 /// Digest of an attempt's logs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogDigest {
-    /// Errors and warnings by what they have in common: errors first, then the most frequent.
+    /// Groups of similar errors and warnings: errors first, then the most frequent.
     pub groups: Vec<LogGroup>,
-    /// Number of groups that were left out: the rarest.
+    /// Number of groups that were left out, which are the rarest.
     pub groups_left_out: u64,
-    /// The first error of each machine, in order of time. Errors from before the lab was ready do not count, where it became ready.
+    /// First error of each machine, in order of time. Errors before the lab was ready do not count, where it became ready.
     pub first_errors: Vec<FirstError>,
     /// Restarts of containers and units.
     pub restarts: Vec<Restart>,
-    /// Resources that held the machines up.
+    /// Resources that slowed machines down, or were exhausted.
     pub bottlenecks: Vec<Bottleneck>,
 }
 
-/// Lines that say the same.
+/// Group of lines that are equal except for numbers, names and addresses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogGroup {
-    /// Errors or warnings.
+    /// Level of the lines: error or warning.
     pub level: LogLevel,
-    /// The line with numbers, identifiers and addresses replaced, and quoted strings that are not the same in all lines.
+    /// Pattern of the lines, in which numbers, identifiers, addresses, and quoted strings that differ between lines are replaced.
     pub pattern: String,
-    /// The first line of the group, whole.
+    /// First line of the group, unchanged.
     pub example: String,
     /// Number of lines.
     pub count: u64,
     /// Number of lines by machine.
     pub machines: BTreeMap<String, u64>,
-    /// When the first of those with a time was written, on the run's clock.
+    /// Time of the first line that has a time, on the run's clock.
     pub first_ms: Option<f64>,
-    /// When the last of those with a time was written, on the run's clock.
+    /// Time of the last line that has a time, on the run's clock.
     pub last_ms: Option<f64>,
 }
 
-/// The first error of a machine.
+/// First error that a machine logged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FirstError {
-    /// The machine.
+    /// Name of the machine.
     pub machine: String,
-    /// The file it stands in.
+    /// Name of the log file.
     pub source: String,
-    /// Time on the run's clock, where it is known.
+    /// Time of the line on the run's clock, where it is known.
     pub at_ms: Option<f64>,
-    /// The line.
+    /// Text of the line.
     pub text: String,
 }
 
 impl LogDigest {
-    /// Makes the digest of an attempt's lines, with the help of its events and measurements.
+    /// Makes the digest of an attempt from its log lines, events and measurements.
     #[must_use]
     pub fn of(lines: &[LogLine], events: &[Stamped], performance: Option<&Performance>) -> Self {
         let (groups, groups_left_out) = groups(lines);
@@ -75,7 +75,7 @@ impl LogDigest {
     }
 }
 
-/// Quoted strings of a group, by their places; nothing where lines differ.
+/// Quoted strings of a group of lines, by their places; `None` where the lines have different strings.
 type CommonQuotes = Vec<Option<String>>;
 
 fn groups(lines: &[LogLine]) -> (Vec<LogGroup>, u64) {

@@ -1,4 +1,4 @@
-//! One log file: its bytes, read with a bound, as lines with their places in time.
+//! Lines of one log file, read up to a maximum size, with the times by which they are sorted.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,11 +9,11 @@ use super::stamp::Stamp;
 use super::{LogLevel, LogLine};
 use crate::input;
 
-/// Bytes of a file that are read, from its end, where all of its lines may be wanted.
+/// Maximum number of bytes that are read from the end of a file, where all of its lines may be needed.
 pub(super) const FILE_BYTES_MAX: u64 = 32 << 20;
 
-/// Words of LXC's errors and warnings about settings that its build, or the host, does not support. They say nothing of the lab, and LXC
-/// goes on after each.
+/// Words of LXC's errors and warnings about settings that its build, or the host, does not support. They mean nothing for the lab, and
+/// LXC goes on after each.
 const OF_EVERY_CONTAINER: [&str; 5] = [
     "get_config_unsupported_key",
     "newuidmap binary is missing",
@@ -22,28 +22,29 @@ const OF_EVERY_CONTAINER: [&str; 5] = [
     "Could not enable \"",
 ];
 
-/// A line, with the time in ms by which it is sorted among the lines of all files.
+/// A log line, with the time in ms by which it is sorted among the lines of all files.
 #[derive(Debug)]
 pub(super) struct Placed {
     pub key_ms: f64,
     pub line: LogLine,
 }
 
-/// Clock that the times in a file come from, and what else is known of its lines.
+/// Clock of the times in a file, and further facts about the file's lines.
 pub(super) enum Form {
-    /// Clock of the host: LXC's own log.
+    /// LXC's own log, with the host's clock.
     OfHost,
-    /// Clock of the host: a journal, with the levels of its lines by their bytes.
+    /// Journal of a container, with the host's clock, and the level of each line by the line's bytes.
     Journal(HashMap<Vec<u8>, LogLevel>),
-    /// Clock of the host: the kernel's messages, with a level's name behind the time.
+    /// Messages of the kernel, with the host's clock, and the name of a level behind the time.
     Kernel,
-    /// Clock of the container: the log of a program in it.
+    /// Log of a program in a container, with the container's clock.
     OfProgram,
-    /// Clock of the run, in a second file: pairs of a byte's offset and the time in ms at which the bytes from there on came.
+    /// Log whose times stand in a second file: pairs of a byte's offset, and the time in ms on the run's clock at which the bytes from that
+    /// offset on were written.
     Beside(Vec<(u64, f64)>),
 }
 
-/// File that lines come from, and what is needed to read it.
+/// Description of a log file and how to read it.
 pub(super) struct Origin<'a> {
     pub machine: &'a str,
     pub source: &'a str,
@@ -51,20 +52,20 @@ pub(super) struct Origin<'a> {
     pub clock: &'a Clock,
     /// Time in ms by which lines are sorted where no line of the file has a time.
     pub default_ms: f64,
-    /// Bytes of the file that are read, from its end.
+    /// Maximum number of bytes that are read from the file's end.
     pub bytes_max: u64,
 }
 
-/// Bytes that were read of a file.
+/// Content of a file that was read.
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub bytes: Vec<u8>,
-    /// Number of bytes before them that were not read.
+    /// Number of bytes at the file's begin that were not read.
     pub skipped: u64,
 }
 
 impl Content {
-    /// Reads the end of a regular file of a run; links are not followed. Nothing where there is no such file.
+    /// Reads the end of a regular file of a run; links are not followed. `None` where the file does not exist.
     pub fn read(run: &Path, path: &Path, bytes_max: u64) -> std::io::Result<Option<Self>> {
         match input::look_below(run, path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -75,14 +76,14 @@ impl Content {
         Ok(Some(Self { bytes, skipped }))
     }
 
-    /// Returns the lines, without their ends.
+    /// Returns the lines of the content, without line ends.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.split(|byte| *byte == b'\n')
     }
 }
 
 impl Origin<'_> {
-    /// Reads the lines of this source's file in a folder of a run, in their order. A file that cannot be read gives one line that says why.
+    /// Reads the lines of this file in a folder of a run, in order. A file that cannot be read gives one line that says why.
     pub fn lines_of(&self, run: &Path, folder: &Path) -> Vec<Placed> {
         match Content::read(run, &folder.join(self.source), self.bytes_max) {
             Ok(None) => Vec::new(),
@@ -93,7 +94,7 @@ impl Origin<'_> {
         }
     }
 
-    /// Returns the lines of a file, in their order.
+    /// Returns the lines of a file's content, in order.
     pub fn lines(&self, content: &Content) -> Vec<Placed> {
         let mut found = Vec::new();
         if content.skipped > 0 {
@@ -143,7 +144,7 @@ impl Origin<'_> {
         Placed { key_ms, line: LogLine { at_ms, machine, source, level, text } }
     }
 
-    /// Returns the line's level, and its text without `stamp`, the time that became the line's own.
+    /// Returns the level of a line, and its text without `stamp`, the part that became the line's time.
     fn level_and_text(&self, raw: &[u8], text: String, stamp: Option<Stamp>) -> (LogLevel, String) {
         let text = match stamp {
             Some(Stamp { place, .. }) if !place.is_empty() && !matches!(self.form, Form::Beside(_)) => {

@@ -1,52 +1,52 @@
-//! One line of a log: its text, made harmless, and how much it matters, by its own words.
+//! One line of a log: its text, made safe to show, and the level that its words state.
 
 use serde::{Deserialize, Serialize};
 
 use crate::record::plain_text;
 
-/// One line of a log, safe to show anywhere.
+/// One line of a log, safe to show in a terminal or page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// When it was written, on the run's clock; nothing where that is not known.
+    /// Time of the line on the run's clock; null where it is not known.
     pub at_ms: Option<f64>,
-    /// The container's name in its lab, `scenario` or `host`.
+    /// Name of the container in its lab, or `scenario` or `host`.
     pub machine: String,
-    /// The file it stands in, such as `journal.log`; `log` for what the scenario has the engine log.
+    /// Name of the log file, such as `journal.log`; `log` for messages that the scenario sends to the engine.
     pub source: String,
-    /// How much it matters.
+    /// Level of the line.
     pub level: LogLevel,
-    /// Valid UTF-8 of bounded length, without escape codes and control characters. A time that stands at its begin in
-    /// the file is left out where it became [`LogLine::at_ms`].
+    /// Text in valid UTF-8 of bounded length, without escape codes and control characters. A time at the line's begin is left out where
+    /// it became [`LogLine::at_ms`].
     pub text: String,
 }
 
 impl LogLine {
-    /// The machine of what the scenario itself says.
+    /// Name of the machine in lines of the scenario itself.
     pub const SCENARIO: &str = "scenario";
 
-    /// The machine of what the host's kernel says.
+    /// Name of the machine in lines of the host's kernel.
     pub const HOST: &str = "host";
 }
 
-/// How much a line matters.
+/// Importance of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Detail for the search for a defect.
+    /// Detail for finding a defect.
     Debug,
-    /// What goes on.
+    /// Normal activity.
     Info,
-    /// Something to look at.
+    /// Possible problem.
     Warning,
-    /// Something is wrong.
+    /// Error or failure.
     Error,
 }
 
-/// Bytes at a line's begin in which a level is looked for.
+/// Number of bytes at a line's begin in which a level is looked for.
 const BYTES_MAX: usize = 256;
 
 impl LogLevel {
-    /// Returns the level's name, as it is written.
+    /// Returns the level as a word, such as `warning`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl LogLevel {
         }
     }
 
-    /// Returns the level for a priority of syslog, from 0 (emergency) to 7 (debug).
+    /// Returns the level of a syslog priority, from 0 (emergency) to 7 (debug).
     #[must_use]
     pub fn of_priority(priority: u32) -> Self {
         match priority & 7 {
@@ -68,7 +68,7 @@ impl LogLevel {
         }
     }
 
-    /// Returns the level that a line's own words state, where they state one.
+    /// Returns the level that a line's own words state; `None` where they state none.
     pub(super) fn said_in(line: &str) -> Option<Self> {
         let bytes = &line.as_bytes()[..line.len().min(BYTES_MAX)];
         let mut start = 0;
@@ -96,7 +96,7 @@ impl std::str::FromStr for LogLevel {
     fn from_str(name: &str) -> Result<Self, String> {
         let all = [Self::Debug, Self::Info, Self::Warning, Self::Error];
         let found = all.into_iter().find(|level| level.name() == name);
-        found.ok_or_else(|| format!("a level is {}", all.map(Self::name).join(", ")))
+        found.ok_or_else(|| format!("{name:?} is not a level: the levels are {}", all.map(Self::name).join(", ")))
     }
 }
 
@@ -106,7 +106,7 @@ impl std::fmt::Display for LogLevel {
     }
 }
 
-/// Returns the level that a word states. A word in capitals states one by itself, another only where programs put a level: `error:`,
+/// Returns the level that a word states. A word in capitals is enough; another word counts only where programs put a level: `error:`,
 /// `[error]`, `level=error`, `"level": "error"`.
 fn of_word(word: &[u8], before: u8, after: &[u8]) -> Option<LogLevel> {
     let next = after.first().copied().unwrap_or(b' ');
@@ -139,7 +139,7 @@ fn of_word(word: &[u8], before: u8, after: &[u8]) -> Option<LogLevel> {
     })
 }
 
-/// Returns the level `error` for a web server's line of a request that it failed to answer: `"GET / HTTP/1.1" 502 157`.
+/// Returns the level `error` for a web server's line about a request that it failed to answer: `"GET / HTTP/1.1" 502 157`.
 fn of_request(line: &str) -> Option<LogLevel> {
     let (_, rest) = line.split_once(" HTTP/")?;
     let status = rest.split_once("\" ")?.1;
@@ -147,10 +147,10 @@ fn of_request(line: &str) -> Option<LogLevel> {
     is_failure.then_some(LogLevel::Error)
 }
 
-/// Most bytes of a line that are kept.
+/// Maximum number of bytes of a line that are kept.
 const LINE_BYTES_MAX: usize = 4000;
 
-/// Returns a line as harmless text. Of a long line the begin is kept, with the number of bytes that are missing.
+/// Converts a line to text that is safe to show. A long line is cut, with the number of missing bytes at its end.
 pub(super) fn clean(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let kept = &line[..cut(line)];
@@ -164,7 +164,7 @@ pub(super) fn clean(line: &[u8]) -> String {
     text
 }
 
-/// Returns the length to which a line is cut: not inside of a character.
+/// Returns the length to which a line is cut, which is not within a character.
 fn cut(line: &[u8]) -> usize {
     if line.len() <= LINE_BYTES_MAX {
         return line.len();
@@ -181,7 +181,7 @@ mod tests {
     fn levels_are_read_as_they_are_written() {
         assert_eq!("warning".parse(), Ok(LogLevel::Warning));
         let error = "warn".parse::<LogLevel>().unwrap_err();
-        assert_eq!(error, "a level is debug, info, warning, error");
+        assert_eq!(error, "\"warn\" is not a level: the levels are debug, info, warning, error");
     }
 
     #[test]

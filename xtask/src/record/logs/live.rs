@@ -1,11 +1,11 @@
-//! Lines of machines that run now, of which no record is written yet.
+//! Log lines of machines that run now, for which no record exists yet.
 
 use super::clock::Clock;
 use super::file::{Content, FILE_BYTES_MAX, Form, Origin, Placed};
 use super::line::clean;
 use super::{LogLevel, LogLine};
 
-/// Collects lines of several logs and puts them in one order. Times count from 1970.
+/// Collector of the lines of several logs, which sorts them. Times are milliseconds since 1970.
 #[derive(Debug)]
 pub struct LiveLines {
     now_epoch_ms: f64,
@@ -13,13 +13,13 @@ pub struct LiveLines {
 }
 
 impl LiveLines {
-    /// Makes an empty collection; a time without a year gets the year in which it is nearest to `now_epoch_ms`.
+    /// Makes an empty collector; a time without a year gets the year in which it is nearest to `now_epoch_ms`.
     #[must_use]
     pub fn new(now_epoch_ms: f64) -> Self {
         Self { now_epoch_ms, found: Vec::new() }
     }
 
-    /// Adds the bytes of a file.
+    /// Adds all lines of a file, by its bytes.
     pub fn add_file(&mut self, machine: &str, source: &str, bytes: Vec<u8>) {
         let clock = Clock::of_now(self.now_epoch_ms);
         let form = Form::OfProgram;
@@ -27,7 +27,7 @@ impl LiveLines {
         self.found.extend(origin.lines(&Content { bytes, skipped: 0 }));
     }
 
-    /// Adds an entry of a journal, with the program that logged it (`from`) and its priority, from 0 to 7 as in syslog.
+    /// Adds an entry of a journal, with the name of the program that logged it (`from`) and its priority, from 0 to 7 as in syslog.
     pub fn add_entry(&mut self, machine: &str, epoch_ms: f64, priority: u32, from: &str, message: &[u8]) {
         let known = LogLevel::of_priority(priority);
         for line in message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -44,7 +44,7 @@ impl LiveLines {
         }
     }
 
-    /// Returns all lines by time; those without a time stand where they stand in their file.
+    /// Returns all lines in order of time; a line without a time stays at its place in its file.
     #[must_use]
     pub fn in_order(mut self) -> Vec<LogLine> {
         self.found.sort_by(|a, b| a.key_ms.total_cmp(&b.key_ms));

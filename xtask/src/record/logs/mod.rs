@@ -1,5 +1,5 @@
-//! What the machines of a case logged, read again from its folder: all lines on the run's clock, and their digest. Knows files and their
-//! forms, not labs.
+//! Logs of a case's machines, read from the case's folder: all lines with times on the run's clock, and their digest. Knows files and
+//! their forms, not labs.
 
 mod attempt;
 mod bottleneck;

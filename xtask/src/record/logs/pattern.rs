@@ -1,24 +1,24 @@
-//! What lines that differ only in numbers, names and addresses have in common.
+//! Patterns of log lines that differ only in numbers, names and addresses.
 
-/// Longest pattern, in characters.
+/// Maximum length of a pattern, in characters.
 const PATTERN_CHARS_MAX: usize = 240;
 
-/// Shortest hexadecimal word with a digit from 0 to 9 that is taken for an identifier, in characters.
+/// Minimum length of a hexadecimal word with a digit from 0 to 9 that counts as an identifier, in characters.
 const IDENTIFIER_CHARS_MIN: usize = 8;
 
-/// Replacement of a quoted string.
+/// Text that replaces a quoted string.
 const QUOTE: &str = "\"…\"";
 
-/// Line in which what differs from one occurrence to the next is replaced.
+/// Pattern of a line: its text with all parts replaced that differ between occurrences.
 pub(super) struct Pattern<'a> {
-    /// The line, with words in place of what was taken out.
+    /// Line with words in place of the replaced parts.
     pub text: String,
-    /// The quoted strings that were taken out, with their marks.
+    /// Quoted strings that were replaced, with their quotation marks.
     pub quotes: Vec<&'a str>,
 }
 
-/// Replaces what differs from one occurrence of a line to the next: by `N` numbers and times, by `ID` identifiers, by `ADDRESS` addresses,
-/// by `"…"` quoted strings.
+/// Returns the pattern of a line: numbers and times are replaced by `N`, identifiers by `ID`, addresses by `ADDRESS`, and quoted strings
+/// by `"…"`.
 pub(super) fn pattern_of(line: &str) -> Pattern<'_> {
     let mut quotes = Vec::new();
     let mut pattern = String::with_capacity(line.len().min(PATTERN_CHARS_MAX));
@@ -51,7 +51,7 @@ pub(super) fn pattern_of(line: &str) -> Pattern<'_> {
     Pattern { text: pattern, quotes }
 }
 
-/// Returns a pattern with those of its quoted strings that all its lines have in common.
+/// Returns a pattern with those quoted strings put back that all its lines have in common.
 pub(super) fn with_quotes(pattern: &str, quotes: &[Option<String>]) -> String {
     let mut parts = pattern.split(QUOTE);
     let mut filled = parts.next().unwrap_or_default().to_owned();
@@ -62,7 +62,7 @@ pub(super) fn with_quotes(pattern: &str, quotes: &[Option<String>]) -> String {
     filled
 }
 
-/// Returns the length of a string to its closing mark, with its replacement; a mark that nothing closes is an apostrophe, which stays.
+/// Returns the length of a quoted string, and its replacement. A quotation mark without a closing one is an apostrophe, which stays.
 fn quoted(rest: &str, mark: char) -> (usize, Option<&'static str>) {
     match rest[1..].find(mark) {
         Some(length) => (length + 2, Some(QUOTE)),
@@ -70,8 +70,8 @@ fn quoted(rest: &str, mark: char) -> (usize, Option<&'static str>) {
     }
 }
 
-/// Returns the length of the first word with what belongs to it (`10.77.0.11:45784`, `7f3a-11ee`, `2026-11-26`, `12.5ms`), or of its first
-/// part, and the replacement where it has one.
+/// Returns the length of the first word with its joined parts (`10.77.0.11:45784`, `7f3a-11ee`, `2026-11-26`, `12.5ms`), or of its first
+/// part alone; and the replacement of that text, if any.
 fn word(rest: &str) -> (usize, Option<&'static str>) {
     let joins = |byte: u8| matches!(byte, b'.' | b':' | b'-' | b'_');
     let bytes = rest.as_bytes();
@@ -114,7 +114,7 @@ fn word(rest: &str) -> (usize, Option<&'static str>) {
     (number, Some("N"))
 }
 
-/// Returns true for an address: IPv4 with or without a port, IPv6, or MAC.
+/// Tells whether a word is an address: IPv4 with or without a port, IPv6, or MAC.
 fn is_address(word: &str) -> bool {
     let (host, port) = word.split_once(':').unwrap_or((word, "0"));
     let is_ip = host.parse::<std::net::Ipv4Addr>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit());

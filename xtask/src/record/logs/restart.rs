@@ -1,4 +1,4 @@
-//! Restarts of containers and units, by the journal, the faults and the findings.
+//! Restarts of containers and units, found in the journal, the faults and the findings.
 
 use e2e_contract::Fault;
 use serde::{Deserialize, Serialize};
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 use super::LogLine;
 use crate::record::{Event, Stamped};
 
-/// Unit or container that was started again.
+/// Restarts of a unit or container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
-    /// The container.
+    /// Name of the container.
     pub machine: String,
-    /// The unit; nothing where the container itself was.
+    /// Name of the unit; null where the container itself was restarted.
     pub unit: Option<String>,
     /// Number of restarts.
     pub count: u64,
-    /// Time of the first one that was seen, on the run's clock.
+    /// Time of the first restart that was seen, on the run's clock.
     pub first_ms: Option<f64>,
-    /// Sentence that tells it.
+    /// Sentence for the report.
     pub sentence: String,
 }
 
@@ -28,7 +28,7 @@ struct Again<'a> {
     at_ms: Option<f64>,
 }
 
-/// Finds all restarts, the earliest first.
+/// Finds all restarts, sorted by time.
 pub(super) fn restarts(lines: &[LogLine], events: &[Stamped]) -> Vec<Restart> {
     let mut found: Vec<Restart> = Vec::new();
     for again in containers(lines, events).into_iter().chain(units(lines, events)) {
@@ -64,7 +64,7 @@ fn sentence(restart: &Restart) -> String {
     format!("{what}{times}{at}")
 }
 
-/// Finds restarts of containers by the journal, which logs each boot; or by the faults that took the container down, where its journal
+/// Finds restarts of containers in the journal, which logs each boot; or in the faults that took the container down, where its journal
 /// shows none.
 fn containers<'a>(lines: &'a [LogLine], events: &'a [Stamped]) -> Vec<Again<'a>> {
     let is_boot = |line: &&LogLine| {
@@ -113,7 +113,7 @@ fn units<'a>(lines: &'a [LogLine], events: &'a [Stamped]) -> Vec<Again<'a>> {
     again
 }
 
-/// Returns the unit that systemd starts again, by a line such as `systemd[1]: x.service: Scheduled restart job, restart counter is at 1.`
+/// Returns the unit that systemd restarts, from a line such as `systemd[1]: x.service: Scheduled restart job, restart counter is at 1.`
 fn unit_of(text: &str) -> Option<&str> {
     let (unit, _) = text.strip_prefix("systemd[1]: ")?.split_once(": Scheduled restart job")?;
     Some(unit)

@@ -1,13 +1,13 @@
-//! Times in logs, in the forms in which programs write them.
+//! Parser of times in log lines, in the forms in which programs write them.
 
 use std::ops::Range;
 
-/// A time that a line bears.
+/// Time that a log line has.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stamp {
-    /// Time since 1970, UTC.
+    /// Milliseconds since 1970, UTC.
     pub epoch_ms: f64,
-    /// Bytes of the line that it takes, with what encloses it; empty where it stands in the middle of the line and stays there.
+    /// Range of the time's bytes in the line, with the brackets around it; empty where the time stands within the line and stays there.
     pub place: Range<usize>,
 }
 
@@ -16,10 +16,10 @@ const MONTHS: [&[u8; 3]; 12] =
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// Bytes at a line's begin in which a time behind other fields is looked for.
+/// Number of bytes at a line's begin in which a time behind other fields is looked for.
 const INSIDE_BYTES_MAX: usize = 160;
 
-/// Reads a time in the form of RFC 3339; returns the milliseconds since 1970.
+/// Parses a time in RFC 3339 to milliseconds since 1970.
 #[must_use]
 pub fn epoch_ms(rfc_3339: &str) -> Option<f64> {
     let mut cursor = Cursor { bytes: rfc_3339.as_bytes(), at: 0 };
@@ -28,8 +28,8 @@ pub fn epoch_ms(rfc_3339: &str) -> Option<f64> {
 }
 
 impl Stamp {
-    /// Finds the time at a line's begin, or in the field where its program puts it. A time without a zone is UTC; of one without a year,
-    /// the year is that in which it is nearest to `near_ms`.
+    /// Finds the time at a line's begin, or in the field where its program puts it. A time without a zone is UTC; a time without a year
+    /// gets the year in which it is nearest to `near_ms`.
     pub fn of(line: &str, near_ms: f64) -> Option<Self> {
         let bytes = line.as_bytes();
         Self::at_begin(bytes, near_ms).or_else(|| Self::inside(bytes))
@@ -52,7 +52,7 @@ impl Stamp {
         Some(Self { epoch_ms, place: 0..cursor.at })
     }
 
-    /// Finds a time behind other fields: those of Redis, LXC, a web server's requests and JSON, or a level.
+    /// Finds a time behind other fields, as Redis, LXC, web servers and JSON have it, or behind a level.
     fn inside(bytes: &[u8]) -> Option<Self> {
         let bytes = &bytes[..bytes.len().min(INSIDE_BYTES_MAX)];
         let word_end = bytes.iter().position(|byte| *byte == b' ')?;
@@ -85,7 +85,7 @@ impl Stamp {
     }
 }
 
-/// Returns where the text of a time begins in JSON: the offset of its opening quotation mark.
+/// Returns the offset of the opening quotation mark of a time in JSON.
 fn json_time(bytes: &[u8]) -> Option<usize> {
     let names: [&[u8]; 5] = [b"\"time\":", b"\"ts\":", b"\"timestamp\":", b"\"@timestamp\":", b"\"asctime\":"];
     let behind = names
@@ -101,7 +101,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// `2026-11-26T07:20:25.117625+0000`, `2026-11-26 07:20:25,117`, `2026/11/26 07:20:25`.
+    /// Parses a time such as `2026-11-26T07:20:25.117625+0000`, `2026-11-26 07:20:25,117` or `2026/11/26 07:20:25`.
     fn calendar(&mut self) -> Option<f64> {
         let begin = self.at;
         let time = self.try_calendar();
@@ -121,7 +121,7 @@ impl Cursor<'_> {
         self.moment(year, month, day)
     }
 
-    /// `26 Nov 2026 07:20:25.880`, `26/Nov/2026:07:20:25 +0000`.
+    /// Parses a time such as `26 Nov 2026 07:20:25.880` or `26/Nov/2026:07:20:25 +0000`.
     fn day_first(&mut self, separator: u8, before_time: u8) -> Option<f64> {
         let day = self.digits(2)?;
         self.one_of(&[separator])?;
@@ -132,7 +132,7 @@ impl Cursor<'_> {
         self.moment(year, month, day)
     }
 
-    /// `Nov 26 07:20:25`, `Nov  6 07:20:25`.
+    /// Parses a time such as `Nov 26 07:20:25` or `Nov  6 07:20:25`.
     fn month_first(&mut self, near_ms: f64) -> Option<f64> {
         let month = self.month()?;
         self.one_of(b" ")?;
@@ -144,7 +144,7 @@ impl Cursor<'_> {
         times.min_by(|a, b| (a - near_ms).abs().total_cmp(&(b - near_ms).abs()))
     }
 
-    /// `20261126072024.868`, always UTC.
+    /// Parses a time such as `20261126072024.868`, which is always UTC.
     fn in_one_piece(&mut self) -> Option<f64> {
         let (year, month, day) = (self.digits(4)?, self.digits(2)?, self.digits(2)?);
         let (hour, minute, second) = (self.digits(2)?, self.digits(2)?, self.digits(2)?);
@@ -187,8 +187,8 @@ impl Cursor<'_> {
         value
     }
 
-    /// Reads the zone behind a time; returns how far it is ahead of UTC, or 0 where there is none. Names of zones other than UTC's are not
-    /// read: they mean different zones in different places.
+    /// Parses the zone behind a time, and returns its offset from UTC in milliseconds, or 0 without a zone. Names of zones other than
+    /// UTC's are ignored: they mean different zones in different places.
     fn zone_ms(&mut self) -> f64 {
         let rest = &self.bytes[self.at..];
         let spaces = usize::from(rest.first() == Some(&b' '));
@@ -248,7 +248,7 @@ fn of_day_ms(hour: i64, minute: i64, second: i64) -> Option<f64> {
     is_time.then_some(((hour * 60 + minute) * 60 + second) as f64 * 1000.0)
 }
 
-/// Days since 1970 of a date of the Gregorian calendar, by Howard Hinnant's `days_from_civil`.
+/// Returns the days since 1970 of a date in the Gregorian calendar, by Howard Hinnant's `days_from_civil`.
 fn days(year: i64, month: i64, day: i64) -> Option<f64> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || !(1970..=9999).contains(&year) {
         return None;
@@ -265,7 +265,7 @@ fn days(year: i64, month: i64, day: i64) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// 2026-11-26T07:20:25Z, from `date +%s`.
+    /// Milliseconds since 1970 at 2026-11-26T07:20:25Z, from `date +%s`.
     const MOMENT_MS: f64 = 1_795_677_625_000.0;
 
     #[test]

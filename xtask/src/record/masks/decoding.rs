@@ -1,4 +1,4 @@
-//! Escapes of other languages, decoded, and what stands between the digits of encodings, left out.
+//! Decoding of other languages' escapes, and removal of the characters between the digits of encodings.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -8,8 +8,8 @@ use regex::bytes::Regex;
 use super::view::View;
 use crate::record::plain_text::{CONTROLS, INVISIBLE, STRINGS};
 
-/// Escapes of addresses, of HTML and XML, and those that begin with a backslash: JSON, Python, Rust, C, shells. Escapes that were
-/// escaped again have several `amp;` or backslashes, and are one.
+/// Pattern of escapes: those of URLs, of HTML and XML, and those with a backslash: JSON, Python, Rust, C, shells. Escapes that were
+/// escaped again have several `amp;` or backslashes, and match as one.
 const ESCAPES: &str = r"(?x-u)
     %u[0-9A-Fa-f]{4} | %[0-9A-Fa-f]{2}
     | &(?:amp;)*(?: \#0{0,16}[0-9]{1,7};? | \#[Xx]0{0,16}[0-9A-Fa-f]{1,6};? | (?:amp|lt|gt|quot|apos|nbsp); )
@@ -20,7 +20,7 @@ const ESCAPES: &str = r"(?x-u)
       )
     | \\+";
 
-/// Begin of such an escape at the end of a text.
+/// Pattern of the begin of an escape at the end of a text.
 const ESCAPE_BEGIN: &str = r"(?x-u)(?:
     %(?:u[0-9A-Fa-f]{0,3} | [0-9A-Fa-f]?)
     | &(?:amp;)*(?: \#[Xx]?[0-9A-Fa-f]{0,23} | [a-z]{0,4} )
@@ -28,29 +28,29 @@ const ESCAPE_BEGIN: &str = r"(?x-u)(?:
     | \\+(?: x[0-9A-Fa-f]? | u[0-9A-Fa-f]{0,3} | u\{[0-9A-Fa-f]{0,22} | U[0-9A-Fa-f]{0,7} | [0-3][0-7]? | [4-7] )?
     )\z";
 
-/// Begin of an escape sequence of a terminal, or of a character of several bytes, at the end of a text.
+/// Pattern of the begin of a terminal's escape sequence, or of a character of several bytes, at the end of a text.
 const SEQUENCE_BEGIN: &str = r"(?x-u)(?:
     \x1b(?: \[[\x20-\x3f]* | [\]PX^_][^\x07\x1b\n]*\x1b? | [\x20-\x2f] )?
     | \xc2\x9b[\x20-\x3f]*
     | [\xc2-\xdf] | [\xe0-\xef][\x80-\xbf]? | [\xf0-\xf4][\x80-\xbf]{0,2}
     )\z";
 
-/// Line ends of an encoded text that was wrapped, with the blanks around them.
+/// Pattern of line ends in an encoded text that was wrapped, with the blanks around them.
 const LINE_ENDS: &str = r"(?-u)[ \t]*\n[ \t\n]*";
 
-/// Quotation marks: shells, SQL and tables in text double them or put others between.
+/// Pattern of quotation marks, which shells, SQL and tables in text double or mix.
 const QUOTES: &str = r#"(?-u)["']+"#;
 
-/// Hexadecimal digits of several bytes, with what programs write between them; or as many as there are at the end of a text. One
-/// digit alone is that of a number which has no zero before it.
+/// Pattern of hexadecimal digits of at least six bytes, with up to eight separators between two bytes; at the end of a text, of any number
+/// of bytes. A byte may have a single digit behind `0x`.
 const HEXADECIMAL: &str = r"(?xi-u)
     (?:(?:(?:0x)?[0-9a-f]{2}|0x[0-9a-f][^0-9a-z])[^0-9a-z]{0,8}){6,}(?:0x[0-9a-f]?|[0-9a-f])?
     | (?:(?:0x)?[0-9a-f]{1,2}[^0-9a-z]{0,8})+(?:0x?)?\z";
 
-/// Characters between hexadecimal digits.
+/// Pattern of the characters between hexadecimal digits.
 const SEPARATORS: &str = r"(?i-u)[^0-9a-z]+|0x";
 
-/// Bytes at the end of a text in which the begin of an escape or a sequence is looked for.
+/// Number of bytes at the end of a text in which the begin of an escape or a sequence is looked for.
 const UNFINISHED_BYTES: usize = 256;
 
 macro_rules! expression {
@@ -75,18 +75,18 @@ fn without(text: &[u8], pattern: &Regex) -> Option<View> {
     View::new(text, pattern.find_iter(text).map(|found| (found.range(), b"".as_slice())))
 }
 
-/// Returns a text as a terminal's line shows it: without escape sequences, control characters and characters that are not shown. Nothing
-/// where it has none of these.
+/// Returns a text as a terminal shows it: without escape sequences, control characters and invisible characters. `None` where it has none
+/// of these.
 pub fn shown(text: &[u8]) -> Option<View> {
     without(text, &HIDDEN)
 }
 
-/// Returns a text as [`shown`] does, but with the texts of titles and links; nothing where it has none of these.
+/// Returns a text as [`shown`] does, but keeps the texts in escape sequences, such as titles and links; `None` where it has none.
 pub fn shown_with_strings(text: &[u8]) -> Option<View> {
     if STRING.is_match(text) { without(text, &HIDDEN_BUT_STRINGS) } else { None }
 }
 
-/// Returns a text in which each backspace has taken the character before it away.
+/// Returns a text in which each backspace has removed the character before it.
 pub fn overstruck(text: &[u8]) -> Option<View> {
     const BACKSPACE: u8 = 8;
     if !text.contains(&BACKSPACE) {
@@ -115,30 +115,30 @@ pub fn overstruck(text: &[u8]) -> Option<View> {
     View::new(text, gone.into_iter().map(|range| (range, b"".as_slice())))
 }
 
-/// A text whose escapes are decoded, once.
+/// Returns a text with its escapes decoded once.
 pub fn decoded(text: &[u8]) -> Option<View> {
     let tokens: Vec<(Range<usize>, Vec<u8>)> =
         ESCAPE.find_iter(text).map(|found| (found.range(), meaning(found.as_bytes()))).collect();
     View::new(text, tokens.iter().map(|(range, bytes)| (range.clone(), bytes.as_slice())))
 }
 
-/// A text without its line ends.
+/// Returns a text without its line ends.
 pub fn joined(text: &[u8]) -> Option<View> {
     without(text, &LINE_END)
 }
 
-/// A text without quotation marks.
+/// Returns a text without quotation marks.
 pub fn unquoted(text: &[u8]) -> Option<View> {
     without(text, &QUOTE)
 }
 
-/// Places that may hold hexadecimal digits of a value.
+/// Finds the places in a text that may hold hexadecimal digits of a secret.
 pub fn hexadecimal(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     HEXADECIMAL_RUN.find_iter(text).map(|found| found.range())
 }
 
-/// Returns the digits of such a place without what stands between them. A number such as `0x7` gets a zero before its one digit, unless it
-/// is the last of a text that goes on.
+/// Returns the digits of a place from [`hexadecimal`], without the characters between them. A number such as `0x7` gets a leading zero,
+/// unless it is the last of a text that goes on.
 pub fn digits(text: &[u8], goes_on: bool) -> Option<View> {
     let is_digit = |at: usize| text.get(at).map_or(goes_on, u8::is_ascii_hexdigit);
     let parts = SEPARATOR.find_iter(text).map(|found| {
@@ -149,18 +149,18 @@ pub fn digits(text: &[u8], goes_on: bool) -> Option<View> {
     View::new(text, parts)
 }
 
-/// Returns true for digits at whose end another one may change what the last one is: "0" may begin a "0x", "0x6" a "0x68".
+/// Tells whether the last digit may change its meaning when another one follows: "0" may begin a "0x", "0x6" a "0x68".
 pub fn ends_open(text: &[u8]) -> bool {
     OPEN_NUMBER.is_match(text)
 }
 
-/// Returns where an escape begins that the text to come may complete: the length of the text where there is none.
+/// Returns the offset of an unfinished escape at the end of a text; the length of the text where there is none.
 pub fn escape_from(text: &[u8]) -> usize {
     unfinished_from(text, &UNFINISHED_ESCAPE)
 }
 
-/// Returns where an escape sequence of a terminal, or a character of several bytes, begins that the text to come may complete: the length
-/// of the text where there is none.
+/// Returns the offset of an unfinished escape sequence of a terminal, or of an unfinished character of several bytes, at the end of a
+/// text; the length of the text where there is none.
 pub fn sequence_from(text: &[u8]) -> usize {
     unfinished_from(text, &UNFINISHED_SEQUENCE)
 }
@@ -170,7 +170,7 @@ fn unfinished_from(text: &[u8], begin: &Regex) -> usize {
     begin.find(&text[from..]).map_or(text.len(), |found| from + found.start())
 }
 
-/// Bytes that an escape stands for.
+/// Returns the bytes that an escape stands for.
 fn meaning(escape: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(escape).unwrap_or_default();
     let byte = |digits: &str, radix: u32| u8::from_str_radix(digits, radix).into_iter().collect();

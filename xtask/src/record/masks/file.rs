@@ -8,23 +8,23 @@ use serde_json::Value;
 use super::MaskedStream;
 use super::values::Masks;
 
-/// Bytes at a file's begin that tell whether it is text.
+/// Number of bytes at a file's begin that tell whether the file is text.
 const HEAD_BYTES: usize = 8000;
 
-/// Returns true for the begin of a file that is no text.
+/// Tells whether a file with this content is not text.
 #[must_use]
 pub fn is_binary(content: &[u8]) -> bool {
     content.iter().take(HEAD_BYTES).any(|byte| *byte == 0)
 }
 
 impl Masks {
-    /// Returns the content of a file with secrets masked. A document of JSON stays one. What is no text keeps its length.
+    /// Returns the content of a file with secrets masked. JSON stays valid JSON. Content that is not text keeps its length.
     #[must_use]
     pub fn content<'a>(self: &Arc<Self>, name: &str, content: &'a [u8]) -> Cow<'a, [u8]> {
         self.masked(name, content, Self::value)
     }
 
-    /// Returns the content of a file of the engine's own with secrets masked: as [`Masks::content`], but numbers of JSON stay as they are.
+    /// Returns the content of one of the engine's own files with secrets masked: as [`Masks::content`], but numbers in JSON stay.
     #[must_use]
     pub fn own_content<'a>(self: &Arc<Self>, name: &str, content: &'a [u8]) -> Cow<'a, [u8]> {
         self.masked(name, content, Self::words)

@@ -8,21 +8,18 @@ use anyhow::Context as _;
 
 use super::forms::REST_BYTES_MIN;
 
-/// Forms that are looked for at once.
+/// Automaton that looks for many forms at once.
 #[derive(Debug)]
 pub struct Finder {
     automaton: AhoCorasick,
-    /// Forms, sorted.
+    /// Sorted forms of secrets.
     forms: Vec<Vec<u8>>,
-    /// Length of the longest of them.
+    /// Length of the longest form, in bytes.
     longest: usize,
 }
 
 impl Finder {
-    /// Returns a search for these forms; nothing where there are none.
-    ///
-    /// # Errors
-    /// When there are too many of them.
+    /// Makes a search for these forms; `None` where there are none.
     pub fn new(forms: BTreeSet<Vec<u8>>) -> anyhow::Result<Option<Self>> {
         let forms: Vec<Vec<u8>> = forms.into_iter().collect();
         if forms.is_empty() {
@@ -33,23 +30,21 @@ impl Finder {
         Ok(Some(Self { automaton, forms, longest }))
     }
 
-    /// Length of the longest form.
     pub fn longest(&self) -> usize {
         self.longest
     }
 
-    /// Number of forms.
     pub fn count(&self) -> usize {
         self.forms.len()
     }
 
-    /// Returns every place of a form.
+    /// Returns all places of forms in a text.
     pub fn places(&self, text: &[u8]) -> impl Iterator<Item = Range<usize>> {
         self.automaton.find_overlapping_iter(text).map(|found| found.range())
     }
 
     /// Returns the first place from which on the rest of a text may be the begin of a form; the text's length where there is none. A begin
-    /// of at most `passed` bytes does not count where the rest of the form behind it is looked for as well.
+    /// of at most `passed` bytes does not count if the rest of its form is searched for by itself.
     pub fn open_from(&self, text: &[u8], passed: usize) -> usize {
         let is_begin = |rest: &[u8]| {
             // They are sorted: those that begin like this stand together, one that is no longer first.

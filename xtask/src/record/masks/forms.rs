@@ -1,4 +1,4 @@
-//! Forms in which a value turns up in texts once their escapes are decoded: as it is, by its lines, in other character sets, encoded.
+//! Forms of a secret in texts whose escapes are decoded: unchanged, line by line, in other character sets, encoded.
 
 use std::collections::BTreeSet;
 
@@ -9,22 +9,22 @@ use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use super::decoding::{decoded, shown, unquoted};
 use super::view::View;
 
-/// Shortest form that is looked for, in bytes: a shorter one would stand in ordinary words.
+/// Minimum length of a form that is looked for, in bytes: a shorter one would match ordinary words.
 pub const FORM_BYTES_MIN: usize = 6;
 
-/// Longest value that is looked for as a whole although it has lines that are looked for, in bytes.
+/// Maximum length of a secret that is looked for as a whole although its lines are looked for too, in bytes.
 const WHOLE_BYTES_MAX: usize = 256;
 
-/// Levels of escapes that are decoded: a text that was escaped for a language may be escaped for others.
+/// Number of levels of escapes that are decoded: a text that was escaped for one language may be escaped for others.
 pub const LEVELS_MAX: usize = 4;
 
-/// Digits at the begin of a wrapped form that are written out, and not held back, where a line ends with them.
+/// Maximum number of digits of a wrapped form that are written out at a line's end, and not held back until the next line.
 pub const PASSED_DIGITS: usize = 3;
 
-/// Shortest rest of a wrapped form behind such digits that is looked for by itself, in bytes.
+/// Minimum length of the rest of a wrapped form, after digits that were written out, that is searched for by itself, in bytes.
 pub const REST_BYTES_MIN: usize = 12;
 
-/// Returns the plain forms of a value: whole, without blanks around it, and each of its lines.
+/// Returns the plain forms of a secret: the whole, without blanks around it, and each of its lines.
 pub fn plain(value: &str) -> BTreeSet<String> {
     let is_long = |form: &&str| form.len() >= FORM_BYTES_MIN;
     let lines: Vec<&str> = value.lines().map(str::trim).filter(is_long).collect();
@@ -33,21 +33,21 @@ pub fn plain(value: &str) -> BTreeSet<String> {
     whole.chain(lines.iter().copied()).map(str::to_owned).collect()
 }
 
-/// Forms of values, by the views of a text in which they are looked for.
+/// Forms of secrets, by the view of a text in which they are looked for.
 #[derive(Debug, Default)]
 pub struct Forms {
-    /// Forms in a text.
+    /// Forms looked for in the text itself.
     pub text: BTreeSet<Vec<u8>>,
-    /// Forms in a text without quotation marks: of values that have some.
+    /// Forms looked for in the text without quotation marks, of secrets that have some.
     pub unquoted: BTreeSet<Vec<u8>>,
-    /// Forms in a text without line ends.
+    /// Forms looked for in the text without line ends.
     pub joined: BTreeSet<Vec<u8>>,
-    /// Hexadecimal digits.
+    /// Forms of hexadecimal digits, looked for where a text has such digits.
     pub digits: BTreeSet<Vec<u8>>,
 }
 
 impl Forms {
-    /// Adds the forms of a value.
+    /// Adds all forms of a secret.
     pub fn add(&mut self, value: &str) {
         for plain in plain(value) {
             self.add_text(plain.as_bytes());
@@ -80,7 +80,7 @@ impl Forms {
         self.unquoted.retain(is_long);
     }
 
-    /// Adds a form as it is, and as it reads once what looks like escapes in it is decoded.
+    /// Adds a form as it is, and as it reads when anything in it that looks like an escape is decoded.
     fn add_text(&mut self, form: &[u8]) {
         self.text.insert(form.to_vec());
         let mut form = seen(form, shown);
@@ -97,8 +97,8 @@ impl Forms {
     }
 }
 
-/// Returns the forms of a value in strings of JSON, where some of its characters are escaped: as most programs write it, for HTML, and in
-/// ASCII.
+/// Returns the forms of a secret in strings of JSON, where some of its characters are escaped: as most programs write it, for HTML, and
+/// in ASCII.
 fn quoted(value: &str) -> BTreeSet<String> {
     let string = serde_json::Value::from(value).to_string();
     let string = &string[1..string.len() - 1];
@@ -119,8 +119,8 @@ fn seen(text: &[u8], by: fn(&[u8]) -> Option<View>) -> Vec<u8> {
     by(text).map_or_else(|| text.to_vec(), |view| view.bytes().to_vec())
 }
 
-/// Adds a form that may be wrapped over several lines; and its rests behind its first digits, which may stand at the end of a line that is
-/// written out already.
+/// Adds an encoded form of a secret, and the form without its first one to [`PASSED_DIGITS`] digits. Where the encoding begins at the end
+/// of a wrapped line, these digits may have been written out already, and the rest is found on the next line.
 fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
     for passed in 1..=PASSED_DIGITS {
         if form.len() >= passed + REST_BYTES_MIN {
@@ -130,9 +130,8 @@ fn add_wrapped(forms: &mut BTreeSet<Vec<u8>>, form: Vec<u8>) {
     forms.insert(form);
 }
 
-/// Returns how a value shows in the base64 encoding of a longer text that has `before` bytes (modulo 3) in front of it. First the digits
-/// that depend on the value alone; second the same and, where bits of the value are left over, the final digit that the encoding has if
-/// the text ends with the value.
+/// Returns the base64 digits of a secret in an encoded text that has `before` bytes (modulo 3) before the secret: first only those that
+/// depend on the secret alone; second also the last digit of a text that ends with the secret.
 fn base64_inside(text: &[u8], before: usize, alphabet: &Alphabet) -> [Vec<u8>; 2] {
     let mut bytes = vec![0; before];
     bytes.extend_from_slice(text);

@@ -1,4 +1,4 @@
-//! Masking of declared secrets inside of JSON, and of Rust values that are written as JSON.
+//! Masking of declared secrets in JSON, and in Rust values that are written as JSON.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::values::Masks;
 
-/// Step on the way to a part of a document.
+/// Step on the path to a part of a JSON document.
 #[derive(Debug, Clone)]
 enum Step {
     Key(String),
@@ -16,13 +16,13 @@ enum Step {
 }
 
 impl Masks {
-    /// Returns a document with secrets masked: in its strings, in its keys, and numbers that are a secret.
+    /// Returns a document with secrets masked in its strings and keys, and with numbers masked that are a secret.
     #[must_use]
     pub fn value(&self, value: &Value) -> Value {
         self.walked(value, true)
     }
 
-    /// Returns a document of the engine's own with secrets masked in its strings and keys; its numbers are the engine's and stay.
+    /// Returns one of the engine's own documents with secrets masked in its strings and keys; its numbers stay.
     #[must_use]
     pub fn words(&self, value: &Value) -> Value {
         self.walked(value, false)
@@ -44,8 +44,8 @@ impl Masks {
         }
     }
 
-    /// Returns `thing` with secrets masked. Words of its own type, such as the names of its fields and variants, stay even where a secret
-    /// is one of them. Nothing where it holds a secret and cannot be read back from its masked form.
+    /// Returns `thing` with secrets masked. Words of its type, such as the names of its fields and variants, stay even where a secret
+    /// equals one. `None` where it holds a secret and cannot be read back from its masked form.
     #[must_use]
     pub fn typed<T: Serialize + DeserializeOwned>(&self, thing: T) -> Option<T> {
         if self.is_empty() {
@@ -80,7 +80,7 @@ impl Masks {
         read_back(&document)
     }
 
-    /// Returns a string or number masked; of an object, its keys are.
+    /// Masks a string, a number, or the keys of an object.
     fn leaf(&self, value: &Value) -> Value {
         match value {
             Value::Object(map) => {
@@ -92,13 +92,13 @@ impl Masks {
     }
 }
 
-/// Reads a Rust value from a document, if the value is written as just that document again.
+/// Reads a Rust value from a document; `None` unless the value serializes to the same document again.
 fn read_back<T: Serialize + DeserializeOwned>(document: &Value) -> Option<T> {
     let read: T = serde_json::from_value(document.clone()).ok()?;
     (serde_json::to_value(&read).ok()? == *document).then_some(read)
 }
 
-/// Collects the ways to all parts of a document, the inner ones first: masking a key changes the ways to the parts below it.
+/// Collects the paths to all parts of a document, inner parts first: masking a key changes the paths to the parts below it.
 fn places_in(value: &Value, here: &mut Vec<Step>, places: &mut Vec<Vec<Step>>) {
     let mut below = |step: Step, item: &Value| {
         here.push(step);

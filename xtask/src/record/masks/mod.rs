@@ -1,4 +1,4 @@
-//! Masking of declared secrets in all that is written of a run: texts, streams, values in events, files.
+//! Masking of declared secrets in all files of a run: texts, streams, and values in events.
 
 mod decoding;
 mod file;

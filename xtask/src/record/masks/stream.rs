@@ -1,23 +1,23 @@
-//! Masking of secrets in bytes that come in pieces, also of a secret that stands in two pieces.
+//! Masking of secrets in bytes that come in pieces, even of a secret that two pieces share.
 
 use std::sync::Arc;
 
 use super::values::{MARK, Masks, Scan};
 
-/// Bytes of a piece that are looked through at once.
+/// Number of bytes of a piece that are searched at once.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Most held bytes that are searched again with every piece that comes, however small it is; more bytes are searched again once they have
-/// grown by a quarter.
+/// Number of held bytes up to which all of them are searched again with every piece, however small it is; more bytes are searched again
+/// when they have grown by a quarter.
 const SMALL_BYTES: usize = 4 << 10;
 
-/// A stream in which secrets are masked. What may be the begin of a secret is held back until more comes.
+/// Stream in which secrets are masked. Bytes that may begin a secret are held back until more bytes come.
 #[derive(Debug)]
 pub struct MaskedStream {
     masks: Arc<Masks>,
-    /// Bytes that were pushed and may belong to a value whose end has not come.
+    /// Bytes that may begin a secret, and are not written yet.
     held: Vec<u8>,
-    /// Bytes of `held` that belong to a value which stands masked in the output already.
+    /// Number of bytes of `held` that belong to a secret whose mask is written already.
     covered: usize,
     /// Length of `held` from which on it is searched again.
     next_look: usize,
@@ -26,19 +26,19 @@ pub struct MaskedStream {
 }
 
 impl MaskedStream {
-    /// Returns a stream of text.
+    /// Makes a stream of text.
     #[must_use]
     pub fn new(masks: Arc<Masks>) -> Self {
         Self { masks, held: Vec::new(), covered: 0, next_look: 0, keeps_length: false, has_found: false }
     }
 
-    /// Returns a stream whose output is as long as its input, for files that are no text.
+    /// Makes a stream whose output is as long as its input, for files that are not text.
     #[must_use]
     pub fn of_same_length(masks: Arc<Masks>) -> Self {
         Self { keeps_length: true, ..Self::new(masks) }
     }
 
-    /// Returns what can be written once these bytes have come.
+    /// Adds bytes, and returns the masked bytes that can be written now.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         if self.masks.is_empty() {
             return bytes.to_vec();
@@ -60,18 +60,18 @@ impl MaskedStream {
         passed
     }
 
-    /// Returns what was held back, at the stream's end.
+    /// Returns the bytes that were held back, masked, at the stream's end.
     pub fn finish(&mut self) -> Vec<u8> {
         self.pass(self.masks.scan(&self.held, true))
     }
 
-    /// Returns true if a secret's value was found so far.
+    /// Tells whether a secret was found so far.
     #[must_use]
     pub fn has_found(&self) -> bool {
         self.has_found
     }
 
-    /// Passes on what stands before the first place at which a value may begin that is not whole yet.
+    /// Returns the masked bytes before the first place where an incomplete secret may begin.
     fn pass(&mut self, Scan { spans, open }: Scan) -> Vec<u8> {
         let mut passed = Vec::with_capacity(self.held.len());
         let mut done = self.covered;

@@ -1,8 +1,8 @@
-//! Masks for declared secrets, and the search for their values in a text.
+//! Masks for declared secrets, and the search for secrets in a text.
 //!
-//! Values are looked for in views of a text: as a terminal shows it, with its escapes decoded, without the line ends of wrapped digits.
-//! Each view knows where its parts stand in the text, and there the value is masked with all that was left out inside of it. So a later
-//! step that leaves the same parts out (`record/plain_text.rs` does) uncovers no secret.
+//! Secrets are looked for in views of a text: as a terminal shows it, with its escapes decoded, without the line ends of wrapped digits.
+//! Each view knows where its parts stand in the text; there the secret is masked with all that the view left out within it. So a later
+//! step that leaves out the same parts (`record/plain_text.rs` does) uncovers no secret.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,29 +16,29 @@ use super::view::View;
 /// Mark that stands in place of a secret.
 pub const MARK: &str = "[redacted]";
 
-/// Marks that programs put where they have cut a text.
+/// Texts with which programs mark a place where they have cut a text.
 const CUTS: [&str; 3] = ["[...", "...", "…"];
 
-/// Shortest text at a cut that is taken for a part of a value, in bytes.
+/// Minimum length of a text before or behind a cut that counts as a part of a secret, in bytes.
 const PART_BYTES_MIN: usize = 4;
 
-/// Bytes that are looked through at once, at least.
+/// Minimum number of bytes that are searched at once.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// Most bytes of a text that one byte of a form is expected to take: a begin that takes more is not held back.
+/// Maximum number of bytes of a text that one byte of a form is expected to take; an incomplete form that takes more is not held back.
 const SPREAD_MAX: usize = 16;
 
-/// Secrets that must not be written anywhere. Without any, all texts stay as they are.
+/// Secrets that must not be written anywhere, and the search for them. Without secrets, all texts stay as they are.
 #[derive(Default)]
 pub struct Masks {
     finders: Option<Finders>,
     plain: Vec<String>,
-    /// Bytes that were looked through, in all views.
+    /// Number of bytes that were searched, in all views.
     #[cfg(test)]
     pub(super) looked: std::sync::atomic::AtomicU64,
 }
 
-/// Searches, by the view in which each looks.
+/// Finders of forms, one for each view of a text.
 struct Finders {
     text: Finder,
     unquoted: Option<Finder>,
@@ -49,9 +49,9 @@ struct Finders {
 /// Result of a search through a part of a text.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// Places of values, in order, those that overlap as one.
+    /// Places of secrets, in order; overlapping ones are joined.
     pub spans: Vec<Range<usize>>,
-    /// First place from which on the rest may be the begin of a value; the part's length where there is none.
+    /// First place from which on the rest may begin a secret; the part's length where there is none.
     pub open: usize,
 }
 
@@ -63,10 +63,10 @@ impl std::fmt::Debug for Masks {
 }
 
 impl Masks {
-    /// Returns masks for these values.
+    /// Makes masks for these secrets.
     ///
     /// # Errors
-    /// When there are too many of them to be looked for.
+    /// When there are more secrets than can be looked for.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Self> {
         let (mut forms, mut plain) = (Forms::default(), BTreeSet::new());
         for value in values {
@@ -88,13 +88,13 @@ impl Masks {
         })
     }
 
-    /// Returns true if nothing is secret.
+    /// Tells whether there are no secrets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.finders.is_none()
     }
 
-    /// Returns a text without the values, nor parts of them where the text was cut.
+    /// Returns a text with secrets masked, and with parts of secrets masked where the text was cut.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut spans = self.spans(text.as_bytes());
@@ -112,13 +112,13 @@ impl Masks {
         }
     }
 
-    /// Returns bytes of a text without the values.
+    /// Returns the bytes of a text with secrets masked.
     #[must_use]
     pub fn bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         replaced(bytes, &self.spans(bytes))
     }
 
-    /// Returns the places of values, in order, those that overlap as one.
+    /// Returns the places of secrets, in order; overlapping ones are joined.
     fn spans(&self, bytes: &[u8]) -> Vec<Range<usize>> {
         let (mut spans, mut from) = (Vec::new(), 0);
         loop {
@@ -132,7 +132,7 @@ impl Masks {
         }
     }
 
-    /// Returns how many bytes are searched at once; no more are held back.
+    /// Returns the number of bytes that are searched at once, which is the maximum that is held back.
     pub(super) fn window_bytes(&self) -> usize {
         let Some(finders) = &self.finders else { return WINDOW_BYTES };
         let all = [Some(&finders.text), finders.joined.as_ref(), finders.digits.as_ref()];
@@ -140,7 +140,7 @@ impl Masks {
         WINDOW_BYTES.max(longest * SPREAD_MAX)
     }
 
-    /// Looks through a part of a text, which others follow if it is not the last one.
+    /// Searches a part of a text; more parts follow unless `is_last`.
     pub(super) fn scan(&self, window: &[u8], is_last: bool) -> Scan {
         let Some(finders) = &self.finders else { return Scan { spans: Vec::new(), open: window.len() } };
         let mut search = Search {
@@ -177,7 +177,8 @@ impl Masks {
         Scan { spans: merged(spans), open: search.scan.open }
     }
 
-    /// Finds begins of values before a mark of a cut, and ends of values behind one: the program that cut the text had the whole value.
+    /// Finds begins of secrets before a mark of a cut, and ends of secrets behind one: the program that cut the text had the whole
+    /// secret.
     fn parts_at_cuts(&self, text: &str) -> Vec<Range<usize>> {
         let mut spans = Vec::new();
         for cut in CUTS {
@@ -204,7 +205,7 @@ impl Masks {
     }
 }
 
-/// Search through one part of a text.
+/// Search through one part of a text, with the results so far.
 struct Search<'a> {
     #[cfg(test)]
     masks: &'a Masks,
@@ -215,7 +216,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Searches a view of the part, and then that view with its escapes decoded, up to `LEVELS_MAX` times.
+    /// Searches a view of the part, and then the view with its escapes decoded, up to `LEVELS_MAX` times.
     fn levels(&mut self, first: Option<View>) {
         let finders = self.finders;
         let mut views: Vec<View> = first.into_iter().collect();
@@ -262,8 +263,8 @@ impl Search<'_> {
         }
     }
 
-    /// Searches a text for values, and its end for the begin of one, where a begin of at most `passed` digits may not count; `place` finds
-    /// a range of the text in the part.
+    /// Searches a text for secrets, and with `passed` also its end for the begin of a secret, as [`Finder::open_from`] does; `place` maps a
+    /// range of the text to a range of the part.
     fn look(
         &mut self,
         finder: &Finder,
@@ -279,24 +280,24 @@ impl Search<'_> {
         }
     }
 
-    /// Notes a range that may become a value with what follows.
+    /// Notes a range that may become a secret with the bytes that follow.
     fn open_at(&mut self, place: &dyn Fn(Range<usize>) -> Range<usize>, open: Range<usize>) {
         self.scan.open = self.scan.open.min(place(open).start);
     }
 
-    /// Returns a text without an unfinished escape or sequence at its end: with what follows, it may become another byte.
+    /// Returns a text without an unfinished escape or sequence at its end, which may become another byte with the bytes that follow.
     fn finished<'t>(&self, text: &'t [u8], unfinished_from: fn(&[u8]) -> usize) -> &'t [u8] {
         if self.is_last { text } else { &text[..unfinished_from(text)] }
     }
 }
 
-/// Returns how many digits at the end of a text are not held back: a whole line is written out although a value may begin with its last
-/// letters.
+/// Returns the number of digits at the end of a text that are not held back: a whole line is written out although a secret may begin with
+/// its last letters.
 fn passed_digits(text: &[u8]) -> usize {
     if text.ends_with(b"\n") { PASSED_DIGITS } else { 0 }
 }
 
-/// Returns where a range of the last view stands in the text of the first one.
+/// Converts a range of the last view to a range of the text of the first view.
 fn origin(views: &[View], range: Range<usize>) -> Range<usize> {
     views.iter().rev().fold(range, |range, view| view.origin(range))
 }
@@ -372,7 +373,7 @@ mod tests {
 
     const VALUE: &str = "pä\"ss' <&w/d\\9z+22";
 
-    /// The value in many languages and encodings, with words for each. Each stands between a line's begin and a line's end.
+    /// Returns the value in many languages and encodings, each with its description. Each stands between a line's begin and a line's end.
     fn shapes(value: &str) -> Vec<(&'static str, Vec<u8>)> {
         let each = |by: &dyn Fn(char) -> String| value.chars().map(by).collect::<String>().into_bytes();
         let bytes = |by: &dyn Fn(u8) -> String, between: &str| {

@@ -1,27 +1,27 @@
-//! Bytes in which parts are left out or replaced, with the way back to where each of them stood.
+//! Views of a text: parts are left out or replaced, and ranges of the view can be mapped back to the text.
 
 use std::ops::Range;
 
-/// Text made of another one by replacing some of its parts.
+/// Text made of another text by replacing some of its parts.
 #[derive(Debug)]
 pub struct View {
     bytes: Vec<u8>,
     parts: Vec<Part>,
 }
 
-/// Part of the text that is replaced in the view.
+/// Replaced part of the text.
 #[derive(Debug)]
 struct Part {
-    /// Place in the view.
+    /// Offset of the part in the view.
     at: usize,
-    /// Length in the view.
+    /// Length of the part in the view.
     len: usize,
-    /// Place in the text.
+    /// Range of the part in the text.
     from: Range<usize>,
 }
 
 impl View {
-    /// Returns a text with these parts, which are in order and apart from each other, replaced; nothing where there are none.
+    /// Makes the view of a text with these parts replaced, which are in order and do not overlap; `None` where there are none.
     pub fn new<'a>(text: &[u8], parts: impl Iterator<Item = (Range<usize>, &'a [u8])>) -> Option<Self> {
         let mut parts = parts.peekable();
         parts.peek()?;
@@ -47,8 +47,8 @@ impl View {
         self.bytes.truncate(len);
     }
 
-    /// Returns the range of the text that a range of the view stands for: without parts that are left out before and behind it, and with
-    /// the whole of each part that it touches.
+    /// Maps a range of the view to the text: without parts that are left out at its ends, and with the whole of each part that it
+    /// overlaps.
     pub fn origin(&self, range: Range<usize>) -> Range<usize> {
         if range.is_empty() {
             let at = self.place(range.start, |part| part.from.start);

@@ -1,13 +1,13 @@
-//! Files whose times are a run's clock, moved to the clock of another run that began earlier.
+//! Files with times of a run's clock, moved to the clock of another run that began earlier.
 
 use serde_json::Value;
 
 use crate::record::{Performance, readable_json};
 
-/// Moves the times of a file to a clock that began so many milliseconds earlier.
+/// Function that moves the times in a file's text to a clock that began the given number of milliseconds earlier.
 pub type Move = fn(&str, f64) -> anyhow::Result<String>;
 
-/// Returns the function that moves a file of an attempt, by its name; nothing where the file bears no times of the run's clock.
+/// Returns the function that moves a file of an attempt, by the file's name; `None` where the file has no times of the run's clock.
 pub fn mover(name: &str) -> Option<Move> {
     match name {
         "performance.json" => Some(performance),
@@ -28,7 +28,7 @@ fn performance(text: &str, by_ms: f64) -> anyhow::Result<String> {
     Ok(readable_json(&performance)?)
 }
 
-/// Returns a text without the last line that a killed engine wrote half.
+/// Returns a text without a last line that a killed engine left incomplete.
 fn whole(text: &str) -> &str {
     text.rsplit_once('\n').map_or("", |(whole, _)| whole)
 }
@@ -51,7 +51,7 @@ fn history(text: &str, by_ms: f64) -> anyhow::Result<String> {
     Ok(moved)
 }
 
-/// Moves lines that hold a byte's offset in the log and the time at which the byte came.
+/// Moves lines that hold a byte's offset in the log and the time at which that byte came.
 #[expect(clippy::unnecessary_wraps, reason = "like the others")]
 fn times(text: &str, by_ms: f64) -> anyhow::Result<String> {
     let line = |line: &str| match line.split_once(' ').map(|(offset, at_ms)| (offset, at_ms.parse::<f64>())) {

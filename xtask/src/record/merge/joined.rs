@@ -1,4 +1,4 @@
-//! One record made of those of the shards.
+//! Join of the records of shards into one record.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path};
@@ -15,17 +15,13 @@ use crate::record::{
     RecordedPart, RunDir, RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
 };
 
-/// Exit codes by rank: the joined run has the first one that a shard has.
+/// Exit codes by rank: the joined run has the first one that any shard has.
 const EXIT_CODES: [u8; 6] =
     [EXIT_INTERRUPTED, EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_USAGE, EXIT_REGRESSED, EXIT_PASSED];
 
 impl Shards {
-    /// Writes one run below the project's `target/e2e`: the cases of all shards with their files, on one clock that began with
-    /// the first shard. Cases of a missing shard were not run, and the joined run fails for want of them. Reports are made
-    /// from it like from any other.
-    ///
-    /// # Errors
-    /// When it cannot be written, or a shard's file is damaged.
+    /// Writes one run below the project's `target/e2e`: the cases of all shards with their files, on one clock that began with the first
+    /// shard. Cases of a missing shard count as not run, and make the joined run fail. Reports are made from it as from any run.
     pub fn join(&self, root: &Path, owner: &Invoker) -> anyhow::Result<PastRun> {
         // Both are the user's: the records that are read, and the one that is written.
         owner.act(|| self.write(root, owner.clone()))
@@ -45,9 +41,9 @@ impl Shards {
                 let mut files = Files { from: &run.folder, dir: &dir, later_ms: later_ms(run), notes: &mut notes };
                 // A run that was killed may not have made the folder.
                 if run.folder.join(&attempt.folder).is_dir() {
-                    files
-                        .copy(&attempt.folder)
-                        .with_context(|| format!("copying {} of {}", attempt.folder, run.record.run_id))?;
+                    files.copy(&attempt.folder).with_context(|| {
+                        format!("copying the folder {} of the run {}", attempt.folder, run.record.run_id)
+                    })?;
                 }
             }
         }
@@ -72,7 +68,7 @@ impl Shards {
         Ok(PastRun { folder: dir.path().to_owned(), record })
     }
 
-    /// Returns the first events of the joined run, by the record that it is to have.
+    /// Returns the first events of the joined run, from the record that it will have.
     fn begin(&self, record: &RunRecord) -> [Event; 2] {
         let setup = RunSetup {
             engine_version: Some(record.engine_version.clone()),
@@ -103,7 +99,7 @@ impl Shards {
         [began, prepared]
     }
 
-    /// Returns what a reader of the joined record should know, a sentence each: missing shards, and what the shards differ in.
+    /// Returns what a reader of the joined record should know, a sentence each: missing shards, and differences between shards.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let missing = |shard: &u32| format!("shard {shard}/{} is missing: its cases were not run", self.of);
@@ -196,8 +192,8 @@ fn shown(part: Option<&RecordedPart>) -> String {
     part.map_or_else(String::new, |part| format!("shard {}/{}", part.shard, part.of))
 }
 
-/// Returns the events of a shard's cases on a clock that began `by_ms` earlier. An attempt in which the shard was killed ends where its
-/// events do.
+/// Returns the events of a shard's cases on a clock that began `by_ms` earlier. An attempt during which the shard was killed ends with
+/// its last event.
 fn moved(run: &PastRun, by_ms: f64) -> anyhow::Result<Vec<Stamped>> {
     let attempts = || run.record.cases.iter().flat_map(|case| &case.attempts);
     let faults: HashMap<&str, FaultCounts> =
@@ -232,7 +228,7 @@ fn moved(run: &PastRun, by_ms: f64) -> anyhow::Result<Vec<Stamped>> {
     Ok(events)
 }
 
-/// Returns the command line of a shard without `--shard`: the words that would have run the whole suite.
+/// Returns the command line of a shard without `--shard`, which would have run the whole suite.
 fn whole_command(words: &[String]) -> Vec<String> {
     let mut own = Vec::new();
     let mut words = words.iter();
@@ -246,18 +242,18 @@ fn whole_command(words: &[String]) -> Vec<String> {
     own
 }
 
-/// The files of a shard's attempts, on their way into the joined run.
+/// Copier of the files of a shard's attempts into the joined run.
 struct Files<'a> {
     from: &'a Path,
     dir: &'a RunDir,
     later_ms: f64,
-    /// What could not be moved to the joined run's clock.
+    /// Sentences about files that could not be copied, or not moved to the joined run's clock.
     notes: &'a mut Vec<String>,
 }
 
 impl Files<'_> {
-    /// Copies a folder with all files in it. Links, and whatever else is neither file nor folder, are left out: a record has none of its
-    /// own.
+    /// Copies a folder with all files in it. Links, and all that is neither file nor folder, are left out, since engines write none into
+    /// a record.
     fn copy(&mut self, relative: &str) -> anyhow::Result<()> {
         if !Path::new(relative).components().all(|part| matches!(part, Component::Normal(_))) {
             bail!("{relative} leads out of the run's folder");

@@ -1,4 +1,4 @@
-//! The records of a suite's shards, joined into one: found, proven to be the whole suite once, and laid on one clock.
+//! Join of the records of a suite's shards: finds them, checks that they cover the suite once, and moves them to one clock.
 
 mod clock;
 mod joined;

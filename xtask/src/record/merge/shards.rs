@@ -1,4 +1,4 @@
-//! Which records belong together, and whether they are the whole suite.
+//! Search for the records of shards, and the check that they are one whole suite.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,28 +9,28 @@ use crate::error::Error;
 use crate::record::event_reader::EVENTS_FILE;
 use crate::record::{PastRun, RECORD_FILE, RecordedPart};
 
-/// How deep below a given folder records are looked for: a folder of artifacts, one for each shard, and `target/e2e` in it.
+/// Depth below a given folder to which records are looked for: a folder of artifacts for each shard, with `target/e2e` in it.
 const DEPTH_MAX: usize = 4;
 
-/// The records of shards of one suite.
+/// Records of the shards of one suite.
 #[derive(Debug)]
 pub struct Shards {
-    /// Records, in the order of their shards' numbers.
+    /// Records, sorted by the number of the shard.
     pub(super) runs: Vec<PastRun>,
     /// Every case of the suite.
     pub(super) suite: Vec<String>,
-    /// Numbers of the shards that have no record.
+    /// Numbers of the shards without a record.
     pub(super) missing: Vec<u32>,
-    /// Number of shards of the suite.
+    /// Number of shards that the suite was split into.
     pub(super) of: u32,
 }
 
 impl Shards {
-    /// Finds the records in these folders and below them.
+    /// Finds the records of shards in these folders and below them.
     ///
     /// # Errors
-    /// [`Error::Usage`] where a folder holds no record, one is no shard's, two are of the same shard, or they are of different
-    /// suites; [`Error::BadFile`] for a damaged one.
+    /// [`Error::Usage`] where a folder holds no record, a record is not that of a shard, two are of the same shard, or they are of
+    /// different suites; [`Error::BadFile`] for a damaged record.
     pub fn find(folders: &[PathBuf]) -> anyhow::Result<Self> {
         let mut runs: Vec<PastRun> = Vec::new();
         for folder in folders {
@@ -76,7 +76,7 @@ impl Shards {
             let parts = [&pair[0], &pair[1]].map(|run| run.record.part.as_ref());
             let same = |get: fn(&RecordedPart) -> (u32, &[String])| parts[0].map(get) == parts[1].map(get);
             if !same(|part| (part.of, &part.suite)) {
-                let help = "give the shards of one run, made with the same filters, options and N";
+                let help = "give the shards of one run, made with the same filters, options and number of shards";
                 return Err(Error::Usage(format!("{folders} are shards of different suites: {help}")));
             }
             if number(&pair[0]) == number(&pair[1]) {
@@ -90,7 +90,7 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Checks that each case of the suite stands in one record, unless a shard is missing, and that no record has another case.
+    /// Checks that each case of the suite is in one record, unless a shard is missing, and that no record has another case.
     fn covers_once(&self) -> Result<(), Error> {
         let mut times: HashMap<&str, usize> = HashMap::new();
         for result in self.runs.iter().flat_map(|run| &run.record.cases) {
@@ -114,7 +114,7 @@ impl Shards {
     }
 }
 
-/// Finds the folders of runs in a folder and below it: those with a record, or with the events of a killed run. Links are not followed.
+/// Finds the folders of runs in a folder and below it, which hold a record, or the events of a killed run. Links are not followed.
 fn look(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     if folder.join(RECORD_FILE).is_file() || folder.join(EVENTS_FILE).is_file() {
         found.push(folder.canonicalize()?);
@@ -139,7 +139,7 @@ pub(super) mod tests {
     use crate::record::outcome::tests::record;
     use crate::record::{CaseId, CaseResult, RunRecord, Verdict};
 
-    /// A shard's record: `part` is its number, of how many, and the suite.
+    /// Makes the record of a shard: `part` is its number, the number of shards, and the suite.
     pub fn shard(name: &str, (shard, of, suite): (u32, u32, &[&str]), ran: &[(&str, Verdict)]) -> PastRun {
         let case = |(case, verdict): &(&str, Verdict)| CaseResult {
             case: CaseId((*case).to_owned()),

@@ -1,4 +1,4 @@
-//! The document, and the test that it is what the types say.
+//! Reference page `docs/events.md`, made from the types, and its test.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use super::examples::examples;
 use super::source::{Field, Shape, fields, variants};
 use crate::record::{FORMAT_VERSION, Stamped};
 
-/// Set to anything, it makes the pages anew.
+/// Environment variable that makes the tests write the pages, whatever its value.
 const WRITE_VARIABLE: &str = "E2E_WRITE_REFERENCE";
-/// What makes it.
+/// Command that writes the pages.
 pub const COMMAND: &str = "E2E_WRITE_REFERENCE=1 cargo test -p xtask --lib record::reference";
 
 const EVENT: &str = include_str!("../event.rs");
 const OUTCOME: &str = include_str!("../outcome.rs");
 const COMPARISON: &str = include_str!("../comparison.rs");
-const VERDICT: &str = include_str!("../../judge/verdict.rs");
+const VERDICT: &str = include_str!("../../../stats/src/verdict.rs");
 const ERROR: &str = include_str!("../../error.rs");
 const PATIENCE: &str = include_str!("../patience.rs");
 const PERFORMANCE: &str = include_str!("../performance.rs");
-/// Where structs may stand whose fields take another's place.
+/// Sources with structs that are flattened into others.
 const SOURCES: [&str; 3] = [EVENT, COMPARISON, VERDICT];
 const CONTRACT: &str = include_str!("../../../contract/reference.json");
 
@@ -87,7 +87,7 @@ fn document() -> String {
     text
 }
 
-/// The fields of an event's object, those that others hold for it included.
+/// Returns the fields of an event's JSON object, with those of flattened structs.
 fn rows(shape: &Shape) -> Vec<Field> {
     let own = match &shape.inner {
         Some(inner) => of_struct(inner),
@@ -96,7 +96,7 @@ fn rows(shape: &Shape) -> Vec<Field> {
     own.into_iter().flat_map(|field| if field.is_flat { of_struct(&field.rust_type) } else { vec![field] }).collect()
 }
 
-/// The fields of a struct of the record, or of the contract.
+/// Returns the fields of a struct of the record, or of the contract.
 fn of_struct(name: &str) -> Vec<Field> {
     let name = name.strip_prefix("Box<").and_then(|inner| inner.strip_suffix('>')).unwrap_or(name);
     let name = name.rsplit("::").next().unwrap_or_default();
@@ -131,7 +131,7 @@ fn of_schema(property: &Value) -> String {
     }
 }
 
-/// What is documented is there, and what is there is documented.
+/// Asserts that an example has exactly the documented fields.
 fn hold(name: &str, rows: &[Field], event: &Value) {
     let event = event.as_object().unwrap();
     for field in rows {
@@ -148,7 +148,7 @@ fn missing(field: &Field) -> &'static str {
     if field.may_be_missing { ", or left out" } else { "" }
 }
 
-/// The rows of a table of fields.
+/// Formats fields as a table.
 pub fn table(rows: &[Field]) -> String {
     let mut text = String::from("| field | type | meaning |\n|---|---|---|\n");
     for field in rows {
@@ -198,7 +198,7 @@ pub fn snake_case(name: &str) -> String {
     snake
 }
 
-/// Writes a page anew where that is wanted, and fails where it is not what was made.
+/// Asserts that a page's file has this text, and writes the file first if [`WRITE_VARIABLE`] is set.
 pub fn hold_to_file(name: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     if std::env::var_os(WRITE_VARIABLE).is_some() {

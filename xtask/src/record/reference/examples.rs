@@ -6,11 +6,11 @@ use e2e_contract::{
     AbortKind, Better, Check, Defect, DefectOutcome, Fault, Invariant, InvariantKind, Level, Likeness, Metric, Picture,
 };
 
-use crate::judge::{Decision, Verdict as Judged};
 use crate::record::{
     CaseId, Cause, Comparison, Counts, Event, FORMAT_VERSION, FaultCounts, FaultLasted, FaultObserved, LabIds,
     LastedState, Lateness, Machine, Onward, Outcome, RecordedPatience, RunSetup, Verdict, Way,
 };
+use e2e_stats::{Decision, Verdict as Judged};
 
 fn case() -> CaseId {
     CaseId("data_pipeline/data_ingestion:small".into())
@@ -20,7 +20,7 @@ fn place() -> (String, u32) {
     ("scenarios/data_pipeline/data_ingestion/main.rs".into(), 42)
 }
 
-/// An example of each.
+/// Returns an example of each event.
 pub fn examples() -> Vec<Event> {
     let mut all = of_the_run();
     all.extend(of_the_case());

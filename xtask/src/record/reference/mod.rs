@@ -1,6 +1,5 @@
-//! `docs/events.md`: the lines of `events.jsonl` and of `--format json`, described from the types' own source and from an example
-//! of each event; and `docs/performance.md` and `docs/mutants-json.md`, in the same way. It is a test, so that no engine is built with
-//! it.
+//! Reference pages `docs/events.md`, `docs/performance.md` and `docs/mutants-json.md`, made from the source of the types and from an
+//! example of each event. Compiled for tests only.
 
 mod document;
 mod examples;

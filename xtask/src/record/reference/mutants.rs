@@ -1,4 +1,4 @@
-//! `docs/mutants-json.md`: the file `mutants.json`.
+//! Reference page `docs/mutants-json.md`, on the file `mutants.json`.
 
 use super::document::{COMMAND, hold_to_file, snake_case, table};
 use super::source::{fields, variants};
@@ -6,7 +6,7 @@ use crate::record::{MUTANTS_VERSION, MutantReport, MutantResult, MutantVerdict};
 
 const SOURCE: &str = include_str!("../mutants.rs");
 
-/// The types of the file, from the outside in.
+/// Types of the file, from the outer to the inner ones.
 const TYPES: [&str; 3] = ["MutantReport", "MutantResult", "MutantCounts"];
 
 fn example() -> MutantReport {

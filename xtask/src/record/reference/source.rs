@@ -1,4 +1,4 @@
-//! What Rust source says of a type: its variants and fields with their documentation, as rustfmt lays them out.
+//! Parser of the Rust source of types: variants and fields with their doc comments, as rustfmt lays them out.
 
 /// A field of a struct or of a variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -6,25 +6,25 @@ pub struct Field {
     pub name: String,
     pub rust_type: String,
     pub meaning: String,
-    /// Its own fields stand in its place.
+    /// True if serde flattens the field into its struct.
     pub is_flat: bool,
-    /// It is left out where there is nothing to say.
+    /// True if JSON leaves the field out when it is empty.
     pub may_be_missing: bool,
-    /// Its attributes as they stand there.
+    /// Attributes of the field, as the source has them.
     pub attributes: String,
 }
 
-/// A variant of an enum, or a whole struct.
+/// Variant of an enum with its fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shape {
     pub name: String,
     pub meaning: String,
     pub fields: Vec<Field>,
-    /// The type that it holds, where it has no fields of its own.
+    /// Type that a tuple variant holds; `None` for a variant with fields.
     pub inner: Option<String>,
 }
 
-/// The variants of an enum, in order.
+/// Returns the variants of an enum, in order.
 pub fn variants(source: &str, name: &str) -> Vec<Shape> {
     let mut found: Vec<Shape> = Vec::new();
     let mut noted = Noted::default();
@@ -47,7 +47,7 @@ pub fn variants(source: &str, name: &str) -> Vec<Shape> {
     found
 }
 
-/// The fields of a struct, if this is its source.
+/// Returns the fields of a struct; `None` if the source has no such struct.
 pub fn fields(source: &str, name: &str) -> Option<Vec<Field>> {
     let mut noted = Noted::default();
     let mut field = |line: &str| {
@@ -57,7 +57,7 @@ pub fn fields(source: &str, name: &str) -> Option<Vec<Field>> {
     Some(body(source, "struct", name)?.into_iter().filter_map(&mut field).collect())
 }
 
-/// The lines between the header of a type, whoever may see it, and the brace that closes it.
+/// Returns the lines between the first line of a type and its closing brace, whatever its visibility.
 fn body<'s>(source: &'s str, kind: &str, name: &str) -> Option<Vec<&'s str>> {
     let headers = ["pub ", "pub(super) ", ""].map(|seen_by| format!("{seen_by}{kind} {name} {{"));
     let mut lines = source.lines().skip_while(|line| !headers.iter().any(|header| header == line));
@@ -65,7 +65,7 @@ fn body<'s>(source: &'s str, kind: &str, name: &str) -> Option<Vec<&'s str>> {
     Some(lines.take_while(|line| *line != "}").filter(|line| !line.trim().is_empty()).collect())
 }
 
-/// Documentation and attributes that belong to what comes next.
+/// Doc comment and attributes before the next item.
 #[derive(Default)]
 struct Noted {
     meaning: String,

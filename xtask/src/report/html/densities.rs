@@ -15,7 +15,7 @@ const SIZE: (u32, u32) = (720, 220);
 /// Number of points at which a density curve is computed.
 const PLACES: usize = 240;
 
-/// Maximum samples drawn as points; of more samples, an even choice is drawn.
+/// Maximum samples drawn as points; of more samples, an evenly spaced selection is drawn.
 const POINTS_MAX: usize = 600;
 
 /// Confidence level of the interval of a median.

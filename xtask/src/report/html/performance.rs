@@ -4,9 +4,8 @@ use serde::Serialize;
 
 use super::densities::{densities, interval, undrawn};
 use super::words::{Word, change, count, duration};
-use crate::judge::Decision;
 use crate::record::{CaseResult, Comparison, Operation, PastRun, Performance, Sample, Way};
-use e2e_stats::median;
+use e2e_stats::{Decision, median};
 
 /// View of an operation that one attempt measured.
 #[derive(Debug, Clone, Serialize)]
@@ -149,12 +148,7 @@ fn samples(
     comparison: &Comparison,
     folder: &dyn Fn(&str) -> String,
 ) -> anyhow::Result<Vec<f64>> {
-    let value: fn(&Sample) -> Option<f64> = match comparison.metric.as_str() {
-        "cpu_ms" => |sample| Some(sample.cpu_ms),
-        "wall_ms" => |sample| Some(sample.wall_ms),
-        "wall_minus_wait_ms" => |sample| Some((sample.wall_ms - sample.wait_ms?).max(0.0)),
-        _ => |_| None,
-    };
+    let value = |sample: &Sample| sample.metric(&comparison.metric);
     let mut all = Vec::new();
     for attempt in &case.attempts {
         let performance = run.performance(&folder(&attempt.folder))?;
@@ -217,8 +211,8 @@ fn scale(effect: f64, (low, high): (f64, f64)) -> Scale {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::Verdict;
     use crate::record::CaseId;
+    use e2e_stats::Verdict;
 
     fn comparison(decision: Decision, effect: Option<f64>, gates: bool) -> Comparison {
         let verdict = Verdict { effect, ..Verdict::inconclusive(30, "why") };

@@ -10,9 +10,11 @@ use super::page::filled;
 use super::page::headline;
 use super::performance::decision;
 use super::words::{Word, change, duration, verdict};
-use crate::judge::{Better, CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Series, Thresholds, committed};
 use crate::record::{CaseId, CaseResult, Operation, PastRun, Verdict};
-use e2e_stats::{median, moving_block_length, moving_block_ratio};
+use e2e_stats::{
+    CALIBRATION_RUNS, COMMITTED_SAMPLES, Kind, Thresholds, Timings, committed, median, moving_block_length,
+    moving_block_ratio,
+};
 
 /// Seed of the resampling; fixed, so that the same samples always give the same interval.
 const SEED: u64 = 1;
@@ -184,10 +186,11 @@ fn operation_row(
     (kind, metric): (Kind, &'static str),
     both: [&Operation; 2],
 ) -> anyhow::Result<OperationRow> {
-    let samples = both.map(|it| values(it, kind));
-    let medians = [median(&samples[0]), median(&samples[1])];
-    let interval = interval(&samples);
-    let (word, judged) = judged(both, &samples, kind);
+    let timings = both.map(Operation::timings);
+    let samples = [timings[0].samples(kind), timings[1].samples(kind)];
+    let medians = samples.map(median);
+    let interval = interval(samples);
+    let (word, judged) = judged(&timings, kind);
     Ok(OperationRow {
         case: case.to_owned(),
         operation: operation.to_owned(),
@@ -198,21 +201,13 @@ fn operation_row(
         interval: interval.map(|(low, high)| format!("{} to {}", change(low), change(high))),
         word,
         judged,
-        drawing: densities(&samples[1], &samples[0])?,
-        undrawn: undrawn(&samples[1], &samples[0]),
+        drawing: densities(samples[1], samples[0])?,
+        undrawn: undrawn(samples[1], samples[0]),
     })
 }
 
-fn values(operation: &Operation, kind: Kind) -> Vec<f64> {
-    let value = |sample: &crate::record::Sample| match kind {
-        Kind::Wall => sample.wall_ms,
-        Kind::Processor => sample.cpu_ms,
-    };
-    operation.samples.iter().map(value).collect()
-}
-
 /// Returns the confidence interval of the ratio of the two runs' medians; `None` if a run has fewer than five samples.
-fn interval([first, second]: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
+fn interval([first, second]: [&[f64]; 2]) -> Option<(f64, f64)> {
     let fewest = first.len().min(second.len());
     if fewest < 5 {
         return None;
@@ -224,35 +219,16 @@ fn interval([first, second]: &[Vec<f64>; 2]) -> Option<(f64, f64)> {
 
 /// Returns the decision on an operation's change and its reason. There is no decision if there are too few samples, or too few runs of the
 /// fixed work that measures the machine's own speed.
-fn judged(both: [&Operation; 2], samples: &[Vec<f64>; 2], kind: Kind) -> (Option<Word>, String) {
-    let calibrations = both.map(|operation| {
-        let known = operation.samples.iter().filter_map(|sample| sample.calibration);
-        let of_kind = known.map(|it| if kind == Kind::Wall { it.wall_ms } else { it.cpu_ms });
-        of_kind.collect::<Vec<f64>>()
-    });
-    let fewest = samples[0].len().min(samples[1].len());
-    let calibrated = calibrations[0].len().min(calibrations[1].len());
-    if fewest < COMMITTED_SAMPLES || calibrated < CALIBRATION_RUNS {
-        let samples = format!("not judged: {fewest} of {COMMITTED_SAMPLES} samples");
-        let runs = format!("not judged: {calibrated} of {CALIBRATION_RUNS} runs of the fixed work");
-        return (None, if fewest < COMMITTED_SAMPLES { samples } else { runs });
+fn judged([first, second]: &[Timings; 2], kind: Kind) -> (Option<Word>, String) {
+    let fewest = first.count().min(second.count());
+    let calibrated = first.calibration(kind).len().min(second.calibration(kind).len());
+    if fewest < COMMITTED_SAMPLES {
+        return (None, format!("not judged: {fewest} of {COMMITTED_SAMPLES} samples"));
     }
-    let busy = both.map(|operation| {
-        let sum = |kind| values(operation, kind).iter().sum::<f64>();
-        sum(Kind::Processor) / sum(Kind::Wall)
-    });
-    let waited = both.map(|operation| {
-        let waited: f64 = operation.samples.iter().map(|sample| sample.wait_ms).sum::<Option<f64>>()?;
-        Some(waited / (waited + values(operation, Kind::Processor).iter().sum::<f64>()))
-            .filter(|share| share.is_finite())
-    });
-    let side = |place: usize| Series {
-        samples: &samples[place],
-        calibration: &calibrations[place],
-        busy: busy[place],
-        waited: waited[place],
-    };
-    let verdict = committed(side(0), side(1), kind, Better::Lower, Thresholds::default(), SEED);
+    if calibrated < CALIBRATION_RUNS {
+        return (None, format!("not judged: {calibrated} of {CALIBRATION_RUNS} runs of the fixed work"));
+    }
+    let verdict = committed(first, second, kind, Thresholds::default(), SEED);
     (Some(decision(verdict.decision)), verdict.because)
 }
 

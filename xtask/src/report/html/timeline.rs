@@ -12,7 +12,7 @@ use super::plot::{Axis, Tick};
 use super::story::{Span, Story};
 use super::words::{duration, moment, plain, thousands};
 
-/// Maximum bars or marks of a lane; of more, neighbors are drawn as one.
+/// Maximum bars or marks of a lane; if there are more, neighbors are merged.
 const ITEMS_MAX: usize = 400;
 
 /// Maximum lanes for each of steps, operations and clients.

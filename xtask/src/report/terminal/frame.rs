@@ -1,4 +1,4 @@
-//! The live lines, which show the present state of a run, cut to a width. Pure; a word says whatever a color says.
+//! The live lines, which show the present state of a run, cut to a width. Pure; words say all that colors say.
 
 use super::screen::{Condition, Running, Screen, Stage};
 use super::style::{Line, Paint, Style};

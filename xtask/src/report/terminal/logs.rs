@@ -3,7 +3,7 @@
 use super::style::{Line, Style};
 use crate::record::logs::{LogDigest, LogGroup, LogLevel, LogLine};
 
-/// Zero point of the times shown of log lines.
+/// Clock by which the times of log lines are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogClock {
     /// Times are seconds since the run's begin.

@@ -22,7 +22,7 @@ use crate::record::human::stamp;
 use crate::record::logs::{LogDigest, LogLine};
 use crate::record::{EventReader, PastRun, RunRecord, Stamped, plain_text};
 
-/// Width in columns of the output where no terminal tells its own.
+/// Width in columns of the output if no terminal reports its width.
 const COLUMNS_WITHOUT_TERMINAL: usize = 120;
 
 /// Way in which the progress of a run is shown.
@@ -213,7 +213,7 @@ impl Terminal {
         }
     }
 
-    /// Prints the cases that did not pass on stderr, for verbs that print something else than a run's result on stdout.
+    /// Prints the cases that did not pass on stderr, for verbs that print something other than a run's result on stdout.
     pub fn show_problems(&self, record: &RunRecord, folder: &Path) {
         self.end();
         let lines = self.result(record, folder, "latest", Part::Problems);

@@ -4,11 +4,11 @@
 use super::story::{CaseStory, Story};
 use super::style::{Line, Style, commands, entry};
 use super::times::took;
-use crate::judge::Decision;
 use crate::program;
 use crate::record::human::{comparison, comparison_counts, summary};
 use crate::record::{Attempt, CaseResult, Cause, Outcome, RunRecord, Verdict};
 use crate::report::next::next;
+use e2e_stats::Decision;
 
 /// Column in which the text of an entry begins, behind the entry's name.
 const TEXT_COLUMN: usize = 12;

@@ -137,7 +137,7 @@ pub(super) struct ChaosClock {
 }
 
 impl Running {
-    /// Returns the worst of a machine's own condition `started` and those that its active faults put it in.
+    /// Returns the worst of a machine's own condition `started` and the conditions that its active faults cause.
     pub fn condition(&self, container: &str, started: Condition) -> Condition {
         let on_it = self.faults.iter().filter(|fault| fault.container == container);
         on_it.map(|fault| condition_under(&fault.fault)).max().map_or(started, |worst| worst.max(started))

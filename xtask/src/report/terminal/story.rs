@@ -31,9 +31,9 @@ pub(super) struct CaseStory {
     pub findings: Vec<String>,
     /// Number of all findings, including those that are not kept.
     pub findings_count: usize,
-    /// Machines that rebooted by themselves: one finding each, however often they did.
+    /// Machines that rebooted by themselves; all reboots of a machine are one finding.
     rebooted: BTreeSet<String>,
-    /// Number of marks of known defects whose defect showed.
+    /// Number of times that a known defect showed.
     pub known_defects: u32,
     /// Number of faults that took effect in the last attempt, by the fault's kind.
     pub effects: BTreeMap<&'static str, u32>,

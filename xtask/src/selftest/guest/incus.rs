@@ -1,6 +1,6 @@
-//! Incus runs in a Debian tree of its own, with its own mounts, network and processes, and below one control group. So nothing is installed
-//! on the host, an Incus of the host is not touched, and everything ends with one process. An instance has no network: its work is sent in
-//! as an archive, and its record is copied back out.
+//! Guests of Incus, which runs in a Debian tree of its own, with its own mounts, network and processes, and below one control group. So
+//! nothing is installed on the host, an Incus of the host is not touched, and everything ends with one process. An instance has no network:
+//! its work is sent in as an archive, and its record is copied back out.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

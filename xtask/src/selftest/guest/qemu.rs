@@ -1,5 +1,6 @@
-//! The processor is emulated: no hardware virtualization is needed, and everything takes several times as long. A guest has no network: its
-//! work lies on a second disk, a systemd unit does the work and powers the guest off, and the record is read from that disk.
+//! Guests of QEMU. Their processor is emulated: no hardware virtualization is needed, and everything takes several times as long. A guest
+//! has no network: its work lies on a second disk, a systemd unit does the work and powers the guest off, and the record is read from that
+//! disk.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -144,7 +145,7 @@ impl Qemu {
         Ok(Self { store: store.to_owned(), guest: guest.ensure(store, say)?, tree })
     }
 
-    /// Boots a guest on a payload, waits for its end, and returns its record.
+    /// Boots a guest with a payload, waits for its end, and returns its record.
     ///
     /// # Errors
     /// If the guest was killed, panicked, or missed its deadline; the error includes the end of the guest's console.

@@ -99,8 +99,8 @@ struct Tested {
     lacks: &'static [&'static str],
 }
 
-/// Runs the engine's tests on hosts of a kind, and writes `target/e2e/hosts/NAME.json` for each; returns the exit code for passed if
-/// everything worked that is expected to work there.
+/// Runs the engine's tests on hosts of a kind, and writes `target/e2e/hosts/NAME.json` for each; returns [`EXIT_PASSED`] if everything
+/// worked that is expected to work there.
 ///
 /// # Errors
 /// If a guest cannot be made, was killed, or missed its deadline; the records of the other guests are written nevertheless.

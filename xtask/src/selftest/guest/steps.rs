@@ -258,7 +258,7 @@ fn outcome(value: &Value) -> String {
     }
 }
 
-/// Entry of the answer of `fault list`.
+/// Fault in the JSON that `fault list` prints.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     name: String,

@@ -82,7 +82,7 @@ fi
 cp --archive --sparse=always \"$OUT\" \"$RESULT\"
 ";
 
-/// Checks that the processor is the one that guests are made for.
+/// Checks that this machine has an x86_64 processor, which guests need; `guests` names them in the error.
 ///
 /// # Errors
 /// [`Error::Host`] if the processor is not x86_64.
@@ -185,7 +185,7 @@ impl Tree<'_> {
         std::fs::rename(&result, folder).with_context(|| format!("renaming the new tree to {}", folder.display()))
     }
 
-    /// Removes the oldest trees of this kind and release beyond [`KEPT`]. A guest that still runs on one has its files open.
+    /// Removes the oldest trees of this kind and release beyond [`KEPT`]. A running guest keeps the files of a removed tree open.
     fn remove_old(&self, store: &Path) {
         let prefix = format!("{}-{}-", self.kind, self.suite);
         let entries = std::fs::read_dir(store).into_iter().flatten().filter_map(Result::ok);

@@ -16,7 +16,7 @@ use crate::host::exec::shell::{Command, quote};
 use crate::host::invoker::Invoker;
 use crate::host::tools::packages::{Item, Supply, WayToRoot};
 
-/// Shell script that finishes the guest's tree: kernel modules, and a first process that runs [`INIT`] from the folder that the host
+/// Shell script that finishes the guest's tree: adds kernel modules, and a first process that runs [`INIT`] from the folder that the host
 /// shares, so that the disk never changes.
 const FIRST: &str = "
 mkdir -p \"$TREE/usr/lib/modules\"
@@ -31,7 +31,7 @@ END
 chmod 755 \"$TREE/sbin/e2e-guest\"
 ";
 
-/// Second part of the guest's first process: mounts, kernel modules, the order, the end.
+/// Second part of the guest's first process: mounts file systems, loads kernel modules, runs the order, powers off.
 const INIT: &str = "
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
 mount -t sysfs sysfs /sys

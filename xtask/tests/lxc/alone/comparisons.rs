@@ -1,4 +1,4 @@
-//! Committed baselines and duets, on work of a known size: `xtask/live`, which does as many percent more as a file says.
+//! Committed baselines and duets, on work of a known size: `xtask/src/rates/task`, which does as many percent more as a file says.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn project() -> tempfile::TempDir {
         ("scenario.toml", "scenarios/judge/task/scenario.toml"),
         ("main.py", "scenarios/judge/task/main.py"),
     ] {
-        copy(&xtask.join("live").join(from), to);
+        copy(&xtask.join("src/rates/task").join(from), to);
     }
     for file in ["template.toml", "files/inittab"] {
         copy(&xtask.join("../containers/mini").join(file), &format!("containers/mini/{file}"));

@@ -27,7 +27,7 @@ fn kill_one_of_several(slot: &str, random: &mut Pcg64) {
     println!("slot {slot}: after {delay:?}: engine killed: {engine_too}, guard killed: {killed}, {}", output.status);
     if !engine_too {
         let text = String::from_utf8_lossy(&output.stderr);
-        let tried = output.status.code() == Some(0) || text.contains("before it began");
+        let tried = output.status.code() == Some(0) || text.contains("before it held the slot");
         assert!(tried, "slot {slot}: {}: {text}", output.status);
     }
     clean(slot);

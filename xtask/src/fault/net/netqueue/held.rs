@@ -1,4 +1,4 @@
-//! Things that are held, such as packets, each until the time at which it may go on.
+//! Items that are held, such as packets, each until the time at which it may go on.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -12,11 +12,11 @@ use rand_pcg::Pcg64;
 pub struct Delay {
     /// Time that each packet waits.
     pub delay: Duration,
-    /// Largest deviation from the delay, drawn for each packet: one may overtake another.
+    /// Largest deviation from `delay`, drawn for each packet: one may overtake another.
     pub jitter: Duration,
     /// Percentage of packets that do not wait at all.
     pub reorder_percent: u8,
-    /// Seed of the draws.
+    /// Seed of the random draws of jitter and reordering.
     pub seed: u64,
 }
 
@@ -26,7 +26,7 @@ impl Delay {
         Self { delay: Duration::from_secs(10 * 365 * 86_400), jitter: Duration::ZERO, reorder_percent: 0, seed: 0 };
 }
 
-/// Held things, such as packets, each with the time at which it may go on.
+/// Held items, each with the time at which it may go on.
 #[derive(Debug)]
 pub(super) struct Held<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
@@ -35,7 +35,7 @@ pub(super) struct Held<T> {
     count: u64,
 }
 
-/// A held thing, in the order of the times; of two with the same time, the one that came first is the smaller.
+/// Held item, ordered by its time; of two with the same time, the one that came first is the smaller.
 #[derive(Debug)]
 struct Entry<T> {
     due: Instant,
@@ -67,17 +67,17 @@ impl<T> Held<T> {
         Duration::from_nanos(self.draws.random_range(nanos(shortest)..=nanos(longest)))
     }
 
-    /// Takes out the next thing if its time has come.
+    /// Takes out the next item if its time has come.
     pub fn due(&mut self, now: Instant) -> Option<T> {
         if self.heap.peek()?.0.due <= now { self.next() } else { None }
     }
 
-    /// Takes out the next thing, whatever its time.
+    /// Takes out the next item, whatever its time.
     pub fn next(&mut self) -> Option<T> {
         self.heap.pop().map(|Reverse(entry)| entry.thing)
     }
 
-    /// Returns how long the next thing is still to be held; `None` where none is held.
+    /// Returns the time for which the next item is still to be held; `None` where none is held.
     pub fn until_next(&self, now: Instant) -> Option<Duration> {
         self.heap.peek().map(|Reverse(entry)| entry.due.saturating_duration_since(now))
     }

@@ -1,5 +1,5 @@
-//! Delays, holds, slows and damages packets where the kernel cannot: they wait in a queue of the kernel, and a process of the
-//! engine says of each when it may go on, and as what. Knows netlink and clocks; nothing of containers.
+//! Delays, holds, slows and damages packets where the kernel cannot: they wait in a queue of the kernel, and a process of the engine
+//! decides when each may go on, and with which bytes. Knows netlink and clocks; nothing of containers.
 
 mod held;
 mod rate;

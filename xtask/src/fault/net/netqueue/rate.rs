@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Bytes of Ethernet before what a queue shows of a packet.
+/// Bytes of the Ethernet header, which packets of a queue come without.
 const LINK_HEADER_BYTES: u64 = 14;
 
-/// A token bucket, as `tc` has it.
+/// Parameters of a token bucket, as `tc` has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Bits per second.
     pub bits_per_second: u64,
     /// Bytes that pass at once after a pause.
     pub burst_bytes: u64,
-    /// Bytes that may wait; more are dropped.
+    /// Maximum number of bytes that wait; more are dropped.
     pub limit_bytes: u64,
 }
 
@@ -21,7 +20,7 @@ pub struct Rate {
 #[derive(Debug)]
 pub(super) struct Bucket<T> {
     rate: Rate,
-    /// The time at which the bucket is full again.
+    /// Time at which the bucket is full again.
     full_at: Instant,
     held: VecDeque<(Instant, u64, T)>,
     held_bytes: u64,
@@ -37,7 +36,7 @@ impl<T> Bucket<T> {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Holds a packet until its turn, which has `bytes` from its IP header on; gives it back where too many bytes wait.
+    /// Holds a packet, which has `bytes` from its IP header on, until its turn; gives it back where too many bytes wait.
     pub fn hold(&mut self, thing: T, bytes: u64, now: Instant) -> Result<(), T> {
         let bytes = bytes + LINK_HEADER_BYTES;
         if self.held_bytes + bytes > self.rate.limit_bytes {

@@ -1,4 +1,4 @@
-//! The process that treats packets of a queue. It is a process of its own so that it dies with the lab.
+//! The packet helper's process, which treats the packets of a queue. It is a process of its own so that it dies with the lab.
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -21,15 +21,14 @@ use super::rate::{Bucket, Rate};
 use super::socket::{Copy, PacketQueue};
 use crate::host::network::netns::NetworkNamespace;
 
-/// Number of buffers read before the clock is looked at again.
+/// Number of buffers read before the clock is read again.
 const READS_AT_ONCE: usize = 64;
 
 /// Treatment of the packets of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// Delay of each packet.
     Delay(Delay),
-    /// Rate of all packets together.
+    /// Limit on the rate of all packets together.
     Rate(Rate),
     /// Stall: no packet goes on before the treatment ends.
     Stall,
@@ -37,10 +36,10 @@ pub enum Treatment {
     Damage(Damage),
 }
 
-/// Treats the packets of a queue until SIGTERM; those that wait then go on at once, in the order of their times.
+/// Treats the packets of a queue until SIGTERM; packets that wait then go on at once, in the order of their times.
 ///
 /// # Errors
-/// When the namespace cannot be entered, or another program reads the queue.
+/// Also when another program reads the queue.
 pub fn serve(namespace: &Path, number: u16, treatment: Treatment) -> anyhow::Result<()> {
     let (told_to_end, writer) = UnixStream::pair().context("making a socket pair")?;
     told_to_end.set_nonblocking(true)?;
@@ -71,7 +70,7 @@ fn hold(mut queue: PacketQueue, delay: Delay, mut told_to_end: UnixStream) -> an
     }
 }
 
-/// Reads packets that have come to the queue and holds them; `true` if there may be more.
+/// Reads packets that have come to the queue and holds them; returns true if there may be more.
 fn take_in(queue: &mut PacketQueue, held: &mut Held<u32>) -> anyhow::Result<bool> {
     for _ in 0..READS_AT_ONCE {
         let read = queue.read(|packet, _| held.hold(packet, Instant::now()));
@@ -143,16 +142,16 @@ fn wait(queue: &PacketQueue, told_to_end: &UnixStream, longest: Option<Duration>
 const UDP: u8 = 17;
 const UDP_HEADER_BYTES: usize = 8;
 
-/// Damage to the packets of a queue.
+/// Parameters of damage to the packets of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damage {
     /// Percentage of packets with a changed byte.
     pub percent: u8,
-    /// Seed of the draws.
+    /// Seed of the random draws of damaged packets and bytes.
     pub seed: u64,
 }
 
-/// Random draws: which packets are damaged, and how.
+/// Random draws of the packets that are damaged, and of their changed bytes.
 #[derive(Debug)]
 struct PacketSampler {
     damage: Damage,
@@ -164,8 +163,8 @@ impl PacketSampler {
         Self { damage, draws: Pcg64::seed_from_u64(damage.seed) }
     }
 
-    /// Returns an IPv4 packet with one byte changed after its IP header, if it was drawn and has such a byte. No change of
-    /// one byte leaves the checksum right that covers it.
+    /// Returns an IPv4 packet with one byte changed after its IP header, if the packet was drawn and has such a byte. The checksum that
+    /// covers the byte is wrong for any change of it.
     pub fn damaged(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         if self.draws.random_range(0..100) >= self.damage.percent {
             return None;
@@ -178,7 +177,8 @@ impl PacketSampler {
     }
 }
 
-/// Index of the first byte that may be changed: in UDP the first of the payload, because a changed checksum may mean that there is none.
+/// Returns the index of the first byte that may be changed: in UDP the first of the payload, because a checksum field changed to 0 would
+/// mean that the packet has no checksum.
 fn first_byte(packet: &[u8]) -> Option<usize> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     let carried = header + UDP_HEADER_BYTES;
@@ -190,7 +190,7 @@ fn first_byte(packet: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// An IPv4 packet with a header of 20 bytes.
+    /// Returns an IPv4 packet with a header of 20 bytes.
     fn packet(protocol: u8, carried: usize) -> Vec<u8> {
         let mut bytes = vec![0; 20 + carried];
         (bytes[0], bytes[9]) = (0x45, protocol);

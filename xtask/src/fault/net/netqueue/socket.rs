@@ -1,4 +1,4 @@
-//! The kernel's packet queues, as netlink speaks of them (linux/netfilter/nfnetlink_queue.h).
+//! Packet queues of the kernel, read through netlink (linux/netfilter/nfnetlink_queue.h).
 
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -12,17 +12,17 @@ use nix::sys::socket::{
 use crate::host::network::netns::NetworkNamespace;
 use crate::host::network::receive_buffer;
 
-/// Kinds of messages: those of netlink itself, and those of the subsystem 3, the queues.
+/// Types of netlink messages: the error of netlink itself, and those of the queue subsystem, number 3.
 const ERROR: u16 = 2;
 const PACKET: u16 = 3 << 8;
 const VERDICT: u16 = 3 << 8 | 1;
 const CONFIG: u16 = 3 << 8 | 2;
 
-/// Flags of a message.
+/// Flags of a netlink message.
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 
-/// Attributes of a configuration.
+/// Attributes of a queue's configuration.
 const COMMAND: u16 = 1;
 const COPY: u16 = 2;
 const LENGTH_MAX: u16 = 3;
@@ -43,27 +43,27 @@ const FLAG_WHOLE_SEGMENTS: u32 = 4;
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
 
-/// Maximum waiting packets of a queue; further ones pass at once.
+/// Maximum number of waiting packets of a queue; further ones pass at once.
 const PACKETS_MAX: u32 = 65_536;
 
-/// Wanted room for what the kernel tells of packets that have not been read yet: less than 1 KiB each. Where it is full,
-/// packets pass untreated, and [`super::state`] counts them.
+/// Requested size of the socket's buffer for messages on packets that were not read yet, each less than 1 KiB. Where it is full, packets
+/// pass untreated, and [`super::state`] counts them.
 const SOCKET_BYTES: usize = 64 << 20;
 
 const HEADER_BYTES: usize = 16;
-/// A packet of the largest size, with what is said of it.
+/// Size of a buffer for the message of a packet of the largest size.
 const BUFFER_BYTES: usize = 72 << 10;
 
-/// Part of its packets that a queue's reader sees.
+/// Part of a queue's packets that its reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copy {
-    /// Numbers only: the packets may be segments of any size.
+    /// Numbers only: the packets may be large segments, not split yet.
     Nothing,
-    /// Every byte from the IP header on, as it goes over a wire: cut to its size and with its checksum.
+    /// Every byte from the IP header on, as on a wire: segments are split to their size and have their checksums.
     Whole,
 }
 
-/// A queue that this process reads. Packets stay in the kernel; here they are numbers.
+/// Packet queue that this process reads. Packets stay in the kernel; the reader knows them by their numbers.
 #[derive(Debug)]
 pub struct PacketQueue {
     socket: OwnedFd,
@@ -102,12 +102,15 @@ impl PacketQueue {
         send(queue.socket.as_raw_fd(), &config, MsgFlags::empty())?;
         // The kernel answers before send returns; no rule fills the queue before it has a reader.
         if !queue.read(|_, _| ())? {
-            return Err(Error::new(ErrorKind::WouldBlock, "the kernel did not answer"));
+            return Err(Error::new(
+                ErrorKind::WouldBlock,
+                "the kernel did not answer the request to open a packet queue",
+            ));
         }
         Ok(queue)
     }
 
-    /// Reads what there is to read at once, at most one buffer; `false` if there is nothing.
+    /// Reads one buffer of messages without waiting; returns false where there is nothing to read.
     pub fn read(&mut self, mut packet: impl FnMut(u32, &[u8])) -> Result<bool> {
         match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
             Ok(count) => {
@@ -134,7 +137,6 @@ impl PacketQueue {
         self.decide(ACCEPT, packets)
     }
 
-    /// Drops packets.
     pub fn refuse(&self, packets: &[u32]) -> Result<()> {
         self.decide(DROP, packets)
     }
@@ -170,10 +172,10 @@ impl AsFd for PacketQueue {
     }
 }
 
-/// Message of the kernel.
+/// Message of the kernel to the reader of a queue.
 #[derive(Debug, PartialEq, Eq)]
 enum Event<'a> {
-    /// A packet of this number waits; its bytes, as far as they are copied.
+    /// Waiting packet, by its number; its bytes, as far as they are copied.
     Packet(u32, &'a [u8]),
     /// Result of a request; 0 is success.
     Answer(Errno),
@@ -199,7 +201,7 @@ fn message(bytes: &mut Vec<u8>, kind: u16, flags: u16, queue: u16, attributes: &
     bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
 }
 
-/// The messages in what was received; what cannot be understood is passed over.
+/// Parses received messages; those that cannot be understood are passed over.
 fn events(mut bytes: &[u8]) -> Vec<Event<'_>> {
     let mut found = Vec::new();
     while let Some(length) = u32_at(bytes, 0).and_then(|length| usize::try_from(length).ok()) {
@@ -247,24 +249,21 @@ fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(place..place + 4)?.try_into().ok()?))
 }
 
-/// The kind of netlink sockets that read queues.
+/// Number of netlink's protocol for netfilter, as `/proc/net/netlink` writes it.
 const NETFILTER: &str = "12";
 
-/// A queue that a program reads.
+/// State of a queue that a program reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueState {
-    /// Packets that wait now.
+    /// Number of packets that wait now.
     pub waiting: u64,
-    /// Packets that have ever come.
+    /// Number of packets that ever came to the queue.
     pub seen: u64,
-    /// Packets that passed untreated, because the reader's socket had no room for them.
+    /// Number of packets that passed untreated, because the reader's socket had no room for them.
     pub passed: u64,
 }
 
 /// Returns the kernel's state of a queue of this namespace; `None` while no program reads it.
-///
-/// # Errors
-/// When the kernel cannot be asked.
 pub fn state(network: &NetworkNamespace, number: u16) -> anyhow::Result<Option<QueueState>> {
     // Those of the thread: `/proc/net` is that of the whole process.
     let (queues, sockets) = ("/proc/thread-self/net/netfilter/nfnetlink_queue", "/proc/thread-self/net/netlink");
@@ -277,7 +276,8 @@ pub fn state(network: &NetworkNamespace, number: u16) -> anyhow::Result<Option<Q
     }
 }
 
-/// The queue's own counters of packets that it refused stay at 0, because it lets them pass: the reader's socket counts them.
+/// Parses the state of a queue from the kernel's tables. The queue's own counters of refused packets stay at 0, because it lets such
+/// packets pass: the reader's socket counts them.
 fn state_in(queues: &str, sockets: &str, number: u16) -> Option<QueueState> {
     let mut queues = queues.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     // Number, reader, waiting, copy mode, copy range, refused by the queue, refused by its reader, seen, 1.
@@ -294,7 +294,7 @@ fn state_in(queues: &str, sockets: &str, number: u16) -> Option<QueueState> {
 mod tests {
     use super::*;
 
-    /// A packet's message as the kernel writes it, with an attribute before the one that counts.
+    /// Returns a packet's message as the kernel writes it, with an attribute before the one that counts.
     fn news(number: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let header = [&number.to_be_bytes()[..], &[8, 0, 2]].concat();

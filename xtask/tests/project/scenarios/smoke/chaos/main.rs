@@ -1,4 +1,4 @@
-//! Reads a page of b from a again and again, whatever is done to both.
+//! Scenario in which a reads a page of b again and again, whatever faults are injected into both.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,19 +49,19 @@ fn scenario(lab: &Lab) -> Result {
     Ok(())
 }
 
-/// Returns the start of the first process: field 22.
+/// Returns the start time of the first process: field 22 of its `stat`.
 fn first_process(stat: &[u8]) -> String {
     String::from_utf8_lossy(stat).split(' ').nth(21).unwrap_or_default().to_owned()
 }
 
-/// Whoever was killed has lost its server.
+/// Starts the server on b if it does not run, since a kill of b ends it.
 fn serve(b: &Container) -> Result {
     b.write("/tmp/pages/page.txt", PAGE)?;
     b.sh("pidof httpd || httpd -p 80 -h /tmp/pages")?.success()?;
     Ok(())
 }
 
-/// Starts the server again where it is gone: this machine has no supervisor.
+/// Reads the page of b, and starts the server first if it has ended: this machine has no supervisor.
 fn read(a: &Container, b: &Container) -> Result<String> {
     serve(b)?;
     let read = a.command(["wget", "-q", "-O", "-", "http://b/page.txt"]).deadline(Duration::from_millis(500)).run()?;

@@ -1,4 +1,4 @@
-//! Ways out by files: the host's disks, its /proc and /sys, and paths that lead out of the root.
+//! Attempts to escape by files: the host's disks, its /proc and /sys, and paths that lead out of the root.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -115,7 +115,7 @@ fn chroot_and_back(world: &World) -> Seen {
     read_mark(Path::new(&world.marker))
 }
 
-/// Reads the marker by a number that was guessed, as `open_by_handle_at` takes it.
+/// Reads the marker by a guessed file handle, with `open_by_handle_at`.
 fn file_handle(_: &World) -> Seen {
     #[repr(C)]
     struct Handle {
@@ -181,7 +181,7 @@ fn open_read(path: &str) -> Seen {
     }
 }
 
-/// Opens without writing: what is written there has an effect.
+/// Opens a file for writing and writes nothing, since a write would have an effect on the host.
 fn open_write(path: &str) -> Seen {
     let file = OpenOptions::new().write(true).open(path).map_err(|error| error.to_string())?;
     let is_null = file.metadata().is_ok_and(|metadata| {
@@ -191,7 +191,7 @@ fn open_write(path: &str) -> Seen {
     if is_null { Err("/dev/null stands there".into()) } else { Ok(format!("{path} was opened for writing")) }
 }
 
-/// Writes to a setting what stands there.
+/// Writes the present value of a setting to the setting again.
 fn same_value(path: &str) -> Seen {
     let value = fs::read_to_string(path).map_err(|error| error.to_string())?;
     // Some settings mark the chosen word among others.
@@ -234,7 +234,7 @@ fn release_agent(_: &World) -> Seen {
     same_value("/tmp/groups/release_agent").map(|_| format!("the release agent of {mounted} was written"))
 }
 
-/// The folders of this process's groups, the machine's own first and then what is above.
+/// Returns the cgroup folders of this process, the machine's own first and then its parents.
 fn group_folders() -> Vec<std::path::PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut folders = Vec::new();

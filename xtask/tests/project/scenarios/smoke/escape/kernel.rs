@@ -1,4 +1,4 @@
-//! Ways out by system calls, sockets and processes.
+//! Attempts to escape by system calls, sockets and processes.
 
 use std::ffi::CString;
 use std::io;
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::world::{Attempt, Seen, World, held, refused};
 
-/// Longest wait for an answer from where none may come.
+/// Maximum wait for an answer that may never come.
 const ANSWER: Duration = Duration::from_millis(300);
 
 macro_rules! attempts {
@@ -83,7 +83,7 @@ fn unshared(flags: CloneFlags) -> Seen {
     unshare(flags).map(|()| "a namespace was made".into()).map_err(|error| error.to_string())
 }
 
-/// The child of a clone that was let through leaves at once.
+/// Ends the child at once where a `clone` was permitted; in the parent, returns the result as evidence.
 fn child_or(result: c_long) -> Seen {
     match result {
         0 => {
@@ -124,7 +124,7 @@ fn io_uring(_: &World) -> Seen {
     refused(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) })
 }
 
-/// Counts switches of tasks on the first processor, of all processes.
+/// Counts switches of tasks of all processes on the first processor.
 fn performance_events(_: &World) -> Seen {
     let mut attributes = [0_u32; 32];
     (attributes[0], attributes[1], attributes[2]) = (1, 128, 3);
@@ -132,7 +132,7 @@ fn performance_events(_: &World) -> Seen {
     refused(unsafe { libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), -1, 0, -1, 0) })
 }
 
-/// Sets the clock to what it shows.
+/// Sets the clock to the time that it shows.
 fn set_clock(_: &World) -> Seen {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure is the kernel's.
@@ -142,7 +142,7 @@ fn set_clock(_: &World) -> Seen {
     })
 }
 
-/// Sets the clock's estimated error, which nothing depends on, to what it is.
+/// Sets the clock's estimated error, which nothing depends on, to its present value.
 fn adjust_clock(_: &World) -> Seen {
     // SAFETY: zeros are a valid structure, which asks and sets nothing.
     let mut state: libc::timex = unsafe { std::mem::zeroed() };
@@ -173,7 +173,7 @@ fn more_files(_: &World) -> Seen {
     refused(c_long::from(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) }))
 }
 
-/// Locking what there is is allowed; what counts is that the bound on it holds.
+/// Checks the limit of locked memory: locking within the limit is permitted.
 fn bounded_lock() -> Seen {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel fills the structure.
@@ -192,7 +192,7 @@ fn socket(family: c_int, kind: c_int, protocol: c_int) -> Seen {
     }
 }
 
-/// The socket is for everybody; listening to audit messages is for those who may.
+/// Listens to audit messages: everybody may make the socket, and only permitted processes may listen.
 fn audit() -> Seen {
     // SAFETY: a socket of three numbers, and an address of the length that is given.
     unsafe {
@@ -210,7 +210,7 @@ fn connected(address: &str) -> Seen {
     held(TcpStream::connect_timeout(&address, ANSWER), |_| format!("connected to {address}"))
 }
 
-/// The first address of the lab's network would be the host's, if the bridge had one.
+/// Connects to the first address of the lab's network, which would be the host's if the bridge had one.
 fn by_first_address(world: &World) -> Seen {
     let network = world.peer.rsplit_once('.').map(|(network, _)| network).ok_or("the peer has no address")?;
     connected(&format!("{network}.1:{}", world.port))
@@ -230,7 +230,7 @@ fn shared_memory(world: &World) -> Seen {
     }
 }
 
-/// Asks whether the host's process could be signalled: nothing is sent.
+/// Checks whether the host's process could be signaled, without a signal.
 fn signal(world: &World) -> Seen {
     let pid: i32 = world.pid.parse().map_err(|_| "no process".to_owned())?;
     let is_ours =
@@ -242,7 +242,7 @@ fn signal(world: &World) -> Seen {
     }
 }
 
-/// Looks for a process whose environment only a process of the host has.
+/// Looks for a process with a variable in its environment that only processes of the host have.
 fn trace(_: &World) -> Seen {
     let mut seen = 0;
     for entry in std::fs::read_dir("/proc").map_err(|error| error.to_string())?.flatten() {
@@ -260,7 +260,7 @@ fn namespace(pid: &str) -> Seen {
     nix::sched::setns(file, CloneFlags::CLONE_NEWNS).map(|()| "entered".into()).map_err(|error| error.to_string())
 }
 
-/// Opens the terminal that a command could be typed into.
+/// Opens the caller's terminal, and tries to type into it with `TIOCSTI`.
 fn terminal(_: &World) -> Seen {
     let file = std::fs::File::open("/dev/tty").map_err(|error| error.to_string())?;
     use std::os::fd::AsRawFd as _;

@@ -1,5 +1,5 @@
-//! Attempts to get out of a machine: this program puts itself into machine `a` and is root there. Each attempt does no
-//! harm where it works: it reads, opens without writing, or writes what stood there.
+//! Scenario of attempts to escape from a machine: this program copies itself into machine `a` and runs there as root. No attempt does
+//! harm if it succeeds: it reads, opens without writing, or writes the present content again.
 
 mod files;
 mod kernel;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use outside::Asked;
 use world::{Attempt, MARK, World};
 
-/// Exit status of an attempt that has worked.
+/// Exit status of an attempt that has succeeded.
 const ESCAPED: u8 = 7;
 
 /// Place of this program in the machine.
@@ -34,7 +34,7 @@ fn attempts() -> Vec<Attempt> {
     [files::ATTEMPTS, kernel::ATTEMPTS].concat()
 }
 
-/// Makes one attempt inside the machine; its only line says what was seen.
+/// Makes one attempt inside the machine; its only line of output is the evidence, or what has stopped the attempt.
 #[expect(clippy::print_stdout, reason = "the answer of a program in a machine")]
 fn attempt(name: &str) -> ExitCode {
     let world = World::from_environment();
@@ -52,7 +52,7 @@ fn attempt(name: &str) -> ExitCode {
     }
 }
 
-/// Makes all attempts and keeps the table of them; none may work, but for a survey, which only tells.
+/// Makes all attempts and keeps a table of them. None may succeed, except in the case `surveyed`, which only reports.
 fn scenario(lab: &Lab) -> Result {
     let (a, b) = (lab.container("a")?, lab.container("b")?);
     let host = Host::lay_out(lab, &b)?;
@@ -65,7 +65,7 @@ fn scenario(lab: &Lab) -> Result {
         let status = u8::try_from(finished.status).unwrap_or(u8::MAX);
         if status != ESCAPED && status != 0 {
             let told = String::from_utf8_lossy(finished.stderr()).into_owned();
-            return Err(anyhow::anyhow!("{} ended with {}: {told}", attempt.name, finished.status));
+            return Err(anyhow::anyhow!("the attempt {} ended with status {}: {told}", attempt.name, finished.status));
         }
         table.push(row(attempt.name, attempt.gain, status == ESCAPED, &seen));
     }
@@ -76,7 +76,7 @@ fn scenario(lab: &Lab) -> Result {
         };
         table.push(row(name, gain, escaped, &seen));
     }
-    lab.artifact("attempts.json", serde_json::to_vec_pretty(&table).context("writing the table")?)?;
+    lab.artifact("attempts.json", serde_json::to_vec_pretty(&table).context("formatting the table of attempts")?)?;
     let escaped: Vec<&Value> = table.iter().filter(|row| row["escaped"] == true).collect();
     let is_survey = lab.case() == "surveyed";
     check!(is_survey || escaped.is_empty(), "{} of {} attempts worked: {escaped:#?}", escaped.len(), table.len());
@@ -87,7 +87,7 @@ fn row(name: &str, gain: &str, escaped: bool, seen: &str) -> Value {
     json!({"name": name, "gain": gain, "escaped": escaped, "seen": seen})
 }
 
-/// The host's own things that the attempts are after, open as long as this value.
+/// Things of the host that the attempts try to reach; they exist as long as this value.
 struct Host {
     world: World,
     _listener: TcpListener,
@@ -98,32 +98,36 @@ impl Host {
     fn lay_out(lab: &Lab, peer: &Container) -> Result<Self> {
         use std::os::linux::net::SocketAddrExt as _;
         let marker = lab.artifacts().join("marker");
-        std::fs::write(&marker, MARK).context("writing the marker")?;
+        std::fs::write(&marker, MARK).context("writing the marker file")?;
         let listener = TcpListener::bind("127.0.0.1:0").context("listening")?;
         let name = format!("e2e-escape-{}", std::process::id());
-        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).context("naming a socket")?;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name)
+            .context("making the address of an abstract socket")?;
         let abstract_listener = std::os::unix::net::UnixListener::bind_addr(&address).context("listening")?;
         let world = World {
             marker: marker.display().to_string(),
             pid: std::process::id().to_string(),
-            port: listener.local_addr().context("asking for the port")?.port().to_string(),
+            port: listener.local_addr().context("reading the port of the listener")?.port().to_string(),
             abstract_name: name,
             peer: peer.address().to_string(),
-            ipc: std::fs::read_link("/proc/self/ns/ipc").context("asking for a namespace")?.display().to_string(),
+            ipc: std::fs::read_link("/proc/self/ns/ipc")
+                .context("reading the IPC namespace of this process")?
+                .display()
+                .to_string(),
         };
         Ok(Self { world, _listener: listener, _abstract_listener: abstract_listener })
     }
 }
 
-/// The dynamic loader in the machine, and the folder of the libraries.
+/// Dynamic loader in the machine, with the folder of its libraries.
 struct Loader {
     program: String,
     folder: String,
 }
 
-/// Puts this program and the libraries it runs with into a machine that has none of its own.
+/// Copies this program and its libraries into a machine that has no libraries.
 fn move_in(a: &Container) -> Result<Loader> {
-    let maps = std::fs::read_to_string("/proc/self/maps").context("reading the maps")?;
+    let maps = std::fs::read_to_string("/proc/self/maps").context("reading the memory maps of this program")?;
     let mut libraries: Vec<PathBuf> = maps
         .lines()
         .filter_map(|line| line.split_whitespace().nth(5))
@@ -132,7 +136,7 @@ fn move_in(a: &Container) -> Result<Loader> {
         .collect();
     libraries.sort();
     libraries.dedup();
-    let own = std::env::current_exe().context("finding this program")?;
+    let own = std::env::current_exe().context("finding the file of this program")?;
     a.put_with(own, PROGRAM, Access::mode(0o755))?;
     let inside = |library: &Path| format!("/escape/{}", library.file_name().unwrap_or_default().to_string_lossy());
     for library in &libraries {

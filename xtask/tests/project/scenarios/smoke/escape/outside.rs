@@ -1,17 +1,18 @@
-//! Ways out through the engine: root in the machine prepares something, and the engine, which is the host's root, is asked.
+//! Attempts to escape through the engine: root in the machine prepares something, and the engine, which is root of the host, is asked to
+//! use it.
 
 use e2e::{Container, Lab, Result};
 
 use super::world::{MARK, Seen, World};
 
-/// Way out by something that the engine is asked for.
+/// Attempt to escape by a request to the engine.
 pub struct Asked {
     pub name: &'static str,
     pub gain: &'static str,
     pub ask: fn(&World, &Lab, &Container) -> Result<Seen>,
 }
 
-/// A number by which the engine finds the processes of an exec; it says nothing of the host.
+/// Variable by which the engine finds the processes of an exec; it reveals nothing of the host.
 const MARK_OF_EXEC: &str = "E2E_EXEC=";
 
 pub const ASKED: &[Asked] = &[
@@ -99,7 +100,7 @@ fn put_through_folder(_: &World, lab: &Lab, a: &Container) -> Result<Seen> {
     Ok(untouched(lab, answer))
 }
 
-/// A shell of the host would find the marker.
+/// Runs a link to `cat` in the machine; if the link led to the host's `cat`, the host's marker could be read.
 fn program_as_link(world: &World, _: &Lab, a: &Container) -> Result<Seen> {
     link(a, "/usr/bin/cat", "/tmp/program")?;
     let finished = a.exec(["/tmp/program", &world.marker])?;

@@ -1,35 +1,35 @@
-//! An attempt, and what it knows of the host.
+//! Attempt to escape, and its knowledge of the host.
 
 use nix::errno::Errno;
 
-/// Content of the host's file that attempts are after.
+/// Content of the host's file that attempts try to read.
 pub const MARK: &str = "a file of the host\n";
 
-/// Evidence that an attempt has worked, or what has held it.
+/// Result of an attempt: `Ok` with the evidence that it succeeded, or `Err` with what has stopped it.
 pub type Seen = Result<String, String>;
 
-/// Way out, tried by root inside the machine.
+/// Attempt to escape, made by root inside the machine.
 #[derive(Clone, Copy)]
 pub struct Attempt {
     pub name: &'static str,
-    /// Gain of an attacker by it.
+    /// Gain of an attacker if the attempt succeeds.
     pub gain: &'static str,
     pub make: fn(&World) -> Seen,
 }
 
-/// Things of the host, by names that lead to nothing inside the machine.
+/// Things of the host, by names that mean nothing inside the machine.
 pub struct World {
     /// Path of a file with [`MARK`].
     pub marker: String,
-    /// Process of the scenario.
+    /// Process id of the scenario on the host.
     pub pid: String,
     /// TCP port on which the scenario listens on the host's loopback.
     pub port: String,
-    /// Abstract socket on which it listens.
+    /// Name of the abstract socket on which the scenario listens.
     pub abstract_name: String,
     /// Address of machine `b`.
     pub peer: String,
-    /// Namespace of the host's shared memory.
+    /// IPC namespace of the host, in which its shared memory is.
     pub ipc: String,
 }
 
@@ -59,7 +59,8 @@ impl World {
     }
 }
 
-/// The kernel's answer to a call that it should refuse: an answer of the call's own work means that it was let through.
+/// Turns the result of a system call that the kernel should refuse into the result of the attempt: any other error comes from the call's
+/// own work, so the call was permitted.
 pub fn refused(result: nix::libc::c_long) -> Seen {
     if result >= 0 {
         return Ok(format!("done: {result}"));
@@ -75,7 +76,7 @@ pub fn refused(result: nix::libc::c_long) -> Seen {
     }
 }
 
-/// The end of an action on a path or device: an error has held it.
+/// Turns the result of an action on a path or device into the result of the attempt: an error has stopped it.
 pub fn held<T>(result: std::io::Result<T>, evidence: impl FnOnce(T) -> String) -> Seen {
     result.map(evidence).map_err(|error| error.to_string())
 }

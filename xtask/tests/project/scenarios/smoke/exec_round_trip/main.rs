@@ -1,4 +1,4 @@
-//! Measures an exec from the scenario's side; the engine's benchmark reads the samples.
+//! Scenario that measures an exec from the scenario's side; the engine's benchmark reads the samples.
 
 use std::process::ExitCode;
 

@@ -1,11 +1,11 @@
-//! Limits of a machine: memory, processors, processes, files.
+//! Faults that limit a machine: memory, processors, processes, files.
 
 use e2e::{Container, Fault, Lab, Result, check};
 
 use crate::PATIENCE;
 use crate::machines::{has_process, refusal, supervise};
 
-/// Tells whether a program can take an amount of MiB; the kernel kills it rather than another when it cannot.
+/// Tells whether a program can take this much memory; when it cannot, the kernel kills this program rather than another.
 fn takes(b: &Container, mebibytes: u32) -> Result<bool> {
     let script =
         format!("echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs={mebibytes}M count=1");
@@ -41,7 +41,7 @@ pub fn memory(lab: &Lab, b: &Container) -> Result {
     Ok(())
 }
 
-/// Processor time that a busy program gets within a second.
+/// Returns the processor time that a busy program gets within a second.
 fn busy_seconds(b: &Container) -> Result<f64> {
     let said = b.sh("timeout -s KILL 1 sh -c 'while :; do :; done'; times")?;
     let line = said.stdout_text()?.lines().last().unwrap_or_default().to_owned();
@@ -77,12 +77,12 @@ pub fn processors(lab: &Lab, b: &Container) -> Result {
     Ok(())
 }
 
-/// Returns the number of processors that a program there sees.
+/// Returns the number of processors that a program in the container sees.
 fn processors_of(b: &Container) -> Result<u32> {
     Ok(b.exec(["nproc"])?.success()?.stdout_text()?.trim().parse()?)
 }
 
-/// Returns whether so many processes can be started side by side. Each of them stays until the last one is there.
+/// Tells whether this many processes can run side by side. Each stays until the last one has started.
 fn starts(b: &Container, processes: u32) -> Result<bool> {
     let script = format!(
         "trap 'kill $started' EXIT; n=0; \
@@ -117,7 +117,7 @@ pub fn counts(lab: &Lab, b: &Container) -> Result {
     Ok(())
 }
 
-/// A machine that was started again has the bounds and the hogs that it had.
+/// Checks that a restarted machine has the same limits and the same processes of faults as before.
 pub fn outlives(lab: &Lab, b: &Container) -> Result {
     let faults = [
         Fault::MemoryLimit { bytes: 48 << 20 },
@@ -143,7 +143,8 @@ pub fn outlives(lab: &Lab, b: &Container) -> Result {
     Ok(())
 }
 
-/// Bounds, hogs and halted programs are healed in a machine that is frozen or down too, and come no more with its start.
+/// Checks that limits, processes of faults and halted programs can be healed in a machine that is frozen or down, and do not come back
+/// with its start.
 pub fn healed_blindly(b: &Container) -> Result {
     b.write("/root/kept", "on its disk")?;
     for outage in [Fault::NodeFreeze, Fault::NodeKill] {

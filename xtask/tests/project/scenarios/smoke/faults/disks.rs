@@ -1,4 +1,4 @@
-//! Files, volumes, and the system calls that reach them.
+//! Faults of files, volumes, and the system calls on them.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ pub fn files(b: &Container) -> Result {
     Ok(())
 }
 
-/// Tells whether a line can be written to a file, and to the disk.
+/// Tells whether a line can be written to a file and synced to the disk.
 fn writes(container: &Container, path: &str) -> Result<bool> {
     Ok(container.sh(format!("echo more | dd of={path} conv=fsync"))?.status == 0)
 }
 
-/// Ends the programs with this piece in their command line: busybox as Debian builds it has no `pkill`.
+/// Ends the programs whose command line contains this text: busybox, as Debian builds it, has no `pkill`.
 fn end(container: &Container, command: &str) -> Result {
     container.inject(Fault::ProcessKill { command: command.into() })?.heal()?;
     Ok(())
@@ -106,7 +106,7 @@ pub fn disks(lab: &Lab, b: &Container, c: &Container) -> Result {
     Ok(())
 }
 
-/// A program that writes a file to the disk again and again, and says what came of it and when.
+/// Checks faults of system calls with a program that repeatedly writes a file to the disk, and records the result and the time.
 pub fn system_calls(lab: &Lab, b: &Container) -> Result {
     let command = || "of=/tmp/synced".to_owned();
     let call = || "fsync".to_owned();
@@ -137,8 +137,8 @@ pub fn system_calls(lab: &Lab, b: &Container) -> Result {
     serve(b)
 }
 
-/// Duration of a round of the program: it opens the file at the round's begin and writes to it at the end, so that two
-/// changes of the file span one round at least, however late they are seen. The kernel's time stamps may be 10 ms old.
+/// Returns the duration of a round of the program: it opens the file at the round's begin and writes to it at the end, so that two changes
+/// of the file span at least one round, even if they are seen late. The kernel's time stamps may be 10 ms old.
 fn round_seconds(b: &Container) -> Result<f64> {
     let next = "new=$old; while [ \"$new\" = \"$old\" ]; do new=$(stat -c %y /tmp/came); done; old=$new";
     let said = b.sh(format!("old=; {next}; {next}; echo $old; {next}; {next}; echo $old"))?.success()?;

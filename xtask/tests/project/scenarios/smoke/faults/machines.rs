@@ -1,4 +1,4 @@
-//! Machines and processes: killed, stopped, frozen, paused, started again and again.
+//! Faults of machines and processes: killed, stopped, frozen, paused, restarted again and again.
 
 use e2e::{Container, Fault, Lab, RequestError, Result, check};
 
@@ -55,13 +55,13 @@ pub fn processes(lab: &Lab, b: &Container) -> Result {
     Ok(())
 }
 
-/// Tells whether a program of the machine sees a process with this in its command line, other than itself.
+/// Tells whether a program of the machine sees another process with this text in its command line.
 pub fn has_process(b: &Container, command: &str) -> Result<bool> {
     let listed = b.exec(["ps", "-o", "args"])?.success()?;
     Ok(listed.stdout_text()?.lines().any(|line| line.contains(command)))
 }
 
-/// Tells whether the counter moves while one looks at it twice.
+/// Tells whether the counter changes between two readings.
 fn counts_on(b: &Container) -> Result<bool> {
     Ok(b.sh("a=$(cat /tmp/count); sleep 0.5; test \"$a\" != \"$(cat /tmp/count)\"")?.status == 0)
 }
@@ -82,7 +82,7 @@ pub fn restarts(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-/// A program that somebody starts again whenever it ends.
+/// Starts a program that is started again whenever it ends.
 pub fn supervise(b: &Container) -> Result {
     b.sh("cp /bin/busybox /root/tail; (while :; do /root/tail -f /dev/null; sleep 0.05; done) >/dev/null 2>&1 &")?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Every fault that a machine of busybox can have, and what a scenario sees of it.
+//! Scenario of every fault that a machine of busybox can have, and of its observable effects.
 
 mod bounds;
 mod disks;
@@ -14,7 +14,7 @@ use e2e::{Container, Direction, Fault, Lab, Partition, Port, Result, check, fail
 use machines::{machines, processes, programs, refusal, restarts};
 use network::{healed_without_programs, links, several_at_once};
 
-/// Longer than any of these answers takes when nothing is wrong.
+/// Deadline that is longer than any answer takes without a fault.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
@@ -58,7 +58,7 @@ fn scenario(lab: &Lab) -> Result {
     }
 }
 
-/// A page on b that a can read.
+/// Starts a server on b with a page that a can read.
 pub fn serve(b: &Container) -> Result {
     b.write("/tmp/pages/page.txt", "a page of b\n")?;
     b.exec(["httpd", "-p", "80", "-h", "/tmp/pages"])?.success()?;
@@ -71,7 +71,7 @@ pub fn reads(a: &Container) -> Result<bool> {
     Ok(read.status == 0 && read.stdout() == b"a page of b\n")
 }
 
-/// Ends a machine and starts it again.
+/// Kills a machine and starts it again.
 pub fn restart(container: &Container) -> Result {
     container.inject(Fault::NodeKill)?.heal()?;
     Ok(())
@@ -113,7 +113,7 @@ fn refused(b: &Container) -> Result {
     Ok(())
 }
 
-/// Faults that nobody heals: the engine does, before it collects the logs.
+/// Injects faults and heals none: the engine has to heal them before it collects the logs.
 fn leave_broken(a: &Container, b: &Container) -> Result {
     for fault in [Fault::MemoryLimit { bytes: 32 << 20 }, Fault::CpuQuota { percent: 20 }, Fault::PidsCap { free: 4 }] {
         std::mem::forget(a.inject(fault)?);

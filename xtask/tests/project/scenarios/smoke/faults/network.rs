@@ -1,4 +1,4 @@
-//! Links and name servers.
+//! Faults of links and name servers.
 
 use std::time::Duration;
 
@@ -37,13 +37,13 @@ fn network(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-/// The service of a machine that cannot be reached by its peers.
+/// Starts the server on b again, while its peers cannot reach it.
 fn serve_again(b: &Container) -> Result {
     b.exec(["httpd", "-p", "80", "-h", "/tmp/pages"])?.success()?;
     Ok(())
 }
 
-/// The round trip from a to b in milliseconds, the shortest of three.
+/// Returns the round-trip time from a to b in milliseconds, the shortest of three.
 fn ping(a: &Container) -> Result<f64> {
     let said = a.exec(["ping", "-c", "3", "-i", "0.2", "-W", "2", "b"])?.success()?;
     let line = said.stdout_text()?.lines().last().unwrap_or_default().to_owned();
@@ -165,7 +165,7 @@ fn name_servers(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-/// A link that is bad in every way, and is mended in another order.
+/// Checks a link with several faults at once, which are healed in another order than they were injected.
 pub fn several_at_once(lab: &Lab, a: &Container, b: &Container) -> Result {
     let mut faults = Vec::new();
     for fault in [
@@ -191,7 +191,7 @@ pub fn several_at_once(lab: &Lab, a: &Container, b: &Container) -> Result {
     Ok(())
 }
 
-/// Checks that each fault of links is taken back whether or not its machine runs programs, or any.
+/// Checks that each fault of links is healed whether or not its machine is running and can run programs.
 pub fn healed_without_programs(lab: &Lab, a: &Container, b: &Container) -> Result {
     let faults = || {
         vec![
@@ -247,7 +247,7 @@ fn ping_said(a: &Container, bytes: u32, count: u32) -> Result<String> {
     Ok(said.stdout_text()?.to_owned())
 }
 
-/// The shortest and the longest round trip in milliseconds.
+/// Returns the shortest and the longest round-trip time in milliseconds, from ping's output.
 fn round_trips(said: &str) -> Result<(f64, f64)> {
     // round-trip min/avg/max = 0.051/0.062/0.081 ms
     let numbers = said.trim_end().rsplit(" = ").next().unwrap_or_default().trim_end_matches(" ms");

@@ -1,4 +1,4 @@
-//! Fails as long as the file named by `SELFTEST_MARKER` does not exist, and makes it.
+//! Scenario that fails as long as the file named by `SELFTEST_MARKER` does not exist, and makes it.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Marks of known defects, wrong in the way the case names.
+//! Scenario that marks known defects wrongly, in the way that the case names.
 
 use std::process::ExitCode;
 
@@ -37,6 +37,6 @@ fn scenario(lab: &Lab) -> Result {
             lab.known_defect("selftest-1/listed", failing_with("as ever"), fails_as_expected)?;
             lab.known_defect("selftest-1/new", failing_with("as ever"), fails_as_expected)
         }
-        other => bail!("no mark is wrong as {other}"),
+        other => bail!("there is no case {other}"),
     }
 }

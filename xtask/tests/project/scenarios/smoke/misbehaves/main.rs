@@ -1,4 +1,4 @@
-//! Ends badly in the way its case names.
+//! Scenario that ends badly in the way that its case names.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,6 +33,6 @@ fn scenario(lab: &Lab) -> Result {
             a.command(["sleep", "54321"]).deadline(Duration::from_secs(54_321)).run()?;
             Ok(())
         }
-        other => bail!("nobody misbehaves as {other}"),
+        other => bail!("there is no case {other}"),
     })
 }

@@ -1,4 +1,4 @@
-//! Speaks the contract by hand, breaks it in the way its case names, and ends with 0 all the same.
+//! Scenario without the SDK that breaks the protocol in the way that its case names, and exits with 0 all the same.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,8 @@ use e2e_contract::{
 use serde_json::{Value, json};
 
 fn main() -> Result<()> {
-    let socket = std::env::var_os(SOCKET_VARIABLE).context("this needs the engine")?;
+    let socket = std::env::var_os(SOCKET_VARIABLE)
+        .context("the variable of the engine's socket is not set: the engine has to start this program")?;
     let mut engine = BufReader::new(UnixStream::connect(socket)?);
     let welcome: Welcome = serde_json::from_value(ask(&mut engine, 1, &Hello { protocol: PROTOCOL_VERSION })?)?;
     match welcome.case.as_str() {
@@ -51,7 +52,7 @@ fn main() -> Result<()> {
                 sent += block.len();
             }
         }
-        other => bail!("nobody misspeaks as {other}"),
+        other => bail!("there is no case {other}"),
     }
     if welcome.case != "closes" {
         print_last_words(&mut engine);
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Waits for what the engine says before it closes the socket: a line, or nothing.
+/// Prints what the engine sends before it closes the socket: a line, or nothing.
 fn print_last_words(engine: &mut BufReader<UnixStream>) {
     let mut line = String::new();
     let read = engine.read_line(&mut line);
@@ -81,7 +82,7 @@ fn failed_check() -> Result<Value> {
     Ok(serde_json::to_value(check)?)
 }
 
-/// Sends a request whose answer nobody waits for.
+/// Sends a request without waiting for the answer.
 fn tell(engine: &mut BufReader<UnixStream>, id: u64, method: &str, params: Value) -> Result<()> {
     let mut line = serde_json::to_vec(&Request::new(id, method, params))?;
     line.push(b'\n');
@@ -95,5 +96,5 @@ fn ask<M: Method>(engine: &mut BufReader<UnixStream>, id: u64, params: &M) -> Re
     let mut answer = String::new();
     engine.read_line(&mut answer)?;
     let response: Response = serde_json::from_str(&answer)?;
-    response.result.with_context(|| format!("{} was refused: {answer}", M::NAME))
+    response.result.with_context(|| format!("the request {} was refused: {answer}", M::NAME))
 }

@@ -1,3 +1,3 @@
-//! No scenario at all.
+//! Program that ends without connecting to the engine.
 
 fn main() {}

@@ -1,4 +1,4 @@
-//! Pictures of pages that a container serves, of what is no page, and of one that never ends.
+//! Scenario of screenshots: of pages that a container serves, of URLs that are no page, and of a page that never ends.
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use anyhow::{Context as _, bail};
 use e2e::{Container, Lab, Likeness, Picture, Port, RequestError, Result, Tolerance, check};
 use nix::unistd::geteuid;
 
-/// Root's own folder, which `xtask/tests/lxc/as_user.rs` puts beside the project.
+/// Folder that only root may read, which `xtask/tests/lxc/as_user.rs` makes beside the project.
 const ROOTS: &str = "../../../../roots/folder";
 
-/// Is asked for, and never answers.
+/// URL that is never answered.
 const SILENT: &str = "http://app/cgi-bin/silent";
 
-/// Leads to a page that is not there.
+/// URL that redirects to a page that does not exist.
 const REDIRECT: &str = "http://app/cgi-bin/redirect";
 
-/// Longer than any picture takes when nothing is wrong.
+/// Deadline that is longer than any screenshot takes without a fault.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -38,7 +38,7 @@ fn scenario(lab: &Lab) -> Result {
         "skipped" => skipped(lab),
         "hangs" => {
             let picture = lab.screenshot("hangs", "http://app/hangs.html")?;
-            bail!("a page that does not end has the picture {picture:?}")
+            bail!("the screenshot of a page that never ends is {picture:?}")
         }
         other => bail!("there is no case {other}"),
     }
@@ -71,9 +71,11 @@ fn pages(lab: &Lab) -> Result {
     Ok(())
 }
 
-/// The bytes of a picture that was taken, after a look at the file.
+/// Takes a screenshot, checks the file, and returns its bytes.
 fn taken(lab: &Lab, name: &str, url: &str) -> Result<Vec<u8>> {
-    let Picture::Taken { path, size_bytes } = lab.screenshot(name, url)? else { bail!("{name} was skipped") };
+    let Picture::Taken { path, size_bytes } = lab.screenshot(name, url)? else {
+        bail!("the screenshot {name} was skipped")
+    };
     let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     check!(path.ends_with(format!("screenshots/{name}.png")), "{}", path.display());
     check!(bytes.len() as u64 == size_bytes);
@@ -109,12 +111,14 @@ fn no_pages(lab: &Lab) -> Result {
 
 fn refusal(lab: &Lab, name: &str, url: &str, deadline: Duration) -> Result<RequestError> {
     match lab.screenshot_within(name, url, deadline) {
-        Ok(picture) => bail!("of {url} as {name} there is {picture:?}"),
-        Err(error) => Ok(error.downcast_ref::<RequestError>().context("no answer of the engine's")?.clone()),
+        Ok(picture) => bail!("the screenshot {name} of {url} is {picture:?} and no error"),
+        Err(error) => {
+            Ok(error.downcast_ref::<RequestError>().context("the error is not an answer of the engine")?.clone())
+        }
     }
 }
 
-/// Checks that the engine writes with the scenario's rights where the scenario may plant what it likes.
+/// Checks that the engine writes only with the scenario's rights in a folder where the scenario may make any link.
 fn kept(lab: &Lab) -> Result {
     taken(lab, "blank", "http://app/blank.html")?;
     if geteuid().is_root() {
@@ -132,31 +136,33 @@ fn kept(lab: &Lab) -> Result {
     Ok(())
 }
 
-/// A picture is compared with one of before; the last comparison fails.
+/// Compares a screenshot with an earlier one; the last comparison fails.
 fn looks(lab: &Lab, app: &Container) -> Result {
     let url = "http://app/status.html";
     taken(lab, "before", url)?;
     let before = screenshots(lab).join("before.png");
     match lab.screenshot_like("same", url, &before, Tolerance::NONE)? {
         Likeness::Compared { difference: None, pixels_off: 0, pixels, .. } => check!(pixels == 1024 * 768),
-        other => bail!("the same page is {other:?}"),
+        other => bail!("the comparison of a page with its own screenshot is {other:?}"),
     }
     let missing = lab.screenshot_like("same", url, lab.fixture("none.png"), Tolerance::NONE);
-    let Err(missing) = missing else { bail!("a picture that is not there is like this one") };
+    let Err(missing) = missing else { bail!("a missing expected picture was accepted") };
     check!(missing.to_string().contains("to accept the new image: cp "), "{missing}");
     let page = lab.fixture("status.html");
     let no_png = lab.screenshot_like("same", url, page, Tolerance::NONE);
-    let Err(no_png) = no_png else { bail!("a page is like its picture") };
+    let Err(no_png) = no_png else { bail!("an expected picture that is no PNG was accepted") };
     check!(no_png.to_string().contains("it is no PNG"), "{no_png}");
     app.write("/tmp/pages/status.html", "<!doctype html><body style='background: #3050a0'>")?;
     lab.screenshot_like("other", url, &before, Tolerance::default())?;
-    bail!("a page that is blue looks like one that is not")
+    bail!("a blue page was accepted as looking like the earlier one")
 }
 
-/// The host has no browser: the engine says so, and a page that is not there is an error all the same.
+/// Checks a host without a browser: the screenshot is skipped with the reason, and a page that does not exist is still an error.
 fn skipped(lab: &Lab) -> Result {
     match lab.screenshot("status", "http://app/status.html")? {
-        Picture::Taken { path, .. } => bail!("there is a browser: {}", path.display()),
+        Picture::Taken { path, .. } => {
+            bail!("this host has a browser and should have none: it made {}", path.display())
+        }
         Picture::Skipped { reason } => check!(reason.contains("cargo xtask setup --optional")),
     }
     check!(refusal(lab, "x", "http://app/missing.html", PATIENCE)?.to_string().contains("status is 404"));

@@ -1,4 +1,4 @@
-//! Programs and files in one machine: statuses, streams, users, large files, overlapping requests, deadlines.
+//! Scenario of programs and files in one machine: statuses, streams, users, large files, overlapping requests, deadlines.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -50,7 +50,7 @@ fn files(a: &Container) -> Result {
     Ok(())
 }
 
-/// Sends two requests that wait for each other: one after the other they would never end.
+/// Sends two requests that wait for each other, and would never end one after the other.
 fn requests_overlap(a: &Container) -> Result {
     let meet = |mine: &'static str, other: &'static str| {
         a.sh(format!("touch /tmp/{mine}"))?.success()?;
@@ -61,7 +61,7 @@ fn requests_overlap(a: &Container) -> Result {
     std::thread::scope(|scope| {
         let romeo = scope.spawn(|| meet("romeo", "juliet"));
         meet("juliet", "romeo")?;
-        romeo.join().map_err(|_| anyhow!("romeo panicked"))??;
+        romeo.join().map_err(|_| anyhow!("the thread of the first request panicked"))??;
         Ok(())
     })
 }

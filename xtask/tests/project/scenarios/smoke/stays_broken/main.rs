@@ -1,4 +1,4 @@
-//! Every fault of the engine's own at once, and nobody who heals them.
+//! Scenario that injects several faults at once, heals none, and never ends.
 
 use std::process::ExitCode;
 

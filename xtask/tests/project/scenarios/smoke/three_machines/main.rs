@@ -1,4 +1,4 @@
-//! Three machines in one network: names, a service that is waited for, operations that are measured.
+//! Scenario of three machines in one network: names, a wait for a service, measured operations.
 
 use std::process::ExitCode;
 use std::time::Duration;

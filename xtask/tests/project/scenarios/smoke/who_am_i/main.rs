@@ -1,5 +1,5 @@
-//! Writes down with whose rights it runs, checks that they are no more than they look, and tries to get more through
-//! the engine, which is root. It speaks the contract by hand: the SDK would refuse some of this itself.
+//! Scenario that records the rights it runs with, checks that they are the user's and no more, and tries to gain more through the engine,
+//! which is root. It does not use the SDK, which would refuse some of this itself.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -13,8 +13,8 @@ use e2e_contract::{
 };
 use nix::sys::stat::Mode;
 
-/// Root's own things, which `xtask/tests/lxc/as_user.rs` puts beside the project: the file `file` of mode 0440, and
-/// the folder `folder` with a file `f` in it.
+/// Folder of things that only root may use, which `xtask/tests/lxc/as_user.rs` makes beside the project: the file `file` of mode 0440,
+/// and the folder `folder` with a file `f` in it.
 const ROOTS: &str = "../../../../roots";
 
 fn main() -> Result<()> {
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     write_where_only_root_may(&mut engine, &artifacts)?;
     ask_for_what_cannot_be(&mut engine, &artifacts)?;
     // Planted for what the engine writes when this process has ended.
-    let run = artifacts.ancestors().nth(3).context("the artifacts lie in the run's folder")?;
+    let run = artifacts.ancestors().nth(3).context("the artifacts' folder is not in the run's folder")?;
     let prey = std::fs::canonicalize(ROOTS)?.join("file");
     symlink(&prey, artifacts.with_file_name("performance.json.new"))?;
     symlink(&prey, run.join("run.json.new"))?;
@@ -43,7 +43,7 @@ fn whose_rights(engine: &mut Engine, artifacts: &Path) -> Result<u32> {
     let uids = ids(&status, "Uid:")?;
     let gids = ids(&status, "Gid:")?;
     let groups = ids(&status, "Groups:")?;
-    let user = *uids.first().context("a process has a user")?;
+    let user = *uids.first().context("/proc/self/status names no user")?;
     engine.keep("who_am_i.txt", format!("uid {uids:?}\ngid {gids:?}\ngroups {groups:?}\n").as_bytes())??;
     ensure!(uids == [user; 4], "real, effective, saved and file system user are {uids:?}");
     let own = artifacts.join("own_file.txt");
@@ -53,7 +53,7 @@ fn whose_rights(engine: &mut Engine, artifacts: &Path) -> Result<u32> {
     if user != 0 {
         ensure!(!gids.contains(&0) && !groups.contains(&0), "a group of root's is left over");
         let capabilities = line(&status, "CapEff:")?;
-        ensure!(capabilities == "0000000000000000", "it has the capabilities {capabilities}");
+        ensure!(capabilities == "0000000000000000", "the scenario has the capabilities {capabilities}");
     }
     Ok(user)
 }
@@ -63,7 +63,7 @@ fn read_what_only_root_may(engine: &mut Engine, artifacts: &Path) -> Result<()> 
     nix::unistd::mkfifo(&pipe, Mode::S_IRWXU)?;
     let roots = std::fs::canonicalize(ROOTS)?.join("file");
     let refused = std::fs::read(&roots).map_err(|error| error.kind()).err();
-    ensure!(refused == Some(ErrorKind::PermissionDenied), "{}: {refused:?}", roots.display());
+    ensure!(refused == Some(ErrorKind::PermissionDenied), "reading {} was not refused: {refused:?}", roots.display());
     // By root's rights, by root's group, for ever, until somebody writes, and out of the engine itself.
     for path in [Path::new("/etc/shadow"), &roots, Path::new("/dev/zero"), &pipe, Path::new("/proc/self/maps")] {
         let content = Stream::File { path: path.to_owned(), bytes: 1 };
@@ -106,8 +106,7 @@ fn write_where_only_root_may(engine: &mut Engine, artifacts: &Path) -> Result<()
     Ok(())
 }
 
-/// Asks for what cannot be done, which is this scenario's mistake: if the engine took it for its own, the case would
-/// not pass.
+/// Makes requests that cannot be fulfilled, which is this scenario's mistake: if the engine blamed itself, the case would not pass.
 fn ask_for_what_cannot_be(engine: &mut Engine, artifacts: &Path) -> Result<()> {
     std::fs::create_dir(artifacts.join("folder"))?;
     expect_refused("an artifact in a folder's place", engine.keep("folder", b"x")?)?;
@@ -143,7 +142,7 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 fn expect_refused<T>(what: &str, answer: Result<T, RpcError>) -> Result<()> {
-    let code = answer.err().with_context(|| format!("{what} was done"))?.code;
+    let code = answer.err().with_context(|| format!("{what} was not refused"))?.code;
     ensure!(code == ErrorCode::InvalidParams as i64, "{what} was answered with {code}");
     Ok(())
 }
@@ -155,7 +154,8 @@ struct Engine {
 
 impl Engine {
     fn connect() -> Result<Self> {
-        let socket = std::env::var_os(SOCKET_VARIABLE).context("this needs the engine")?;
+        let socket = std::env::var_os(SOCKET_VARIABLE)
+            .context("the variable of the engine's socket is not set: the engine has to start this program")?;
         Ok(Self { socket: BufReader::new(UnixStream::connect(socket)?), asked: 0 })
     }
 
@@ -166,10 +166,13 @@ impl Engine {
         self.socket.get_mut().write_all(&line)?;
         let mut answer = String::new();
         self.socket.read_line(&mut answer)?;
-        let response: Response = serde_json::from_str(&answer).with_context(|| format!("after {}", M::NAME))?;
+        let response: Response =
+            serde_json::from_str(&answer).with_context(|| format!("parsing the answer to {}", M::NAME))?;
         match response.error {
             Some(error) => Ok(Err(error)),
-            None => Ok(Ok(serde_json::from_value(response.result.context("neither result nor error")?)?)),
+            None => {
+                Ok(Ok(serde_json::from_value(response.result.context("the answer has neither result nor error")?)?))
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Says hello in a protocol that does not exist, prints the refusal, and ends with 0 all the same.
+//! Scenario that says hello in a version of the protocol that does not exist, prints the refusal, and exits with 0 all the same.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use e2e_contract::{Hello, Method as _, Request, Response, SOCKET_VARIABLE};
 
 fn main() -> Result<()> {
-    let socket = std::env::var_os(SOCKET_VARIABLE).context("this needs the engine")?;
+    let socket = std::env::var_os(SOCKET_VARIABLE)
+        .context("the variable of the engine's socket is not set: the engine has to start this program")?;
     let mut engine = BufReader::new(UnixStream::connect(socket)?);
     let hello = Request::new(1, Hello::NAME, serde_json::to_value(Hello { protocol: 999 })?);
     let line = serde_json::to_string(&hello)? + "\n";
