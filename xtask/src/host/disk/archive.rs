@@ -201,10 +201,14 @@ impl Unpacking<'_> {
             match part {
                 Component::Normal(part) => place.push(part),
                 Component::CurDir => {}
-                _ => bail!("the entry's path leads out of the folder"),
+                _ => bail!("the entry's path leads out of the folder that the archive is unpacked to"),
             }
         }
-        ensure!(place.starts_with(self.folder.join(self.name)), "the entry does not lie in {}", self.name);
+        ensure!(
+            place.starts_with(self.folder.join(self.name)),
+            "the entry lies outside of {}, the one top of the archive",
+            self.name
+        );
         Ok(place)
     }
 

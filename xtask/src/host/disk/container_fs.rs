@@ -28,7 +28,7 @@ pub fn read(root: &Path, path: &str) -> anyhow::Result<String> {
     let file = File::from(openat2(&top, path, how).with_context(context)?);
     let metadata = file.metadata().with_context(context)?;
     if !metadata.is_file() || metadata.len() > READ_BYTES_MAX {
-        return Err(anyhow!("the file is no regular file of at most {} MiB", READ_BYTES_MAX >> 20))
+        return Err(anyhow!("the file is not a regular one, or is larger than {} MiB", READ_BYTES_MAX >> 20))
             .with_context(context);
     }
     let mut text = String::new();

@@ -154,7 +154,7 @@ pub fn found(home: &Path) -> Vec<Found> {
 /// The reason, without help.
 pub fn require_free(folder: &Path, slot: &str) -> anyhow::Result<()> {
     match standing(folder) {
-        Standing::Foreign => bail!("{} is not of this engine's making: left alone", folder.display()),
+        Standing::Foreign => bail!("{} was not made by this engine: left alone", folder.display()),
         Standing::Marked(mark) if mark.slot != slot && mark.is_of_this_boot() => {
             bail!("{} belongs to slot {}: left alone", folder.display(), mark.slot)
         }

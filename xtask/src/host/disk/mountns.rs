@@ -34,15 +34,18 @@ impl MountNamespace {
     /// container has them until it is inside.
     pub fn of(pid: i32) -> anyhow::Result<Self> {
         let it = Self::of_process(pid)?;
-        ensure!(!it.is_that_of("self"), "process {pid} has the engine's own mounts: left alone");
-        ensure!(!it.is_that_of("1"), "process {pid} has the host's own mounts: left alone");
+        ensure!(
+            !it.is_that_of("self"),
+            "process {pid} is in the engine's own mount namespace, which must not be changed"
+        );
+        ensure!(!it.is_that_of("1"), "process {pid} is in the host's own mount namespace, which must not be changed");
         Ok(it)
     }
 
     /// Opens the namespace of a lab's guard, or of a process that the guard has started; never the host's.
     pub fn of_guard(pid: i32) -> anyhow::Result<Self> {
         let it = Self::of_process(pid)?;
-        ensure!(!it.is_that_of("1"), "process {pid} has the host's own mounts: left alone");
+        ensure!(!it.is_that_of("1"), "process {pid} is in the host's own mount namespace, which must not be changed");
         Ok(it)
     }
 

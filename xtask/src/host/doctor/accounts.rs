@@ -83,7 +83,7 @@ impl Accounts {
                 Some((fields.next()?, fields.nth(1)?.parse::<u64>().ok()?))
             });
             let inside = entries.filter(|(_, id)| meets(ids, *id, id + 1));
-            claims.extend(inside.map(|(name, id)| format!("the {kind} {name} has {id}")));
+            claims.extend(inside.map(|(name, id)| format!("the {kind} {name} has the id {id}")));
         }
         claims
     }
