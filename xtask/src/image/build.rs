@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_build_that_met_a_bound_says_which_and_what_to_do() {
-        let met = Some("it wanted to have more than 7 processes at once".to_owned());
+        let met = Some("the build wanted to have more than 7 processes at once".to_owned());
         let (tail, log) = ("E: Unable to locate package x".to_owned(), PathBuf::from("t.log"));
         let failed =
             BuildFailed { template: "t".into(), step: "run x".into(), status: 137, log, tail, is_log_full: false, met };

@@ -260,8 +260,8 @@ fn what_the_kernel_lacks_is_done_another_way_or_said_in_one_line() {
     }
     let queue = "the kernel lacks the iptables table mangle";
     for (fault, expected) in [
-        ("net.rate", format!("net.rate: the kernel lacks sch_tbf, and no packets can be handed to a process: {queue}")),
-        ("net.corrupt", format!("net.corrupt: no packets can be handed to a process: {queue}")),
+        ("net.rate", format!("net.rate: the kernel lacks sch_tbf, and this host cannot hand packets to a process (NFQUEUE): {queue}")),
+        ("net.corrupt", format!("net.corrupt: this host cannot hand packets to a process (NFQUEUE): {queue}")),
         (
             "net.reset",
             "net.reset: the kernel lacks nft family inet; the kernel lacks nft family ip; the kernel lacks the iptables table filter"

@@ -300,14 +300,14 @@ fn faults_are_done_and_healed_by_other_processes() {
     refused(&["fault", "inject", "net.isolat", "--on", "a"], 2, "did you mean net.isolate?");
     refused(&["fault", "inject", "net.delay", "--on", "a"], 2, "missing field `delay_ms`");
     refused(&["fault", "inject", "process.kill", "command=nothing-like-it", "--on", "a"], 2, "nothing-like-it");
-    refused(&["fault", "heal", "1"], 2, "there is no fault 1");
+    refused(&["fault", "heal", "1"], 2, "no fault 1 was injected into this lab");
     let reaches = || inside("b", "ping -c 1 -W 1 a >/dev/null").status == 0;
     assert!(reaches());
 
     let text = xtask(&["fault", "inject", "net.isolate", "--on", "a"]).run().unwrap().text();
     assert!(text.contains("fault 1: net.isolate on a") && text.contains("effect   "), "{text}");
     assert!(!reaches());
-    refused(&["fault", "inject", "net.isolate", "--on", "a"], 2, "net.isolate is done to a already");
+    refused(&["fault", "inject", "net.isolate", "--on", "a"], 2, "net.isolate acts on a already");
     xtask(&["fault", "inject", "node.freeze", "--on", "b"]).run().unwrap();
     refused(&["exec", "b", "--", "true"], 3, "b is frozen");
     expect_closed_files(&["faults.json", "faults.lock", "faults.log", "faults.socket"]);
@@ -323,7 +323,7 @@ fn faults_are_done_and_healed_by_other_processes() {
     let text = xtask(&["fault", "heal", "--all"]).run().unwrap().text();
     assert!(text.contains("fault 2 is healed") && !text.contains("fault 1"), "{text}");
     assert!(reaches());
-    refused(&["fault", "heal", "9"], 2, "there is no fault 9");
+    refused(&["fault", "heal", "9"], 2, "no fault 9 was injected into this lab");
 
     // A machine goes down and comes back with a fault of another kind still on it.
     xtask(&["fault", "inject", "net.rate", "kilobits_per_second=10000", "--on", "a"]).run().unwrap();

@@ -295,7 +295,7 @@ fn folders_of_somebody_else_are_named_and_left_alone() {
     let half = InTheWay::with(Path::new("/var/lib/lxc").join(&name), "notes", "mine");
     passes(&["clean"]);
     kept(&half.0);
-    helped(&run(), 3, "not of this engine's making", &format!("rm -r /var/lib/lxc/{name}"));
+    helped(&run(), 3, "not made by this engine", &format!("rm -r /var/lib/lxc/{name}"));
 
     let root = tempfile::tempdir().unwrap();
     let config = format!("lxc.uts.name = {name}\nlxc.rootfs.path = dir:{}\n", root.path().join("root").display());
@@ -304,18 +304,18 @@ fn folders_of_somebody_else_are_named_and_left_alone() {
     passes(&["clean"]);
     kept(&container.0);
     assert!(which("lxc-destroy").is_some());
-    helped(&run(), 3, "not of this engine's making", &format!("lxc-destroy -n {name}"));
+    helped(&run(), 3, "not made by this engine", &format!("lxc-destroy -n {name}"));
 
     passes(&["clean"]); // the logs of the run
     let logs = InTheWay::with(Path::new("/var/log/lxc").join(&name), "mine.log", "mine");
     passes(&["clean"]);
     kept(&logs.0);
     let moved = InTheWay(Path::new("/var/log/lxc").join(format!("{name}.old")));
-    helped(&run(), 3, "not of this engine's making", &format!("mv {} {}", logs.0.display(), moved.0.display()));
+    helped(&run(), 3, "not made by this engine", &format!("mv {} {}", logs.0.display(), moved.0.display()));
     kept(&moved.0);
 
     let streams = InTheWay::with(Path::new("/var/lib/mancer-e2e/streams").join(slot()), "mine", "mine");
-    helped(&run(), 3, "not of this engine's making", &format!("rm -r {}", streams.0.display()));
+    helped(&run(), 3, "not made by this engine", &format!("rm -r {}", streams.0.display()));
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn load() -> anyhow::Result<Confinement> {
     if which(PARSER).is_none() {
         return Err(Error::EveryCase {
             cause: HostCause::ApparmorParser,
-            detail: "there is no profile for containers".to_owned(),
+            detail: "no AppArmor profile for containers is loaded".to_owned(),
             help: Supply::of_this_machine().help(&[PARSER], WayToRoot::of_this_process()),
         }
         .into());

@@ -19,7 +19,7 @@ pub fn memory(lab: &Lab, b: &Container) -> Result {
     check!(refusal(b, Fault::MemoryLimit { bytes: 16 << 20 }).contains("heal that first"));
     limit.heal()?;
     check!(takes(b, 40)?);
-    check!(refusal(b, Fault::MemoryLimit { bytes: 1 << 20 }).contains("bytes that cannot be taken from it"));
+    check!(refusal(b, Fault::MemoryLimit { bytes: 1 << 20 }).contains("bytes that the kernel cannot reclaim"));
 
     let pressure = b.inject(Fault::MemoryPressure { bytes: 32 << 20 })?;
     check!(!takes(b, 40)? && takes(b, 8)?, "another holds it");

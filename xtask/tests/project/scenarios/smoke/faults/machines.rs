@@ -48,7 +48,7 @@ pub fn processes(lab: &Lab, b: &Container) -> Result {
     let paused = b.inject(Fault::ProcessPause { command: "counter".into() })?;
     check!(!counts_on(b)?, "what is paused counts no more");
     let again = refusal(b, Fault::ProcessPause { command: "counter".into() });
-    check!(again.contains("stands still already"), "what is paused cannot be paused");
+    check!(again.contains("is stopped already"), "what is paused cannot be paused");
     paused.heal()?;
     lab.eventually("it counts again", PATIENCE, || counts_on(b))?;
     b.inject(Fault::ProcessKill { command: "counter".into() })?.heal()?;
