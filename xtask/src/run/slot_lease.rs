@@ -159,7 +159,7 @@ pub(super) fn take(
         }
         if holder.is_stuck() {
             return Err(Error::Host {
-                problem: format!("slot {name} is held by {holder}, and its engine is gone"),
+                problem: format!("slot {name} is held by {holder}, whose engine has ended"),
                 help: format!("`cargo xtask clean --slot {name}` ends it and removes its leftovers"),
             }
             .into());
