@@ -62,7 +62,7 @@ impl EventGaps {
             ));
         }
         if self.is_cut {
-            sentences.push(format!("the last line of {EVENTS_FILE} was written half, and is left out"));
+            sentences.push(format!("the last line of {EVENTS_FILE} was written only in part, and is left out"));
         }
         if self.unknown > 0 {
             let events =
@@ -182,9 +182,9 @@ mod tests {
         check(Some(format!("{LINE}\n{LINE}\n").as_bytes()), 2, &[]);
         check(None, 0, &["there is no events.jsonl"]);
         check(Some(b""), 0, &["events.jsonl is empty"]);
-        check(Some(format!("{LINE}\n{{\"at_ms\":2.0,\"ev").as_bytes()), 1, &["was written half"]);
+        check(Some(format!("{LINE}\n{{\"at_ms\":2.0,\"ev").as_bytes()), 1, &["was written only in part"]);
         // Whole, but for its end: nobody knows whether the last number is.
-        check(Some(LINE.as_bytes()), 0, &["was written half"]);
+        check(Some(LINE.as_bytes()), 0, &["was written only in part"]);
         let torn = format!("{LINE}\n{{\"at_ms\":2.0,\"ev{LINE}\n\0\0\0\n{LINE}\n");
         check(
             Some(torn.as_bytes()),

@@ -229,7 +229,7 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
                 let see = difference.as_ref().map_or_else(String::new, |path| format!(": {}", path.display()));
                 one(
                     Weight::Progress,
-                    format!("  picture {name}: {pixels_off} of {pixels} pixels are not those of {expected}{see}"),
+                    format!("  picture {name}: {pixels_off} of {pixels} pixels differ from {expected}{see}"),
                 )
             }
             Likeness::OtherSize { taken, expected: other, .. } => {
