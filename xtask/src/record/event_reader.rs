@@ -58,7 +58,7 @@ impl EventGaps {
             let first =
                 if self.damaged == 1 { format!("line {number}") } else { format!("the first is line {number}") };
             sentences.push(format!(
-                "{lines} of {EVENTS_FILE} cannot be read, and what they told is missing ({first}: {why})"
+                "{lines} of {EVENTS_FILE} cannot be read, and the events in them are missing ({first}: {why})"
             ));
         }
         if self.is_cut {
@@ -189,11 +189,15 @@ mod tests {
         check(
             Some(torn.as_bytes()),
             2,
-            &["2 lines of events.jsonl cannot be read, and what they told is missing (the first is line 2"],
+            &["2 lines of events.jsonl cannot be read, and the events in them are missing (the first is line 2"],
         );
         let mut bytes = LINE.as_bytes().to_vec();
         bytes.extend_from_slice(b"\n\xff\xfe\n");
-        check(Some(&bytes), 1, &["1 line of events.jsonl cannot be read, and what they told is missing (line 2: "]);
+        check(
+            Some(&bytes),
+            1,
+            &["1 line of events.jsonl cannot be read, and the events in them are missing (line 2: "],
+        );
         let later = r#"{"at_ms":1.0,"event":"of_a_later_engine","x":1}"#;
         check(
             Some(format!("{later}\n{LINE}\n").as_bytes()),

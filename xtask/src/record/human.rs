@@ -276,7 +276,7 @@ fn invariant_lines(invariant: &Invariant) -> (Weight, Vec<String>) {
         InvariantKind::Sometimes => "sometimes",
     };
     let values = if values.is_empty() { String::new() } else { format!(" [{values}]") };
-    let looks = format!("{looks} looks, {missed} not answered");
+    let looks = format!("tested {looks} times, {missed} times without an answer");
     let (weight, word) = match (held, invariant.kind) {
         (true, _) => (Weight::Detail, "ok"),
         (false, InvariantKind::Sometimes) => (Weight::Detail, "not now"),

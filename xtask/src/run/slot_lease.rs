@@ -164,7 +164,9 @@ pub(super) fn take(
             }
             .into());
         }
-        waiting(format!("slot {name} is held by {holder}; --no-wait fails instead, --slot N takes another"));
+        waiting(format!(
+            "slot {name} is held by {holder}; --no-wait fails instead of waiting, --slot N uses another slot"
+        ));
         Ok(())
     };
     Guard::start(slot.clone(), purpose, wait, tell, interrupted)
