@@ -92,8 +92,8 @@ impl Baseline {
             Some(version) if version == u64::from(BASELINE_VERSION) => {}
             Some(version) => {
                 let message = format!(
-                    "a baseline of version {version}; this engine reads version {BASELINE_VERSION}: take the engine that \
-                     wrote it, or make it anew with `cargo xtask baseline-update`"
+                    "the baseline has version {version}, and this engine reads {BASELINE_VERSION}: use the engine that \
+                     wrote the baseline, or make it anew with `cargo xtask baseline-update`"
                 );
                 return Err(bad(1, 1, message));
             }

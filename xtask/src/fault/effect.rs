@@ -165,7 +165,7 @@ impl std::fmt::Display for Lasted {
                 write!(f, "was no longer on, though nobody had healed it: {instead}")
             }
             Self::Lost { instead, keeper: Keeper::Container } => {
-                write!(f, "was no longer on, ended in its container: {instead}")
+                write!(f, "was no longer on, because its container had ended it: {instead}")
             }
             Self::Over { reason } => write!(f, "was over before: {reason}"),
             Self::NotSeen { reason } => write!(f, "could not be seen again: {reason}"),

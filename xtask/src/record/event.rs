@@ -127,7 +127,7 @@ impl LastedState {
         match self {
             Self::UntilNow => "was on until now",
             Self::LostOnHost => "was no longer on, though nobody had healed it",
-            Self::LostInContainer => "was no longer on, ended in its container",
+            Self::LostInContainer => "was no longer on, because its container had ended it",
             Self::Over => "was over before",
             Self::NotSeen => "could not be seen again",
         }

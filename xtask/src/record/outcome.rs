@@ -174,7 +174,7 @@ impl fmt::Display for Cause {
                 write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))?;
                 doing.as_ref().map_or(Ok(()), |doing| write!(f, "; {}", doing.replace('\n', "\n  ")))
             }
-            Self::Chaos { message } => write!(f, "the run with faults says nothing: {message}"),
+            Self::Chaos { message } => write!(f, "the run with faults proves nothing: {message}"),
             Self::MachineEnded { message, .. } => write!(f, "the product ended: {message}"),
             Self::NotReady { message, .. } => write!(f, "the product did not come up: {message}"),
             Self::Protocol { message } => write!(f, "the scenario broke the protocol: {message}"),
@@ -262,7 +262,7 @@ impl std::fmt::Display for Lateness {
             0 => Ok(()),
             count => write!(
                 f,
-                "; {count} took effect after its planned time was over, so ANOTHER SCHEDULE than the planned one was played"
+                "; {count} of the faults took effect only after their planned time, so ANOTHER SCHEDULE than the planned one was played"
             ),
         }
     }

@@ -231,7 +231,7 @@ mod tests {
         told("it is a named pipe");
         std::fs::remove_file(&at).unwrap();
         symlink("/dev/zero", &at).unwrap();
-        told("a symbolic link leads there");
+        told("the path has a symbolic link");
     }
 
     #[test]

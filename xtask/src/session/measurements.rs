@@ -64,7 +64,7 @@ impl Session {
     pub(super) fn calibrate(&self) -> Option<Calibration> {
         calibrate(&self.lab, &self.meters).unwrap_or_else(|error| {
             self.state().calibration_failed = true;
-            self.recorder.record(Event::Warning { message: format!("samples without calibration: {error:#}") });
+            self.recorder.record(Event::Warning { message: format!("the samples have no calibration: {error:#}") });
             None
         })
     }

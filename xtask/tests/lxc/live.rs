@@ -117,7 +117,7 @@ fn a_lab_stays_is_entered_and_is_taken_down() {
     refused(&["down"], 2, &none);
     let said_up = up(&["mini", "mini", "--name", "left,right", "--ttl", "1h"]);
     let down_line = format!("cargo xtask down --slot {}", slot());
-    for part in ["left", "right", &down_line, "cargo xtask forward left:PORT", "by itself in 1h"] {
+    for part in ["left", "right", &down_line, "cargo xtask forward left:PORT", "automatically in 1h"] {
         assert!(said_up.contains(part), "{part}: {said_up}");
     }
     refused(&["up", "mini", "--slot", slot(), "--no-wait"], 3, "cargo xtask down");
@@ -130,7 +130,11 @@ fn a_lab_stays_is_entered_and_is_taken_down() {
     assert_eq!(String::from_utf8_lossy(&piped.stderr), "bad\n");
     refused(&["exec", "lefft", "--", "true"], 2, "did you mean left?");
     refused(&["exec", "left", "--user", "nobody-here", "--", "true"], 2, "there is no user");
-    refused(&["exec", "left", "--slot", "89", "--", "true"], 2, "there is no lab in slot 89: there are labs in");
+    refused(
+        &["exec", "left", "--slot", "89", "--", "true"],
+        2,
+        "there is no lab in slot 89: live labs are in the slots",
+    );
 
     let shown = xtask(&["--format", "json", "ps"]).run().unwrap();
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
@@ -152,7 +156,7 @@ fn a_lab_goes_by_itself_when_its_time_is_over() {
     let host = Host::take();
     up(&["mini", "--ttl", "1h"]);
     let text = xtask(&["ttl", "1s"]).run().unwrap().text();
-    assert!(text.contains("goes by itself in 1s"), "{text}");
+    assert!(text.contains("taken down automatically in 1s"), "{text}");
     host.expect_clean_within(PATIENCE);
     refused(&["ttl", "1s"], 2, "there is no lab in slot");
 
@@ -263,7 +267,7 @@ fn a_port_is_forwarded_and_its_packets_are_captured() {
     let requests = packets.iter().filter(|packet| packet.windows(14).any(|piece| piece == b"GET / HTTP/1.0")).count();
     let pages = packets.iter().filter(|packet| packet.windows(6).any(|piece| piece == b"a page")).count();
     assert_eq!((requests, pages), (20, 20), "{} packets", packets.len());
-    refused(&["pcap", "mini", "--output", &file, "--count", "1"], 2, "is there already");
+    refused(&["pcap", "mini", "--output", &file, "--count", "1"], 2, "exists already");
     let other = folder.path().join("none.pcap").display().to_string();
     xtask(&["pcap", "mini", "--output", &other, "--for", "100ms"]).run().unwrap();
 

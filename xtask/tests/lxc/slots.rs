@@ -117,7 +117,7 @@ fn a_guard_that_stands_still_is_let_go_on_and_goes() {
     passes(&["up", "mini"]);
     signal(guard(), Signal::SIGSTOP);
     let help = format!("cargo xtask down --slot {}", slot());
-    helped(&up(), 3, "whose guard stands still (SIGSTOP)", &help);
+    helped(&up(), 3, "whose guard is stopped (SIGSTOP)", &help);
     helped(&run(), 3, "holds a lab", &help);
     passes(&["up", "mini"]);
     signal(guard(), Signal::SIGSTOP);
@@ -140,7 +140,7 @@ fn a_guard_that_stands_still_and_has_no_engine_is_cleaned() {
     signal(guard(), Signal::SIGSTOP);
     engine.kill().unwrap();
     engine.wait().unwrap();
-    helped(&run(), 3, "and its engine is gone", &format!("cargo xtask clean --slot {}", slot()));
+    helped(&run(), 3, "whose engine has ended", &format!("cargo xtask clean --slot {}", slot()));
 }
 
 #[test]

@@ -138,7 +138,7 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
         Cause::NotReady { container, message } => {
             end(&format!("The product did not come up: {container}"), message.clone())
         }
-        Cause::Chaos { message } => end("The run with faults says nothing", message.clone()),
+        Cause::Chaos { message } => end("The run with faults proves nothing", message.clone()),
         Cause::Protocol { message } => end("The scenario broke the protocol", message.clone()),
     }
 }

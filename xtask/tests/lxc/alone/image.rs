@@ -325,7 +325,7 @@ fn locked_refuses_what_the_lock_file_does_not_say() {
     fs::write(&path, text.replace("\"packages\": []", "\"packages\": [\"a=1\"]")).unwrap();
     let locked = fixture.run(&["build", "--locked"]);
     assert_eq!(locked.status, 2);
-    assert!(stderr(&locked).contains("mini: locked a=1, found nothing of it"), "{}", stderr(&locked));
+    assert!(stderr(&locked).contains("mini: locked a=1, found none"), "{}", stderr(&locked));
 }
 
 #[test]
