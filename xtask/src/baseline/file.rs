@@ -218,7 +218,7 @@ pub(super) mod tests {
         let cut = error_of(&text[..text.len() / 2]);
         assert!(cut.starts_with("load.json:") && cut.contains("cut off"), "{cut}");
         let newer = error_of(&text.replace("\"format_version\": 1", "\"format_version\": 7"));
-        assert!(newer.contains("of version 7") && newer.contains("reads version 1"), "{newer}");
+        assert!(newer.contains("has version 7") && newer.contains("engine reads 1"), "{newer}");
         assert!(error_of("[1, 2]").contains("no `format_version`"));
         assert!(error_of("hello").contains("this is no baseline"));
         let shorter = error_of(&text.replace("[1.125, 2.125, ", "[1.125, "));

@@ -163,7 +163,7 @@ pub fn ttl(args: &TtlArgs, context: &Context) -> anyhow::Result<u8> {
     match args.stay {
         Stay::UntilTold => println!("the lab of slot {name} stays until it is taken down"),
         Stay::For(time) => {
-            println!("the lab of slot {} is taken down automatically in {}", name, format_duration(time))
+            println!("the lab of slot {} is taken down automatically in {}", name, format_duration(time));
         }
     }
     Ok(EXIT_PASSED)

@@ -482,7 +482,10 @@ mod tests {
         check(&with("['']"), "scenario.toml:1:10: the program's name is empty");
         check(&with("['sh', \"a\\u0000b\"]"), "scenario.toml:1:16: a word of the command has a zero byte");
         check(&with("'python3 main.py'"), "scenario.toml:1:9: invalid type: string");
-        check(&with("['./main.py']"), "scenario.toml:1:10: main.py: No such file or directory (os error 2): write it");
+        check(
+            &with("['./main.py']"),
+            "scenario.toml:1:10: main.py: No such file or directory (os error 2): create this file",
+        );
         check_with(
             &with("['./main.py']"),
             &[("main.py", 0o644)],

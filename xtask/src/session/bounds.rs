@@ -158,7 +158,7 @@ mod tests {
         used.take_file("b", 10).unwrap();
         let error = used.take_file("artifact \"c\"", 1).unwrap_err().to_string();
         assert!(
-            error.contains("artifact \"c\" is 1 bytes") && error.contains("may be 1024 MiB in 10000 files"),
+            error.contains("artifact \"c\" (1 bytes) is too much") && error.contains("may be 1024 MiB in 10000 files"),
             "{error}"
         );
         used.give_back_file(10);

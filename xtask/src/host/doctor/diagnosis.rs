@@ -514,7 +514,7 @@ mod tests {
         );
         check(allow_uid, &[("subgid", Warning, "1879048192-1895825407", "cargo xtask setup")]);
         let unregistered = |facts: &mut Facts| facts.subuid = Registered::default();
-        check(unregistered, &[("subuid", Warning, "nothing says", "cargo xtask setup")]);
+        check(unregistered, &[("subuid", Warning, "are not registered in", "cargo xtask setup")]);
         let claimed = |facts: &mut Facts| facts.claims = vec!["the user bob has 1879100000".into(), "x".into()];
         check(
             claimed,
