@@ -219,7 +219,7 @@ pub struct Attempt {
     /// Outcome of the attempt.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// Time from the begin of the attempt's lab to the lab's end.
+    /// Time from the start of the attempt's lab to the lab's end.
     pub duration_ms: f64,
     /// Folder of the attempt below the run's.
     pub folder: String,
@@ -242,7 +242,7 @@ pub struct FaultCounts {
     pub lateness: Option<Lateness>,
 }
 
-/// Lateness of faults: from the planned begin of each until its effect was verified.
+/// Lateness of faults: from the planned start of each until its effect was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
     /// Median of the lateness.
@@ -354,7 +354,7 @@ impl Counts {
 pub struct Unfinished {
     /// True if a process still writes the run's events.
     pub still_runs: bool,
-    /// Time of the last event since the run's begin.
+    /// Time of the last event since the run's start.
     pub last_event_ms: f64,
     /// Cases that had begun and not ended.
     pub under_way: Vec<CaseId>,

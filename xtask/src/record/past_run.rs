@@ -208,7 +208,7 @@ pub fn expected_durations(
     is_of_kind: impl Fn(&RunRecord) -> bool,
 ) -> Option<BTreeMap<String, f64>> {
     let folder = root.join(RUNS_FOLDER);
-    // Their names begin with the time of their begin; `latest` is one of them once more.
+    // Their names begin with the time of their start; `latest` is one of them once more.
     let mut runs = input::list(&folder).ok()?;
     // A run without a record of its own was killed, or goes on.
     runs.retain(|path| {

@@ -92,7 +92,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Returns the time since the run's begin, which is the run's clock.
+    /// Returns the time since the run's start, which is the run's clock.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()

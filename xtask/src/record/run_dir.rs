@@ -27,7 +27,7 @@ const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RES
 /// Maximum size of the artifacts, long streams and screenshots of one run, in bytes.
 pub const KEPT_BYTES_MAX: u64 = 16 << 30;
 
-/// Number of bytes at a file's begin that tell whether the file is text.
+/// Number of bytes at a file's start that tell whether the file is text.
 const HEAD_BYTES: u64 = 8000;
 
 /// Number of bytes of a file that are copied at a time.

@@ -22,7 +22,7 @@ impl Session {
             let measurement = state.measurements_begun;
             let outer = state.measurements.values().next_back();
             let parent = outer.map(|outer| outer.operation.clone());
-            // Work between begin and end of another sample would be in that one: it lends its own calibration.
+            // Work between start and end of another sample would be in that one: it lends its own calibration.
             let lender = state.measurements.values().rev().find(|outer| outer.repetitions > 1);
             let lent = lender.and_then(|lender| lender.calibration);
             let shall_calibrate =

@@ -200,7 +200,11 @@ fn a_host_that_makes_no_lab_is_said_once() {
     let output = try_family(&["unshare", "--mount", "sh", "-c", read_only, "sh"], project.path(), "node");
     let said = said(&output);
     assert_eq!((output.status, output.text().as_str()), (3, ""), "{said}");
-    assert_eq!(said.matches("no fault can be tried, because no lab can be made: ").count(), 1, "{said}");
+    assert_eq!(
+        said.matches("no fault can be tried, because even the smallest lab cannot be created: ").count(),
+        1,
+        "{said}"
+    );
     assert_eq!(said.matches("Read-only file system").count(), 1, "{said}");
 }
 

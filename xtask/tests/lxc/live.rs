@@ -351,7 +351,7 @@ fn faults_are_done_and_healed_by_other_processes() {
     let holder: Vec<i32> = holder.collect();
     assert_eq!(holder.len(), 1);
     kill(Pid::from_raw(holder[0]), Signal::SIGKILL).unwrap();
-    refused(&["fault", "heal", "3"], 3, "they go with their lab");
+    refused(&["fault", "heal", "3"], 3, "and its faults with it");
     refused(&["fault", "inject", "net.isolate", "--on", "b"], 3, "was killed");
     down();
 }

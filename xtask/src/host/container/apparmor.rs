@@ -285,7 +285,7 @@ mod tests {
             "netfilter",
             "user/max_user_namespaces",
         ] {
-            // A file that is named like the begin of a kept one is no setting of any kernel.
+            // A file that is named like the start of a kept one is no setting of any kernel.
             check(&settings, &format!("/proc/sys/{foreign}"), foreign != "kernel/host");
         }
         let devices = all_but("/sys", &OWN_DEVICES);

@@ -27,7 +27,7 @@ const TIME_MS_MIN: f64 = 500.0;
 /// Smallest average use of the host's processors that counts as busy, in percent.
 const BUSY_PERCENT: f64 = 90.0;
 
-/// Messages that programs log when a resource is exhausted: their words in lower case, the kind of resource, and the begin of the sentence
+/// Messages that programs log when a resource is exhausted: their words in lower case, the kind of resource, and the start of the sentence
 /// for the report.
 const USED_UP: [(&[&str], &str, &str); 4] = [
     (&["no space left on device", "disk quota exceeded"], "disk_space", "had no space left on a disk"),

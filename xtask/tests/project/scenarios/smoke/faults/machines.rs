@@ -106,7 +106,10 @@ pub fn programs(lab: &Lab, b: &Container) -> Result {
     lab.eventually("it runs again", PATIENCE, || Ok(b.exec(["pidof", "tail"])?.status == 0))?;
     check!(b.exec(["/root/tail", "-n", "1", "/root/kept"])?.stdout() == b"on its disk");
     check!(b.sh("ls -A /root | grep -c e2e")?.stdout() == b"0\n", "nothing of it is left");
-    check!(refusal(b, Fault::ProcessCrashloop { program: "/bin/sh".into() }).contains("is its shell"));
+    check!(
+        refusal(b, Fault::ProcessCrashloop { program: "/bin/sh".into() })
+            .contains("is also the program of the container's shell")
+    );
     check!(refusal(b, Fault::ProcessCrashloop { program: "/no/program".into() }).contains("cannot be found"));
     Ok(())
 }
