@@ -71,7 +71,7 @@ fn events() -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Milliseconds from the run's begin (images looked up, guard started) until the lab is ready, and of the whole program.
+/// Milliseconds from the run's start (images looked up, guard started) until the lab is ready, and of the whole program.
 fn engine_run() -> (f64, f64) {
     let begun = Instant::now();
     e2e(&["three_machines"]).run().unwrap();

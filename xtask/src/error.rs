@@ -73,11 +73,11 @@ impl HostCause {
                 "this kernel confines containers with AppArmor, and apparmor_parser is not installed"
             }
             Self::UserNamespaces => "this host allows no user namespaces",
-            Self::Cgroup => "this host lets no cgroup be made",
-            Self::Network => "this host lets no network be made for a lab",
-            Self::Overlay => "this kernel has no overlay file systems",
+            Self::Cgroup => "no cgroup can be created on this host",
+            Self::Network => "no network for a lab can be created on this host",
+            Self::Overlay => "this kernel does not support overlay file systems",
             Self::Space => "a file system of this host is full",
-            Self::Budget => "a budget that all labs of this host share has too little left",
+            Self::Budget => "a limit that all labs of this host share leaves too little for another lab",
             Self::Lab => "not even the smallest lab can be made on this host",
         }
     }

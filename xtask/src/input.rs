@@ -59,7 +59,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
 pub fn read_text(path: &Path) -> Result<String, Error> {
     String::from_utf8(read(path)?).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
-        Error::Usage(format!("{}: byte {place} is no UTF-8 text", path.display()))
+        Error::Usage(format!("{}: byte {place} is not UTF-8 text", path.display()))
     })
 }
 
@@ -198,7 +198,7 @@ fn beneath<T: Send>(
     };
     let done = Invoker::of_process().act(act).map_err(|error| io::Error::other(format!("{error:#}")))?;
     done.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ELOOP) => io::Error::other("a symbolic link leads there, and the engine follows none in a record"),
+        Some(Errno::ELOOP) => io::Error::other("the path has a symbolic link, and the engine follows none in a record"),
         Some(Errno::EXDEV) => io::Error::other("the path leads out of the record's folder"),
         _ => error,
     })
@@ -265,7 +265,7 @@ mod tests {
             (Path::new("/dev/null").to_owned(), "it is a device: a file is needed here"),
             (at("lost"), "No such file or directory (os error 2)"),
             (at("file/x"), "Not a directory (os error 20)"),
-            (at("binary"), "byte 2 is no UTF-8 text"),
+            (at("binary"), "byte 2 is not UTF-8 text"),
         ] {
             let Err(Error::Usage(problem)) = read_text(&path) else { panic!("{} is read", path.display()) };
             assert_eq!(problem, format!("{}: {expected}", path.display()));
@@ -291,7 +291,7 @@ mod tests {
         {
             std::os::unix::fs::symlink(to, at(link)).unwrap();
         }
-        let link = "a symbolic link leads there, and the engine follows none in a record";
+        let link = "the path has a symbolic link, and the engine follows none in a record";
         for (path, expected) in [
             ("case/link", link),
             ("case/zero", link),

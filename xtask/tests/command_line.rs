@@ -94,8 +94,11 @@ fn the_table_for_people_names_every_place() {
     assert_eq!(line("max_fail"), "max_fail 3 flag --max-fail");
     assert_eq!(line("state_dir"), "state_dir /var/lib/mancer-e2e built in", "an empty variable sets nothing");
     assert_eq!(line("slot"), "slot 7 environment variable E2E_SLOT");
-    assert_eq!(line("timeout"), "timeout 5m built in; a scenario's own comes first");
-    assert_eq!(line("E2E_RETRY"), "E2E_RETRY is in the environment, and sets nothing: did you mean E2E_RETRIES?");
+    assert_eq!(line("timeout"), "timeout 5m built in; a scenario's own timeout takes precedence");
+    assert_eq!(
+        line("E2E_RETRY"),
+        "E2E_RETRY is set in the environment, but is no setting of the engine: did you mean E2E_RETRIES?"
+    );
 }
 
 #[test]
@@ -298,7 +301,7 @@ fn a_schedule_out_of_its_ranges_is_refused_with_its_place() {
         &fault("1", "995", "10", "5"),
         "chaos.json:4:2: fault 1 ends at 1005 ms, after the schedule: `length_ms` is 1000",
     );
-    replay("1000", &format!("{good},\n{good}"), "chaos.json:5:2: there are two faults of number 1");
+    replay("1000", &format!("{good},\n{good}"), "chaos.json:5:2: two faults of the schedule have the number 1");
 }
 
 #[test]
@@ -684,7 +687,7 @@ fn what_is_no_file_is_refused_wherever_it_lies() {
             assert_eq!(output.status, 2, "{file} {device:?} {words:?}: {said}");
             let why = match device {
                 None => "it is a named pipe",
-                Some(_) if file.starts_with("target/") => "a symbolic link leads there",
+                Some(_) if file.starts_with("target/") => "the path has a symbolic link",
                 Some(_) => "it is a device",
             };
             assert!(said.contains(file) && said.contains(why), "{file} {device:?} {words:?}: {said}");

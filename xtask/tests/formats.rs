@@ -284,7 +284,7 @@ fn junit_is_what_its_readers_take() {
         assert!(failure.text.contains(part), "{part}");
     }
     let log = report.all("system-out")[0];
-    assert!(log.text.starts_with("... the begin stands in scenario.log\nline\n") && log.text.ends_with("last words\n"));
+    assert!(log.text.starts_with("... the start stands in scenario.log\nline\n") && log.text.ends_with("last words\n"));
 }
 
 #[test]

@@ -20,7 +20,7 @@ const POLLING_DEADLINE: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone, Deserialize)]
 pub struct Request {
     url: String,
-    /// Time of the request's begin, in milliseconds since the first request.
+    /// Time of the request's start, in milliseconds since the first request.
     at_ms: u64,
     /// Time until the answer was complete, or the request was given up, in milliseconds.
     took_ms: u64,
@@ -77,11 +77,11 @@ impl Request {
 pub struct Seen {
     pub requests: usize,
     pub failed: usize,
-    /// Longest time from the begin of a failed request until [`RECOVERED`] good answers in a row have come.
+    /// Longest time from the start of a failed request until [`RECOVERED`] good answers in a row have come.
     pub longest_outage: Duration,
     /// Longest time that a good answer took.
     pub slowest: Duration,
-    /// Longest time without a begin of a request, in which an outage would not have been seen.
+    /// Longest time without a start of a request, in which an outage would not have been seen.
     pub longest_gap: Duration,
     /// All versions that answered.
     pub versions: BTreeSet<u32>,

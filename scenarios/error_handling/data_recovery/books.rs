@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Number of transactions that the program sends together, as in `fixtures/ledger.json`.
 pub const BATCH: u64 = 20;
-/// Number of transactions at the begin that register customers; all others are payments.
+/// Number of transactions at the start that register customers; all others are payments.
 pub const CUSTOMERS: u64 = 60;
 /// Maximum number of differences that are listed.
 const SHOWN: usize = 5;

@@ -104,7 +104,7 @@ impl Answer {
         self.began < outage.over && self.began + self.took > outage.began
     }
 
-    /// Tells whether the time from the question to the answer is between the moment at which the outage was noticed and the begin of the
+    /// Tells whether the time from the question to the answer is between the moment at which the outage was noticed and the start of the
     /// healing.
     fn is_within(&self, outage: &Outage) -> bool {
         self.began >= outage.noticed && self.began + self.took <= outage.mended

@@ -116,7 +116,7 @@ fn start(lab: &Lab, app: &Container, db: &Container, worker: &Container) -> e2e:
     Ok(())
 }
 
-/// Causes the four outages, each from its begin until nothing is degraded any more.
+/// Causes the four outages, each from its start until nothing is degraded any more.
 fn one_after_the_other(site: &Site<'_>) -> e2e::Result<Vec<Outage>> {
     let redis = Fault::ServiceStop { unit: "redis-server.service".into() };
     let third = Fault::ServiceStop { unit: "batch-worker@3.service".into() };

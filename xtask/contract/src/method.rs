@@ -429,7 +429,7 @@ pub struct Artifact {
     pub content: Stream,
 }
 method!(Artifact, "artifact", Done,
-    InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the begin, and blanks at the ends), or the content cannot be read or written as the scenario's user");
+    InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the start, and blanks at the ends), or the content cannot be read or written as the scenario's user");
 
 /// `fault.inject`: injects a fault. The answer comes when its effect is verified; a fault that cannot be injected on this host, or
 /// has no effect, is an error of the infrastructure.
@@ -568,7 +568,7 @@ pub struct History {
     pub operation: String,
     /// Begin or end of the operation.
     pub phase: Phase,
-    /// Input of the operation at its begin; its result or error at its end.
+    /// Input of the operation at its start; its result or error at its end.
     #[serde(default)]
     pub value: Value,
 }
@@ -640,7 +640,7 @@ pub struct Screenshot {
     pub deadline_ms: u64,
 }
 method!(Screenshot, "screenshot", Picture,
-    InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the begin, and blanks at the ends), the URL is none of this lab's, or the page answers with an error",
+    InvalidParams: "the name is no plain file name (up to 200 bytes of visible characters without `/`, a dot at the start, and blanks at the ends), the URL is none of this lab's, or the page answers with an error",
     Deadline: "the page was not loaded, or no picture was taken, in time",
     Unavailable: "a fault has taken the container down, or frozen it");
 

@@ -582,10 +582,10 @@ class ChaosTest(Joined):
 
     def test_an_operation_that_may_not_begin_has_no_end(self) -> None:
         def busy(method: str, params: dict[str, Any]) -> Any:
-            raise Refusal("InvalidParams", "client is in the middle of read: one operation at a time")
+            raise Refusal("InvalidParams", "process client of the history is still in operation read")
 
         self.engine.answer = busy
-        with self.assertRaisesRegex(e2e.RequestError, "history: client is in the middle of read"):
+        with self.assertRaisesRegex(e2e.RequestError, "history: process client of the history is still"):
             self.lab.invoke("client", "write")
         self.engine.answer = plain
         self.lab.invoke("client", "read").ok()

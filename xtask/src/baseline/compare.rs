@@ -95,7 +95,12 @@ impl Baselines {
         let (because, missing) = match self.scenarios.get(&id) {
             Some(Found::Elsewhere(classes)) if !classes.is_empty() => {
                 let classes = classes.join(", ");
-                (format!("this machine is of class {class}, and there are baselines of {classes} only"), false)
+                (
+                    format!(
+                        "nothing to compare with: this machine is of class {class}, and the baselines are of {classes}"
+                    ),
+                    false,
+                )
             }
             _ => (format!("there is no baseline: `{} baseline-update {id}` makes one", program::name()), true),
         };
@@ -127,7 +132,7 @@ impl Update {
         let id = scenario.id();
         let results = || record.cases.iter().filter(|result| result.case.0.split(':').next() == Some(&id));
         if let Some(bad) = results().find(|result| result.verdict != record::Verdict::Passed) {
-            return Ok(Err(format!("{id}: {} did not pass at once: its times would say nothing", bad.case)));
+            return Ok(Err(format!("{id}: {} did not pass at the first attempt: its times are not stored", bad.case)));
         }
         let fresh = results().filter_map(|result| measured.get_key_value(&result.case));
         let fresh: Vec<_> = fresh.filter(|(_, operations)| !operations.is_empty()).collect();

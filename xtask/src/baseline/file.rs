@@ -92,8 +92,8 @@ impl Baseline {
             Some(version) if version == u64::from(BASELINE_VERSION) => {}
             Some(version) => {
                 let message = format!(
-                    "a baseline of version {version}; this engine reads version {BASELINE_VERSION}: take the engine that \
-                     wrote it, or make it anew with `cargo xtask baseline-update`"
+                    "the baseline has version {version}, and this engine reads {BASELINE_VERSION}: use the engine that \
+                     wrote the baseline, or make it anew with `cargo xtask baseline-update`"
                 );
                 return Err(bad(1, 1, message));
             }
@@ -218,7 +218,7 @@ pub(super) mod tests {
         let cut = error_of(&text[..text.len() / 2]);
         assert!(cut.starts_with("load.json:") && cut.contains("cut off"), "{cut}");
         let newer = error_of(&text.replace("\"format_version\": 1", "\"format_version\": 7"));
-        assert!(newer.contains("of version 7") && newer.contains("reads version 1"), "{newer}");
+        assert!(newer.contains("has version 7") && newer.contains("engine reads 1"), "{newer}");
         assert!(error_of("[1, 2]").contains("no `format_version`"));
         assert!(error_of("hello").contains("this is no baseline"));
         let shorter = error_of(&text.replace("[1.125, 2.125, ", "[1.125, "));

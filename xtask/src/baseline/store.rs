@@ -52,7 +52,7 @@ impl Store {
         let baseline = self.read_file(&path)?;
         if baseline.machine_class != machine_class || baseline.scenario != scenario {
             let message = format!(
-                "this is the baseline of {} on {}: it lies in the wrong place",
+                "this is the baseline of {} on {}, which its path does not say: move or remove the file",
                 baseline.scenario, baseline.machine_class
             );
             return Err(Error::BadFile { path, line: 1, column: 1, message }.into());
@@ -107,7 +107,7 @@ impl Store {
             path: path.to_owned(),
             line: 1,
             column: 1,
-            message: "this is no text: take it from version control, or make it anew".into(),
+            message: "this baseline is not UTF-8 text: take it from version control, or make it anew".into(),
         })?;
         Ok(Baseline::parse(path, &text)?)
     }
@@ -131,7 +131,7 @@ mod tests {
         std::fs::create_dir_all(other.parent().unwrap()).unwrap();
         std::fs::copy(&path, &other).unwrap();
         let error = store.read("arm", "pipeline/load").unwrap_err().to_string();
-        assert!(error.contains("it lies in the wrong place"), "{error}");
+        assert!(error.contains("which its path does not say"), "{error}");
         store.remove(&other).unwrap();
         assert!(!home.path().join("baselines/arm").exists());
         assert!(path.exists());

@@ -115,7 +115,11 @@ impl Again {
                 None => {}
             }
         }
-        notes.push(format!("{same} of {} templates have the layer of run {}", wanted.len(), self.run.record.run_id));
+        notes.push(format!(
+            "{same} of {} templates still have the layer of run {}",
+            wanted.len(),
+            self.run.record.run_id
+        ));
         Ok(notes)
     }
 }

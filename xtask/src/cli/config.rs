@@ -65,9 +65,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let (keys, values) = (width(&|row| row.key.len()), width(&|row| row.value.chars().count()));
     for row in &rows {
         let own = match settings.timeout.value {
-            Timeout::UnlessOwn(_) if row.key == "timeout" => "; a scenario's own comes first".to_owned(),
+            Timeout::UnlessOwn(_) if row.key == "timeout" => "; a scenario's own timeout takes precedence".to_owned(),
             _ if row.key == "patience" && settings.patience.value == PatienceFactor::Auto => {
-                format!("; here it is {patience}")
+                format!("; on this machine {patience}")
             }
             _ => String::new(),
         };
@@ -116,7 +116,7 @@ fn strange_line(name: &str) -> String {
     let known: Vec<String> = Settings::variables().collect();
     let hint = nearest(name, known.iter().map(String::as_str))
         .map_or_else(String::new, |near| format!(": did you mean {near}?"));
-    format!("{name} is in the environment, and sets nothing{hint}")
+    format!("{name} is set in the environment, but is no setting of the engine{hint}")
 }
 
 #[cfg(test)]
@@ -127,7 +127,8 @@ mod tests {
     fn a_variable_that_sets_nothing_is_told() {
         let names = ["E2E_RETRY", "E2E_RETRIES", "E2E_TEST_SEED", "E2E_ROOT", "HOME"].map(str::to_owned);
         assert_eq!(strange_variables(names.into_iter()), ["E2E_RETRY"]);
-        let expected = "E2E_RETRY is in the environment, and sets nothing: did you mean E2E_RETRIES?";
+        let expected =
+            "E2E_RETRY is set in the environment, but is no setting of the engine: did you mean E2E_RETRIES?";
         assert_eq!(strange_line("E2E_RETRY"), expected);
     }
 

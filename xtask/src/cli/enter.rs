@@ -79,7 +79,7 @@ fn run_in(machine: &LiveMachine, argv: &[String], user: Option<&str>) -> anyhow:
     if let Some(stream) = descriptors::stream_on_a_folder() {
         let name = &machine.host_name;
         let problem = format!(
-            "{stream} is a folder: a program in {name} would reach the files of this host through it; hand it a file or a pipe"
+            "{stream} is a folder: a program in {name} would reach the files of this host through it; use a file or a pipe instead"
         );
         return Err(Error::Usage(problem).into());
     }

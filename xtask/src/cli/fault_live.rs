@@ -55,7 +55,7 @@ pub fn inject(args: &InjectArgs, entry: &Entry, context: &Context) -> anyhow::Re
         println!("    before   {before}");
     }
     println!("    effect   {}", live.evidence);
-    println!("take it back with: {} fault heal {} --slot {}", program::name(), live.fault, lab.slot);
+    println!("heal it with: {} fault heal {} --slot {}", program::name(), live.fault, lab.slot);
     Ok(EXIT_PASSED)
 }
 

@@ -26,7 +26,7 @@ Examples:
   cargo xtask judge-check timings.csv
   cargo xtask judge-check --live --more 0,10 --duets 20",
     after_long_help = "FILE is CSV without a header, in the layout of xtask/tests/data/noise/raw.csv, which \
-                        xtask/stats/README.md describes, with what came of it.\n\n\
+                        xtask/stats/README.md describes, with the results.\n\n\
                         A window is a range of rounds used by one comparison. Windows in order do not overlap; random \
                         windows do, so the intervals of their rates are too narrow."
 )]

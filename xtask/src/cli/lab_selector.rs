@@ -47,7 +47,7 @@ pub fn lab_in(slot: &str) -> Result<LiveLab, Error> {
         let hint = if slots.is_empty() {
             "there is no live lab: `cargo xtask up TEMPLATE` starts one".to_owned()
         } else {
-            format!("there are labs in {}", slots.join(", "))
+            format!("live labs are in the slots {}", slots.join(", "))
         };
         Error::Usage(format!("there is no lab in slot {slot}: {hint}"))
     })

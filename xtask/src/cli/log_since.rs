@@ -12,7 +12,7 @@ const DAY_MS: f64 = 86_400_000.0;
 /// Time before which log lines are not shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Since {
-    /// Time since the run's begin; for live logs, time before now.
+    /// Time since the run's start; for live logs, time before now.
     Duration(Duration),
     /// Date with time, in milliseconds since 1970.
     Moment(f64),
@@ -43,14 +43,14 @@ impl FromStr for Since {
 }
 
 impl Since {
-    /// Returns the moment in milliseconds since the begin of a run, which began at `started_at`.
+    /// Returns the moment in milliseconds since the start of a run, which began at `started_at`.
     pub fn on_clock_of(self, started_at: &str) -> anyhow::Result<f64> {
         let started =
             epoch_ms(started_at).with_context(|| format!("the run began at {started_at:?}, which is no valid time"))?;
         Ok(match self {
             Self::Duration(duration) => duration.as_secs_f64() * 1e3,
             Self::Moment(moment) => moment - started,
-            // The first after the run's begin, on which day ever that is; a little before it, it is the same day's.
+            // The first after the run's start, on which day ever that is; a little before it, it is the same day's.
             Self::TimeOfDay(of_day) => {
                 let after = (of_day - started).rem_euclid(DAY_MS);
                 if after > DAY_MS / 2.0 { after - DAY_MS } else { after }

@@ -133,7 +133,7 @@ fn output(path: &Path) -> anyhow::Result<Box<dyn std::io::Write>> {
 
 fn new_file(path: &Path, invoker: &Invoker) -> anyhow::Result<File> {
     if invoker.act(|| Ok(path.symlink_metadata().is_ok()))? {
-        let message = format!("{} is there already: remove it, or name another file with --output", path.display());
+        let message = format!("{} exists already: remove it, or name another file with --output", path.display());
         return Err(Error::Usage(message).into());
     }
     invoker.create(path)

@@ -75,7 +75,7 @@ fn gathered(project: &Project, names: &[String]) -> anyhow::Result<Secrets> {
         match std::env::var(name) {
             Ok(value) if !value.is_empty() => values.push((name.clone(), value)),
             Err(std::env::VarError::NotUnicode(_)) => {
-                let message = format!("the secret {name} is no UTF-8 text\n  help: encode it, such as by base64");
+                let message = format!("the secret {name} is not UTF-8 text\n  help: encode it, such as by base64");
                 return Err(Error::Usage(message).into());
             }
             Ok(_) | Err(std::env::VarError::NotPresent) if place < names.len() => {
@@ -97,7 +97,7 @@ fn gathered(project: &Project, names: &[String]) -> anyhow::Result<Secrets> {
         let content = invoker.read(path).with_context(|| format!("reading the secret {name}"))?;
         let Ok(text) = String::from_utf8(content) else {
             let message = format!(
-                "the secret {name}, {}, is no UTF-8 text\n  help: encode it, such as by base64",
+                "the secret {name}, {}, is not UTF-8 text\n  help: encode it, such as by base64",
                 path.display()
             );
             return Err(Error::Usage(message).into());

@@ -257,7 +257,7 @@ pub fn slot_word(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!(
-        "{text:?} is not a slot: {}, with a `b` behind it the other lab of a comparison, or doctor",
+        "{text:?} is not a slot: {}, the same with `b` behind it (the other lab of a comparison), or doctor",
         SlotNumber::words()
     ))
 }

@@ -99,7 +99,7 @@ fn show(plan: &Plan) -> io::Result<()> {
 /// [`Error::Usage`] if stdin is no terminal.
 fn ask() -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        let message = "stdin is no terminal to ask on: run `cargo xtask setup --yes`, or the commands above";
+        let message = "setup asks before it installs, and stdin is not a terminal: run `cargo xtask setup --yes`, or the commands above";
         return Err(Error::Usage(message.to_owned()).into());
     }
     write!(io::stderr(), "run them? [y/N] ")?;

@@ -145,7 +145,10 @@ fn show(lab: &LiveLab, ready_after: Duration, context: &Context) {
     }
     println!("take it down    {program} down{option}");
     if let Some(left) = lab.owner.time_left() {
-        println!("it goes by itself in {}", format_duration(Duration::from_secs(left.as_secs_f64().round() as u64)));
+        println!(
+            "it is taken down automatically in {}",
+            format_duration(Duration::from_secs(left.as_secs_f64().round() as u64))
+        );
     }
 }
 
@@ -159,7 +162,9 @@ pub fn ttl(args: &TtlArgs, context: &Context) -> anyhow::Result<u8> {
     Guard::attach(slot)?.keep(args.stay)?;
     match args.stay {
         Stay::UntilTold => println!("the lab of slot {name} stays until it is taken down"),
-        Stay::For(time) => println!("the lab of slot {} goes by itself in {}", name, format_duration(time)),
+        Stay::For(time) => {
+            println!("the lab of slot {} is taken down automatically in {}", name, format_duration(time));
+        }
     }
     Ok(EXIT_PASSED)
 }

@@ -111,7 +111,7 @@ impl ActiveFaults {
     pub fn take_back(&self, number: u64, tell: Tell<'_>) -> Result<Observed, FaultError> {
         let entry = lock(&self.state).injected.get(&number).cloned();
         let Some(entry) = entry else {
-            return Err(Error::Usage(format!("there is no fault {number}")).into());
+            return Err(Error::Usage(format!("no fault {number} was injected into this lab")).into());
         };
         let mut injection = lock(&entry);
         let was_healed = injection.is_healed();
@@ -150,7 +150,9 @@ impl ActiveFaults {
             let before = self.on();
             match self.lab.wait_until_ready_again(&healed.container, time.deadline(), stop) {
                 Ok(_) => break format!("ready again {:.1} s later", begun.elapsed().as_secs_f64()),
-                Err(WaitError::Interrupted) => break "the wait until it was ready again was broken off".to_owned(),
+                Err(WaitError::Interrupted) => {
+                    break "the wait until the container was ready again was interrupted".to_owned();
+                }
                 Err(error @ WaitError::Deadline { .. }) if before != self.on() || !before.1.is_empty() => {
                     if time == RecoveryTime::Probes {
                         break format!("not ready again while other faults were active: {error}");
@@ -158,7 +160,11 @@ impl ActiveFaults {
                 }
                 Err(error) => {
                     lock(&self.state).recovering.remove(&number);
-                    let message = format!("after {} on {}: {error}", healed.fault, healed.container.machine().name);
+                    let message = format!(
+                        "after the healing of {} on {}: {error}",
+                        healed.fault,
+                        healed.container.machine().name
+                    );
                     return Err(FaultError::new(FaultFailure::NotReady(Box::new(error)), message));
                 }
             }

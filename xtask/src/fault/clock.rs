@@ -395,7 +395,8 @@ impl Effect for Clock {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = open_watch_problem() else { return Ok(()) };
         let problem = format!("{}: {problem}, so no process can be observed reading its clock", self.name());
-        let help = "run the engine as root of the host: the kernel refuses this to any other root, such as that of an unprivileged container";
+        let help = "run the engine as root of the host: the kernel refuses fanotify to any other root, such as \
+                    that of an unprivileged container";
         Err(Error::Host { problem, help: help.into() }.into())
     }
 
@@ -414,7 +415,10 @@ impl Effect for Clock {
         self.library = library.trim().to_owned();
         let pid = self.process(target)?.map_err(|problem| usage(format!("{name}: {problem}")))?;
         if self.has_library(target, pid)? {
-            return Err(usage(format!("{name}: {} has a clock of its own already: heal that fault first", self.unit)));
+            return Err(usage(format!(
+                "{name}: another fault has changed the clock of {} already: heal that fault first",
+                self.unit
+            )));
         }
         match self.look_until(target, &[], |seen| self.is_right(seen))? {
             Ok(seen) => Ok(format!("process {pid} runs; a program in {} sees {seen}", target.name())),
@@ -433,7 +437,7 @@ impl Effect for Clock {
     fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let pid = match self.process(target)? {
             Ok(pid) => pid,
-            Err(problem) => bail!("{problem} after its restart"),
+            Err(problem) => bail!("after its restart with the fault's clock, {problem}"),
         };
         if !self.has_library(target, pid)? {
             let why = format!("process {pid} has not loaded libfaketime: its program is static, or ignores LD_PRELOAD");
@@ -454,7 +458,7 @@ impl Effect for Clock {
                 None => Ok(format!("{reader} reads its clock through libfaketime: {seen}")),
                 Some(call) => {
                     let why = format!(
-                        "{reader} reads its clock through libfaketime, but a process asks the kernel itself: {call}"
+                        "{reader} reads its clock through libfaketime, but a process of the unit asks the kernel for the time: {call}"
                     );
                     Err(self.not_applicable(&why))
                 }
@@ -483,7 +487,7 @@ impl Effect for Clock {
         if self.is_right(&seen) {
             return Ok(Lasted::lost(
                 Keeper::Container,
-                format!("a program with the environment of process {pid} sees {seen}"),
+                format!("a program with the environment of process {pid} sees the right clock: {seen}"),
             ));
         }
         let mut reads = Reads::begin(target)?;
@@ -492,8 +496,10 @@ impl Effect for Clock {
             Some(reader) if self.is_wrong(&seen) => {
                 Lasted::until_now(format!("{reader} reads its clock through libfaketime: {seen}"))
             }
-            Some(_) => Lasted::not_seen(format!("a program with the environment of process {pid} sees {seen}")),
-            None => Lasted::not_seen(format!("no process of {} has read its clock now", self.unit)),
+            Some(_) => Lasted::not_seen(format!(
+                "a program with the environment of process {pid} sees neither the right clock nor the fault's, but {seen}"
+            )),
+            None => Lasted::not_seen(format!("no process of {} read its clock while the engine watched", self.unit)),
         })
     }
 
@@ -511,7 +517,7 @@ impl Effect for Clock {
         }
         let pid = match self.process(target)? {
             Ok(pid) => pid,
-            Err(problem) => bail!("{problem} after its restart"),
+            Err(problem) => bail!("after its restart with the right clock, {problem}"),
         };
         if self.has_library(target, pid)? {
             bail!("process {pid} of {} still has {} in its memory", self.unit, self.library);
@@ -534,7 +540,10 @@ impl Effect for Clock {
                 Err(error) => format!("{error:#}"), // systemd does not answer yet
             };
             if begun.elapsed() > START_DEADLINE.scaled() {
-                bail!("{} s after the start: {problem}", START_DEADLINE.scaled().as_secs());
+                bail!(
+                    "{} s after the container's start, the unit's clock cannot be changed again: {problem}",
+                    START_DEADLINE.scaled().as_secs()
+                );
             }
             std::thread::sleep(START_POLL); // nothing tells when a unit of a container runs
         }

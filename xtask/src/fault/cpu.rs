@@ -161,14 +161,20 @@ impl Effect for Quota {
         let now = share.percent().unwrap_or(f64::INFINITY).min(processors as f64 * 100.0);
         if f64::from(self.percent) > now * SHARE_OF_NOW_MAX {
             let most = now * SHARE_OF_NOW_MAX;
-            let message = format!("cpu.quota: {} may use {now:.0} % now: choose at most {most:.0} %", target.name());
+            let message = format!(
+                "cpu.quota: {} may use {now:.0} % of a processor now: choose at most {most:.0} %",
+                target.name()
+            );
             return Err(usage(message));
         }
         let window = self.watch(target, |window| window.took >= WINDOW, |window| self.is_free(window))?;
         if !self.is_free(&window) {
-            let problem =
-                format!("cpu.quota: busy programs in {} get {:.0} % of a processor", target.name(), window.percent());
-            let help = "choose a lower percentage, or a machine with less to do".into();
+            let problem = format!(
+                "cpu.quota: even without the fault, busy programs in {} get only {:.0} % of a processor",
+                target.name(),
+                window.percent()
+            );
+            let help = "choose a lower percentage, or a host with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
         self.before = Some(share);
@@ -186,15 +192,16 @@ impl Effect for Quota {
         let is_bound = |window: &Window| self.is_bound(&before, window);
         let window = self.watch(target, |window| window.periods >= PERIODS, is_bound)?;
         let seen = format!(
-            "busy programs in {} got {:.1} % of a processor, and used it up in {} of {} periods",
+            "busy programs in {} got {:.1} % of a processor, and used up their quota in {} of {} periods",
             target.name(),
             window.percent(),
             window.throttled,
             window.periods
         );
         if !is_bound(&window) && self.is_starved(&before, &window) {
-            let problem = format!("cpu.quota: {seen}: the host leaves these programs less than the fault does");
-            let help = "choose a lower percentage, or a machine with less to do".into();
+            let problem =
+                format!("cpu.quota: {seen}: the host leaves these programs less processor time than the fault allows");
+            let help = "choose a lower percentage, or a host with less to do".into();
             return Err(Error::Host { problem, help }.into());
         }
         if !is_bound(&window) {
@@ -253,7 +260,11 @@ impl Pin {
     /// Runs a busy program in the container while `look` observes it.
     fn with_program<T>(target: &FaultTarget<'_>, look: impl Fn(&Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
         Self::PROBE.start(target, BUSY, &["1"])?;
-        let looked = Self::PROBE.running(target).first().context("the busy program is gone").and_then(look);
+        let looked = Self::PROBE
+            .running(target)
+            .first()
+            .context("the busy program that tests the fault has ended")
+            .and_then(look);
         Self::PROBE.end(target)?;
         looked
     }
@@ -264,15 +275,15 @@ impl Pin {
         if let Err(error) = program.bind_to(self.lost) {
             return Ok(Err(error));
         }
-        let used = program.cpu_time().context("the busy program is gone")?;
+        let used = program.cpu_time().context("the busy program that tests the fault has ended")?;
         let begun = Instant::now();
         loop {
-            let now = program.cpu_time().context("the busy program is gone")?;
+            let now = program.cpu_time().context("the busy program that tests the fault has ended")?;
             if now > used && program.processor() == Some(self.lost) {
                 return Ok(Ok(()));
             }
             if begun.elapsed() > DEADLINE.scaled() {
-                bail!("a program that was put on processor {} does not run there", self.lost);
+                bail!("a busy program that was bound to processor {} was not seen running on it", self.lost);
             }
             std::thread::sleep(POLL); // until it has its turn
         }
@@ -280,7 +291,7 @@ impl Pin {
 
     /// Returns the processors on which a program was observed to run.
     fn seen_on(target: &FaultTarget<'_>, program: &Running) -> anyhow::Result<Vec<usize>> {
-        let gone = || "the busy program is gone".to_owned();
+        let gone = || "the busy program that tests the fault has ended".to_owned();
         let (begun, used) = (Instant::now(), program.cpu_time().with_context(gone)?);
         let (mut seen, mut looks) = (Vec::new(), 0);
         loop {
@@ -302,7 +313,9 @@ impl Pin {
 
     /// Processors that the container may use now, and those that it may use without a fault.
     fn allowed(target: &FaultTarget<'_>) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
-        let now = Self::with_program(target, |program| program.processors().context("the busy program is gone"))?;
+        let now = Self::with_program(target, |program| {
+            program.processors().context("the busy program that tests the fault has ended")
+        })?;
         let slot = Group::named(&target.container.cgroup_name());
         let above = slot.read(Setting::Cpus).ok().and_then(|list| parse_cpus(&list)).filter(|list| !list.is_empty());
         Ok((now.clone(), above.unwrap_or(now)))
@@ -340,7 +353,11 @@ impl Effect for Pin {
         (self.cpus, self.lost) = (cpus, *lost);
         match Self::with_program(target, |program| self.runs_on_lost(program))? {
             Ok(()) => Ok(format!("a busy program in {} ran on processor {}", target.name(), self.lost)),
-            Err(error) => bail!("a program of {} could not be put on processor {}: {error}", target.name(), self.lost),
+            Err(error) => bail!(
+                "even without the fault, a program of {} cannot be bound to processor {}: {error}",
+                target.name(),
+                self.lost
+            ),
         }
     }
 
@@ -357,7 +374,7 @@ impl Effect for Pin {
         }
         match moved {
             Err(Errno::EINVAL) => Ok(format!(
-                "a busy program in {} ran on {seen:?} only, and could not be put on processor {}",
+                "a busy program in {} ran on processors {seen:?} only, and could not be bound to processor {}",
                 target.name(),
                 self.lost
             )),
@@ -368,7 +385,11 @@ impl Effect for Pin {
                     self.lost
                 )
             }
-            Ok(()) => bail!("a program of {} could still be put on processor {}", target.name(), self.lost),
+            Ok(()) => bail!(
+                "a program of {} could still be bound to processor {}, which the fault takes away",
+                target.name(),
+                self.lost
+            ),
         }
     }
 
@@ -389,7 +410,7 @@ impl Effect for Pin {
         match Self::with_program(target, |program| self.runs_on_lost(program))? {
             Ok(()) => Ok(format!("a busy program in {} ran on processor {} again", target.name(), self.lost)),
             Err(error) => {
-                bail!("a program of {} still cannot be put on processor {}: {error}", target.name(), self.lost)
+                bail!("a program of {} still cannot be bound to processor {}: {error}", target.name(), self.lost)
             }
         }
     }
@@ -424,7 +445,7 @@ impl Burn {
         }
         let used = group.cpu_time()?.saturating_sub(used);
         Ok(format!(
-            "its processes used {} ms of processor time in {} ms",
+            "the container's processes used {} ms of processor time in {} ms",
             used.as_millis(),
             begun.elapsed().as_millis()
         ))
@@ -452,8 +473,10 @@ impl Effect for Burn {
         // One more for the shell that starts them, and one for what brings it there.
         if let Some(most) = group.bound(Setting::Processes)?.filter(|most| now + u64::from(self.processes) + 2 > *most)
         {
-            let message =
-                format!("cpu.burn: {} has no room for the processes: it runs {now} and may run {most}", target.name());
+            let message = format!(
+                "cpu.burn: {} has no room for the fault's processes: it runs {now} and may run {most}: choose fewer",
+                target.name()
+            );
             return Err(usage(message));
         }
         Self::used(target)
@@ -482,7 +505,7 @@ impl Effect for Burn {
             }
             if begun.elapsed() > target.within(DEADLINE.scaled()) {
                 bail!(
-                    "the fault's {} processes do not all run, or get too little time: they have used {} ms of processor time",
+                    "the fault's processes do not all run, or get too little time: {} run, and have used {} ms of processor time together",
                     times.len(),
                     all.as_millis()
                 );

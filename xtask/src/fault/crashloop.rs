@@ -94,7 +94,10 @@ impl Crashloop {
         }
         let first = std::fs::metadata(format!("/proc/{init}/exe")).map(|found| (found.dev(), found.ino())).ok();
         if [shell, first].contains(&Some(file)) {
-            return Err(self.bad(&format!("is {}, which is its shell or its first process too", path.display())));
+            return Err(self.bad(&format!(
+                "is {}, which is also the program of the container's shell or first process",
+                path.display()
+            )));
         }
         Ok((path, file))
     }
@@ -145,7 +148,7 @@ impl Crashloop {
         }
         match running.iter().find(|process| !process.wait_for_end(END_DEADLINE.scaled())) {
             None => Ok(()),
-            Some(process) => bail!("process {} still runs", process.pid),
+            Some(process) => bail!("process {} still runs, though it was killed", process.pid),
         }
     }
 
@@ -177,7 +180,7 @@ impl Effect for Crashloop {
             let restarts = Self::restarts(target, &units)?;
             self.found = self.found.take().map(|found| Found { units, restarts, ..found });
         }
-        Ok(format!("{} of it run", counted(running.len())))
+        Ok(format!("{} of the program run", counted(running.len())))
     }
 
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -188,7 +191,7 @@ impl Effect for Crashloop {
         let output = target.exec_within(&[&self.program], END_DEADLINE.scaled())?;
         if output.timed_out || output.status != STATUS {
             bail!(
-                "when it was started, the program {}",
+                "when it was started, the program {}, where the fault makes it end with status {STATUS}",
                 output.failure().unwrap_or_else(|| "ended with status 0".to_owned())
             );
         }
@@ -196,7 +199,7 @@ impl Effect for Crashloop {
         let seen =
             format!("started, the program ended with status {STATUS} in {:.0} ms", output.duration.as_secs_f64() * 1e3);
         if self.killed == 0 {
-            return Ok(format!("{seen}; no process ran it before"));
+            return Ok(format!("{seen}; no process ran the program before"));
         }
         // One start was ours.
         let (begun, found) = (Instant::now(), self.found()?);
@@ -205,7 +208,7 @@ impl Effect for Crashloop {
             let by_systemd = Self::restarts(target, &found.units)?.saturating_sub(found.restarts);
             let times = by_file.max(by_systemd);
             let killed = format!(
-                "{} that ran it {} killed",
+                "{} that ran the program {} killed",
                 counted(self.killed),
                 if self.killed == 1 { "was" } else { "were" }
             );
@@ -213,11 +216,11 @@ impl Effect for Crashloop {
                 self.is_supervised = true;
                 return match self.running(target)?.iter().find(|process| !process.wait_for_end(END_DEADLINE.scaled())) {
                     Some(process) => bail!("process {} still runs the original program", process.pid),
-                    None => Ok(format!("{killed}, and it was started again {times} times since; {seen}")),
+                    None => Ok(format!("{killed}, and the program was started again {times} times since; {seen}")),
                 };
             }
             if begun.elapsed() > SUPERVISOR_DEADLINE.scaled() {
-                return Ok(format!("{killed}, and nothing has started it again; {seen}"));
+                return Ok(format!("{killed}, and nothing has started the program again; {seen}"));
             }
             std::thread::sleep(POLL); // until its supervisor has noticed
         }
@@ -230,7 +233,9 @@ impl Effect for Crashloop {
             return Ok(Lasted::until_now(format!("started, the program ended with status {STATUS} in {took:.0} ms")));
         }
         let failure = output.failure().unwrap_or_else(|| "ended with status 0".to_owned());
-        let proof = Err(anyhow::anyhow!("when it was started, the program {failure}"));
+        let proof = Err(anyhow::anyhow!(
+            "when it was started, the program {failure}, where the fault makes it end with status {STATUS}"
+        ));
         Lasted::proved(proof, Keeper::Container, || self.is_covered(target, &self.found()?.path))
     }
 
@@ -255,7 +260,7 @@ impl Effect for Crashloop {
             return Ok(format!("{outage}; the program's file is the original again"));
         }
         if self.head(target)? != self.found()?.head {
-            bail!("a program in {} does not read the original file", target.name());
+            bail!("a program in {} still does not read the original file of the program", target.name());
         }
         let begun = Instant::now();
         while self.is_supervised && begun.elapsed() < SUPERVISOR_DEADLINE.scaled() {
@@ -266,7 +271,10 @@ impl Effect for Crashloop {
             }
             std::thread::sleep(POLL); // until its supervisor has started it again
         }
-        Ok(format!("a program in {} reads the original file; no process runs it yet", target.name()))
+        Ok(format!(
+            "a program in {} reads the original file of the program; no process runs the program yet",
+            target.name()
+        ))
     }
 
     fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {

@@ -156,7 +156,7 @@ fn bind(network: &NetworkNamespace, address: SocketAddr) -> anyhow::Result<UdpSo
 }
 
 impl LinkDamage for Dns {
-    const GONE: &'static str = "nothing is between it and its name servers any more";
+    const GONE: &'static str = "nothing is between the container and its name servers any more";
 
     fn name(&self) -> &'static str {
         match self.kind {
@@ -190,12 +190,12 @@ impl LinkDamage for Dns {
         let (heard, took) = ask(target, PATIENCE.scaled())?;
         if heard != TRUTH {
             return Err(usage(format!(
-                "{} hears {heard} from a name server without the fault, so that its effect could not be seen: heal what causes that first",
+                "{} hears {heard} from a name server without the fault, so that its effect could not be seen: heal the cause first",
                 target.name()
             )));
         }
         self.usual = took;
-        Ok(format!("it hears {heard} from a name server after {}", ms(took)))
+        Ok(format!("the container hears {heard} from a name server after {}", ms(took)))
     }
 
     fn prepare(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -218,7 +218,10 @@ impl LinkDamage for Dns {
         if heard != self.expected() {
             bail!("the container hears {heard} from a name server, not {}", self.expected());
         }
-        Ok(format!("it hears {heard} from a name server, where the right answer is {TRUE_ADDRESS}, after {}", ms(took)))
+        Ok(format!(
+            "the container hears {heard} from a name server, where the right answer is {TRUE_ADDRESS}, after {}",
+            ms(took)
+        ))
     }
 
     fn taken_back(&mut self, _target: &FaultTarget<'_>) {
@@ -227,8 +230,8 @@ impl LinkDamage for Dns {
 
     fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
         let (heard, took) = ask(target, PATIENCE_SHORT.scaled().max(self.usual * 3))?;
-        let said = format!("it hears {heard} from a name server after {}", ms(took));
-        Ok(if heard == TRUTH { Ok(said) } else { Err(said) })
+        let said = format!("the container hears {heard} from a name server after {}", ms(took));
+        Ok(if heard == TRUTH { Ok(said) } else { Err(format!("{said}, where the right answer is {TRUE_ADDRESS}")) })
     }
 }
 

@@ -16,8 +16,8 @@ const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Minimum time for an observation whose common deadline has passed: zero would mean no deadline in some places.
 const LOOK_LEAST: Duration = Duration::from_millis(10);
 
-/// Evidence of a lost effect, in place of an observation of several lines; a cause is a rule or a limit, for example.
-const GONE: &str = "the cause of the effect is gone";
+/// Evidence of a loss where only the cause of the effect, such as a rule or a limit, was looked for.
+const GONE: &str = "what the fault had set up is gone";
 
 /// Effect of one kind of fault, from before its injection until its recovery.
 ///
@@ -146,7 +146,7 @@ impl Lasted {
         match proof {
             Ok(evidence) => Ok(Self::until_now(evidence)),
             Err(error) if is_there()? => {
-                Ok(Self::not_seen(format!("{error:#}; the cause of the effect is still in place")))
+                Ok(Self::not_seen(format!("{error:#}; what the fault has set up is still in place")))
             }
             Err(error) => {
                 let instead = format!("{error:#}");
@@ -165,7 +165,7 @@ impl std::fmt::Display for Lasted {
                 write!(f, "was no longer on, though nobody had healed it: {instead}")
             }
             Self::Lost { instead, keeper: Keeper::Container } => {
-                write!(f, "was no longer on, ended in its container: {instead}")
+                write!(f, "was no longer on, because its container had ended it: {instead}")
             }
             Self::Over { reason } => write!(f, "was over before: {reason}"),
             Self::NotSeen { reason } => write!(f, "could not be seen again: {reason}"),

@@ -28,9 +28,9 @@ pub enum FaultFailure {
     Ended,
     /// The container did not become ready again.
     NotReady(Box<WaitError>),
-    /// The fault has no effect and could not be taken back completely: no other conclusion may be drawn from it.
+    /// The injection failed and could not be taken back completely: the container may still be damaged.
     NotTakenBack,
-    /// The fault has no effect or is not gone, or the host or the engine failed.
+    /// The fault has no effect, or is not gone after its healing, or the host or the engine failed.
     Other,
 }
 
@@ -43,10 +43,11 @@ impl FaultError {
         Self { error: self.error.context(context), ..self }
     }
 
-    /// Returns the failure of a fault that also could not be taken back: its message has both errors, and its kind is
-    /// [`FaultFailure::NotTakenBack`].
+    /// Returns the failure of an injection that could not be taken back either. It has a kind of its own; the first failure is in its text.
     pub(super) fn not_taken_back(&self, healing: &Self) -> Self {
-        let message = format!("it could not be taken back completely ({healing}): {self}");
+        let message = format!(
+            "the injection failed, and what it had changed could not be taken back completely ({healing}): {self}"
+        );
         Self::new(FaultFailure::NotTakenBack, message)
     }
 }

@@ -95,14 +95,17 @@ impl Effect for Cap {
             let Ok(bound) = process.file_bound() else { continue };
             let left = left_below(&process.open_files(), bound.soft);
             if left <= u64::from(FREE_MAX) {
-                let message =
-                    format!("fd.cap: process {} of {} may open only {left} more files", process.pid, target.name());
+                let message = format!(
+                    "fd.cap: process {} of {} may open only {left} more files already: heal the fault that limits it, or raise its limit",
+                    process.pid,
+                    target.name()
+                );
                 return Err(usage(message));
             }
         }
         let (pid, opened) = self.open(&running)?;
         if let Some(refusal) = opened.refusal {
-            bail!("process {pid} could open {} more files: {refusal}", opened.count);
+            bail!("even without the fault, process {pid} could open only {} more files: {refusal}", opened.count);
         }
         Ok(format!("process {pid} could open {} more files", opened.count))
     }
@@ -117,8 +120,13 @@ impl Effect for Cap {
             Some(Errno::EMFILE) if opened.count <= self.free => {
                 Ok(format!("process {pid} could open {} more files: {}", opened.count, Errno::EMFILE))
             }
-            Some(refusal) => bail!("process {pid} could open {} more files: {refusal}", opened.count),
-            None => bail!("process {pid} could still open {} more files", opened.count),
+            Some(refusal) => {
+                bail!(
+                    "process {pid} could open {} more files, but then failed not at the fault's limit: {refusal}",
+                    opened.count
+                )
+            }
+            None => bail!("process {pid} could still open {} files, more than the fault leaves", opened.count),
         }
     }
 
@@ -129,15 +137,16 @@ impl Effect for Cap {
         }
         let left: Vec<Running> = self.running().into_iter().filter(|process| !process.is_gone()).collect();
         if left.is_empty() {
-            return Ok(Lasted::over("none of the bounded processes is left"));
+            return Ok(Lasted::over("none of the processes that the fault limited is left"));
         }
         let (pid, opened) = self.open(&left)?;
         let seen = |why: &dyn std::fmt::Display| format!("process {pid} could open {} more files: {why}", opened.count);
         Ok(match opened.refusal {
             Some(Errno::EMFILE) if opened.count <= self.free => Lasted::until_now(seen(&Errno::EMFILE)),
-            Some(Errno::EMFILE) | None => {
-                Lasted::lost(Keeper::Container, format!("process {pid} could open {} more files", opened.count))
-            }
+            Some(Errno::EMFILE) | None => Lasted::lost(
+                Keeper::Container,
+                format!("process {pid} could open {} files, more than the fault leaves", opened.count),
+            ),
             Some(refusal) => Lasted::not_seen(seen(&refusal)),
         })
     }
@@ -159,22 +168,22 @@ impl Effect for Cap {
 
     fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         if let Some(outage) = target.container.outage() {
-            return Ok(format!("{outage}; nothing bounds the files of its processes any more"));
+            return Ok(format!("{outage}; nothing limits the open files of its processes any more"));
         }
         let left: Vec<Running> = self.running().into_iter().filter(|process| !process.is_gone()).collect();
         if left.is_empty() {
-            return Ok("none of the bounded processes is left".into());
+            return Ok("none of the processes that the fault limited is left".into());
         }
         let (pid, opened) = match self.open(&left) {
             // One that is about to end has no memory any more to make a call with.
             Err(_) if left.iter().all(|process| process.wait_for_end(END_DEADLINE.scaled())) => {
-                return Ok("none of the bounded processes is left".into());
+                return Ok("none of the processes that the fault limited is left".into());
             }
             other => other?,
         };
         match opened.refusal {
             None => Ok(format!("process {pid} could open {} more files", opened.count)),
-            Some(refusal) => bail!("process {pid} could open {} more files: {refusal}", opened.count),
+            Some(refusal) => bail!("process {pid} still could open only {} more files: {refusal}", opened.count),
         }
     }
 

@@ -64,7 +64,7 @@ impl Effect for Damage {
             Kind::Bitflip { offset, bit } => {
                 if offset >= length || bit > 7 {
                     let message = format!(
-                        "file.bitflip: {} has {length} bytes of bits 0 to 7: no bit {bit} of byte {offset}",
+                        "file.bitflip: {} has no bit {bit} of byte {offset}: it has {length} bytes, counted from 0, with bits 0 to 7",
                         self.path
                     );
                     return Err(usage(message));
@@ -76,7 +76,7 @@ impl Effect for Damage {
             Kind::Truncate { size } => {
                 if size >= length || length - size > SAVED_BYTES_MAX {
                     let message = format!(
-                        "file.truncate: {} has {length} bytes: from 1 to {SAVED_BYTES_MAX} can be cut off, not {}",
+                        "file.truncate: {} has {length} bytes: the fault can cut off 1 to {SAVED_BYTES_MAX} of them, not {}",
                         self.path,
                         i128::from(length) - i128::from(size)
                     );
@@ -114,7 +114,9 @@ impl Effect for Damage {
                 target.name(),
                 done.before[0]
             )),
-            (Kind::Truncate { size }, []) => Ok(format!("a program in {} reads no byte after {size}", target.name())),
+            (Kind::Truncate { size }, []) => {
+                Ok(format!("a program in {} reads only {size} bytes of the file", target.name()))
+            }
             (Kind::Bitflip { offset, .. }, _) => {
                 bail!(
                     "a program in {} does not read the flipped byte {:#04x} at byte {offset}",
@@ -169,7 +171,10 @@ impl Effect for Damage {
         if seen.starts_with(&done.before) {
             Ok(format!("a program in {} reads the original content", target.name()))
         } else {
-            Ok(format!("a program in {} reads other content, of somebody who has repaired the file", target.name()))
+            Ok(format!(
+                "a program in {} reads content that is not the original: another program has changed the file since",
+                target.name()
+            ))
         }
     }
 }

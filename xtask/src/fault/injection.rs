@@ -167,7 +167,7 @@ impl Injection {
             Some(outage) if outage.cause != self.fault.name() => Lasted::not_seen(outage.to_string()),
             None if target.container.is_dead() => Lasted::over(format!("{} had ended", target.name())),
             None if target.container.init_pid().ok() != self.init && !self.effect.starts_container() => {
-                Lasted::over(format!("{} was started again, which had ended it", target.name()))
+                Lasted::over(format!("a restart of {} had ended the fault", target.name()))
             }
             _ => lasted,
         }

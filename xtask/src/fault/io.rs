@@ -196,7 +196,9 @@ impl Tracer {
             }
             if late || ended.is_some() {
                 return Ok(Err(match seen.last() {
-                    Some(other) => format!("{} calls of {call} came back, the last with {}", seen.len(), other.result),
+                    Some(other) => {
+                        format!("{} calls of {call} returned unchanged, the last with {}", seen.len(), other.result)
+                    }
                     None if ended.is_some() => format!("the processes have ended, without a call of {call}"),
                     None => format!("none of the processes has called {call} in {} s", deadline.as_secs()),
                 }));
@@ -234,8 +236,8 @@ impl Effect for Calls {
             Some(call) => Ok(self.describe(&call)),
             None => {
                 let message = format!(
-                    "{}: no process of {} with {:?} in its command has called {} within {} s: only what is called can be \
-                     seen to change",
+                    "{}: no process of {} with {:?} in its command has called {} within {} s, so the \
+                     fault's effect could not be seen",
                     self.name(),
                     target.name(),
                     self.command,
@@ -270,14 +272,17 @@ impl Effect for Calls {
         let Some(tracer) = &self.tracer else { bail!("the fault was not injected") };
         let alive: Vec<Running> = tracer.processes.iter().filter(|process| !process.is_gone()).cloned().collect();
         if alive.is_empty() {
-            return Ok(Lasted::over("the processes have ended"));
+            return Ok(Lasted::over("the traced processes have ended"));
         }
         let pid = tracer.process.pid();
         if let Some(end) = tracer.process.exited() {
             return Ok(Lasted::lost(Keeper::Host, format!("strace {end}")));
         }
         if let Some(free) = alive.iter().find(|process| process.tracer() != Some(pid)) {
-            return Ok(Lasted::lost(Keeper::Host, format!("process {} is not traced", free.pid)));
+            return Ok(Lasted::lost(
+                Keeper::Host,
+                format!("process {} is no longer traced by the fault's strace", free.pid),
+            ));
         }
         let seen = calls(&tracer.said(), &self.call);
         Ok(match seen.last() {
@@ -286,8 +291,8 @@ impl Effect for Calls {
                     format!("of {} calls of {} the last was changed: {}", seen.len(), self.call, self.describe(last));
                 Lasted::until_now(evidence)
             }
-            Some(last) => Lasted::not_seen(self.describe(last)),
-            None => Lasted::not_seen(format!("no call of {} came back", self.call)),
+            Some(last) => Lasted::not_seen(format!("the last call was unchanged: {}", self.describe(last))),
+            None => Lasted::not_seen(format!("no call of {} has returned", self.call)),
         })
     }
 
@@ -307,7 +312,7 @@ impl Effect for Calls {
         }
         match self.look(target)? {
             Some(call) if !call.is_injected && !call.is_delayed => Ok(self.describe(&call)),
-            Some(call) => bail!("{}", self.describe(&call)),
+            Some(call) => bail!("a call is still changed: {}", self.describe(&call)),
             None => Ok(format!("the processes do not call {} any more, and nothing traces them", self.call)),
         }
     }

@@ -68,11 +68,11 @@ impl std::fmt::Display for Taken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes = self.bytes;
         match self.status {
-            0 => write!(f, "a program took {bytes} bytes")?,
-            KILLED => write!(f, "a program that took {bytes} bytes was killed")?,
-            status => write!(f, "a program that took {bytes} bytes ended with status {status}")?,
+            0 => write!(f, "a program took {bytes} bytes of memory")?,
+            KILLED => write!(f, "a program that took {bytes} bytes of memory was killed")?,
+            status => write!(f, "a program that took {bytes} bytes of memory ended with status {status}")?,
         }
-        if self.refusals > 0 { write!(f, ", and was refused some {} times", self.refusals) } else { Ok(()) }
+        if self.refusals > 0 { write!(f, ", and met the memory limit {} times", self.refusals) } else { Ok(()) }
     }
 }
 
@@ -86,7 +86,7 @@ fn take(target: &FaultTarget<'_>, bytes: u64) -> anyhow::Result<Taken> {
         let output = target.exec_within(&["/bin/sh", "-c", TAKE, "take", &bytes.to_string()], DEADLINE.scaled())?;
         if output.timed_out {
             bail!(
-                "a program in {} could not take {bytes} bytes within {} s",
+                "a program in {} could not take {bytes} bytes of memory within {} s",
                 target.name(),
                 DEADLINE.scaled().as_secs()
             );
@@ -144,7 +144,8 @@ impl Effect for Limit {
         let (least, most) = (held + SLACK_BYTES, self.before.saturating_sub(2 * SLACK_BYTES));
         if !(least..=most).contains(&self.bytes) {
             let message = format!(
-                "memory.limit: {} holds {held} bytes that cannot be taken from it, and may use {}: set {least} to {most} bytes",
+                "memory.limit: {} holds {held} bytes that the kernel cannot reclaim, and may use {} bytes: choose \
+                 a limit of {least} to {most} bytes",
                 target.name(),
                 self.before
             );
@@ -164,7 +165,7 @@ impl Effect for Limit {
         let held = group.held_bytes()?;
         // Version 1 refuses a bound below what is in use, and what is in use may have grown.
         let memory = memory.with_context(|| {
-            format!("limiting the memory of {}, which holds {held} bytes that cannot be taken from it", target.name())
+            format!("limiting the memory of {}, which holds {held} bytes that the kernel cannot reclaim", target.name())
         })?;
         self.bounds.push(memory);
         if let Some(swap) = swap {
@@ -193,7 +194,9 @@ impl Effect for Limit {
         }
         let held = target.container.group()?.held_bytes()?;
         if held > self.bytes {
-            return Ok(format!("its processes hold {held} bytes, more than the fault left them"));
+            return Ok(format!(
+                "the limit is gone: the container's processes hold {held} bytes, more than the fault allowed"
+            ));
         }
         let taken = take(target, self.probe_bytes(held))?;
         if !taken.is_whole() {
@@ -234,7 +237,7 @@ impl Pressure {
                 return Ok((taken, held));
             }
             if hogs.is_empty() {
-                bail!("the process that takes the memory is gone: the kernel has killed it");
+                bail!("the fault's process that takes memory has ended: the kernel has killed it");
             }
             if begun.elapsed() > DEADLINE.scaled() {
                 bail!("the fault's process has taken only {taken} bytes within {} s", DEADLINE.scaled().as_secs());
@@ -271,7 +274,7 @@ impl Effect for Pressure {
             return Err(usage(message));
         }
         self.held_before = held;
-        Ok(format!("its processes hold {held} of {bound} bytes"))
+        Ok(format!("the container's processes hold {held} of {bound} bytes of memory"))
     }
 
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -358,7 +361,7 @@ impl Effect for OutOfMemory {
                 target.name()
             );
             let help =
-                "limit memory in its template (`[limits] memory`), or by memory.limit, or free memory of the host"
+                "limit memory in the container's template (`[limits] memory`), or by memory.limit, or free memory on the host"
                     .into();
             return Err(Error::Host { problem, help }.into());
         };
@@ -369,7 +372,10 @@ impl Effect for OutOfMemory {
             return Err(Error::Host { problem: problem.into(), help }.into());
         }
         self.before = (bound, Self::kills(target)?);
-        Ok(format!("its processes use {now} of {bound} bytes; the kernel has killed {} of them", self.before.1))
+        Ok(format!(
+            "the container's processes use {now} of {bound} bytes of memory; the kernel has killed {} of them",
+            self.before.1
+        ))
     }
 
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -399,11 +405,14 @@ impl Effect for OutOfMemory {
                 if let Some(swap) = self.swap.take() {
                     swap.put_back(target)?;
                 }
-                return Ok(format!("the kernel has killed {killed} for want of memory; what took it is gone"));
+                return Ok(format!(
+                    "the kernel has killed {killed} for want of memory; the fault's processes are gone"
+                ));
             }
             if (hogs == 0 && !is_going) || begun.elapsed() > DEADLINE.scaled() {
                 bail!(
-                    "the kernel has killed {kills} processes for want of memory, and {hogs} of the fault's still take it"
+                    "the fault did not run its course: the kernel has killed {kills} processes for want of \
+                     memory, and {hogs} of the fault's processes still take it"
                 );
             }
             std::thread::sleep(POLL); // until it has taken all
@@ -451,7 +460,7 @@ fn given_back(target: &FaultTarget<'_>, hogs: Hogs) -> anyhow::Result<String> {
     let taken = take(target, SMALL_BYTES)?;
     let held = Group::held_bytes(&target.container.group()?)?;
     if !taken.is_whole() {
-        bail!("memory is still short in {}: {taken}; all its processes hold {held} bytes", target.name());
+        bail!("memory is still short in {}: {taken}; all processes of the container hold {held} bytes", target.name());
     }
     Ok(format!("{taken}; all processes of {} hold {held} bytes", target.name()))
 }
@@ -476,6 +485,6 @@ mod tests {
         let taken = |status: i32, refusals: u64, kills: u64| Taken { bytes: 5, status, refusals, kills };
         assert!(taken(0, 0, 0).is_whole() && !taken(KILLED, 3, 1).is_whole() && !taken(0, 3, 1).is_whole());
         let text = taken(KILLED, 3, 1).to_string();
-        assert_eq!(text, "a program that took 5 bytes was killed, and was refused some 3 times");
+        assert_eq!(text, "a program that took 5 bytes of memory was killed, and met the memory limit 3 times");
     }
 }

@@ -59,7 +59,7 @@ impl std::fmt::Display for Heard {
         match self {
             Self::Answer { address: Some(address), .. } => write!(f, "the answer {address}"),
             Self::Answer { code: SERVFAIL, .. } => f.write_str("the answer SERVFAIL"),
-            Self::Answer { code, .. } => write!(f, "an answer without an address, code {code}"),
+            Self::Answer { code, .. } => write!(f, "an answer without an address, DNS response code {code}"),
             Self::Refused => f.write_str("a refusal"),
             Self::Nothing => f.write_str("no answer"),
         }

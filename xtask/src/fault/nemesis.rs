@@ -354,7 +354,9 @@ impl Shared {
             return Some(format!("{} was not over", named(&mut there.iter().filter(clashes))));
         }
         let is_full = there.len() >= self.bound;
-        is_full.then(|| format!("at most {} at once, and {} was not over", self.bound, named(&mut there.iter())))
+        is_full.then(|| {
+            format!("only {} at a time may be active, and {} was not over", self.bound, named(&mut there.iter()))
+        })
     }
 
     /// Waits while the schedule's clock is held, but no longer than until the nemesis is stopped; returns the locked state.
@@ -626,7 +628,7 @@ mod tests {
         let Fate::Refused { reason, begun_ms: 20 } = &played[1].fate else { panic!("{played:?}") };
         assert!(
             reason.starts_with("held back for ")
-                && reason.ends_with("at most 1 at once, and node.kill on never was not over"),
+                && reason.ends_with("only 1 at a time may be active, and node.kill on never was not over"),
             "{reason}"
         );
         assert!(matches!(&played[0].fate, Fate::Bit { recovered_ms: None, .. }), "{played:?}");
@@ -782,7 +784,8 @@ mod tests {
         assert!(!is_refusal(&left.kind) && matches!(left.kind, FaultFailure::NotTakenBack));
         assert_eq!(
             left.to_string(),
-            "net.isolate on app: it could not be taken back completely (a rule is left): it is down"
+            "net.isolate on app: the injection failed, and what it had changed could not be taken back \
+             completely (a rule is left): it is down"
         );
         assert!(Error::of(&left.into()).is_none(), "nor is it a bad parameter on the command line");
     }

@@ -39,7 +39,7 @@ impl Down {
 
 impl Effect for Down {
     fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
-        Ok(format!("{} processes run in it", target.container.running_processes()))
+        Ok(format!("{} processes run in the container", target.container.running_processes()))
     }
 
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -53,7 +53,7 @@ impl Effect for Down {
 
     fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         wait_until_empty(target)?;
-        Ok("none of its processes is left".into())
+        Ok("none of the container's processes is left".into())
     }
 
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
@@ -109,7 +109,7 @@ impl Effect for RestartStorm {
         if let Some(outage) = target.container.outage() {
             return Err(outage.into());
         }
-        Ok(format!("{} processes run in it", target.container.running_processes()))
+        Ok(format!("{} processes run in the container", target.container.running_processes()))
     }
 
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -125,7 +125,7 @@ impl Effect for RestartStorm {
     fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         wait_until_empty(target)?;
         let times = if self.seen_up == 1 { "once".to_owned() } else { format!("{} times", self.seen_up) };
-        Ok(format!("it ran a program {times} in between, and none of its processes is left"))
+        Ok(format!("the container ran a program {times} in between, and none of its processes is left"))
     }
 
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
@@ -149,9 +149,9 @@ impl Effect for RestartStorm {
 fn is_still_down(target: &FaultTarget<'_>) -> Lasted {
     let left = target.container.running_processes();
     match target.container.outage() {
-        Some(outage) if !outage.frozen && left == 0 => Lasted::until_now("none of its processes is left"),
-        Some(outage) if !outage.frozen => Lasted::lost(Keeper::Host, format!("{left} processes of it run")),
-        _ => Lasted::over("its machine was started again"),
+        Some(outage) if !outage.frozen && left == 0 => Lasted::until_now("none of the container's processes is left"),
+        Some(outage) if !outage.frozen => Lasted::lost(Keeper::Host, format!("{left} processes of the container run")),
+        _ => Lasted::over("the container was started again"),
     }
 }
 
@@ -179,7 +179,7 @@ fn wait_until_empty(target: &FaultTarget<'_>) -> anyhow::Result<()> {
 /// Runs a program in a restarted machine, as evidence that it is up.
 pub(super) fn run_a_program(target: &FaultTarget<'_>) -> anyhow::Result<String> {
     let output = target.exec(&["/bin/true"])?;
-    Ok(format!("a program ran in it in {:.0} ms", output.duration.as_secs_f64() * 1e3))
+    Ok(format!("a program ran in the container in {:.0} ms", output.duration.as_secs_f64() * 1e3))
 }
 
 /// Minimum silence as a multiple of the time that a program took before: on a slower machine a sign of life takes longer.
@@ -201,10 +201,10 @@ impl Effect for Freeze {
         }
         let begun = Instant::now();
         if !target.container.runs_a_program(THAW_DEADLINE.scaled())? {
-            bail!("no program runs in {}", target.name());
+            bail!("even without the fault, no program runs in {}", target.name());
         }
         self.usual = begun.elapsed();
-        Ok(format!("a program ran in it in {} ms", self.usual.as_millis()))
+        Ok(format!("a program ran in the container in {} ms", self.usual.as_millis()))
     }
 
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -221,24 +221,27 @@ impl Effect for Freeze {
         if begun.elapsed() < still_for {
             bail!("a program could not be started in {}, so that nothing shows whether it is frozen", target.name());
         }
-        Ok(format!("a program that was started in it did nothing for {} ms", still_for.as_millis()))
+        Ok(format!("a program that was started in the container did nothing for {} ms", still_for.as_millis()))
     }
 
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         match target.container.outage() {
             Some(outage) if outage.frozen => {}
             Some(outage) => return Ok(Lasted::over(outage.to_string())),
-            None => return Ok(Lasted::over("its machine was let go on")),
+            None => return Ok(Lasted::over("the container was thawed")),
         }
         let still_for = target.within(STILL_FOR.scaled().max(self.usual * STILL_TIMES));
         let begun = Instant::now();
         if target.container.runs_a_program(still_for)? {
-            return Ok(Lasted::lost(Keeper::Host, "a program that was started in it ran"));
+            return Ok(Lasted::lost(Keeper::Host, "a program that was started in the container ran"));
         }
         if begun.elapsed() < still_for {
-            return Ok(Lasted::not_seen("a program could not be started in it"));
+            return Ok(Lasted::not_seen("a program could not be started in the container"));
         }
-        Ok(Lasted::until_now(format!("a program that was started in it did nothing for {} ms", still_for.as_millis())))
+        Ok(Lasted::until_now(format!(
+            "a program that was started in the container did nothing for {} ms",
+            still_for.as_millis()
+        )))
     }
 
     fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -253,7 +256,7 @@ impl Effect for Freeze {
                 THAW_DEADLINE.scaled().as_secs()
             );
         }
-        Ok("a program runs in it again".into())
+        Ok("a program runs in the container again".into())
     }
 
     fn stops_container(&self) -> bool {

@@ -124,7 +124,7 @@ impl Effect for Cap {
         if started.refusal.is_some() {
             bail!("{} cannot start enough processes without the fault: {started}", target.name());
         }
-        Ok(format!("{started}, beside the {now} that ran already"))
+        Ok(format!("{started}, beside the {now} that run already"))
     }
 
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -152,7 +152,11 @@ impl Effect for Cap {
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let started = self.start(target)?;
         let is_bound = started.refusal.is_some() && started.count <= self.free;
-        let proof = if is_bound { Ok(started.to_string()) } else { Err(anyhow::anyhow!("{started}")) };
+        let proof = if is_bound {
+            Ok(started.to_string())
+        } else {
+            Err(anyhow::anyhow!("{started}, more than the fault leaves"))
+        };
         Lasted::proved(proof, Keeper::Host, || self.bound.as_ref().map_or(Ok(false), |bound| bound.is_set(target)))
     }
 

@@ -52,7 +52,7 @@ impl Effect for Kill {
     fn verify_effect(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<String> {
         for process in &self.killed {
             if !process.wait_for_end(END_DEADLINE.scaled()) {
-                bail!("process {} still runs", process.pid);
+                bail!("process {} still runs, though it was killed", process.pid);
             }
         }
         let count = self.killed.len();
@@ -139,7 +139,11 @@ impl Effect for Pause {
             return Err(usage(message));
         }
         if let Some(paused) = running.iter().find(|process| process.is_paused()) {
-            let message = format!("process.pause: process {} of {} stands still already", paused.pid, target.name());
+            let message = format!(
+                "process.pause: process {} of {} is stopped already: heal the fault that stopped it, or let it go on",
+                paused.pid,
+                target.name()
+            );
             return Err(usage(message));
         }
         Ok(format!("{} with this command run, none stands still", counted(running.len())))
@@ -169,7 +173,10 @@ impl Effect for Pause {
             return Err(usage(message));
         }
         if count < self.alive().count() || used() != before {
-            bail!("only {count} of {} stood still", counted(self.paused.len()));
+            bail!(
+                "{count} of {} are stopped: not all are, or some still used processor time",
+                counted(self.paused.len())
+            );
         }
         Ok(format!(
             "{} stood still: no thread ran, and none used processor time in {} ms",
@@ -190,7 +197,10 @@ impl Effect for Pause {
         }
         let (alive, still) = (self.alive().count(), self.alive().filter(|process| process.is_paused()).count());
         if still < alive || used() != before {
-            return Ok(Lasted::lost(Keeper::Container, format!("only {still} of {} stood still", counted(alive))));
+            return Ok(Lasted::lost(
+                Keeper::Container,
+                format!("{still} of {} are stopped: not all are, or some used processor time", counted(alive)),
+            ));
         }
         Ok(Lasted::until_now(format!(
             "{} stood still: none used processor time in {} ms",
@@ -207,7 +217,7 @@ impl Effect for Pause {
         let begun = Instant::now();
         while let Some(process) = self.alive().find(|process| process.is_paused()) {
             if let Some(outage) = target.container.outage() {
-                return Ok(format!("{outage}; the processes go on when it does"));
+                return Ok(format!("{outage}; the paused processes go on when the container does"));
             }
             if begun.elapsed() > STATE_DEADLINE.scaled() {
                 bail!("process {} is still stopped", process.pid);

@@ -27,7 +27,7 @@ pub struct Opened {
 #[must_use]
 pub fn problem() -> Option<&'static str> {
     if !cfg!(target_arch = "x86_64") {
-        return Some("system calls in the name of another process are known for x86-64 only");
+        return Some("the engine can make system calls in the name of another process on x86-64 only");
     }
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     (scope.trim() == "3").then_some("the kernel lets no process trace another (kernel.yama.ptrace_scope is 3)")
@@ -55,7 +55,7 @@ pub fn open_more(pid: i32, most: u32) -> anyhow::Result<Opened> {
 #[cfg(not(target_arch = "x86_64"))]
 mod calls {
     pub fn open_more(_pid: i32, _most: u32) -> anyhow::Result<super::Opened> {
-        anyhow::bail!("system calls in the name of another process are known for x86-64 only")
+        anyhow::bail!("the engine can make system calls in the name of another process on x86-64 only")
     }
 }
 

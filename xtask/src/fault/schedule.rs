@@ -279,7 +279,7 @@ fn has_room<'a>(planned: &Planned, others: impl Iterator<Item = &'a Planned>, co
     if beside.iter().any(|other| planned.clashes_with(other)) {
         return false;
     }
-    // At the begin of each, so many are there at once.
+    // At the start of each, so many are there at once.
     let begins = beside.iter().map(|other| other.at_ms).chain([planned.at_ms]);
     let mut together = begins.map(|at| {
         let there = |other: &&&Planned| other.at_ms <= at && at < other.end_ms();

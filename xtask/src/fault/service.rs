@@ -32,7 +32,7 @@ impl Effect for Stop {
             let message = format!("service.stop: the unit {} of {} is {state}, not active", self.unit, target.name());
             return Err(usage(message));
         }
-        Ok(format!("it is active{}", named(process)))
+        Ok(format!("the unit is active{}", named(process)))
     }
 
     fn inject(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
@@ -43,15 +43,15 @@ impl Effect for Stop {
     fn verify_effect(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Unit { state, process } = Unit::look(target, &self.unit)?;
         if process.is_some() || !matches!(state.as_str(), "inactive" | "failed") {
-            bail!("the unit is {state}{}", named(process));
+            bail!("the unit is not stopped: it is {state}{}", named(process));
         }
-        Ok(format!("it is {state} and has no process"))
+        Ok(format!("the unit is {state} and has no process"))
     }
 
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Unit { state, process } = Unit::look(target, &self.unit)?;
         Ok(match (state.as_str(), process) {
-            ("inactive" | "failed", None) => Lasted::until_now(format!("it is {state} and has no process")),
+            ("inactive" | "failed", None) => Lasted::until_now(format!("the unit is {state} and has no process")),
             _ => Lasted::lost(Keeper::Container, format!("the unit is {state}{}", named(process))),
         })
     }
@@ -68,9 +68,9 @@ impl Effect for Stop {
         loop {
             let Unit { state, process } = Unit::look(target, &self.unit)?;
             match state.as_str() {
-                "active" => return Ok(format!("it is active again{}", named(process))),
+                "active" => return Ok(format!("the unit is active again{}", named(process))),
                 "activating" if started.elapsed() < START_DEADLINE.scaled() => std::thread::sleep(START_POLL), // systemd is asked
-                _ => bail!("the unit is {state}"),
+                _ => bail!("the unit is {state}, not active"),
             }
         }
     }

@@ -38,13 +38,16 @@ pub struct Call {
 /// Reason why this machine cannot change system calls, tried on a program that does nothing; `None` where it can.
 #[must_use]
 pub fn strace_problem() -> Option<String> {
-    let Some(strace) = Item::named("strace").program() else { return Some("strace is not installed".into()) };
+    let Some(strace) = Item::named("strace").program() else {
+        return Some("strace is not installed on this host".into());
+    };
     let inject = ["-qq", "-e", "trace=sync", "-e", "inject=sync:error=EIO", "true"];
     if let Err(error) = Command::new(strace).args(inject).run() {
         return Some(error.to_string());
     }
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    (scope.trim() == "3").then(|| "kernel.yama.ptrace_scope is 3: no process may be traced until the next start".into())
+    (scope.trim() == "3")
+        .then(|| "kernel.yama.ptrace_scope is 3: no process may be traced until the host boots again".into())
 }
 
 /// Returns the strace command that changes a system call of these processes, of their threads, and of all that they start.

@@ -41,10 +41,14 @@ impl fmt::Display for Owner {
         if !self.kept {
             return write!(f, "{} (process {})", self.purpose, self.engine_pid);
         }
-        write!(f, "{}, kept for a look (guard {})", self.purpose, self.guard_pid)?;
+        write!(f, "{}, kept for inspection (guard: process {})", self.purpose, self.guard_pid)?;
         match self.time_left() {
             Some(left) => {
-                write!(f, ", goes by itself in {}", humantime::format_duration(Duration::from_secs(left.as_secs())))
+                write!(
+                    f,
+                    ", taken down automatically in {}",
+                    humantime::format_duration(Duration::from_secs(left.as_secs()))
+                )
             }
             None => Ok(()),
         }
@@ -112,9 +116,9 @@ impl fmt::Display for Holder {
         match (&self.owner, self.pid) {
             (Some(owner), _) => owner.fmt(f)?,
             (None, Some(pid)) => write!(f, "process {pid} ({})", self.command)?,
-            (None, None) => f.write_str("a process that cannot be seen from here")?,
+            (None, None) => f.write_str("a process in another PID namespace")?,
         }
-        if self.is_stopped() { f.write_str(", whose guard stands still (SIGSTOP)") } else { Ok(()) }
+        if self.is_stopped() { f.write_str(", whose guard is stopped (SIGSTOP)") } else { Ok(()) }
     }
 }
 

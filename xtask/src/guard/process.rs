@@ -416,7 +416,7 @@ impl GuardProcess {
                     // By the opened folder: its path could lead out of the container's root.
                     let from = format!("/proc/{}/fd/{}/.", std::process::id(), folder.as_raw_fd());
                     shell::Command::new("cp").args(["-a", "--", &from]).arg(to).run()?;
-                    // On the device from the begin on: a device that fails later takes only what was written later.
+                    // On the device from the start on: a device that fails later takes only what was written later.
                     let folder = std::fs::File::open(to).with_context(|| format!("opening {}", to.display()))?;
                     nix::unistd::syncfs(&folder).with_context(|| format!("syncing {}", to.display()))?;
                 }

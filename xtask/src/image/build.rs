@@ -117,14 +117,14 @@ impl fmt::Display for BuildFailed {
         let Self { template, step, status, log, tail, is_log_full, met, repeats_steps } = self;
         write!(f, "the template {template} does not build: ")?;
         match step.as_str() {
-            "" => writeln!(f, "its worker ended before the first step (status {status})")?,
+            "" => writeln!(f, "the build ended before its first step (status {status})")?,
             step => writeln!(f, "step `{step}` failed (status {status})")?,
         }
         if let Some(met) = met {
             writeln!(f, "  {met}")?;
         }
         if *is_log_full && !tail.contains(NO_SPACE.0) {
-            writeln!(f, "  the file system of its log is full, so the worker's last messages are missing")?;
+            writeln!(f, "  the file system of the log is full, so the last messages of the build are missing")?;
         }
         let help = match (is_log_full, met) {
             (true, _) => Some(NO_SPACE.1),
@@ -161,9 +161,15 @@ fn help(tail: &str) -> Option<&'static str> {
     let known = [
         NO_SPACE,
         ("Cannot allocate memory", "free memory, or build fewer templates at once: `cargo xtask image build NAME`"),
-        ("Temporary failure resolving", "this machine resolves no names: mend its network and build again"),
-        ("Temporary failure in name resolution", "this machine resolves no names: mend its network and build again"),
-        ("Unable to locate package", "the release has no package of this name: correct `packages` in template.toml"),
+        ("Temporary failure resolving", "this machine cannot resolve host names: repair its DNS, and build again"),
+        (
+            "Temporary failure in name resolution",
+            "this machine cannot resolve host names: repair its DNS, and build again",
+        ),
+        (
+            "Unable to locate package",
+            "the Debian release has no package of this name: correct `packages` in template.toml",
+        ),
         ("No module named pip", "install uv or pip for python3: `cargo xtask setup` does"),
         ("NO_PUBKEY", "this machine lacks the Debian archive's keyring: `cargo xtask setup` installs it"),
         ("`mmdebstrap` is not installed", "`cargo xtask setup` installs it"),
@@ -337,7 +343,7 @@ fn check_room(store: &Store, job: &Job<'_>) -> anyhow::Result<()> {
     if downloads(job.recipe) && !Path::new(TUN).exists() {
         return Err(Error::Host {
             problem: format!("{TUN} is missing: the build of template {} needs it to download packages", job.template),
-            help: "run `modprobe tun`; in a container, pass the device in; or copy the layer from another machine"
+            help: "run `modprobe tun`; if this host is a container, pass the device into it; or copy the layer from another machine"
                 .into(),
         }
         .into());
@@ -453,7 +459,7 @@ mod tests {
         };
         let error = failed.to_string();
         assert!(error.contains("the template t does not build: step `packages` failed (status 100)"), "{error}");
-        assert!(error.contains("help: the release has no package"), "{error}");
+        assert!(error.contains("help: the Debian release has no package"), "{error}");
         assert!(error.contains("line 49") && !error.contains("line 5\n"), "{error}");
         let repeated =
             BuildFailed { step: "run mkdir /x".into(), tail: "exists".into(), repeats_steps: true, ..failed };
@@ -463,14 +469,14 @@ mod tests {
         assert!(!failed.to_string().contains("help"), "{failed}");
         let lost = BuildFailed { step: String::new(), status: 3, tail: String::new(), is_log_full: true, ..failed };
         let error = lost.to_string();
-        assert!(error.contains("its worker ended before the first step (status 3)"), "{error}");
-        assert!(error.contains("the file system of its log is full") && error.ends_with("t.log is empty"), "{error}");
+        assert!(error.contains("the build ended before its first step (status 3)"), "{error}");
+        assert!(error.contains("the file system of the log is full") && error.ends_with("t.log is empty"), "{error}");
         assert!(error.contains("help: free disk space"), "{error}");
     }
 
     #[test]
     fn a_build_that_met_a_bound_says_which_and_what_to_do() {
-        let met = Some("it wanted to have more than 7 processes at once".to_owned());
+        let met = Some("the build wanted to have more than 7 processes at once".to_owned());
         let (tail, log) = ("E: Unable to locate package x".to_owned(), PathBuf::from("t.log"));
         let failed = BuildFailed {
             template: "t".into(),

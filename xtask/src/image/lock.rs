@@ -56,7 +56,7 @@ impl fmt::Display for Difference {
         let Self { template, locked, found } = self;
         match (locked, found) {
             (Some(locked), Some(found)) => write!(f, "{template}: locked {locked}, found {found}"),
-            (Some(locked), None) => write!(f, "{template}: locked {locked}, found nothing of it"),
+            (Some(locked), None) => write!(f, "{template}: locked {locked}, found none"),
             (None, Some(found)) => write!(f, "{template}: found {found}, which is not locked"),
             (None, None) => write!(f, "{template}: no difference"),
         }
@@ -94,7 +94,11 @@ impl LockFile {
             )
         })?;
         if file.format_version != FORMAT_VERSION {
-            let message = format!("format version {}, this engine knows {FORMAT_VERSION}", file.format_version);
+            let message = format!(
+                "the lock file has format version {}, and this engine reads {FORMAT_VERSION}: remove the \
+                 file: `cargo xtask image build` writes it anew",
+                file.format_version
+            );
             return Err(bad(1, 1, message).into());
         }
         Ok(file)
@@ -235,7 +239,7 @@ mod tests {
             &[
                 "t: locked layer 1, found layer 2",
                 "t: locked a=1, found a=2",
-                "t: locked b=1, found nothing of it",
+                "t: locked b=1, found none",
                 "t: found c=1, which is not locked",
             ],
         );

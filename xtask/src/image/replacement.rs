@@ -85,7 +85,7 @@ fn check_installable(text: &str, path: &Path) -> anyhow::Result<()> {
     let problem = if input::exists(path)? {
         "is no wheel and no folder with a pyproject.toml or setup.py"
     } else {
-        "is not there"
+        "does not exist"
     };
     Err(usage(format!("--set {text}: {} {problem}", path.display())))
 }
@@ -140,7 +140,7 @@ mod tests {
             ("ap.mancer=", "tree", "did you mean app?"),
             ("base.mancer=", "tree", "installs no Python packages"),
             ("app.flask=", "tree", "it has mancer"),
-            ("app.mancer=", "none", "is not there"),
+            ("app.mancer=", "none", "does not exist"),
             ("app.mancer=", "plain", "is no wheel and no folder"),
         ] {
             let error = parse(left, path).unwrap_err();

@@ -207,12 +207,16 @@ impl Store {
         };
         Ok(match serde_json::from_slice::<LayerRecord>(&text) {
             Err(error) => LayerPlace::Damaged(format!("its layer.json cannot be read: {error}")),
-            Ok(record) if record.format_version != FORMAT_VERSION => {
-                LayerPlace::Damaged(format!("its layer.json is of version {}", record.format_version))
+            Ok(record) if record.format_version != FORMAT_VERSION => LayerPlace::Damaged(format!(
+                "its layer.json has version {}, and this engine reads {FORMAT_VERSION}",
+                record.format_version
+            )),
+            Ok(record) if self.shared_first_id.is_some_and(|first| first != record.first_id) => {
+                LayerPlace::Damaged(format!(
+                    "the ids of its files begin at {}, and this host cannot map them to the ids of labs",
+                    record.first_id
+                ))
             }
-            Ok(record) if self.shared_first_id.is_some_and(|first| first != record.first_id) => LayerPlace::Damaged(
-                format!("its ids begin at {}, and this host cannot map them to the ids of labs", record.first_id),
-            ),
             Ok(_) if !dir.join("root").is_dir() => LayerPlace::Damaged("it has no tree".into()),
             Ok(record) => LayerPlace::Sound(StoredLayer { dir, record }),
         })
@@ -463,7 +467,7 @@ mod tests {
             ("it has no layer.json", |dir| fs::remove_file(dir.join("layer.json")).unwrap()),
             ("its layer.json cannot be read", |dir| fs::write(dir.join("layer.json"), "").unwrap()),
             ("its layer.json cannot be read", |dir| fs::write(dir.join("layer.json"), [0xff, 0]).unwrap()),
-            ("its layer.json is of version 9", |dir| {
+            ("its layer.json has version 9", |dir| {
                 let text = fs::read_to_string(dir.join("layer.json")).unwrap();
                 fs::write(dir.join("layer.json"), text.replace("\"format_version\":1", "\"format_version\":9"))
                     .unwrap();

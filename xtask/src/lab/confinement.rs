@@ -44,8 +44,9 @@ const HIDDEN_FOLDERS: [&str; 9] = [
 pub fn isolation_problems() -> Vec<String> {
     let seccomp = (!seccomp::is_supported())
         .then(|| "system calls of machines are not filtered: this kernel has no seccomp filters".to_owned());
-    let ports = port_lock::problem()
-        .map(|problem| format!("machines of a lab can take each other's addresses: ports are not locked: {problem}"));
+    let ports = port_lock::problem().map(|problem| {
+        format!("machines of a lab can take each other's addresses: the ports of the bridge are not locked: {problem}")
+    });
     seccomp.into_iter().chain(ports).collect()
 }
 
@@ -98,7 +99,7 @@ fn missing(status: &str, surrounding: u32) -> Option<String> {
     let is_filtered = status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
     match filters(status).map(|count| count.saturating_sub(surrounding)) {
         _ if !is_filtered => Some("its system calls are not filtered".to_owned()),
-        Some(0) => Some("its system calls are filtered only as this engine's own are".to_owned()),
+        Some(0) => Some("its system calls pass only the filters that apply to this engine too".to_owned()),
         Some(1) => {
             Some("this host's LXC installs no policy for its system calls: it was built without libseccomp".to_owned())
         }
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(of(2, "", 0), None, "an old kernel does not count them");
         assert!(of(0, "Seccomp_filters:\t0\n", 0).unwrap().contains("not filtered"));
         assert!(of(2, "Seccomp_filters:\t1\n", 0).unwrap().contains("without libseccomp"));
-        assert!(of(2, "Seccomp_filters:\t2\n", 2).unwrap().contains("only as this engine's"));
+        assert!(of(2, "Seccomp_filters:\t2\n", 2).unwrap().contains("only the filters that apply to this engine"));
         assert_eq!(of(2, "Seccomp_filters:\t4\n", 2), None);
         assert!(missing("Name:\tsh\n", 0).unwrap().contains("not filtered"), "a kernel without seccomp");
     }

@@ -209,11 +209,11 @@ fn target_on_host(to: &Path, name: &str, existing: Existing) -> anyhow::Result<P
 }
 
 fn in_the_way(path: &str) -> Error {
-    Error::Usage(format!("{path} is there already: --force replaces it, or give another name"))
+    Error::Usage(format!("{path} exists already: --force replaces it, or give another name"))
 }
 
 fn folder_in_the_way(path: &str) -> Error {
-    Error::Usage(format!("a folder {path} is there already: remove it first, or give another name"))
+    Error::Usage(format!("a folder {path} exists already: remove it first, or give another name"))
 }
 
 /// Renames the unpacked copy to its target.

@@ -93,7 +93,7 @@ impl Container {
             Some((program, Missing::InMachine)) => {
                 return (
                     Asked::No,
-                    format!("\n  {program:?} is in the image, but the machine does not have it any more"),
+                    format!("\n  {program:?} is in the template's layers, but the machine does not have it any more"),
                 );
             }
             None => {}

@@ -126,7 +126,7 @@ fn left_over(container: &Container) -> Vec<Finding> {
         let line = words(pid, "cmdline");
         let line: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
         let about: String = line.join(" ").trim().chars().take(ABOUT_CHARS_MAX).collect();
-        let detail = format!("process {pid} of the host still runs");
+        let detail = format!("still runs after the end of its exec, as process {pid} of the host");
         Finding {
             kind: FindingKind::LeftOver,
             container: Some(container.machine().name.clone()),

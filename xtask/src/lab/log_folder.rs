@@ -282,7 +282,7 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join(file), text).unwrap();
             let error = renew(&folder, "7").unwrap_err();
-            assert!(error.to_string().contains("not of this engine's making"), "{error:#}");
+            assert!(error.to_string().contains("not made by this engine"), "{error:#}");
             assert!(error.to_string().contains(&format!("mv {}", folder.display())), "{error:#}");
             assert_eq!(remove_all(home.path(), Chosen::All, &[]).unwrap(), 0);
             assert_eq!(fs::read_to_string(folder.join(file)).unwrap(), text);

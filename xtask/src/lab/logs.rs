@@ -62,7 +62,7 @@ impl Container {
             let before = if name == CONSOLE { path.with_file_name(CONSOLE_BEFORE) } else { PathBuf::new() };
             let has_bytes = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.len() > 0);
             if has_bytes(&path) || has_bytes(&before) {
-                // How often it was full is not known: once, or its begin is lost.
+                // How often it was full is not known: once, or its start is lost.
                 let was_full = has_bytes(&before);
                 let content = end_of_files(&[before, path.clone()], was_full);
                 let content = content.map_err(|error| format!("reading {}: {error}", path.display()));

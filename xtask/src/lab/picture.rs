@@ -96,7 +96,7 @@ impl Lab {
         let is_meant = |it: &&Container| it.machine().name == host || it.machine().address().to_string() == host;
         let container = self.containers().iter().find(is_meant).ok_or_else(|| {
             let known: Vec<&str> = self.containers().iter().map(|it| it.machine().name.as_str()).collect();
-            bad(format!("there is no container {host:?}, there are {}", known.join(", ")))
+            bad(format!("there is no container {host:?} in this lab: it has {}", known.join(", ")))
         })?;
         Ok(Page { url, container, port, path, asked: Instant::now(), deadline })
     }
@@ -108,7 +108,7 @@ impl Lab {
     pub fn load(&self, page: &Page<'_>) -> Result<(), PictureError> {
         match self.status(page)? {
             200..400 => Ok(()),
-            status => Err(page.problem(format!("the answer's status is {status}"))),
+            status => Err(page.problem(format!("the answer's HTTP status is {status}"))),
         }
     }
 

@@ -65,7 +65,7 @@ impl Lab {
         // LXC lets programs in before the container has its root: one on its way in would find the host's files.
         if !container.wait_until_all_have_left(LEAVE_DEADLINE.scaled()) {
             bail!(
-                "a program that was run in {} still runs after the end of the container",
+                "{} cannot be started again: a program that was run in it still runs after its end",
                 container.machine().host_name
             );
         }
@@ -137,7 +137,7 @@ impl Lab {
                 bail!("{name} ended while it was started again (lxc-start {end}){}", container.last_words());
             }
             if started.elapsed() >= START_DEADLINE.scaled() {
-                bail!("{name} runs no program {START_DEADLINE} after its start{}", container.last_words());
+                bail!("{name} cannot run a program {START_DEADLINE} after its start{}", container.last_words());
             }
             std::thread::sleep(START_POLL); // LXC gives no sign when a container can be attached to
         }

@@ -104,11 +104,11 @@ impl fmt::Display for LastAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.answered, self.overran.as_ref().or(self.clipped.as_ref())) {
             (Some(answered), Some(overran)) if self.overran.is_some() => {
-                write!(formatter, "{overran}, and before that: {answered}")
+                write!(formatter, "{overran}; the last answer before that: {answered}")
             }
             (Some(answered), _) => answered.fmt(formatter),
             (None, Some(overran)) => overran.fmt(formatter),
-            (None, None) => formatter.write_str("it was not looked at"),
+            (None, None) => formatter.write_str("the condition was not tested"),
         }
     }
 }
@@ -133,17 +133,23 @@ mod tests {
         let no = |text: &str| (ProbeAnswer::No(text.into()), FULL);
         let overran = |bound: LookBound| (ProbeAnswer::Overran(bound.time), bound);
         check(&[no("status 3"), no("status 1"), overran(CLIPPED)], "status 1");
-        check(&[no("refused"), overran(FULL), overran(CLIPPED)], "no answer within 5s, and before that: refused");
+        check(
+            &[no("refused"), overran(FULL), overran(CLIPPED)],
+            "no answer within 5s; the last answer before that: refused",
+        );
         check(&[overran(FULL), no("refused")], "refused");
         check(&[overran(FULL), overran(CLIPPED)], "no answer within 5s");
         check(&[(ProbeAnswer::No("status 2".into()), CLIPPED)], "status 2");
         check(&[overran(CLIPPED)], "no answer within 700ms");
-        check(&[(ProbeAnswer::NotRunning("it has not started yet".into()), FULL)], "it has not started yet");
-        let starts = || (ProbeAnswer::NotRunning("it has not started yet".into()), FULL);
+        check(
+            &[(ProbeAnswer::NotRunning("the machine has not started yet".into()), FULL)],
+            "the machine has not started yet",
+        );
+        let starts = || (ProbeAnswer::NotRunning("the machine has not started yet".into()), FULL);
         check(&[starts(), overran(FULL)], "no answer within 5s");
         check(&[starts(), overran(CLIPPED)], "no answer within 700ms");
         check(&[overran(LookBound { time: Duration::from_micros(700_500), ..CLIPPED })], "no answer within 700ms");
-        check(&[], "it was not looked at");
+        check(&[], "the condition was not tested");
     }
 
     #[test]
@@ -155,7 +161,7 @@ mod tests {
         };
         let hung = |bound: LookBound| (ProbeAnswer::Hung(bound.time), bound);
         let overran = |bound: LookBound| (ProbeAnswer::Overran(bound.time), bound);
-        let starts = || (ProbeAnswer::NotRunning("it has not started yet".into()), FULL);
+        let starts = || (ProbeAnswer::NotRunning("the machine has not started yet".into()), FULL);
         assert!(hangs(&[starts(), hung(CLIPPED)]));
         assert!(hangs(&[starts(), overran(FULL)]));
         assert!(!hangs(&[starts()]), "it was never looked at");

@@ -167,7 +167,7 @@ pub fn is_no_condition(condition: &Condition) -> Option<String> {
 const LOOK_AT_PATH: &str = "p=$1; [ -e \"$p\" ] && exit 0; d=${p%/*}; while [ -n \"$d\" ] && [ \"$d\" != \"$p\" ] && [ ! -e \"$d\" ]; \
 do gone=$d; p=$d; d=${d%/*}; done; \
 if [ -n \"$d\" ] && [ -e \"$d\" ] && [ ! -d \"$d\" ]; then echo \"$d is no folder\"; exit 20; fi; \
-if [ -n \"$gone\" ]; then echo \"there is no folder $gone\"; else echo \"it is not there\"; fi; exit 1";
+if [ -n \"$gone\" ]; then echo \"there is no folder $gone\"; else echo \"the path does not exist\"; fi; exit 1";
 
 /// Exit status of [`LOOK_AT_PATH`] for a path that leads through a file.
 const UNDER_A_FILE: i32 = 20;
@@ -201,9 +201,9 @@ impl Container {
             let bound = LookBound::new(longest, left);
             let answer = if self.init_pid().is_err() {
                 pause = PAUSE_FIRST;
-                ProbeAnswer::NotRunning("it has not started yet".to_owned())
+                ProbeAnswer::NotRunning("the machine has not started yet".to_owned())
             } else if self.outage().is_none() && !self.has_its_root() {
-                ProbeAnswer::NotRunning("it has no root of its own yet".to_owned())
+                ProbeAnswer::NotRunning("the machine has no root filesystem of its own yet".to_owned())
             } else {
                 network_look = longest * 2;
                 match self.look(condition, bound.time, network, streams_dir) {
@@ -261,7 +261,7 @@ impl Container {
                 let (port, path) = split_http(path).map_err(ProbeAnswer::No)?;
                 match http_status(network, address(port), &self.machine().name, path, bound) {
                     Ok(200..400) => Ok(()),
-                    Ok(status) => Err(ProbeAnswer::No(format!("the answer's status is {status}"))),
+                    Ok(status) => Err(ProbeAnswer::No(format!("the answer's HTTP status is {status}"))),
                     Err(error) => Err(of_network(&error, bound)),
                 }
             }

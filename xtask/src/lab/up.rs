@@ -80,9 +80,9 @@ impl Lab {
     pub fn attach(guard: &Arc<Guard>, live: &LiveLab) -> anyhow::Result<Self> {
         let (slot, clock) = (guard.slot(), Arc::new(HeldClock::default()));
         let container = |live: &LiveMachine| {
-            let process = guard
-                .found(&live.name)
-                .with_context(|| format!("the lab's guard reports no lxc-start of {}", live.host_name))?;
+            let process = guard.found(&live.name).with_context(|| {
+                format!("the lab's guard does not report an lxc-start process of {}", live.host_name)
+            })?;
             let machine = live.machine().clone();
             let places = Places::of(slot, &machine);
             anyhow::Ok(Container::found(machine, places, process, Arc::clone(&clock)))

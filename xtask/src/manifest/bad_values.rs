@@ -175,8 +175,8 @@ fn of_a_templates_other_keys() {
         ("logs = ['/a', 'b']", "3:15", "an absolute path in the container"),
         ("environment = { 'A B' = 'x' }", "3:17", "the name of a variable"),
         ("environment = { A = \"x\\nlxc.cap.drop = y\" }", "3:21", "without control characters"),
-        ("run = ['']", "3:8", "at least one word"),
-        ("run = [\"a\\u0000b\"]", "3:8", "no zero byte"),
+        ("run = ['']", "3:8", "the command is empty"),
+        ("run = [\"a\\u0000b\"]", "3:8", "a zero byte"),
         ("[[probes]]\ntcp = 0", "4:7", "a whole number from 1 to 65535"),
         ("[[probes]]\ntcp = 65536", "4:7", "a whole number from 1 to 65535"),
         ("[[probes]]\nhttp = ':0/'", "4:8", "a port from 1 to 65535"),
@@ -271,7 +271,7 @@ fn what_is_no_file_is_refused_at_once() {
             (|path: &Path| std::fs::create_dir(path).unwrap(), "a folder"),
             (|path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(), "a device"),
             (|path: &Path| std::os::unix::fs::symlink("nowhere", path).unwrap(), "No such file or directory"),
-            (|path: &Path| std::fs::write(path, b"\xff").unwrap(), "byte 0 is no UTF-8 text"),
+            (|path: &Path| std::fs::write(path, b"\xff").unwrap(), "byte 0 is not UTF-8 text"),
         ] {
             let folder = tempfile::tempdir().unwrap();
             lay_out(folder.path());

@@ -164,7 +164,7 @@ impl Mutant {
                 return Err(source.error_at(&reason, message).into());
             }
             _ => {
-                let message = "a mutant has `noticed_by` and `says`, which name the check that has to fail and its words, or \
+                let message = "a mutant has `noticed_by` and `says`, which name the check that has to fail and words of its message, or \
                                `equivalent` with the reason why none can";
                 return Err(source.error_at(&start, message).into());
             }

@@ -291,10 +291,10 @@ fn is_defect(text: &str) -> bool {
 /// Reads a command, and checks that its program can be executed if it is named by a path.
 fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<String>, Error> {
     let Some(program) = words.get_ref().first() else {
-        return Err(source.error_at(words, "a command has a program: write for example [\"python3\", \"main.py\"]"));
+        return Err(source.error_at(words, "the command is empty: write for example [\"python3\", \"main.py\"]"));
     };
     if let Some(bad) = words.get_ref().iter().find(|word| word.get_ref().contains('\0')) {
-        return Err(source.error_at(bad, "a word of a command has no zero byte in it"));
+        return Err(source.error_at(bad, "a word of the command has a zero byte in it"));
     }
     if dir.join("main.rs").exists() {
         let message = "this scenario has a command and a main.rs, and only one of them can be run: remove the other";
@@ -303,7 +303,9 @@ fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>
     let mut argv: Vec<String> = words.get_ref().iter().map(|word| word.get_ref().clone()).collect();
     let name = program.get_ref();
     if name.is_empty() {
-        return Err(source.error_at(program, "a program has a name: write for example \"python3\" or \"./main.py\""));
+        return Err(
+            source.error_at(program, "the program's name is empty: write for example \"python3\" or \"./main.py\"")
+        );
     }
     if name.contains('/') {
         let fail = |message: String| source.error_at(program, message);
@@ -312,7 +314,9 @@ fn read_command(source: &Source, dir: &Path, words: &Spanned<Vec<Spanned<String>
         let found = input::look(&path).map_err(|error| fail(error.to_string()))?;
         let metadata = found.ok_or_else(|| {
             let error = std::io::Error::from_raw_os_error(nix::libc::ENOENT);
-            fail(format!("{shown}: {error}: write it, or name a program without a '/' to have it found in PATH"))
+            fail(format!(
+                "{shown}: {error}: create this file, or name a program without a '/' to have it found in PATH"
+            ))
         })?;
         if !metadata.is_file() {
             return Err(fail(format!("{shown} is not a file: name the program in it")));
@@ -474,11 +478,14 @@ mod tests {
             "ok cat/one 9s default [\"python3\", \"main.py\", \"--fast\"]",
         );
         check_with(&with("['./main.py']"), &[("main.py", 0o755)], "ok cat/one 9s default [\"main.py\"]");
-        check(&with("[]"), "scenario.toml:1:9: a command has a program");
-        check(&with("['']"), "scenario.toml:1:10: a program has a name");
-        check(&with("['sh', \"a\\u0000b\"]"), "scenario.toml:1:16: a word of a command has no zero byte");
+        check(&with("[]"), "scenario.toml:1:9: the command is empty");
+        check(&with("['']"), "scenario.toml:1:10: the program's name is empty");
+        check(&with("['sh', \"a\\u0000b\"]"), "scenario.toml:1:16: a word of the command has a zero byte");
         check(&with("'python3 main.py'"), "scenario.toml:1:9: invalid type: string");
-        check(&with("['./main.py']"), "scenario.toml:1:10: main.py: No such file or directory (os error 2): write it");
+        check(
+            &with("['./main.py']"),
+            "scenario.toml:1:10: main.py: No such file or directory (os error 2): create this file",
+        );
         check_with(
             &with("['./main.py']"),
             &[("main.py", 0o644)],

@@ -58,7 +58,7 @@ impl Skeleton {
             return Err(usage("scenarios/mutants is the folder of mutants, and no category: take another name".into()));
         }
         if language == Language::Rust && CARGOS_OWN.contains(&name) {
-            return Err(usage(format!("Cargo lets no binary be named {name}: take another name")));
+            return Err(usage(format!("Cargo allows no binary with the name {name}: take another name")));
         }
         let dir = project.scenarios_dir.join(category).join(name);
         let twin = project.scenarios.iter().find(|scenario| scenario.name == name);
@@ -135,8 +135,9 @@ fn read_package(project: &Project) -> anyhow::Result<Source> {
     let document: toml::Table = source.parse()?;
     let name = document.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str);
     if name != Some(package) {
-        let problem =
-            format!("{shown} is not the package {package}: name it in e2e.toml, scenarios_package = \"...\", {other}");
+        let problem = format!(
+            "{shown} is not the package {package}: give its name in e2e.toml, scenarios_package = \"...\", {other}"
+        );
         return Err(Error::Usage(problem).into());
     }
     if document.get("dependencies").is_none_or(|dependencies| dependencies.get("e2e").is_none()) {
@@ -253,7 +254,7 @@ mod tests {
         made.refuses("other/taken", Language::Python, &[], "category/taken exists already: take another name");
         std::fs::create_dir(made.0.path().join("scenarios/category/folder")).unwrap();
         made.refuses("category/folder", Language::Python, &[], "category/folder exists already");
-        made.refuses("a/deps", Language::Rust, &[], "Cargo lets no binary be named deps");
+        made.refuses("a/deps", Language::Rust, &[], "Cargo allows no binary with the name deps");
         made.refuses("a/b", Language::Python, &["mnii"], "did you mean mini?");
         made.refuses("a/b", Language::Python, &["mini", "mini"], "twice");
         assert_eq!(made.plan("a/b", Language::Python, &[]).unwrap().containers(), ["app"], "the first template");

@@ -57,7 +57,7 @@ impl Starter {
         let shown = dir.display();
         if dir.exists() && !dir.is_dir() {
             return Err(
-                Error::Usage(format!("{shown} is a file: name a folder that is empty, or not there yet")).into()
+                Error::Usage(format!("{shown} is a file: name a folder that is empty or does not exist yet")).into()
             );
         }
         if dir.is_dir() {
@@ -69,7 +69,7 @@ impl Starter {
             found.sort();
             if !found.is_empty() {
                 let problem = format!(
-                    "{shown} is not empty, and nothing is overwritten: it has {}. Name a folder that is empty, or not there yet",
+                    "{shown} is not empty, and nothing is overwritten: it has {}. Name a folder that is empty or does not exist yet",
                     listed(&found)
                 );
                 return Err(Error::Usage(problem).into());
@@ -78,7 +78,9 @@ impl Starter {
         let name = match name {
             Some(name) => name.to_owned(),
             None => name_of(&dir).ok_or_else(|| {
-                Error::Usage(format!("{shown}: the folder's name gives no project's name: give one, --name NAME"))
+                Error::Usage(format!(
+                    "{shown}: the folder's name has no characters for a project's name: give one with --name NAME"
+                ))
             })?,
         };
         if !is_name(&name) || name.len() > NAME_CHARACTERS_MAX {
@@ -219,7 +221,7 @@ mod tests {
         assert_eq!(name("/x/a-name-that-is-much-too-long").as_deref(), Some("a-name-that-is-much"));
         assert_eq!((name("/x/42"), name("/")), (None, None));
         let folder = tempfile::tempdir().unwrap();
-        assert!(refused(&folder.path().join("42"), None).contains("give one, --name NAME"));
+        assert!(refused(&folder.path().join("42"), None).contains("give one with --name NAME"));
         for bad in ["", "Shop", "2shop", "a b", "a-name-that-is-much-too-long"] {
             assert!(
                 refused(&folder.path().join("new"), Some(bad)).contains("a project's name is up to 20 of a-z"),

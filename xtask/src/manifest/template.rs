@@ -607,12 +607,10 @@ pub(super) fn check_run(step: Spanned<RunStep>, source: &Source) -> Result<RunSt
         RunStep::Program(argv) if !argv.first().is_some_and(|program| is_absolute_path(program)) => {
             Err(source.error_at(&step, "a program is run by its absolute path in the container"))
         }
-        RunStep::Shell(line) if line.trim().is_empty() => {
-            Err(source.error_at(&step, "a command has at least one word"))
-        }
-        RunStep::Shell(line) if line.contains('\0') => Err(source.error_at(&step, "a command has no zero byte in it")),
+        RunStep::Shell(line) if line.trim().is_empty() => Err(source.error_at(&step, "the command is empty")),
+        RunStep::Shell(line) if line.contains('\0') => Err(source.error_at(&step, "the command has a zero byte in it")),
         RunStep::Program(argv) if argv.iter().any(|word| word.contains('\0')) => {
-            Err(source.error_at(&step, "a command has no zero byte in it"))
+            Err(source.error_at(&step, "the command has a zero byte in it"))
         }
         _ => Ok(step.into_inner()),
     }

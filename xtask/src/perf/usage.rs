@@ -297,7 +297,7 @@ impl Account {
         self.present = Some(match self.present {
             None => (life, used, used),
             Some((present, begin, _)) if present == life => (life, begin, used),
-            // A life that began after the count did counts from its begin.
+            // A life that began after the count did counts from its start.
             Some((_, begin, last)) => {
                 self.before = self.before.plus(&last.since(&begin).unwrap_or_default());
                 (life, Used::nothing_like(&used), used)

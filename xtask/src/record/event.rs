@@ -13,7 +13,7 @@ use super::{
 /// One line of `events.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// Time since the run's begin, in milliseconds.
+    /// Time since the run's start, in milliseconds.
     pub at_ms: f64,
     /// The event.
     #[serde(flatten)]
@@ -66,10 +66,10 @@ pub struct FaultObserved {
     /// such as a kill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasted: Option<FaultLasted>,
-    /// Planned begin of a scheduled fault, since the begin of the chaos; only in `fault_injected`.
+    /// Planned start of a scheduled fault, since the start of the chaos; only in `fault_injected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_ms: Option<u64>,
-    /// Time from the planned begin until the fault was verified to take effect; only in `fault_injected`.
+    /// Time from the planned start until the fault was verified to take effect; only in `fault_injected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_ms: Option<u64>,
     /// Time from the request to the observation, in milliseconds.
@@ -127,7 +127,7 @@ impl LastedState {
         match self {
             Self::UntilNow => "was on until now",
             Self::LostOnHost => "was no longer on, though nobody had healed it",
-            Self::LostInContainer => "was no longer on, ended in its container",
+            Self::LostInContainer => "was no longer on, because its container had ended it",
             Self::Over => "was over before",
             Self::NotSeen => "could not be seen again",
         }
@@ -243,14 +243,14 @@ pub enum Event {
         case: CaseId,
         /// Name of the container in the lab.
         container: String,
-        /// Time since the lab's begin.
+        /// Time since the lab's start.
         after_ms: f64,
     },
     /// All containers are ready.
     LabReady {
         /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Time since the lab's begin.
+        /// Time since the lab's start.
         after_ms: f64,
     },
     /// The scenario's program was started.
@@ -539,7 +539,7 @@ pub enum Event {
         attempt: u32,
         /// Outcome of the attempt.
         outcome: Outcome,
-        /// Time from the begin of the attempt's lab to the lab's end.
+        /// Time from the start of the attempt's lab to the lab's end.
         duration_ms: f64,
         /// Last lines of the containers' logs and of the scenario's log, where the attempt failed.
         last_words: Vec<String>,

@@ -58,11 +58,11 @@ impl EventGaps {
             let first =
                 if self.damaged == 1 { format!("line {number}") } else { format!("the first is line {number}") };
             sentences.push(format!(
-                "{lines} of {EVENTS_FILE} cannot be read, and what they told is missing ({first}: {why})"
+                "{lines} of {EVENTS_FILE} cannot be read, and the events in them are missing ({first}: {why})"
             ));
         }
         if self.is_cut {
-            sentences.push(format!("the last line of {EVENTS_FILE} was written half, and is left out"));
+            sentences.push(format!("the last line of {EVENTS_FILE} was written only in part, and is left out"));
         }
         if self.unknown > 0 {
             let events =
@@ -182,18 +182,22 @@ mod tests {
         check(Some(format!("{LINE}\n{LINE}\n").as_bytes()), 2, &[]);
         check(None, 0, &["there is no events.jsonl"]);
         check(Some(b""), 0, &["events.jsonl is empty"]);
-        check(Some(format!("{LINE}\n{{\"at_ms\":2.0,\"ev").as_bytes()), 1, &["was written half"]);
+        check(Some(format!("{LINE}\n{{\"at_ms\":2.0,\"ev").as_bytes()), 1, &["was written only in part"]);
         // Whole, but for its end: nobody knows whether the last number is.
-        check(Some(LINE.as_bytes()), 0, &["was written half"]);
+        check(Some(LINE.as_bytes()), 0, &["was written only in part"]);
         let torn = format!("{LINE}\n{{\"at_ms\":2.0,\"ev{LINE}\n\0\0\0\n{LINE}\n");
         check(
             Some(torn.as_bytes()),
             2,
-            &["2 lines of events.jsonl cannot be read, and what they told is missing (the first is line 2"],
+            &["2 lines of events.jsonl cannot be read, and the events in them are missing (the first is line 2"],
         );
         let mut bytes = LINE.as_bytes().to_vec();
         bytes.extend_from_slice(b"\n\xff\xfe\n");
-        check(Some(&bytes), 1, &["1 line of events.jsonl cannot be read, and what they told is missing (line 2: "]);
+        check(
+            Some(&bytes),
+            1,
+            &["1 line of events.jsonl cannot be read, and the events in them are missing (line 2: "],
+        );
         let later = r#"{"at_ms":1.0,"event":"of_a_later_engine","x":1}"#;
         check(
             Some(format!("{later}\n{LINE}\n").as_bytes()),

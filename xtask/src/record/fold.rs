@@ -98,7 +98,7 @@ impl Fold {
         }
     }
 
-    /// Tells whether the events so far include the run's begin.
+    /// Tells whether the events so far include the run's start.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun

@@ -229,7 +229,7 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
                 let see = difference.as_ref().map_or_else(String::new, |path| format!(": {}", path.display()));
                 one(
                     Weight::Progress,
-                    format!("  picture {name}: {pixels_off} of {pixels} pixels are not those of {expected}{see}"),
+                    format!("  picture {name}: {pixels_off} of {pixels} pixels differ from {expected}{see}"),
                 )
             }
             Likeness::OtherSize { taken, expected: other, .. } => {
@@ -276,7 +276,7 @@ fn invariant_lines(invariant: &Invariant) -> (Weight, Vec<String>) {
         InvariantKind::Sometimes => "sometimes",
     };
     let values = if values.is_empty() { String::new() } else { format!(" [{values}]") };
-    let looks = format!("{looks} looks, {missed} not answered");
+    let looks = format!("tested {looks} times, {missed} times without an answer");
     let (weight, word) = match (held, invariant.kind) {
         (true, _) => (Weight::Detail, "ok"),
         (false, InvariantKind::Sometimes) => (Weight::Detail, "not now"),

@@ -174,7 +174,7 @@ impl fmt::Display for Cause {
                 write!(f, "the scenario did not end within {} and was killed", humantime::format_duration(deadline))?;
                 doing.as_ref().map_or(Ok(()), |doing| write!(f, "; {}", doing.replace('\n', "\n  ")))
             }
-            Self::Chaos { message } => write!(f, "the run with faults says nothing: {message}"),
+            Self::Chaos { message } => write!(f, "the run with faults proves nothing: {message}"),
             Self::MachineEnded { message, .. } => write!(f, "the product ended: {message}"),
             Self::NotReady { message, .. } => write!(f, "the product did not come up: {message}"),
             Self::Protocol { message } => write!(f, "the scenario broke the protocol: {message}"),
@@ -219,7 +219,7 @@ pub struct Attempt {
     /// Outcome of the attempt.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// Time from the begin of the attempt's lab to the lab's end.
+    /// Time from the start of the attempt's lab to the lab's end.
     pub duration_ms: f64,
     /// Folder of the attempt below the run's.
     pub folder: String,
@@ -242,7 +242,7 @@ pub struct FaultCounts {
     pub lateness: Option<Lateness>,
 }
 
-/// Lateness of faults: from the planned begin of each until its effect was verified.
+/// Lateness of faults: from the planned start of each until its effect was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
     /// Median of the lateness.
@@ -262,7 +262,7 @@ impl std::fmt::Display for Lateness {
             0 => Ok(()),
             count => write!(
                 f,
-                "; {count} took effect after its planned time was over, so ANOTHER SCHEDULE than the planned one was played"
+                "; {count} of the faults took effect only after their planned time, so ANOTHER SCHEDULE than the planned one was played"
             ),
         }
     }
@@ -354,7 +354,7 @@ impl Counts {
 pub struct Unfinished {
     /// True if a process still writes the run's events.
     pub still_runs: bool,
-    /// Time of the last event since the run's begin.
+    /// Time of the last event since the run's start.
     pub last_event_ms: f64,
     /// Cases that had begun and not ended.
     pub under_way: Vec<CaseId>,

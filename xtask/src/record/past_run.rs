@@ -124,7 +124,9 @@ impl PastRun {
         let mut record = fold.record(!fold.has_ended() && is_running(folder));
         if record.format_version != FORMAT_VERSION {
             let version = record.format_version;
-            let message = format!("these events have version {version}, and this engine reads {FORMAT_VERSION}");
+            let message = format!(
+                "these events have version {version}, and this engine reads {FORMAT_VERSION}: use the engine that wrote them"
+            );
             return Err(bad(&folder.join(EVENTS_FILE), 1, 1, message).into());
         }
         if !fold.has_begun() {
@@ -206,7 +208,7 @@ pub fn expected_durations(
     is_of_kind: impl Fn(&RunRecord) -> bool,
 ) -> Option<BTreeMap<String, f64>> {
     let folder = root.join(RUNS_FOLDER);
-    // Their names begin with the time of their begin; `latest` is one of them once more.
+    // Their names begin with the time of their start; `latest` is one of them once more.
     let mut runs = input::list(&folder).ok()?;
     // A run without a record of its own was killed, or goes on.
     runs.retain(|path| {
@@ -257,7 +259,7 @@ mod tests {
         for target in [Path::new("/dev/zero"), &secret] {
             std::fs::remove_file(at(RECORD_FILE)).unwrap();
             std::os::unix::fs::symlink(target, at(RECORD_FILE)).unwrap();
-            refused("a symbolic link leads there, and the engine follows none in a record");
+            refused("the path has a symbolic link, and the engine follows none in a record");
         }
         std::fs::remove_file(at(RECORD_FILE)).unwrap();
         let large = std::fs::File::create(at(RECORD_FILE)).unwrap();
@@ -269,7 +271,7 @@ mod tests {
         std::fs::write(root.path().join("performance.json"), "{}").unwrap();
         for (attempt, expected) in [
             ("case", "it is a named pipe: a file is needed here"),
-            ("case/out", "a symbolic link leads there, and the engine follows none in a record"),
+            ("case/out", "the path has a symbolic link, and the engine follows none in a record"),
             ("../../..", "the path leads out of the record's folder"),
         ] {
             let error = format!("{:#}", run.performance(attempt).unwrap_err());

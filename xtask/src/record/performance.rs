@@ -270,7 +270,7 @@ impl Performance {
     pub fn add_metric(&mut self, metric: &Metric) -> Result<(), String> {
         let Metric { name, value, unit, better } = metric;
         if !value.is_finite() {
-            return Err(format!("metric {name} is no finite number"));
+            return Err(format!("the value of metric {name} is not a finite number"));
         }
         let fresh = || MetricSamples { unit: unit.clone(), better: *better, values: Vec::new() };
         let samples = self.metrics.entry(name.clone()).or_insert_with(fresh);
@@ -280,7 +280,9 @@ impl Performance {
                 Better::Lower => format!("{unit}, where lower is better"),
             };
             let (before, now) = (shown(&samples.unit, samples.better), shown(unit, *better));
-            return Err(format!("metric {name} is in {now}, and its earlier values are in {before}"));
+            return Err(format!(
+                "metric {name} is in {now}, and its earlier values are in {before}: a metric keeps its unit and direction"
+            ));
         }
         samples.values.push(*value);
         Ok(())
@@ -343,7 +345,8 @@ mod tests {
         let metric =
             |value: f64, unit: &str| Metric { name: "rate".into(), value, unit: unit.into(), better: Better::Higher };
         performance.add_metric(&metric(1.0, "rows/s")).unwrap();
-        let before = "and its earlier values are in rows/s, where higher is better";
+        let before =
+            "and its earlier values are in rows/s, where higher is better: a metric keeps its unit and direction";
         let other = performance.add_metric(&metric(1.0, "rows/min")).unwrap_err();
         assert_eq!(other, format!("metric rate is in rows/min, where higher is better, {before}"));
         let turned = performance.add_metric(&Metric { better: Better::Lower, ..metric(1.0, "rows/s") }).unwrap_err();

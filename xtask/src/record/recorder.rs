@@ -92,7 +92,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Returns the time since the run's begin, which is the run's clock.
+    /// Returns the time since the run's start, which is the run's clock.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
@@ -100,7 +100,7 @@ impl Recorder {
 
     pub fn record(&self, event: Event) {
         let event = self.masks.typed(event).unwrap_or_else(|| Event::Warning {
-            message: "an event that holds a secret cannot be shown without it, and was left out".into(),
+            message: "an event was left out, because a secret in it could not be masked".into(),
         });
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamped = Stamped { at_ms: milliseconds(self.begun.elapsed()), event };

@@ -27,7 +27,7 @@ const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RES
 /// Maximum size of the artifacts, long streams and screenshots of one run, in bytes.
 pub const KEPT_BYTES_MAX: u64 = 16 << 30;
 
-/// Number of bytes at a file's begin that tell whether the file is text.
+/// Number of bytes at a file's start that tell whether the file is text.
 const HEAD_BYTES: u64 = 8000;
 
 /// Number of bytes of a file that are copied at a time.
@@ -305,7 +305,7 @@ impl RunDir {
             // The number stays in the chain: it tells whose affair the error is.
             let error = anyhow::Error::new(std::io::Error::from(errno));
             let error = match errno {
-                Errno::ELOOP => error.context("a link stands in the way, which the engine does not follow"),
+                Errno::ELOOP => error.context("the path has a symbolic link, which the engine does not follow"),
                 _ => error,
             };
             error.context(self.making("folder", relative))
@@ -328,7 +328,7 @@ impl RunDir {
     pub fn link(&self, at: &Path, to: &Path) -> anyhow::Result<()> {
         let link = || -> anyhow::Result<()> {
             if std::fs::symlink_metadata(at).is_ok_and(|metadata| !metadata.is_symlink()) {
-                anyhow::bail!("{} exists, and is not a link", at.display());
+                anyhow::bail!("{} exists and is not a symbolic link: move it away", at.display());
             }
             // Under another name first: two runs may put theirs there at the same time.
             let mut new = at.as_os_str().to_owned();
@@ -407,7 +407,7 @@ mod tests {
         ];
         for error in problems {
             let text = format!("{error:#}");
-            assert!(text.contains("a link stands in the way"), "{text}");
+            assert!(text.contains("the path has a symbolic link"), "{text}");
         }
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
         assert_eq!(std::fs::read_to_string(outside.join("kernel.log")).unwrap(), "untouched");
@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(PastRun::folder(root.path(), below.run_id()).unwrap(), below.path().canonicalize().unwrap());
         assert_eq!(PastRun::folder(root.path(), "latest").unwrap(), dir.path().canonicalize().unwrap());
         symlink(root.path(), dir.path().join("aside")).unwrap();
-        assert!(format!("{:#}", dir.below("aside/two").unwrap_err()).contains("a link stands in the way"));
+        assert!(format!("{:#}", dir.below("aside/two").unwrap_err()).contains("the path has a symbolic link"));
     }
 
     #[test]

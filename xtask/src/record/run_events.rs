@@ -23,7 +23,7 @@ pub struct AttemptEvents {
 }
 
 impl AttemptEvents {
-    /// Returns the attempt's events in order, begin and end included.
+    /// Returns the attempt's events in order, start and end included.
     #[must_use]
     pub fn events(&self) -> &[Stamped] {
         #[cfg(test)]

@@ -171,7 +171,7 @@ fn look(folder: PathBuf, name: String, began: SystemTime) -> RunFolder {
     RunFolder { name, began, size_bytes, state }
 }
 
-/// Tells whether a folder was left by `shrink`: its first event is not the begin of a run.
+/// Tells whether a folder was left by `shrink`: its first event is not the start of a run.
 fn is_shrinking(folder: &Path) -> bool {
     let first = EventReader::open(folder).and_then(|mut reader| reader.next_event());
     first.is_ok_and(|first| first.is_some_and(|first| !matches!(first.event, Event::RunStarted { .. })))
@@ -231,7 +231,7 @@ mod tests {
         told("it is a named pipe");
         std::fs::remove_file(&at).unwrap();
         symlink("/dev/zero", &at).unwrap();
-        told("a symbolic link leads there");
+        told("the path has a symbolic link");
     }
 
     #[test]

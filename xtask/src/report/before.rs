@@ -17,7 +17,7 @@ const KEPT_MAX: usize = 100;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Before {
     failed_at_ms: Option<f64>,
-    /// For each end of a program, its time in milliseconds since the run's begin, and its text.
+    /// For each end of a program, its time in milliseconds since the run's start, and its text.
     ends: Vec<(f64, String)>,
 }
 

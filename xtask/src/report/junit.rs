@@ -209,7 +209,7 @@ fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
     let cut = left_out > 0;
     let text = valid(&String::from_utf8_lossy(&bytes));
     let text = if cut { text.split_once('\n').map_or(text.as_str(), |(_, whole)| whole) } else { &text };
-    let cut = if cut { "... the begin stands in scenario.log\n" } else { "" };
+    let cut = if cut { "... the start stands in scenario.log\n" } else { "" };
     (!text.trim().is_empty()).then(|| format!("{cut}{text}"))
 }
 

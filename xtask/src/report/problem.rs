@@ -13,7 +13,7 @@ const LINES_MAX: usize = 200;
 /// Reason for which an attempt failed: a failed check, a broken invariant, an error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// Time in milliseconds since the run's begin.
+    /// Time in milliseconds since the run's start.
     pub at_ms: f64,
     /// Text of what failed, in one line, such as a check's condition.
     pub title: String,

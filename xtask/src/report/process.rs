@@ -42,7 +42,7 @@ impl Process {
         Self { number, name, slices: BTreeMap::new(), marks: Vec::new(), counts: Vec::new() }
     }
 
-    /// Adds a span to a line; its begin and end are milliseconds since the run's begin.
+    /// Adds a span to a line; its start and end are milliseconds since the run's start.
     pub fn lasted(
         &mut self,
         line: Line,
@@ -56,7 +56,7 @@ impl Process {
         self.slices.entry(line).or_default().push(Slice { stretch, name: plain_text(name), category, details });
     }
 
-    /// Adds a mark to a line, at milliseconds since the run's begin.
+    /// Adds a mark to a line, at milliseconds since the run's start.
     pub fn happened(&mut self, line: Line, category: &'static str, name: &str, at_ms: f64, details: Value) {
         self.slices.entry(line.clone()).or_default();
         self.marks.push((line, Mark { at_us: microseconds(at_ms), name: plain_text(name), category, details }));

@@ -1,5 +1,5 @@
 //! `trace.json`: the run in Chrome's trace format, which Perfetto opens. An attempt at a case is a process; the scenario, its
-//! operations, its faults and each container are lines of that process; times are microseconds since the run's begin.
+//! operations, its faults and each container are lines of that process; times are microseconds since the run's start.
 
 use std::collections::BTreeMap;
 

@@ -149,7 +149,7 @@ fn with_program(scenario: &Scenario, words: &[String]) -> Result<Vec<String>, Er
     if let Some(program) = words.first_mut().filter(|program| !program.contains('/')) {
         let found = which(program).ok_or_else(|| Error::Host {
             problem: format!(
-                "{}: its command starts {program:?}, and PATH has no such program",
+                "{}: its `command` starts {program:?}, which is not in PATH",
                 scenario.dir.join("scenario.toml").display()
             ),
             help: format!("install {program}, or correct the command"),

@@ -74,7 +74,7 @@ impl Schedules {
         plan.cases.retain(|case| schedules.of(&case.id).is_some());
         if plan.cases.is_empty() {
             let message = format!(
-                "--chaos-replay {from}: its schedules are for {}, and this run plans none of these cases",
+                "--chaos-replay {from}: its schedules are for {}: select at least one of these cases",
                 names.join(", ")
             );
             return Err(Error::Usage(message).into());
@@ -171,7 +171,7 @@ fn schedule(
     let can = |name: &str| host.known.get(name).is_some_and(Option::is_none) && (has_sides || name != "net.partition");
     let drawn = Schedule::draw(case, chaos, profile, seed, &can);
     drawn.ok_or_else(|| {
-        format!("none of the faults that it tolerates is in --chaos={profile} and possible on this host")
+        format!("no fault that the scenario tolerates is both in --chaos={profile} and possible on this host")
     })
 }
 
@@ -229,7 +229,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
         Some(version) if version == u64::from(SCHEDULE_VERSION) => {}
         Some(version) => {
             let message = format!(
-                "a schedule of version {version}; this engine plays version {SCHEDULE_VERSION}: draw it anew from its seed"
+                "the schedule has version {version}, and this engine plays version {SCHEDULE_VERSION}: draw it anew with --chaos --seed SEED"
             );
             return Err(bad(1, 1, message).into());
         }
@@ -250,7 +250,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
                 schedule.length_ms
             )
         } else if schedule.faults[..place].iter().any(|other| other.number == planned.number) {
-            format!("there are two faults of number {}", planned.number)
+            format!("two faults of the schedule have the number {}", planned.number)
         } else {
             continue;
         };
@@ -281,7 +281,7 @@ fn check(project: &Project, path: &Path, schedule: &Schedule) -> anyhow::Result<
         if !scenario.containers.iter().any(|used| used.name == planned.container) {
             let names: Vec<&str> = scenario.containers.iter().map(|used| used.name.as_str()).collect();
             let message = format!(
-                "fault {} is for the container {}: {id} has only {}",
+                "fault {} is for the container {}, which {id} does not have: it has {}",
                 planned.number,
                 planned.container,
                 names.join(", ")
@@ -362,8 +362,8 @@ mod tests {
         check(&[300, 100, 200], "0.2 s late in the median, 0.3 s at most");
         check(
             &[90, 11_700, 120],
-            "0.1 s late in the median, 11.7 s at most; 1 took effect after its planned time was over, so ANOTHER SCHEDULE than the planned \
-             one was played",
+            "0.1 s late in the median, 11.7 s at most; 1 of the faults took effect only after their planned time, so ANOTHER SCHEDULE than \
+             the planned one was played",
         );
     }
 }

@@ -230,7 +230,7 @@ fn report_privileged(project: &Project, plan: &Plan, recorder: &Recorder) -> Vec
     let mut names = plan.templates(project);
     names.retain(|name| project.templates.get(name).is_some_and(|template| template.privileged));
     for name in &names {
-        let message = format!("containers of template {name} are privileged: root inside is root of this host");
+        let message = format!("containers of template {name} are privileged: root in them is root on this host");
         recorder.record(Event::Warning { message });
     }
     names

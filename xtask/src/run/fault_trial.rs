@@ -69,7 +69,7 @@ impl FaultTrial {
         let template = match on {
             Some(name) => Some(project.templates.get(name).ok_or_else(|| {
                 let known: Vec<&str> = project.templates.keys().map(String::as_str).collect();
-                Error::Usage(format!("there is no template {name:?}: there are {}", known.join(", ")))
+                Error::Usage(format!("there is no template {name:?}: the templates are {}", known.join(", ")))
             })?),
             None => smallest(project, entry.needs),
         };

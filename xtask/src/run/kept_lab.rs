@@ -83,12 +83,7 @@ fn unknown(project: &Project, word: &str) -> Error {
     let templates: Vec<&str> = project.templates.keys().map(String::as_str).collect();
     let scenarios = project.scenarios.iter().map(|scenario| scenario.name.as_str());
     let hint = nearest(word, templates.iter().copied().chain(scenarios)).map_or_else(
-        || {
-            format!(
-                "there are the templates {}, and `cargo xtask e2e --list` shows the scenarios",
-                templates.join(", ")
-            )
-        },
+        || format!("the templates are {}, and `cargo xtask e2e --list` shows the scenarios", templates.join(", ")),
         |near| format!("did you mean {near}?"),
     );
     Error::Usage(format!("{word:?} is neither a template nor a scenario: {hint}"))
@@ -130,11 +125,13 @@ pub fn create_kept_lab(
     let templates: BTreeSet<String> = plan.machines.iter().map(|(_, template)| template.clone()).collect();
     let templates: Vec<String> = templates.into_iter().collect();
     for name in templates.iter().filter(|name| project.templates.get(*name).is_some_and(|it| it.privileged)) {
-        tell(format!("containers of template {name} are privileged: root inside is root of this host"));
+        tell(format!("containers of template {name} are privileged: root in them is root on this host"));
     }
     for name in &templates {
         if let Some(allowed) = project.templates.get(name).and_then(Template::allowed_words) {
-            tell(format!("containers of template {name} may use parts of the kernel that most may not: {allowed}"));
+            tell(format!(
+                "containers of template {name} may use parts of the kernel that other containers may not: {allowed}"
+            ));
         }
     }
     isolation_problems().into_iter().for_each(tell);
@@ -198,7 +195,7 @@ mod tests {
         check(&["smoke/three_machines"], &[], "a=mini b=mini c=mini");
         check(&["mini", "three_machines"], &[], "three_machines is a scenario: name one scenario alone");
         check(&["minni"], &[], "did you mean mini?");
-        check(&["zebra_crossing"], &[], "there are the templates ");
+        check(&["zebra_crossing"], &[], "the templates are ");
         check(&["mini"], &["a", "b"], "2 names for 1 containers");
         check(&["mini", "mini"], &["a", "a"], "is given twice");
         check(&["mini"], &["A/b"], "is no name");

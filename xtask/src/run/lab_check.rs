@@ -47,9 +47,7 @@ pub enum LabCheckError {
 /// layer and no network access.
 pub fn check_lab(network: Network, ids: &Ids) -> Result<Duration, LabCheckError> {
     let Some(busybox) = static_busybox() else {
-        return Err(LabCheckError::NotTried(anyhow!(
-            "this host has no busybox that needs no libraries (a static one)"
-        )));
+        return Err(LabCheckError::NotTried(anyhow!("this host has no statically linked busybox")));
     };
     let begun = Instant::now();
     let slot = Slot::named(SLOT);
@@ -74,12 +72,12 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     let folder = |path: &PathBuf, id: u32| Make::Dir { path: path.clone(), mode: 0o755, owner: (id, id) };
     // The folders are the guard's: whatever becomes of this process, they go with all that they hold.
     guard.make(vec![folder(&layer, 0), folder(&root, ids.first)])?;
-    fill(&root, busybox, ids.first).context("making the root of a machine")?;
+    fill(&root, busybox, ids.first).context("making the root filesystem of the test container")?;
     let machine = machine(root, network, ids);
     guard.note(vec![Undo::RemoveMarked { path: machine.log_dir(), slot: SLOT.to_owned() }])?;
     let lab = Lab::start(guard, &[machine], &|_| ())?;
     lab.wait_until_ready(&|_| (), &|| false).map_err(WaitError::of_lab)?;
-    let container = lab.containers().first().context("the lab has a machine")?;
+    let container = lab.containers().first().context("the lab has no container")?;
     let request = ExecRequest {
         argv: ["/bin/echo", WORD].map(str::to_owned).to_vec(),
         deadline: EXEC_DEADLINE.scaled(),
@@ -89,10 +87,10 @@ fn use_lab(guard: &Arc<Guard>, busybox: &Path, network: Network, ids: IdRange) -
     let output = container.exec(&request)?;
     let said = output.stdout.text().unwrap_or_default();
     if let Some(failure) = output.failure() {
-        bail!("a program in the machine {failure}");
+        bail!("a program in the test container {failure}");
     }
     if said.trim() != WORD {
-        bail!("a program in the machine said {said:?} instead of {WORD:?}");
+        bail!("a program in the test container printed {said:?} instead of {WORD:?}");
     }
     Ok(())
 }

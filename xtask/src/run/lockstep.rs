@@ -147,7 +147,7 @@ impl Lockstep {
     #[must_use]
     pub fn comparisons(&self, case: &CaseId, whole_cases: bool) -> Vec<Comparison> {
         let state = self.state();
-        let because = state.apart.as_deref().unwrap_or("the scenario wanted no more");
+        let because = state.apart.as_deref().unwrap_or("the scenario took no more samples");
         let wanted = state.operations.iter().filter(|(_, one)| whole_cases || one.planned > 1);
         let judged = wanted.flat_map(|(name, one)| {
             let verdicts = one.verdicts.clone().or_else(|| one.duet.as_ref().map(|duet| duet.end(because)));
@@ -177,7 +177,7 @@ impl Lockstep {
             return;
         }
         if of_baseline != of_candidate {
-            let why = format!("the baseline came to {of_baseline}, the candidate to {of_candidate}");
+            let why = format!("the baseline is about to measure {of_baseline}, the candidate {of_candidate}");
             return self.part(state, &why);
         }
         let pairs = state.operations.get(&of_baseline).map_or(0, |operation| operation.pairs);
@@ -244,9 +244,9 @@ impl Lockstep {
         let begun = Instant::now();
         while !holds(&state) && state.apart.is_none() {
             if stop() {
-                self.part(&mut state, &format!("the {side} was told to stop"));
+                self.part(&mut state, &format!("the session of the {side} was stopped"));
             } else if begun.elapsed() > self.plan.patience {
-                let why = format!("the {} did not come within {:?}", side.other(), self.plan.patience);
+                let why = format!("the {} did not measure within {:?}", side.other(), self.plan.patience);
                 self.part(&mut state, &why);
             } else {
                 state = self.changed.wait_timeout(state, STOP_POLL).unwrap_or_else(PoisonError::into_inner).0;
@@ -418,7 +418,7 @@ mod tests {
     fn a_side_that_does_something_else_lets_the_other_go_on() {
         let (lockstep, log) = (Lockstep::new(plan()), Mutex::default());
         both(&lockstep, |gate| measure(gate, &log, "insert", 20.0, 9), |gate| measure(gate, &log, "query", 20.0, 9));
-        assert_eq!(lockstep.apart().as_deref(), Some("the baseline came to insert, the candidate to query"));
+        assert_eq!(lockstep.apart().as_deref(), Some("the baseline is about to measure insert, the candidate query"));
         assert_eq!(lockstep.unpaired(), 2, "what had no partner is counted");
     }
 

@@ -62,7 +62,7 @@ pub(super) fn machine(
         slot => format!("{}-{slot}", project.name),
     };
     let ids = ids_of(project);
-    let image = images.get(template).with_context(|| format!("template {template} has no image"))?;
+    let image = images.get(template).with_context(|| format!("no layer of template {template} was prepared"))?;
     Ok(Machine {
         name: name.to_owned(),
         host_name: host_name.cloned().unwrap_or_else(|| format!("{prefix}-{name}")),

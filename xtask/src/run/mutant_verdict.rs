@@ -90,8 +90,9 @@ impl MutantEvidence {
             return (MutantVerdict::Misread, format!("infrastructure error: {}", self.leftovers.join("; ")));
         }
         if self.reached.is_empty() {
-            let also = cause.map_or_else(|| "all cases passed".to_owned(), |cause| format!("yet: {cause}"));
-            return (MutantVerdict::NotReached, format!("the broken code left no mark, {also}"));
+            let also =
+                cause.map_or_else(|| "all cases passed".to_owned(), |cause| format!("yet a case failed: {cause}"));
+            return (MutantVerdict::NotReached, format!("the broken code did not run (it left no mark); {also}"));
         }
         let Some(cause) = cause else {
             return match self.outcomes.as_slice() {
@@ -109,8 +110,8 @@ impl MutantEvidence {
             return (MutantVerdict::Misread, format!("only a known defect's expected failure changed: {mark}"));
         }
         let why = match (named.next(), messages.first()) {
-            (Some(message), _) => format!("the check failed, and `says` does not match: {message}"),
-            (None, Some(message)) => format!("another check failed: {message}"),
+            (Some(message), _) => format!("the named check failed, but `says` does not match its message: {message}"),
+            (None, Some(message)) => format!("another check than the named one failed: {message}"),
             (None, None) => format!("no check failed, but: {cause}"),
         };
         (MutantVerdict::KilledUnexplained, why)
@@ -217,12 +218,12 @@ mod tests {
         check(
             &with(vec![failed_check("the total of all orders", "sum = 3, expected = 5")]),
             MutantVerdict::KilledUnexplained,
-            "`says` does not match: the total",
+            "`says` does not match its message: the total",
         );
         check(
             &with(vec![failed_check("the first", "sum = 0")]),
             MutantVerdict::KilledUnexplained,
-            "another check failed: the first",
+            "another check than the named one failed: the first",
         );
         let late = Outcome::Failed { cause: Cause::TimedOut { deadline_ms: 5000, doing: None } };
         check(
@@ -231,11 +232,11 @@ mod tests {
             "no check failed, but: the scenario did not end within 5s",
         );
         check(&seen(Outcome::Passed, vec![], &[], &["m:f"]), MutantVerdict::Survived, "all 2 cases passed");
-        check(&seen(Outcome::Passed, vec![], &[], &[]), MutantVerdict::NotReached, "left no mark, all cases passed");
+        check(&seen(Outcome::Passed, vec![], &[], &[]), MutantVerdict::NotReached, "left no mark); all cases passed");
         check(
             &seen(failed("x"), vec![total()], &[], &[]),
             MutantVerdict::NotReached,
-            "left no mark, yet: check failed: x",
+            "left no mark); yet a case failed: check failed: x",
         );
         let mark = "p-1/bug: does not fail any more";
         check(

@@ -74,7 +74,7 @@ fn of_init(lab: &Lab, container: &str, end: &MachineEnd, message: &str) -> Error
 
 fn not_in_image(lab: &Lab, container: &str, problem: &str) -> Error {
     let template = lab.container(container).map_or(container, |container| container.machine().template.name.as_str());
-    Error::Usage(format!("containers/{template}/template.toml: the image lacks what the template names: {problem}"))
+    Error::Usage(format!("containers/{template}/template.toml: the layer lacks what the template names: {problem}"))
 }
 
 /// Writes the logs of a lab without a case to a folder below the project's `target/`, replacing those of the last such lab in this slot;

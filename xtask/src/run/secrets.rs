@@ -39,7 +39,7 @@ impl Secrets {
             } else if value.len() > SECRET_BYTES_MAX {
                 format!(
                     "the secret {name} has {} bytes, and at most {SECRET_BYTES_MAX} fit into the environment of a program\n  \
-                     help: give the scenario a shorter secret that opens the longer one",
+                     help: keep the long value in an encrypted file, and declare the file's key as the secret",
                     value.len()
                 )
             } else if value.contains('\0') {

@@ -90,7 +90,7 @@ impl Failure {
             1 => Ok(found.remove(0)),
             _ => {
                 let names: Vec<String> = found.into_iter().map(|failure| failure.case).collect();
-                Err(Error::Usage(format!("several cases failed: choose with --case: {}", names.join(", "))).into())
+                Err(Error::Usage(format!("several cases failed: choose one with --case: {}", names.join(", "))).into())
             }
         }
     }
@@ -112,7 +112,7 @@ pub fn shrink(
     let plan = Plan::make(project, std::slice::from_ref(&failure.case), crate::plan::Order::ONCE)?;
     clients::require_listable(project, &plan)?;
     let invoker = Invoker::find();
-    let dir = RunDir::create(&project.root, invoker.clone()).context("making the folder of the shrinking")?;
+    let dir = RunDir::create(&project.root, invoker.clone()).context("making the folder of the shrink's runs")?;
     let recorder = Arc::new(Recorder::new(Vec::new()).masked_by(Arc::clone(options.secrets.masks())));
     let dir = dir.masked_by(Arc::clone(recorder.masks()));
     recorder.write_to(&dir)?;
@@ -135,7 +135,7 @@ pub fn shrink(
     observe(format!("the whole schedule, {before} faults: {first}"));
     if first.failed == 0 {
         bail!(
-            "the failure did not recur in {} runs of the whole schedule: {}\n  the faults may not be its cause, or it is \
+            "the failure did not recur in {} runs of the whole schedule: {}\n  the faults may not be its cause, or the failure is \
              rare: --times allows more runs",
             first.of,
             failure.cause
@@ -247,7 +247,7 @@ impl Workshop<'_> {
                 outcome => return Ok(outcome),
             }
         }
-        bail!("the case had no outcome in {NEW_GROUND_MAX} labs")
+        bail!("infrastructure errors hid the outcome of the case in {NEW_GROUND_MAX} labs")
     }
 }
 

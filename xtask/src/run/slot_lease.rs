@@ -159,12 +159,14 @@ pub(super) fn take(
         }
         if holder.is_stuck() {
             return Err(Error::Host {
-                problem: format!("slot {name} is held by {holder}, and its engine is gone"),
+                problem: format!("slot {name} is held by {holder}, whose engine has ended"),
                 help: format!("`cargo xtask clean --slot {name}` ends it and removes its leftovers"),
             }
             .into());
         }
-        waiting(format!("slot {name} is held by {holder}; --no-wait fails instead, --slot N takes another"));
+        waiting(format!(
+            "slot {name} is held by {holder}; --no-wait fails instead of waiting, --slot N uses another slot"
+        ));
         Ok(())
     };
     Guard::start(slot.clone(), purpose, wait, tell, interrupted)

@@ -167,7 +167,7 @@ impl LxcTests {
             show(&format!("twice as slow as recorded: {line}"));
         }
         for (slot, holder) in &left.others {
-            show(&format!("another run holds slot {slot} ({holder}): its things do not count as left over"));
+            show(&format!("another run holds slot {slot} ({holder}): what it has made does not count as left over"));
         }
         for line in &left.own {
             show(&format!("left on the host: {line}"));

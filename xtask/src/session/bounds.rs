@@ -25,13 +25,13 @@ const REQUEST_BYTES: u64 = 256;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OverBound {
     #[error(
-        "{what} is {bytes} bytes: artifacts, long streams and screenshots of one attempt may be {} MiB in {ATTEMPT_FILES_MAX} files, and \
-         {used_bytes} bytes in {used_files} files are kept\nhelp: keep less, or keep it in the container",
+        "{what} ({bytes} bytes) is too much: artifacts, long streams and screenshots of one attempt may be {} MiB in \
+         {ATTEMPT_FILES_MAX} files, of which {used_bytes} bytes in {used_files} files are used\nhelp: keep less, or keep it in the container",
         ATTEMPT_BYTES_MAX >> 20
     )]
     Attempt { what: String, bytes: u64, used_bytes: u64, used_files: u64 },
     #[error(
-        "{what} is {bytes} bytes: artifacts, long streams and screenshots of one run may be {} GiB, and no more room is left\n\
+        "{what} ({bytes} bytes) is too much: artifacts, long streams and screenshots of one run may be {} GiB in all\n\
          help: keep less, or run fewer cases at once",
         most >> 30
     )]
@@ -158,7 +158,7 @@ mod tests {
         used.take_file("b", 10).unwrap();
         let error = used.take_file("artifact \"c\"", 1).unwrap_err().to_string();
         assert!(
-            error.contains("artifact \"c\" is 1 bytes") && error.contains("may be 1024 MiB in 10000 files"),
+            error.contains("artifact \"c\" (1 bytes) is too much") && error.contains("may be 1024 MiB in 10000 files"),
             "{error}"
         );
         used.give_back_file(10);

@@ -56,7 +56,7 @@ impl Session {
     pub(super) fn chaos_begin(&self) -> Answer<ChaosPlaying> {
         let mut state = self.chaos.state();
         if std::mem::replace(&mut state.begun, true) {
-            return Err(bad("the chaos of a case begins once"));
+            return Err(bad("`chaos.begin` may be sent only once in a case"));
         }
         let Some(spec) = &self.spec.chaos else { return Ok(ChaosPlaying { playing: false, length_ms: 0 }) };
         let schedule = spec.schedule.clone();
@@ -132,7 +132,7 @@ impl Session {
             let mut state = self.chaos.state();
             match invariant.kind {
                 InvariantKind::AtEnd if state.begun && !state.settled => {
-                    return Err(bad("an invariant that has to hold at the end is checked after `settle`"));
+                    return Err(bad("an invariant that has to hold at the end may be checked only after `settle`"));
                 }
                 InvariantKind::Sometimes => {
                     let listed = self.spec.sometimes.contains(&invariant.name);
@@ -164,7 +164,10 @@ impl Session {
         let mut state = self.chaos.state();
         match (history.phase, state.open.get(&history.process)) {
             (Phase::Invoke, Some(open)) => {
-                return Err(bad(format!("{} is in the middle of {open}: one operation at a time", history.process)));
+                return Err(bad(format!(
+                    "process {} of the history is still in operation {open}: a process has one operation at a time",
+                    history.process
+                )));
             }
             (Phase::Invoke, None) => {
                 state.open.insert(history.process.clone(), history.operation.clone());
@@ -174,7 +177,9 @@ impl Session {
             }
             (_, _) => {
                 let History { process, operation, .. } = history;
-                return Err(bad(format!("{operation} of {process} ends but never began")));
+                return Err(bad(format!(
+                    "operation {operation} of process {process} ends in the history, but never began"
+                )));
             }
         }
         self.write_history(&mut state, history)?;
@@ -202,7 +207,7 @@ impl Session {
     pub(super) fn end_history(&self) {
         let mut state = self.chaos.state();
         for (process, operation) in std::mem::take(&mut state.open) {
-            let value = "the scenario ended before its answer came".into();
+            let value = "the scenario ended before the operation was answered".into();
             let history = History { process, operation, phase: Phase::Unknown, value };
             let _ = self.write_history(&mut state, &history); // a line less in the history; the verdict stands
         }
@@ -218,11 +223,11 @@ impl Session {
         let settled = counted(&state.played);
         let owed = if !state.begun {
             Some(
-                "scenario.toml says that the scenario tolerates faults, but it never let them begin with `lab.chaos`"
+                "scenario.toml says that the scenario tolerates faults, but the scenario never started them with `lab.chaos`"
                     .to_owned(),
             )
         } else if !state.settled {
-            Some("it ended in the middle of its faults: `settle` was not answered".to_owned())
+            Some("the scenario ended before its faults were healed: it got no answer to `settle`".to_owned())
         } else if settled.bit == 0 && !spec.schedule.faults.is_empty() {
             let refused = state.played.iter().find_map(|one| match &one.fate {
                 Fate::Refused { reason, .. } => Some(reason.as_str()),
@@ -233,7 +238,10 @@ impl Session {
         } else if never.is_empty() {
             None
         } else {
-            Some(format!("never came true while faults were played: {}", never.join("; ")))
+            Some(format!(
+                "conditions under `sometimes` that never came true while faults were played: {}",
+                never.join("; ")
+            ))
         };
         (owed, Some(state.played.clone()))
     }

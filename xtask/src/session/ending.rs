@@ -149,13 +149,15 @@ fn of_scenario(end: End, seen: Seen) -> Outcome {
         return failed(Cause::Protocol { message });
     }
     match status {
-        0 if !seen.hello => failed(Cause::Protocol { message: "it ended without having said hello".into() }),
+        0 if !seen.hello => failed(Cause::Protocol { message: "it ended without having sent `hello`".into() }),
         0 if !seen.open.is_empty() => {
             failed(Cause::Protocol { message: format!("it ended in the middle of {}", seen.open.join(", ")) })
         }
         0 if !seen.unseen_defects.is_empty() => {
             let list = seen.unseen_defects.join(", ");
-            failed(Cause::Protocol { message: format!("scenario.toml lists defects that it never looked at: {list}") })
+            failed(Cause::Protocol {
+                message: format!("it never checked known defects that scenario.toml lists: {list}"),
+            })
         }
         // Last: what fails otherwise may have used more for that very reason.
         0 => match (seen.chaos_owed, seen.exceeded) {
@@ -237,7 +239,7 @@ mod tests {
         check(
             End::Exited(0),
             |seen| seen.hello = false,
-            "the scenario broke the protocol: it ended without having said hello",
+            "the scenario broke the protocol: it ended without having sent `hello`",
         );
         check(
             End::Exited(0),
@@ -247,12 +249,12 @@ mod tests {
         check(
             End::Exited(0),
             |seen| seen.unseen_defects = vec!["x-1/y".into()],
-            "the scenario broke the protocol: scenario.toml lists defects that it never looked at: x-1/y",
+            "the scenario broke the protocol: it never checked known defects that scenario.toml lists: x-1/y",
         );
         check(
             End::Exited(0),
             |seen| seen.chaos_owed = Some("no fault took effect".into()),
-            "the run with faults says nothing: no fault took effect",
+            "the run with faults proves nothing: no fault took effect",
         );
         let given_up = |seen: &mut Seen| seen.failed_check = Some("a == b".into());
         check(End::GivenUp, given_up, "check failed: a == b");

@@ -79,7 +79,7 @@ impl Session {
         self.file_standstill();
         let outages = self.lab.containers().iter().filter_map(|container| {
             let (outage, lasting) = container.outage_with_time()?;
-            Some(format!("{outage} since {:.1} s", lasting.as_secs_f64()))
+            Some(format!("{outage} for {:.1} s", lasting.as_secs_f64()))
         });
         let stacks = self.take_stacks(scenario);
         let doing: Vec<String> = stacks.into_iter().chain(self.under_way.told()).chain(outages).collect();

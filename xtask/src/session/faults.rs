@@ -105,7 +105,8 @@ impl Faults {
             && !lab.has_rebooted_since(container, reboots)
             && !container.is_dead()
         {
-            self.evidence.push(Evidence::Host(format!("after a reboot of {name}: {error:#}")));
+            self.evidence
+                .push(Evidence::Host(format!("injecting the faults again after a reboot of {name}: {error:#}")));
         }
     }
 

@@ -16,8 +16,8 @@ impl Session {
             let used = self.meters.totals(&limit.container).and_then(|totals| used(limit.kind, &totals));
             let Some(used) = used else {
                 let message = format!(
-                    "{} of {} is limited at {}:{}, and was not counted: the container was never up, or this \
-                     host's kernel does not count it",
+                    "{} of {} is limited at {}:{}, but the limit was not checked: the container was never up, or this \
+                     host's kernel does not count this usage",
                     limit.kind.name(),
                     limit.container,
                     self.spec.manifest,

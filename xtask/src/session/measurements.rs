@@ -22,7 +22,7 @@ impl Session {
             let measurement = state.measurements_begun;
             let outer = state.measurements.values().next_back();
             let parent = outer.map(|outer| outer.operation.clone());
-            // Work between begin and end of another sample would be in that one: it lends its own calibration.
+            // Work between start and end of another sample would be in that one: it lends its own calibration.
             let lender = state.measurements.values().rev().find(|outer| outer.repetitions > 1);
             let lent = lender.and_then(|lender| lender.calibration);
             let shall_calibrate =
@@ -64,7 +64,7 @@ impl Session {
     pub(super) fn calibrate(&self) -> Option<Calibration> {
         calibrate(&self.lab, &self.meters).unwrap_or_else(|error| {
             self.state().calibration_failed = true;
-            self.recorder.record(Event::Warning { message: format!("samples without calibration: {error:#}") });
+            self.recorder.record(Event::Warning { message: format!("the samples have no calibration: {error:#}") });
             None
         })
     }

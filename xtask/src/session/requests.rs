@@ -380,7 +380,7 @@ impl Session {
     pub(super) fn container(&self, name: &str) -> Answer<&Container> {
         self.lab.container(name).ok_or_else(|| {
             let known: Vec<&str> = self.lab.containers().iter().map(|c| c.machine().name.as_str()).collect();
-            let message = format!("there is no container {name:?} in this lab: there are {}", known.join(", "));
+            let message = format!("there is no container {name:?} in this lab: it has {}", known.join(", "));
             RpcError::new(ErrorCode::InvalidParams, message)
         })
     }

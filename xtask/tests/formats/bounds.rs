@@ -40,7 +40,7 @@ fn table() -> String {
         (
             "artifacts, long streams and screenshots of an attempt",
             format!("{} in {ATTEMPT_FILES_MAX} files", size(ATTEMPT_BYTES_MAX)),
-            "an error in the request; of a stream the begin is kept, as above",
+            "an error in the request; of a stream the start is kept, as above",
         ),
         ("the same of a run", size(KEPT_BYTES_MAX), "as above"),
         (
@@ -52,7 +52,7 @@ fn table() -> String {
         (
             "`scenario.log`",
             size(SCENARIO_LOG_BYTES_MAX),
-            "the begin and the end are kept; the file and a warning say how much is missing between them",
+            "the start and the end are kept; the file and a warning say how much is missing between them",
         ),
         (
             "`console.log` while the lab lives",

@@ -100,7 +100,7 @@ fn what_did_not_pass_is_run_again_with_the_same_faults() {
 
     let output = e2e(&project, &["--rerun-failed"]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
-    assert!(said(&output).contains("1 of 1 templates have the layer of run"), "{}", said(&output));
+    assert!(said(&output).contains("1 of 1 templates still have the layer of run"), "{}", said(&output));
     let second = record(&project);
     assert_eq!(cases(&project).len(), 3, "the two that were not run, too: {second:#}");
     assert_eq!(second["chaos_seed"], 5);
@@ -132,7 +132,7 @@ fn a_bundle_is_repeated_elsewhere_and_holds_no_secret() {
     let elsewhere = tempfile::tempdir().unwrap();
     let output = e2e(elsewhere.path(), &["--from-bundle", bundle.to_str().unwrap()]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
-    for part in ["1 of 1 templates have the layer of run", "FAILED   smoke/answers:bad", "0 passed, 1 failed"] {
+    for part in ["1 of 1 templates still have the layer of run", "FAILED   smoke/answers:bad", "0 passed, 1 failed"] {
         assert!(said(&output).contains(part), "{part}: {}", said(&output));
     }
     let bundles = elsewhere.path().join("target/e2e/bundles");

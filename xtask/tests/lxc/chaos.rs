@@ -64,8 +64,8 @@ fn what_a_run_with_faults_owes_is_missed() {
     let _host = Host::take();
     let with = |case: &str| format!("chaos:{case}");
     for (case, part) in [
-        ("never_begins", "but it never let them begin with `lab.chaos`"),
-        ("ends_amid_faults", "it ended in the middle of its faults"),
+        ("never_begins", "but the scenario never started them with `lab.chaos`"),
+        ("ends_amid_faults", "the scenario ended before its faults were healed"),
         ("never_comes_true", "never came true while faults were played: a page was read"),
         ("does_not_hold", "check failed: what b serves is its page"),
     ] {
@@ -115,8 +115,8 @@ fn bad_schedules_and_profiles_are_refused_with_place_and_help() {
     for (text, part) in [
         ("{}".to_owned(), "this is no schedule"),
         ("{\n  x".to_owned(), "chaos.json:2:3: key must be a string"),
-        (schedule(7, "b").to_string(), "a schedule of version 7; this engine plays version 1"),
-        (schedule(1, "z").to_string(), "fault 1 is for the container z: smoke/chaos has only a, b"),
+        (schedule(7, "b").to_string(), "the schedule has version 7, and this engine plays version 1"),
+        (schedule(1, "z").to_string(), "fault 1 is for the container z, which smoke/chaos does not have: it has a, b"),
         (schedule(1, "b").to_string().replace("node.kill", "node.kil"), "unknown variant `node.kil`"),
         (schedule(1, "b").to_string().replace("tolerates", "tolerate"), "which this project does not have"),
     ] {

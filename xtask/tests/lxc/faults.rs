@@ -200,7 +200,11 @@ fn a_host_that_makes_no_lab_is_said_once() {
     let output = try_family(&["unshare", "--mount", "sh", "-c", read_only, "sh"], project.path(), "node");
     let said = said(&output);
     assert_eq!((output.status, output.text().as_str()), (3, ""), "{said}");
-    assert_eq!(said.matches("no fault can be tried, because no lab can be made: ").count(), 1, "{said}");
+    assert_eq!(
+        said.matches("no fault can be tried, because even the smallest lab cannot be created: ").count(),
+        1,
+        "{said}"
+    );
     assert_eq!(said.matches("Read-only file system").count(), 1, "{said}");
 }
 
@@ -260,8 +264,8 @@ fn what_the_kernel_lacks_is_done_another_way_or_said_in_one_line() {
     }
     let queue = "the kernel lacks the iptables table mangle";
     for (fault, expected) in [
-        ("net.rate", format!("net.rate: the kernel lacks sch_tbf, and no packets can be handed to a process: {queue}")),
-        ("net.corrupt", format!("net.corrupt: no packets can be handed to a process: {queue}")),
+        ("net.rate", format!("net.rate: the kernel lacks sch_tbf, and this host cannot hand packets to a process (NFQUEUE): {queue}")),
+        ("net.corrupt", format!("net.corrupt: this host cannot hand packets to a process (NFQUEUE): {queue}")),
         (
             "net.reset",
             "net.reset: the kernel lacks nft family inet; the kernel lacks nft family ip; the kernel lacks the iptables table filter"

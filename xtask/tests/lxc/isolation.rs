@@ -130,8 +130,7 @@ impl Lab {
         let lab = Self { project };
         let words = ["up", "mini", "mini", "asks", "control", "--name", "app,db,asks,control"];
         let said_up = lab.verb(&words);
-        let line =
-            "containers of template asks may use parts of the kernel that most may not: user_namespaces, io_uring, ";
+        let line = "containers of template asks may use parts of the kernel that other containers may not: user_namespaces, io_uring, ";
         assert!(said_up.contains(line), "{said_up}");
         lab
     }

@@ -77,7 +77,7 @@ fn a_command_that_cannot_be_run_names_the_file_and_touches_nothing() {
             assert!(said(&output).contains(part), "{part}: {}", said(&output));
         }
     };
-    check("['no-such-program-here']", 3, &["never_connects/scenario.toml", "PATH has no such program", "help:"]);
+    check("['no-such-program-here']", 3, &["never_connects/scenario.toml", "which is not in PATH", "help:"]);
     check("['./main.sh']", 2, &["never_connects/scenario.toml:2:12", "main.sh", "No such file"]);
     assert!(!project.path().join("target").exists(), "the run has begun");
     assert!(host.leftovers().is_empty());

@@ -117,7 +117,7 @@ fn a_lab_stays_is_entered_and_is_taken_down() {
     refused(&["down"], 2, &none);
     let said_up = up(&["mini", "mini", "--name", "left,right", "--ttl", "1h"]);
     let down_line = format!("cargo xtask down --slot {}", slot());
-    for part in ["left", "right", &down_line, "cargo xtask forward left:PORT", "by itself in 1h"] {
+    for part in ["left", "right", &down_line, "cargo xtask forward left:PORT", "automatically in 1h"] {
         assert!(said_up.contains(part), "{part}: {said_up}");
     }
     refused(&["up", "mini", "--slot", slot(), "--no-wait"], 3, "cargo xtask down");
@@ -130,7 +130,11 @@ fn a_lab_stays_is_entered_and_is_taken_down() {
     assert_eq!(String::from_utf8_lossy(&piped.stderr), "bad\n");
     refused(&["exec", "lefft", "--", "true"], 2, "did you mean left?");
     refused(&["exec", "left", "--user", "nobody-here", "--", "true"], 2, "there is no user");
-    refused(&["exec", "left", "--slot", "89", "--", "true"], 2, "there is no lab in slot 89: there are labs in");
+    refused(
+        &["exec", "left", "--slot", "89", "--", "true"],
+        2,
+        "there is no lab in slot 89: live labs are in the slots",
+    );
 
     let shown = xtask(&["--format", "json", "ps"]).run().unwrap();
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
@@ -152,7 +156,7 @@ fn a_lab_goes_by_itself_when_its_time_is_over() {
     let host = Host::take();
     up(&["mini", "--ttl", "1h"]);
     let text = xtask(&["ttl", "1s"]).run().unwrap().text();
-    assert!(text.contains("goes by itself in 1s"), "{text}");
+    assert!(text.contains("taken down automatically in 1s"), "{text}");
     host.expect_clean_within(PATIENCE);
     refused(&["ttl", "1s"], 2, "there is no lab in slot");
 
@@ -263,7 +267,7 @@ fn a_port_is_forwarded_and_its_packets_are_captured() {
     let requests = packets.iter().filter(|packet| packet.windows(14).any(|piece| piece == b"GET / HTTP/1.0")).count();
     let pages = packets.iter().filter(|packet| packet.windows(6).any(|piece| piece == b"a page")).count();
     assert_eq!((requests, pages), (20, 20), "{} packets", packets.len());
-    refused(&["pcap", "mini", "--output", &file, "--count", "1"], 2, "is there already");
+    refused(&["pcap", "mini", "--output", &file, "--count", "1"], 2, "exists already");
     let other = folder.path().join("none.pcap").display().to_string();
     xtask(&["pcap", "mini", "--output", &other, "--for", "100ms"]).run().unwrap();
 
@@ -300,14 +304,14 @@ fn faults_are_done_and_healed_by_other_processes() {
     refused(&["fault", "inject", "net.isolat", "--on", "a"], 2, "did you mean net.isolate?");
     refused(&["fault", "inject", "net.delay", "--on", "a"], 2, "missing field `delay_ms`");
     refused(&["fault", "inject", "process.kill", "command=nothing-like-it", "--on", "a"], 2, "nothing-like-it");
-    refused(&["fault", "heal", "1"], 2, "there is no fault 1");
+    refused(&["fault", "heal", "1"], 2, "no fault 1 was injected into this lab");
     let reaches = || inside("b", "ping -c 1 -W 1 a >/dev/null").status == 0;
     assert!(reaches());
 
     let text = xtask(&["fault", "inject", "net.isolate", "--on", "a"]).run().unwrap().text();
     assert!(text.contains("fault 1: net.isolate on a") && text.contains("effect   "), "{text}");
     assert!(!reaches());
-    refused(&["fault", "inject", "net.isolate", "--on", "a"], 2, "net.isolate is done to a already");
+    refused(&["fault", "inject", "net.isolate", "--on", "a"], 2, "net.isolate acts on a already");
     xtask(&["fault", "inject", "node.freeze", "--on", "b"]).run().unwrap();
     refused(&["exec", "b", "--", "true"], 3, "b is frozen");
     expect_closed_files(&["faults.json", "faults.lock", "faults.log", "faults.socket"]);
@@ -323,7 +327,7 @@ fn faults_are_done_and_healed_by_other_processes() {
     let text = xtask(&["fault", "heal", "--all"]).run().unwrap().text();
     assert!(text.contains("fault 2 is healed") && !text.contains("fault 1"), "{text}");
     assert!(reaches());
-    refused(&["fault", "heal", "9"], 2, "there is no fault 9");
+    refused(&["fault", "heal", "9"], 2, "no fault 9 was injected into this lab");
 
     // A machine goes down and comes back with a fault of another kind still on it.
     xtask(&["fault", "inject", "net.rate", "kilobits_per_second=10000", "--on", "a"]).run().unwrap();
@@ -347,7 +351,7 @@ fn faults_are_done_and_healed_by_other_processes() {
     let holder: Vec<i32> = holder.collect();
     assert_eq!(holder.len(), 1);
     kill(Pid::from_raw(holder[0]), Signal::SIGKILL).unwrap();
-    refused(&["fault", "heal", "3"], 3, "they go with their lab");
+    refused(&["fault", "heal", "3"], 3, "and its faults with it");
     refused(&["fault", "inject", "net.isolate", "--on", "b"], 3, "was killed");
     down();
 }

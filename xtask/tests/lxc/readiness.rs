@@ -74,7 +74,7 @@ fn a_probe_that_never_answers_and_a_program_that_the_product_removes_are_its_fai
     for name in ["hangs_1s", "hangs_5s", "hangs_7s"] {
         expect_not_ready(&record, name, "no answer within");
     }
-    expect_not_ready(&record, "removes", "is in the image, but the machine does not have it any more");
+    expect_not_ready(&record, "removes", "is in the template's layers, but the machine does not have it any more");
 }
 
 #[test]

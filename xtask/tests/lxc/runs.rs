@@ -114,7 +114,7 @@ fn each_way_to_fail_is_told_apart() {
         "selftest-1/listed is fixed: remove this mark at",
         "selftest-1/listed fails in another way than expected",
         "does not list the defect \"selftest-1/new\"",
-        "lists defects that it never looked at: selftest-1/listed",
+        "never checked known defects that scenario.toml lists: selftest-1/listed",
     ] {
         assert!(text.contains(message), "{message}:\n{text}");
     }
@@ -180,7 +180,7 @@ fn only_a_failure_keeps_the_lab_by_default() {
     assert!(labs().contains("there is no lab in slot"), "{}", labs());
     let output = e2e(&project, &["misbehaves:exit_7", "--keep-containers"]).output().unwrap();
     assert_eq!(output.status, 1);
-    assert!(labs().contains("kept for a look"), "{}", labs());
+    assert!(labs().contains("kept for inspection"), "{}", labs());
     xtask(&["clean"]).run().unwrap();
 }
 
@@ -238,7 +238,7 @@ fn a_cause_that_every_case_would_meet_is_said_once_and_ends_the_run() {
     let no_start =
         "[ \"$1\" = --version ] && exec /usr/bin/lxc-start --version\necho 'this host is too tired' >&2\nexit 1";
     for (program, script, cause, problem, seen) in [
-        ("ip", no_network, "network", "this host lets no network be made for a lab", "Operation not supported"),
+        ("ip", no_network, "network", "no network for a lab can be created on this host", "Operation not supported"),
         ("lxc-start", no_start, "lab", "not even the smallest lab can be made on this host", "this host is too tired"),
     ] {
         let project = selftest();

@@ -117,7 +117,7 @@ fn a_guard_that_stands_still_is_let_go_on_and_goes() {
     passes(&["up", "mini"]);
     signal(guard(), Signal::SIGSTOP);
     let help = format!("cargo xtask down --slot {}", slot());
-    helped(&up(), 3, "whose guard stands still (SIGSTOP)", &help);
+    helped(&up(), 3, "whose guard is stopped (SIGSTOP)", &help);
     helped(&run(), 3, "holds a lab", &help);
     passes(&["up", "mini"]);
     signal(guard(), Signal::SIGSTOP);
@@ -140,7 +140,7 @@ fn a_guard_that_stands_still_and_has_no_engine_is_cleaned() {
     signal(guard(), Signal::SIGSTOP);
     engine.kill().unwrap();
     engine.wait().unwrap();
-    helped(&run(), 3, "and its engine is gone", &format!("cargo xtask clean --slot {}", slot()));
+    helped(&run(), 3, "whose engine has ended", &format!("cargo xtask clean --slot {}", slot()));
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn folders_of_somebody_else_are_named_and_left_alone() {
     let half = InTheWay::with(Path::new("/var/lib/lxc").join(&name), "notes", "mine");
     passes(&["clean"]);
     kept(&half.0);
-    helped(&run(), 3, "not of this engine's making", &format!("rm -r /var/lib/lxc/{name}"));
+    helped(&run(), 3, "not made by this engine", &format!("rm -r /var/lib/lxc/{name}"));
 
     let root = tempfile::tempdir().unwrap();
     let config = format!("lxc.uts.name = {name}\nlxc.rootfs.path = dir:{}\n", root.path().join("root").display());
@@ -304,18 +304,18 @@ fn folders_of_somebody_else_are_named_and_left_alone() {
     passes(&["clean"]);
     kept(&container.0);
     assert!(which("lxc-destroy").is_some());
-    helped(&run(), 3, "not of this engine's making", &format!("lxc-destroy -n {name}"));
+    helped(&run(), 3, "not made by this engine", &format!("lxc-destroy -n {name}"));
 
     passes(&["clean"]); // the logs of the run
     let logs = InTheWay::with(Path::new("/var/log/lxc").join(&name), "mine.log", "mine");
     passes(&["clean"]);
     kept(&logs.0);
     let moved = InTheWay(Path::new("/var/log/lxc").join(format!("{name}.old")));
-    helped(&run(), 3, "not of this engine's making", &format!("mv {} {}", logs.0.display(), moved.0.display()));
+    helped(&run(), 3, "not made by this engine", &format!("mv {} {}", logs.0.display(), moved.0.display()));
     kept(&moved.0);
 
     let streams = InTheWay::with(Path::new("/var/lib/mancer-e2e/streams").join(slot()), "mine", "mine");
-    helped(&run(), 3, "not of this engine's making", &format!("rm -r {}", streams.0.display()));
+    helped(&run(), 3, "not made by this engine", &format!("rm -r {}", streams.0.display()));
 }
 
 #[test]

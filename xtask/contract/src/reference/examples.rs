@@ -34,7 +34,7 @@ pub fn exchanges() -> Vec<Exchange> {
 pub fn refusal() -> Response {
     Response::failure(
         Some(3),
-        RpcError::new(ErrorCode::InvalidParams, "there is no container \"bd\" in this lab: there are app, db"),
+        RpcError::new(ErrorCode::InvalidParams, "there is no container \"bd\" in this lab: it has app, db"),
     )
 }
 

@@ -92,7 +92,7 @@ impl Effect for Broken {
         if which("e2fsck").is_some() {
             return Ok(());
         }
-        let problem = format!("{}: e2fsck is not installed", self.kind.name());
+        let problem = format!("{}: e2fsck is not installed on this host", self.kind.name());
         Err(Error::Host { problem, help: "`cargo xtask setup` installs e2fsprogs".into() }.into())
     }
 
@@ -128,7 +128,9 @@ impl Effect for Broken {
             Ok(()) => bail!("{} can still be {what}", volume.inside),
             Err(said) => match line_with(&said, self.kind.refusals()) {
                 Some(line) => Ok(line.to_owned()),
-                None => bail!("the access failed, but not as on a broken disk: {said}"),
+                None => {
+                    bail!("writing to the volume or reading it failed, but not with the error of a broken disk: {said}")
+                }
             },
         };
         let writing = refused(Self::write_and_read(target, volume)?, "written")?;
@@ -147,7 +149,9 @@ impl Effect for Broken {
             }
             Err(said) => match line_with(&said, self.kind.refusals()) {
                 Some(line) => Lasted::until_now(line),
-                None => Lasted::not_seen(format!("the access failed, but not as on a broken disk: {said}")),
+                None => Lasted::not_seen(format!(
+                    "writing to the volume or reading it failed, but not with the error of a broken disk: {said}"
+                )),
             },
         })
     }
@@ -169,14 +173,14 @@ impl Effect for Broken {
     fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         if let Some(outage) = target.container.outage() {
-            return Ok(format!("{outage}; {} was mended and mounted anew", volume.inside));
+            return Ok(format!("{outage}; the file system of {} was repaired and mounted again", volume.inside));
         }
         match Self::write_and_read(target, volume)? {
             Ok(()) => {
                 let _ = fs::remove_file(volume.top().join(PROBE));
                 Ok(format!("{PROBE_BYTES} bytes were written to {} and read", volume.inside))
             }
-            Err(said) => bail!("{} cannot be written and read: {said}", volume.inside),
+            Err(said) => bail!("{} still cannot be written and read: {said}", volume.inside),
         }
     }
 }

@@ -40,7 +40,11 @@ impl Effect for Full {
         // By the guard's mount of the volume: the way to it inside is the container's, which may have put links there.
         let top = volume.top();
         if top.join(FILLER).exists() {
-            return Err(usage(format!("disk.full: {} of {} is full already", volume.inside, target.name())));
+            return Err(usage(format!(
+                "disk.full: a fault fills {} of {} already: heal that fault first",
+                volume.inside,
+                target.name()
+            )));
         }
         target.note(vec![Undo::RemoveTree { path: volume.dir.join(FILLER) }])?;
         self.volume = Some(volume);
@@ -83,7 +87,7 @@ impl Effect for Full {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         match volume.write(target, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
-            Err(said) => bail!("{PROBE_BYTES} bytes could not be written to {}: {said}", volume.inside),
+            Err(said) => bail!("{PROBE_BYTES} bytes still could not be written to {}: {said}", volume.inside),
         }
     }
 }

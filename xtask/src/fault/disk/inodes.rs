@@ -100,7 +100,7 @@ impl Effect for Inodes {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let made = self.make_files(target, volume)?;
         if made.count > self.free {
-            bail!("{} files could still be made in {}", made.count, volume.inside);
+            bail!("{} files, more than the fault leaves, could still be made in {}", made.count, volume.inside);
         }
         let Some(line) = line_with(&made.said, &["No space left"]) else {
             bail!("making a file failed, but not for want of inodes: {}", made.said);
@@ -115,7 +115,8 @@ impl Effect for Inodes {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let made = self.make_files(target, volume)?;
         if made.count > self.free {
-            let instead = format!("{} more files could be made in {}", made.count, volume.inside);
+            let instead =
+                format!("{} files, more than the fault leaves, could be made in {}", made.count, volume.inside);
             return Ok(Lasted::lost(Keeper::Container, instead));
         }
         Ok(match line_with(&made.said, &["No space left"]) {
@@ -139,7 +140,7 @@ impl Effect for Inodes {
         }
         let made = self.make_files(target, volume)?;
         if made.count < self.free + EXCESS {
-            bail!("only {} files could be made in {}: {}", made.count, volume.inside, made.said);
+            bail!("still only {} files could be made in {}: {}", made.count, volume.inside, made.said);
         }
         Ok(format!("{} files were made in {}", made.count, volume.inside))
     }
@@ -162,7 +163,7 @@ fn take_inodes(top: &Path, free: u64) -> anyhow::Result<()> {
         }
         if made + left - free > FILLER_MAX {
             return Err(usage(format!(
-                "disk.inodes: the volume takes {left} more files; the fault makes {FILLER_MAX} at most"
+                "disk.inodes: the volume has room for {left} more files, and the fault makes {FILLER_MAX} at most: choose a smaller volume"
             )));
         }
         for _ in free..left {

@@ -50,8 +50,8 @@ fn busy(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Error {
     let holders = device.map(|device| open_for_writing(&target.container.pids(), device)).unwrap_or_default();
     let who = holders.first().map_or_else(|| "a process".to_owned(), ToString::to_string);
     usage(format!(
-        "disk.readonly: {} of {} cannot be made read-only: {who} has a file there open for writing: stop it first, or use \
-         disk.fs-error",
+        "disk.readonly: {} of {} cannot be made read-only: {who} has a file of the volume open for writing: stop that \
+         process first, or use disk.fs-error",
         volume.inside,
         target.name()
     ))
@@ -120,7 +120,7 @@ impl Effect for Readonly {
         }
         match volume.write(target, PROBE_BYTES)? {
             Ok(()) => Ok(format!("{PROBE_BYTES} bytes were written to {}", volume.inside)),
-            Err(said) => bail!("{PROBE_BYTES} bytes could not be written to {}: {said}", volume.inside),
+            Err(said) => bail!("{PROBE_BYTES} bytes still could not be written to {}: {said}", volume.inside),
         }
     }
 

@@ -19,10 +19,10 @@ const WATCH: Duration = Duration::from_millis(400);
 /// Size of one write or read past the page cache, in bytes.
 const BLOCK_BYTES: u64 = 16 << 10;
 
-/// Maximum number of measurements of an undamaged disk: a busy machine has slow moments.
+/// Maximum number of measurements until one is as expected: a busy host has slow moments.
 const ROUNDS: usize = 3;
 
-/// Deadline for a healed disk to be fast again.
+/// Deadline for the disk to be fast again after the fault is healed.
 const HEAL_DEADLINE: Deadline = Deadline::from_secs(20);
 
 /// Time that one measurement may take beyond the time that the rate demands.
@@ -67,7 +67,7 @@ impl Slow {
     }
 
     /// Has a program in the container write and read past the page cache, and returns both times. They are measured in the container:
-    /// entering it takes longer than the disk does on a host with slow system calls.
+    /// on a host with slow system calls, entering it takes longer than the access to the disk.
     fn pass(&self, target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Passage> {
         let (bytes, shortest) = self.watched();
         let deadline = shortest * 2 + PATIENCE.scaled();
@@ -97,7 +97,10 @@ impl Slow {
             Some(took) if !output.timed_out && output.status == 0 => Ok(took),
             _ => {
                 let failure = output.failure().unwrap_or_else(|| "did not say how long it took".to_owned());
-                bail!("writing to {} past the page cache and reading it {failure}", volume.inside)
+                bail!(
+                    "the program in the container that times accesses to {} past the page cache {failure}",
+                    volume.inside
+                )
             }
         }
     }
@@ -114,7 +117,7 @@ impl Slow {
     }
 }
 
-/// Returns the time between two lines of `/proc/uptime`, in seconds with two decimals.
+/// Returns the time between two readings of `/proc/uptime`, which are in seconds with two decimals.
 fn time_between(text: &str) -> Option<Duration> {
     let (begin, end) = text.trim().split_once(' ')?;
     let (begin, end): (f64, f64) = (begin.parse().ok()?, end.parse().ok()?);
@@ -124,7 +127,7 @@ fn time_between(text: &str) -> Option<Duration> {
 impl Effect for Slow {
     fn supported(&self) -> anyhow::Result<()> {
         let Some(problem) = throttle_problem() else { return Ok(()) };
-        let help = "boot a kernel with CONFIG_BLK_DEV_THROTTLING, whose controller io (blkio in version 1) is not switched \
+        let help = "boot a kernel with CONFIG_BLK_DEV_THROTTLING, whose controller io (blkio in cgroup v1) is not switched \
                     off by cgroup_disable on the kernel's command line";
         Err(Error::Host { problem: format!("disk.slow: {problem}"), help: help.into() }.into())
     }
@@ -164,7 +167,8 @@ impl Effect for Slow {
                 "disk.slow: {} is not even twice as fast without the fault as with it, so its effect could not be seen: {last}",
                 volume.inside
             );
-            let help = "choose a lower rate, heal what slows it already, or take a machine with less to do";
+            let help =
+                "choose a lower rate, heal the fault that slows the volume already, or use a host with less to do";
             return Err(Error::Host { problem, help: help.into() }.into());
         }
         Ok(last.to_string())
@@ -190,7 +194,12 @@ impl Effect for Slow {
         }
         if !self.is_slow(&passage) {
             let (_, shortest) = self.watched();
-            bail!("{passage}, too fast: at this rate each takes at least {} ms", shortest.as_millis());
+            bail!(
+                "{passage}, faster than the fault allows: at its rate of {} kilobytes a second, writing and reading each \
+                 take at least {} ms",
+                self.kilobytes_per_second,
+                shortest.as_millis()
+            );
         }
         Ok(passage.to_string())
     }
@@ -206,7 +215,7 @@ impl Effect for Slow {
         let took = self.timed(target, volume, script)?;
         let seen = format!("{bytes} bytes were written to {} in {} ms", volume.inside, took.as_millis());
         let is_slow = took * 10 >= shortest * 7;
-        let proof = if is_slow { Ok(seen) } else { Err(anyhow::anyhow!(seen)) };
+        let proof = if is_slow { Ok(seen) } else { Err(anyhow::anyhow!("{seen}, faster than the fault allows")) };
         Lasted::proved(proof, Keeper::Host, || target.container.cgroup().slows_device(*device))
     }
 
@@ -232,7 +241,7 @@ impl Effect for Slow {
                 return Ok(passage.to_string());
             }
             if begun.elapsed() > HEAL_DEADLINE.scaled() {
-                bail!("{passage}, still too slow for a disk without the fault");
+                bail!("{passage}: the disk is not yet twice as fast as with the fault");
             }
         }
     }

@@ -39,7 +39,10 @@ impl Volume {
         let Some((index, volume)) = found else {
             let known: Vec<&str> = volumes.iter().map(|volume| volume.path.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(usage(format!("{fault}: {path} of {} lies on no volume; its volumes: {known}", target.name())));
+            return Err(usage(format!(
+                "{fault}: {path} of {} lies on no volume; the volumes of its template: {known}",
+                target.name()
+            )));
         };
         Ok(Self {
             inside: volume.path.clone(),

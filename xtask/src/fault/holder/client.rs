@@ -163,7 +163,7 @@ fn require_none_lost(slot: &Slot, faults: &LiveFaults) -> Result<(), Error> {
              cannot be healed one by one any more",
             on.join(", ")
         ),
-        help: format!("`cargo xtask down --slot {name}`: they go with their lab"),
+        help: format!("`cargo xtask down --slot {name}` ends the lab, and its faults with it"),
     })
 }
 

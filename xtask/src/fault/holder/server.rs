@@ -60,7 +60,8 @@ impl Holder {
         if BufReader::new(reader).read_line(&mut line).is_err() {
             return;
         }
-        let ask = serde_json::from_str(&line).context("the request does not match this build of the engine");
+        let ask = serde_json::from_str(&line)
+            .context("the request is from another build of the engine than the process that holds the faults");
         let reply = ask.and_then(|ask| self.carry_out(ask)).unwrap_or_else(|error| Reply::Refused(Refusal::of(&error)));
         let Ok(mut line) = serde_json::to_vec(&reply) else { return };
         line.push(b'\n');

@@ -14,7 +14,7 @@ use crate::host::syntax::{Nft, Text};
 
 const FAMILY: &str = "bridge";
 
-/// Rules on the bridge that a thread makes for `down` and removes for `up`, in turns.
+/// Rules on the bridge that cut the link: in turns, a thread makes them for the time `down` and removes them for the time `up`.
 pub struct Contact {
     pub filter: Filter,
     down: Duration,
@@ -23,7 +23,7 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// Prepares the failures; [`Self::start`] starts the thread.
+    /// Prepares the cuts of the link; [`Self::start`] starts them.
     pub fn new(filter: Filter, down: Duration, up: Duration) -> Self {
         Self { filter, down, up, flapper: None }
     }
@@ -49,16 +49,16 @@ impl Contact {
         self.flapper.is_some()
     }
 
-    /// Loss of the fault where the thread has ended by itself.
+    /// Returns the loss of the fault where the thread has ended by itself; `None` where it still runs.
     pub fn lost(&mut self) -> Option<Lasted> {
         let ended = self.flapper.take_if(|flapper| flapper.thread.is_finished())?;
         let why =
             ended.stop().err().map_or_else(String::new, |error| format!(", because cutting it had failed: {error:#}"));
-        Some(Lasted::lost(Keeper::Host, format!("the link was not cut any more{why}")))
+        Some(Lasted::lost(Keeper::Host, format!("the link was no longer cut in turns{why}")))
     }
 }
 
-/// Thread that cuts and mends the link. When its owner is dropped it ends, and leaves the link whole.
+/// Handle of the thread that cuts and mends the link. When the handle is dropped, the thread ends and leaves the link uncut.
 struct Flapper {
     stop: Sender<()>,
     thread: JoinHandle<anyhow::Result<()>>,
@@ -72,7 +72,7 @@ impl Flapper {
         Ok(Self { stop, thread })
     }
 
-    /// Ends the thread; the error is the reason for which it had ended before.
+    /// Ends the thread; the error is the reason why the thread had ended by itself before.
     fn stop(self) -> anyhow::Result<()> {
         drop(self.stop);
         self.thread.join().unwrap_or_else(|_| bail!("the thread that cuts the link panicked"))

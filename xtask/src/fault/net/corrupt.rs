@@ -31,8 +31,8 @@ impl Corrupt {
         let before = Self::refused(target)?;
         let seen = observe()?;
         match Self::refused(target)?.saturating_sub(before) {
-            0 => bail!("{seen}, but none was refused for its checksum"),
-            refused => Ok(format!("{seen}; {} has refused {refused} for their checksum", target.name())),
+            0 => bail!("{seen}, but the container's kernel refused no packet for a wrong checksum"),
+            refused => Ok(format!("{seen}; {} has refused {refused} packets for a wrong checksum", target.name())),
         }
     }
 }
@@ -51,7 +51,7 @@ impl LinkDamage for Corrupt {
     fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         let refused = Self::refused(target)?;
         let seen = self.tally.before(target)?;
-        Ok(format!("{seen}, {} with a wrong checksum", Self::refused(target)?.saturating_sub(refused)))
+        Ok(format!("{seen}, and {} arrived with a wrong checksum", Self::refused(target)?.saturating_sub(refused)))
     }
 
     fn verify_effect(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
@@ -67,8 +67,8 @@ impl LinkDamage for Corrupt {
         let seen = self.tally.passes(target)?;
         // Others may lose some still.
         Ok(match (seen, Self::refused(target)?.saturating_sub(before)) {
-            (Ok(seen), 0) => Ok(format!("{seen}, none for its checksum")),
-            (Ok(seen), refused) => Err(format!("{seen}, {refused} for their checksum")),
+            (Ok(seen), 0) => Ok(format!("{seen}, none for a wrong checksum")),
+            (Ok(seen), refused) => Err(format!("{seen}, still {refused} for a wrong checksum")),
             (Err(problem), _) => Err(problem),
         })
     }

@@ -83,7 +83,7 @@ impl Delay {
             if self.is_longer(*before, after) {
                 return Ok(trip);
             }
-            Err(format!("{trip}, the shortest {}", ms(after.shortest)))
+            Err(format!("{trip}, and the shortest {}: not as long as the fault demands", ms(after.shortest)))
         })))
     }
 
@@ -96,8 +96,13 @@ impl Delay {
         let sent = side_by_side(&self.before, send)?;
         Ok(all_of(self.before.iter().zip(sent).map(|((peer, _), arrivals)| {
             let (overtook, waited) = self.kinds(&arrivals);
-            let kinds = format!("{overtook} of {REORDERED} packets from {} overtook {waited}", peer.name());
-            if self.is_reordered(overtook, waited) { Ok(kinds) } else { Err(kinds) }
+            let kinds =
+                format!("{overtook} of {REORDERED} packets from {} overtook {waited} delayed ones", peer.name());
+            if self.is_reordered(overtook, waited) {
+                Ok(kinds)
+            } else {
+                Err(format!("{kinds}, not the share that the fault demands"))
+            }
         })))
     }
 
@@ -112,7 +117,9 @@ impl Delay {
         let seen = if self.reorder_percent > 0 { self.overtakers(target)? } else { self.compare(target)? };
         Ok(match seen {
             // A slow machine answers late as well.
-            Ok(seen) if before.is_some() && queued()? == before => Err(format!("{seen}, but no packet was held back")),
+            Ok(seen) if before.is_some() && queued()? == before => {
+                Err(format!("{seen}, but the fault's queue held no packet back: something else delays the traffic"))
+            }
             seen => seen,
         })
     }
@@ -166,7 +173,8 @@ impl LinkDamage for Delay {
     fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         for peer in Peer::of(target)? {
             let times = peer.knock_times(target, KNOCKS, PATIENCE.scaled())?;
-            let trips = Trips::of(&times).with_context(|| format!("{} does not answer reliably", target.name()))?;
+            let trips = Trips::of(&times)
+                .with_context(|| format!("even without the fault, {} does not answer reliably", target.name()))?;
             self.before.push((peer, trips));
         }
         let trip =
@@ -194,7 +202,7 @@ impl LinkDamage for Delay {
                 Some(after) => return Ok(Err(format!("{trip} still takes {}", ms(after.middle)))),
                 // Whoever is cut off itself hears nothing, and that is another fault's affair.
                 None if !peer.is_there(target)? => {}
-                None => return Ok(Err(format!("{trip} still has no end"))),
+                None => return Ok(Err(format!("{trip} still has no answer"))),
             }
         }
         Ok(Ok(seen.join(", ")))

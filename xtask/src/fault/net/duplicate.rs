@@ -35,7 +35,7 @@ impl LinkDamage for Duplicate {
 
     /// Rules of nft, which work beside faults that slow the link, else netem, where nft cannot copy.
     fn means(&self) -> Vec<Means> {
-        let kernel = "`modprobe -a nft_dup_netdev nft_numgen` of Linux 5.16";
+        let kernel = "`modprobe -a nft_dup_netdev nft_numgen` on Linux 5.16 or newer";
         let (percent, filter) = (self.percent, Filter::at_port(self.name(), kernel));
         vec![Means::Filter(filter), Means::queue(Qdisc::Duplicate { percent })]
     }

@@ -116,7 +116,7 @@ impl Filter {
 
     /// Help for a host that cannot keep such rules.
     pub fn help(&self) -> String {
-        format!("`cargo xtask setup` installs nft; of the kernel it takes {}", self.kernel)
+        format!("`cargo xtask setup` installs nft; for the kernel, {}", self.kernel)
     }
 
     /// Reason why this host cannot keep such rules, in one line; `None` where it can.
@@ -220,7 +220,7 @@ impl Filter {
         let before = self.packets(target)?;
         let seen = observe()?;
         match self.packets(target)?.saturating_sub(before) {
-            0 => bail!("{seen}, but no packet was dropped"),
+            0 => bail!("{seen}, but the fault's rules dropped no packet: something else loses the packets"),
             1 => Ok(format!("{seen}; 1 packet dropped")),
             dropped => Ok(format!("{seen}; {dropped} packets dropped")),
         }

@@ -98,7 +98,10 @@ impl LinkDamage for Flap {
                 return Ok(format!("{name} was cut off for {} and heard again", ms(cut)));
             }
             let (arrived, sent) = (seen.arrived(), seen.sent());
-            Err(format!("{arrived} of {sent} packets from {name} arrived, and were cut off for {} at most", ms(cut)))
+            Err(format!(
+                "{arrived} of {sent} packets from {name} arrived, and the longest gap between two took {}: no cut was seen",
+                ms(cut)
+            ))
         }));
         seen.map_err(anyhow::Error::msg)
     }
@@ -112,7 +115,7 @@ impl LinkDamage for Flap {
             if self.is_cut(silence) {
                 return Err(format!("{name} is still cut off for {}", ms(silence)));
             }
-            Ok(format!("{} of {} packets from {name} came in {}", seen.arrived(), seen.sent(), ms(watched)))
+            Ok(format!("{} of {} packets from {name} arrived within {}", seen.arrived(), seen.sent(), ms(watched)))
         })))
     }
 }

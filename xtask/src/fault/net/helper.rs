@@ -146,7 +146,8 @@ impl Helper {
     /// Loss of the fault where its process has ended by itself.
     pub fn lost(&self) -> Option<Lasted> {
         let end = self.process.as_ref()?.exited()?;
-        let instead = format!("the process that packets are handed to {end} by itself: they have passed since then");
+        let instead =
+            format!("the process that treats the packets {end} by itself: packets have passed untreated since then");
         Some(Lasted::lost(Keeper::Host, instead))
     }
 

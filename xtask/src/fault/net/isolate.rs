@@ -81,10 +81,10 @@ impl LinkDamage for Isolate {
         // Whoever is cut off itself hears nothing, and that is another fault's affair.
         let silent = silent.into_iter().map(|(peer, _)| peer).find(|peer| peer.is_there(target).unwrap_or(true));
         Ok(match silent {
-            Some(silent) => Err(format!("{} has no answer from {}", silent.name(), target.name())),
+            Some(silent) => Err(format!("{} still has no answer from {}", silent.name(), target.name())),
             None => {
                 let names: Vec<&str> = answered.iter().map(|(peer, _)| peer.name()).collect();
-                Ok(format!("it answers {}", names.join(" and ")))
+                Ok(format!("the container answers {}", names.join(" and ")))
             }
         })
     }

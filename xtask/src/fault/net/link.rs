@@ -99,7 +99,7 @@ impl<D: LinkDamage> Effect for LinkEffect<D> {
         let best = self.means.first().map(Means::help).filter(|_| self.chosen.get().is_some_and(|place| *place > 0));
         let (damage, means) = self.parts();
         if let Some(taken) = means.taken(target, damage.name())? {
-            let beside = best.map_or_else(String::new, |help| format!(", or have both: {help}"));
+            let beside = best.map_or_else(String::new, |help| format!(", or let both act at once: {help}"));
             return Err(usage(format!("{taken}: heal that fault first{beside}")));
         }
         damage.before(target, means)

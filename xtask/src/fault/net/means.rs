@@ -30,7 +30,9 @@ impl Means {
     pub fn problem(&self, rules: &Rules) -> Option<String> {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.problem(rules),
-            Self::Helper(_) => Some(format!("no packets can be handed to a process: {}", queue_problem()?)),
+            Self::Helper(_) => {
+                Some(format!("this host cannot hand packets to a process (NFQUEUE): {}", queue_problem()?))
+            }
             Self::Queue { qdisc, .. } => qdisc.problem(),
         }
     }
@@ -41,7 +43,7 @@ impl Means {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.help(),
             Self::Helper(_) => HELP.to_owned(),
             Self::Queue { qdisc, .. } => {
-                format!("`cargo xtask setup` installs tc; of the kernel it takes `modprobe {}`", qdisc.module())
+                format!("`cargo xtask setup` installs tc; for the kernel, `modprobe {}`", qdisc.module())
             }
         }
     }
@@ -50,14 +52,17 @@ impl Means {
     pub fn taken(&self, target: &FaultTarget<'_>, fault: &str) -> anyhow::Result<Option<String>> {
         Ok(match self {
             Self::Filter(_) | Self::Contact(_) => {
-                self.exists(target)?.then(|| format!("{fault} is done to {} already", target.name()))
+                self.exists(target)?.then(|| format!("{fault} acts on {} already", target.name()))
             }
-            Self::Helper(helper) => self
-                .exists(target)?
-                .then(|| format!("{fault}: packets to {} are {} already", target.name(), helper.treatment())),
-            Self::Queue { .. } => {
-                root_kind(target)?.map(|kind| format!("{fault}: {} has {kind} at its port already", target.name()))
-            }
+            Self::Helper(helper) => self.exists(target)?.then(|| {
+                format!("{fault}: packets to {} are {} by another fault already", target.name(), helper.treatment())
+            }),
+            Self::Queue { .. } => root_kind(target)?.map(|kind| {
+                format!(
+                    "{fault}: the port of {} has the queueing discipline {kind} of another fault already",
+                    target.name()
+                )
+            }),
         })
     }
 

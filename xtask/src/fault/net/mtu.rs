@@ -41,7 +41,10 @@ impl MtuHole {
     fn say(&self, peer: &Peer, (short, long): (usize, usize)) -> String {
         let bytes = self.bytes;
         let name = peer.name();
-        format!("{short} of {PACKETS} packets of {bytes} bytes from {name} arrive, {long} of {} bytes", bytes + 1)
+        format!(
+            "{short} of {PACKETS} packets of {bytes} bytes from {name} arrive, and {long} of as many of {} bytes",
+            bytes + 1
+        )
     }
 
     fn look<P: Borrow<Peer> + Sync>(

@@ -64,7 +64,10 @@ impl Oneway {
             Some(other) => Ok(Some(other)),
             None => {
                 let known: Vec<&str> = others.iter().map(|other| other.machine().name.as_str()).collect();
-                let message = format!("net.oneway: {name} is no other container of the lab: {}", known.join(", "));
+                let message = format!(
+                    "net.oneway: {name} is no other container of the lab; the others are: {}",
+                    known.join(", ")
+                );
                 Err(usage(message))
             }
         }
@@ -79,7 +82,8 @@ impl Oneway {
         let came = side_by_side(peers, |peer| came(target, peer.borrow()))?;
         Ok(all_of(peers.iter().zip(came).map(|(peer, came)| {
             let (Came { inbound, outbound }, name) = (&came, peer.borrow().name());
-            let text = format!("{inbound} of {PACKETS} packets came from {name} and {outbound} to it");
+            let text =
+                format!("{inbound} of {PACKETS} packets from {name} arrived, and {outbound} of {PACKETS} to {name}");
             if is_as_meant(&came) { Ok(text) } else { Err(text) }
         })))
     }
@@ -167,7 +171,7 @@ impl LinkDamage for Oneway {
             }
         }
         if present.is_empty() {
-            return Ok(Ok("nobody is there to be heard".into()));
+            return Ok(Ok("no peer is up and reachable, so nobody can be heard".into()));
         }
         self.look(target, &present, |came| came.in_direction(self.lost) > 0)
     }

@@ -79,7 +79,7 @@ fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, us
     let count = names.len();
     let at_least = |least: usize, what: &str| {
         if count < least {
-            Err(format!("{what} takes at least {least} containers, and the lab has {count}"))
+            Err(format!("{what} needs at least {least} containers, and the lab has {count}"))
         } else {
             Ok(())
         }
@@ -107,7 +107,7 @@ fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, us
         }
     };
     if pairs.is_empty() {
-        return Err("this shape cuts nothing: name two groups at least that have containers in them".into());
+        return Err("this shape cuts nothing: name at least two groups that have containers in them".into());
     }
     Ok(pairs)
 }
@@ -160,7 +160,7 @@ fn counted(pairs: &[Pair], what: &str) -> String {
 }
 
 impl LinkDamage for Partition {
-    const GONE: &'static str = "nothing cuts it off any more";
+    const GONE: &'static str = "nothing cuts the container off any more";
 
     fn name(&self) -> &'static str {
         "net.partition"
@@ -194,7 +194,7 @@ impl LinkDamage for Partition {
         }
         if self.cut.is_empty() {
             return Err(usage(
-                "net.partition: even without the fault, none of the pairs that it would cut off has an answer",
+                "net.partition: even without the fault, no packet is answered within any pair of containers that it would cut off",
             ));
         }
         let longest = self.cut.iter().chain(&self.open).map(|pair| pair.usual).max().unwrap_or_default();
@@ -205,17 +205,21 @@ impl LinkDamage for Partition {
         let silent = || {
             let silent = side_by_side(&self.cut, |pair| pair.knock(pair.silence()))?;
             match self.cut.iter().zip(silent).find_map(|(pair, took)| Some((pair, took?))) {
-                Some((pair, took)) => bail!("there still was an answer {} after {}", pair.name(), ms(took)),
-                None => Ok(counted(&self.cut, "no answer")),
+                Some((pair, took)) => bail!("a packet {} was still answered after {}", pair.name(), ms(took)),
+                None => Ok(counted(&self.cut, "no answer to packets")),
             }
         };
         let silent = means.drops(target, silent)?;
         let heard = side_by_side(&self.open, |pair| pair.knock(PATIENCE.scaled().max(pair.usual * 3)))?;
         let lost = self.open.iter().zip(heard).find(|(pair, took)| took.is_none() && !pair.is_gone());
         if let Some((pair, _)) = lost {
-            bail!("there is no answer {} either, and the fault does not cut that pair", pair.name());
+            bail!("no packet {} is answered either, and the fault does not cut that pair", pair.name());
         }
-        Ok(if self.open.is_empty() { silent } else { format!("{silent}; {}", counted(&self.open, "answers")) })
+        Ok(if self.open.is_empty() {
+            silent
+        } else {
+            format!("{silent}; {}", counted(&self.open, "answers to packets"))
+        })
     }
 
     fn is_as_before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<Seen> {
@@ -228,10 +232,10 @@ impl LinkDamage for Partition {
                 Some(_) => said.push(pair.name()),
                 // Whoever is down, or cut off from all, is so by another fault.
                 None if pair.is_gone() || !hears_bridge(&pair.from)? || !hears_bridge(&pair.to)? => {}
-                None => return Ok(Err(format!("there is no answer {}", pair.name()))),
+                None => return Ok(Err(format!("still no packet {} is answered", pair.name()))),
             }
         }
-        Ok(Ok(format!("answers {}", said.join(", "))))
+        Ok(Ok(format!("answers to packets {}", said.join(", "))))
     }
 }
 
@@ -276,9 +280,9 @@ mod tests {
 
     #[test]
     fn a_lab_too_small_is_refused() {
-        check(&Shape::Majority, 2, 0, "a majority takes at least 3 containers");
-        check(&Shape::Bridge, 2, 0, "a bridge takes at least 3 containers");
-        check(&Shape::Ring, 3, 0, "a ring takes at least 4 containers");
+        check(&Shape::Majority, 2, 0, "a majority needs at least 3 containers");
+        check(&Shape::Bridge, 2, 0, "a bridge needs at least 3 containers");
+        check(&Shape::Ring, 3, 0, "a ring needs at least 4 containers");
     }
 
     #[test]

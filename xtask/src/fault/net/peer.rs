@@ -228,7 +228,9 @@ pub fn until_healed(
         match look()? {
             Ok(evidence) => return Ok(evidence),
             // What cuts it off, or does the same to it, is another fault's affair.
-            Err(_) if is_cut_off(target)? && !is_left()? => return Ok(format!("it is cut off; {gone}")),
+            Err(_) if is_cut_off(target)? && !is_left()? => {
+                return Ok(format!("the container is cut off by another fault; {gone}"));
+            }
             Err(problem) if begun.elapsed() > OTHERS_AFTER.scaled() && !is_left()? && others_are_left(target)? => {
                 return Ok(format!("{problem}, by another fault; {gone}"));
             }

@@ -52,7 +52,9 @@ impl PortBlock {
         let took = side_by_side(&self.peers, knock)?;
         Ok(all_of(self.peers.iter().zip(took).map(|(peer, took)| match (peer.name(), took) {
             (name, (Some(took), _)) => Err(format!("{name} still had an answer from port {port} after {}", ms(took))),
-            (name, (None, None)) => Err(format!("{name} had no answer from port {other} either")),
+            (name, (None, None)) => {
+                Err(format!("{name} had no answer from port {other} either, which the fault does not block"))
+            }
             (name, (None, Some(took))) => Ok(format!(
                 "{name} had no answer from port {port} for {}, from port {other} after {}",
                 ms(silence(peer)),
@@ -85,8 +87,9 @@ impl LinkDamage for PortBlock {
 
     fn before(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         self.peers = Peer::of(target)?;
-        self.hear(target, &self.peers)?
-            .map_err(|problem| usage(format!("net.port-block: {problem} even without the fault")))
+        self.hear(target, &self.peers)?.map_err(|problem| {
+            usage(format!("net.port-block: {problem} even without the fault, so its effect could not be observed"))
+        })
     }
 
     fn verify_effect(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {

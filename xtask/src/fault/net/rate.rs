@@ -137,7 +137,7 @@ impl LinkDamage for Rate {
                 "net.rate: {} receives at most {rate:.0} kilobits per second even without the fault",
                 target.name()
             );
-            let help = "choose a lower rate, or a machine with less to do";
+            let help = "choose a lower rate, or a host with less to do";
             return Err(Error::Host { problem, help: help.into() }.into());
         }
         Ok(flow.to_string())
@@ -148,10 +148,10 @@ impl LinkDamage for Rate {
         let flow = self.send(target, means)?;
         // A bucket lets no more through than it holds; a little is lost to the clock's grain.
         if self.kilobits(&flow) > f64::from(self.kilobits_per_second) * 1.2 {
-            bail!("{flow}, but at the rate of the fault these bytes take at least {}", ms(shortest));
+            bail!("{flow}, faster than the fault allows: at its rate these bytes take at least {}", ms(shortest));
         }
         if !flow.is_whole {
-            bail!("{flow}: something else keeps packets back");
+            bail!("{flow}, less than the fault lets through: something else keeps packets back");
         }
         Ok(format!("{flow}: {:.0} kilobits per second", self.kilobits(&flow)))
     }

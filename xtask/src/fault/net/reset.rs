@@ -140,7 +140,7 @@ impl Reset {
             return Ok(Ok(peers.iter().map(|peer| peer.name()).collect::<Vec<_>>().join(" and ")));
         };
         let said = match came {
-            Came::Connected => "still connected to it",
+            Came::Connected => "still connected to the container",
             Came::Reset => "was still refused",
             Came::Nothing => "had no answer",
         };
@@ -186,7 +186,7 @@ impl LinkDamage for Reset {
             let (came, near) = listening.connect(target, peer)?;
             let Some(near) = near else {
                 let message = format!(
-                    "net.reset: {} cannot connect to {} even without the fault: {came:?}",
+                    "net.reset: {} cannot connect to {} even without the fault, so its effect could not be observed: {came:?}",
                     peer.name(),
                     self.at()
                 );
@@ -200,7 +200,7 @@ impl LinkDamage for Reset {
     fn verify_effect(&mut self, target: &FaultTarget<'_>, _means: &Means) -> anyhow::Result<String> {
         for (peer, mut connection) in self.peers.iter().zip(std::mem::take(&mut self.connections)) {
             if !connection.breaks()? {
-                bail!("the connection of {} was not reset", peer.name());
+                bail!("the connection that {} had before the fault was not reset", peer.name());
             }
         }
         let peers: Vec<&Peer> = self.peers.iter().collect();

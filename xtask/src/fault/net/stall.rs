@@ -12,7 +12,7 @@ use super::probe_packets::{Arrivals, Lane, PAYLOAD_BYTES_MIN};
 use crate::fault::effect::FaultTarget;
 use crate::host::patience::Deadline;
 
-/// Number of packets from each peer that are watched.
+/// Number of packets that each peer sends after the injection, to see that they are held.
 const WATCHED: usize = 20;
 
 /// Deadline for the arrival of held packets after the healing.
@@ -75,10 +75,10 @@ impl LinkDamage for Stall {
         }));
         let (seen, waiting) = (seen.map_err(anyhow::Error::msg)?, Self::waiting(target, means)?);
         if usize::try_from(waiting)? < WATCHED * sent.len() {
-            bail!("{seen}, but only {waiting} wait in the queue");
+            bail!("{seen}, but only {waiting} wait in the fault's queue: something else has lost the others");
         }
         self.held = sent;
-        Ok(format!("{seen}; {waiting} wait"))
+        Ok(format!("{seen}; {waiting} wait in the fault's queue"))
     }
 
     /// Verifies the effect by a knock, which is held like all other packets; the packets held since the injection stay held.
@@ -86,13 +86,15 @@ impl LinkDamage for Stall {
         let took = side_by_side(&self.peers, |peer| peer.knock(target, peer.quiet()))?;
         let answered = self.peers.iter().zip(&took).find_map(|(peer, took)| Some((peer, (*took)?)));
         match (answered, Self::waiting(target, means)?) {
-            (Some((peer, took)), _) => bail!("{} has an answer after {}", peer.name(), ms(took)),
-            (None, 0) => bail!("no peer has an answer, but no packet waits in the queue either"),
-            (None, waiting) => Ok(format!("nobody has an answer; {waiting} packets wait")),
+            (Some((peer, took)), _) => bail!("{} still got an answer after {}", peer.name(), ms(took)),
+            (None, 0) => bail!(
+                "no peer got an answer, but the fault's queue holds no packet: something else than the stall blocks the traffic"
+            ),
+            (None, waiting) => Ok(format!("no peer got an answer; {waiting} packets wait in the fault's queue")),
         }
     }
 
-    /// Drops the lanes of held packets where the machine has ended since: they ended with it, and its network must not live on.
+    /// Drops the lanes of held packets where the machine has ended since: the packets ended with it, and a lane would keep its network.
     fn taken_back(&mut self, target: &FaultTarget<'_>) {
         if is_down(target.container) || target.container.init_pid().ok() != self.init_pid {
             self.held.clear();
@@ -108,7 +110,7 @@ impl LinkDamage for Stall {
         let took = side_by_side(&present, |peer| peer.knock(target, peer.quiet()))?;
         Ok(all_of(present.iter().zip(took).map(|(peer, took)| match (peer.name(), took) {
             (name, Some(took)) => Ok(format!("{name} has an answer after {}", ms(took))),
-            (name, None) => Err(format!("{name} has no answer")),
+            (name, None) => Err(format!("{name} still has no answer")),
         })))
     }
 

@@ -59,9 +59,12 @@ impl Bounds {
         let has = |gauge| group.gauge(gauge).is_ok_and(|count| count > 0);
         if has(Gauge::OomKills) {
             let bound = self.memory_bytes >> 20;
-            return Some(format!("it used up its memory, {bound} MiB, and the kernel killed a program of it"));
+            return Some(format!(
+                "the build used up its memory, {bound} MiB, and the kernel killed one of its programs"
+            ));
         }
-        has(Gauge::ProcessRefusals).then(|| format!("it wanted to have more than {} processes at once", self.processes))
+        has(Gauge::ProcessRefusals)
+            .then(|| format!("the build wanted to have more than {} processes at once", self.processes))
     }
 }
 

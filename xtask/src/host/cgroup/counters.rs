@@ -105,7 +105,8 @@ impl Group {
     /// Also when the kernel lacks a controller that every lab needs.
     pub fn counters(&self) -> anyhow::Result<Counters> {
         let folder = |name: &str| -> anyhow::Result<(PathBuf, Version)> {
-            let (top, version) = controller(name).with_context(|| format!("there is no cgroup controller {name}"))?;
+            let (top, version) =
+                controller(name).with_context(|| format!("this host has no cgroup controller {name}"))?;
             Ok((top.join(self.name()), version))
         };
         let of_version_2 = unified().map(|top| top.join(self.name()));

@@ -319,7 +319,11 @@ fn set(path: &Path, setting: Setting, value: &str) -> anyhow::Result<()> {
         (written, _) => written?,
     }
     let now = read(path)?;
-    anyhow::ensure!(is_same(setting, value, &now), "{} is {now:?} after {value:?} was written to it", path.display());
+    anyhow::ensure!(
+        is_same(setting, value, &now),
+        "the kernel did not keep a setting: {} is {now:?} after {value:?} was written to it",
+        path.display()
+    );
     Ok(())
 }
 
@@ -330,7 +334,7 @@ pub(super) fn write(path: &Path, value: &str) -> anyhow::Result<()> {
     let context = || format!("writing {bytes:?} to {}", path.display());
     let mut file = File::options().write(true).open(path).with_context(context)?;
     let written = file.write(bytes.as_bytes()).with_context(context)?;
-    anyhow::ensure!(written == bytes.len(), "{} took {written} bytes of {bytes:?}", path.display());
+    anyhow::ensure!(written == bytes.len(), "{} took only {written} bytes of {bytes:?}", path.display());
     Ok(())
 }
 
@@ -546,7 +550,10 @@ mod tests {
         assert_eq!(check("0", ""), Ok(()), "one byte was written over it");
         assert_eq!(
             check("0-1", "0"),
-            Err(format!("{} is \"0-1\" after \"0\" was written to it", file.path().display()))
+            Err(format!(
+                "the kernel did not keep a setting: {} is \"0-1\" after \"0\" was written to it",
+                file.path().display()
+            ))
         );
     }
 

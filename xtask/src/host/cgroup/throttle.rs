@@ -93,7 +93,11 @@ fn throttle_group(
             Version::V2 => v2::throttles(&text, device),
         };
         let is_kept = now.iter().all(|bound| *bound == bytes_per_second);
-        anyhow::ensure!(is_kept, "{} has the bounds {now:?} after {line:?} was written to it", path.display());
+        anyhow::ensure!(
+            is_kept,
+            "the kernel did not keep a limit: {} has {now:?} after {line:?} was written to it",
+            path.display()
+        );
     }
     Ok(())
 }
@@ -104,9 +108,9 @@ pub fn throttle_problem() -> Option<String> {
     let tops = hierarchies();
     match version() {
         Version::V1 if tops.iter().any(|top| top.join(v1::THROTTLE).exists()) => None,
-        Version::V1 => Some(format!("no hierarchy of control groups has {}", v1::THROTTLE)),
+        Version::V1 => Some(format!("no cgroup hierarchy of this host has {}", v1::THROTTLE)),
         Version::V2 if tops.iter().any(|top| has_io(top)) => None,
-        Version::V2 => Some("the control groups have no controller io".into()),
+        Version::V2 => Some("the cgroups of this host have no controller io".into()),
     }
 }
 

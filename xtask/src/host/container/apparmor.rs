@@ -89,7 +89,7 @@ fn load() -> anyhow::Result<Confinement> {
     if which(PARSER).is_none() {
         return Err(Error::EveryCase {
             cause: HostCause::ApparmorParser,
-            detail: "there is no profile for containers".to_owned(),
+            detail: "no AppArmor profile for containers is loaded".to_owned(),
             help: Supply::of_this_machine().help(&[PARSER], WayToRoot::of_this_process()),
         }
         .into());
@@ -285,7 +285,7 @@ mod tests {
             "netfilter",
             "user/max_user_namespaces",
         ] {
-            // A file that is named like the begin of a kept one is no setting of any kernel.
+            // A file that is named like the start of a kept one is no setting of any kernel.
             check(&settings, &format!("/proc/sys/{foreign}"), foreign != "kernel/host");
         }
         let devices = all_but("/sys", &OWN_DEVICES);

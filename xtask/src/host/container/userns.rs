@@ -73,7 +73,7 @@ fn open_mapped(ready: &OwnedFd, child: i32, map: &str) -> io::Result<File> {
     let mut answer = [0];
     read(ready, &mut answer)?;
     if answer != *b"y" {
-        return Err(io::Error::other(named("the kernel gives no user namespace: see `cargo xtask doctor`")));
+        return Err(io::Error::other(named("the kernel refuses to make a user namespace: see `cargo xtask doctor`")));
     }
     std::fs::write(format!("/proc/{child}/uid_map"), map)?;
     std::fs::write(format!("/proc/{child}/gid_map"), map)?;

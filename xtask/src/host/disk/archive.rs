@@ -200,10 +200,14 @@ impl Unpacking<'_> {
             match part {
                 Component::Normal(part) => place.push(part),
                 Component::CurDir => {}
-                _ => bail!("the entry's path leads out of the folder"),
+                _ => bail!("the entry's path leads out of the folder that the archive is unpacked to"),
             }
         }
-        ensure!(place.starts_with(self.folder.join(self.name)), "the entry does not lie in {}", self.name);
+        ensure!(
+            place.starts_with(self.folder.join(self.name)),
+            "the entry lies outside of {}, the one top of the archive",
+            self.name
+        );
         Ok(place)
     }
 
@@ -361,8 +365,8 @@ mod tests {
         let attacks: Vec<(&str, Made)> = vec![
             ("leads out", Made::new().entry(EntryType::Regular, "top/../../prey/file", "", b"theirs")),
             ("leads out", Made::new().entry(EntryType::Regular, &to_file, "", b"theirs")),
-            ("does not lie in top", Made::new().entry(EntryType::Regular, "other", "", b"theirs")),
-            ("does not lie in top", Made::new().entry(EntryType::Regular, "topping", "", b"theirs")),
+            ("lies outside of top", Made::new().entry(EntryType::Regular, "other", "", b"theirs")),
+            ("lies outside of top", Made::new().entry(EntryType::Regular, "topping", "", b"theirs")),
             ("leads out", Made::new().entry(EntryType::Link, "top/a", &to_file, b"")),
             (
                 // The link would be there already, and what comes after it would be written where it leads.

@@ -28,7 +28,7 @@ pub fn read(root: &Path, path: &str) -> anyhow::Result<String> {
     let file = File::from(openat2(&top, path, how).with_context(context)?);
     let metadata = file.metadata().with_context(context)?;
     if !metadata.is_file() || metadata.len() > READ_BYTES_MAX {
-        return Err(anyhow!("the file is no regular file of at most {} MiB", READ_BYTES_MAX >> 20))
+        return Err(anyhow!("the file is not a regular one, or is larger than {} MiB", READ_BYTES_MAX >> 20))
             .with_context(context);
     }
     let mut text = String::new();
@@ -191,7 +191,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         nix::unistd::mkfifo(&folder.path().join("passwd"), Mode::S_IRWXU).unwrap();
         let error = format!("{:#}", read(folder.path(), "/passwd").unwrap_err());
-        assert!(error.contains("no regular file"), "{error}");
+        assert!(error.contains("not a regular one"), "{error}");
         let error = open_in_place(folder.path(), Path::new("passwd")).unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
     }

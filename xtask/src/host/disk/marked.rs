@@ -154,7 +154,7 @@ pub fn found(home: &Path) -> Vec<Found> {
 /// The reason, without help.
 pub fn require_free(folder: &Path, slot: &str) -> anyhow::Result<()> {
     match standing(folder) {
-        Standing::Foreign => bail!("{} is not of this engine's making: left alone", folder.display()),
+        Standing::Foreign => bail!("{} was not made by this engine: left alone", folder.display()),
         Standing::Marked(mark) if mark.slot != slot && mark.is_of_this_boot() => {
             bail!("{} belongs to slot {}: left alone", folder.display(), mark.slot)
         }
@@ -244,7 +244,7 @@ mod tests {
         require_free(&folder, "9").unwrap();
         fs::write(folder.join("config"), "mine").unwrap();
         assert_eq!(standing(&folder), Standing::Foreign);
-        assert!(require_free(&folder, "9").unwrap_err().to_string().contains("not of this engine's making"));
+        assert!(require_free(&folder, "9").unwrap_err().to_string().contains("not made by this engine"));
         assert!(!remove(&folder, "9").unwrap());
         assert_eq!(found(home.path()), []);
         assert_eq!(fs::read_to_string(folder.join("config")).unwrap(), "mine");

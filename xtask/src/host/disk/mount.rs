@@ -92,7 +92,7 @@ pub fn is_mount_point(path: &Path) -> bool {
 pub fn set_inodes(path: &Path, inodes: u64) -> anyhow::Result<()> {
     let context = || format!("giving {} room for {inodes} files", path.display());
     if statfs(path).with_context(context)?.filesystem_type() != TMPFS_MAGIC {
-        return Err(anyhow!("no tmpfs is mounted there")).with_context(context);
+        return Err(anyhow!("no tmpfs is mounted at this path")).with_context(context);
     }
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let options = format!("nr_inodes={inodes}");

@@ -34,15 +34,18 @@ impl MountNamespace {
     /// container has them until it is inside.
     pub fn of(pid: i32) -> anyhow::Result<Self> {
         let it = Self::of_process(pid)?;
-        ensure!(!it.is_that_of("self"), "process {pid} has the engine's own mounts: left alone");
-        ensure!(!it.is_that_of("1"), "process {pid} has the host's own mounts: left alone");
+        ensure!(
+            !it.is_that_of("self"),
+            "process {pid} is in the engine's own mount namespace, which must not be changed"
+        );
+        ensure!(!it.is_that_of("1"), "process {pid} is in the host's own mount namespace, which must not be changed");
         Ok(it)
     }
 
     /// Opens the namespace of a lab's guard, or of a process that the guard has started; never the host's.
     pub fn of_guard(pid: i32) -> anyhow::Result<Self> {
         let it = Self::of_process(pid)?;
-        ensure!(!it.is_that_of("1"), "process {pid} has the host's own mounts: left alone");
+        ensure!(!it.is_that_of("1"), "process {pid} is in the host's own mount namespace, which must not be changed");
         Ok(it)
     }
 
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn the_hosts_own_mounts_are_left_alone() {
         let own = std::process::id().cast_signed();
-        assert!(MountNamespace::of(own).unwrap_err().to_string().contains("the engine's own mounts"));
+        assert!(MountNamespace::of(own).unwrap_err().to_string().contains("the engine's own mount namespace"));
         assert!(MountNamespace::all_of(&[own, i32::MAX]).is_empty(), "a process that is gone has none either");
     }
 }

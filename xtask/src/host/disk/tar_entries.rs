@@ -40,7 +40,7 @@ impl<R: Read> Read for Metered<'_, R> {
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
         if room == 0 && !into.is_empty() {
             return Err(io::Error::other(format!(
-                "names, attributes or content that belongs to no file take more than {} MiB before an entry",
+                "names, attributes or stray content of the archive take more than {} MiB before an entry",
                 BETWEEN_BYTES_MAX >> 20
             )));
         }

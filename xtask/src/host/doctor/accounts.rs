@@ -83,7 +83,7 @@ impl Accounts {
                 Some((fields.next()?, fields.nth(1)?.parse::<u64>().ok()?))
             });
             let inside = entries.filter(|(_, id)| meets(ids, *id, id + 1));
-            claims.extend(inside.map(|(name, id)| format!("the {kind} {name} has {id}")));
+            claims.extend(inside.map(|(name, id)| format!("the {kind} {name} has the id {id}")));
         }
         claims
     }
@@ -165,8 +165,8 @@ mod tests {
             assert!(claims.len() == 1 && claims[0].contains(expected), "{claims:?} lacks {expected}");
             assert_eq!(accounts.free_region(), Some(0x7100_0000));
         };
-        check(&|it| it.passwd += "bob:x:1879100000:1000::/:/bin/sh\n", "the user bob has 1879100000");
-        check(&|it| it.group += "staff:x:1895825407:\n", "the group staff has 1895825407");
+        check(&|it| it.passwd += "bob:x:1879100000:1000::/:/bin/sh\n", "the user bob has the id 1879100000");
+        check(&|it| it.group += "staff:x:1895825407:\n", "the group staff has the id 1895825407");
         check(&|it| it.subuid += "bob:1879000000:65536\n", "/etc/subuid gives bob 1879000000-1879065535");
         check(&|it| it.subgid += "root:1879000000:1000000\n", "/etc/subgid gives root 1879000000-");
         check(&|it| it.login_defs = "UID_MAX 1880000000\n".into(), "UID_MIN 1000 and UID_MAX 1880000000");

@@ -40,10 +40,12 @@ impl Facts {
     fn ids_of_slots(&self) -> Finding {
         let (group, check) = (Group::Containers, "ids-of-slots");
         match &self.slot_ids {
-            SlotIds::PerSlot => Finding::ok(group, check, "tried: each slot has a range of its own"),
-            SlotIds::Unknown => Finding::ok(group, check, "a range for each slot (not tried)"),
+            SlotIds::PerSlot => Finding::ok(group, check, "tried: each slot has a range of ids of its own"),
+            SlotIds::Unknown => Finding::ok(group, check, "each slot has a range of ids of its own (not tried)"),
             SlotIds::Shared(reason) => {
-                let seen = format!("all labs share one range of ids, and so keys, pipes and signals: {reason}");
+                let seen = format!(
+                    "all labs share one range of ids, and so the kernel's limits on one user's keys, pipes and signals: {reason}"
+                );
                 let help = match &self.surroundings {
                     Some(around) if around.is_unprivileged => around.help_for_rights(),
                     _ => "boot Linux 5.19 or newer, and keep layers on ext4, xfs or btrfs: E2E_STATE_DIR names their place"
@@ -135,7 +137,8 @@ impl Facts {
         });
         let broken: Vec<_> = broken.collect();
         let Some((list, folder)) = broken.first() else {
-            let seen = if self.cgroup_folders.is_empty() { "one tree of cgroup v2" } else { "as LXC looks for them" };
+            let seen =
+                if self.cgroup_folders.is_empty() { "one tree of cgroup v2" } else { "each where LXC looks for it" };
             return Finding::ok(group, check, seen);
         };
         let what = match folder {
@@ -220,7 +223,7 @@ impl Facts {
         if let Some(first) = required.first() {
             Finding::failure(group, check, format!("missing: {}", required.join(", ")), help(first))
         } else if let Some(first) = wanted.first() {
-            let seen = format!("missing: {}: no faults of that kind", wanted.join(", "));
+            let seen = format!("missing: {}: the faults that need it cannot be injected", wanted.join(", "));
             Finding::warning(group, check, seen, help(first))
         } else {
             Finding::ok(group, check, format!("cpu, memory, pids, freezer, cpuset, {io}"))

@@ -329,7 +329,7 @@ mod tests {
             &[("port-lock", Warning, "no way: machines of a lab can take", "CONFIG_NF_TABLES_BRIDGE")],
         );
         check(|facts| facts.has_seccomp = false, &[("seccomp", Warning, "not filtered", "CONFIG_SECCOMP_FILTER")]);
-        check(fails("netem"), &[("netem", Warning, "no way: delays go through NFQUEUE", "modprobe sch_netem")]);
+        check(fails("netem"), &[("netem", Warning, "no way: delays use NFQUEUE", "modprobe sch_netem")]);
         check(
             |facts| drop(facts.versions.insert("lxc-start", "3.0.4".to_owned())),
             &[("lxc", Failure, "3.0.4: 4.0 or newer", "apt-get install --no-install-recommends lxc")],
@@ -492,7 +492,7 @@ mod tests {
             helper,
             &[
                 ("subuid", Warning, "/usr/sbin/newuidmap", "cargo xtask setup"),
-                ("subgid", Warning, "root may not use 1879048192-1895825407", "cargo xtask setup"),
+                ("subgid", Warning, "does not let root use the ids 1879048192-1895825407", "cargo xtask setup"),
             ],
         );
         let on_nixos = |facts: &mut Facts| {
@@ -507,14 +507,14 @@ mod tests {
                 (
                     "subgid",
                     Warning,
-                    "root may not",
+                    "does not let root",
                     "users.users.root.subGidRanges = [ { startGid = 1879048192; count = 16777216; } ];",
                 ),
             ],
         );
         check(allow_uid, &[("subgid", Warning, "1879048192-1895825407", "cargo xtask setup")]);
         let unregistered = |facts: &mut Facts| facts.subuid = Registered::default();
-        check(unregistered, &[("subuid", Warning, "nothing says", "cargo xtask setup")]);
+        check(unregistered, &[("subuid", Warning, "are not registered in", "cargo xtask setup")]);
         let claimed = |facts: &mut Facts| facts.claims = vec!["the user bob has 1879100000".into(), "x".into()];
         check(
             claimed,
@@ -531,7 +531,7 @@ mod tests {
         check(|facts| facts.memory_available_bytes = GB / 3, &[("memory-available", Failure, "333 MB", "ps -e")]);
         check(|facts| facts.layers.free_bytes = 2 * GB, &[("disk-layers", Warning, "2.0 GB free", "image prune")]);
         check(|facts| facts.layers.free_bytes = GB / 2, &[("disk-layers", Failure, "500 MB free", "5.0 GB")]);
-        check(|facts| facts.layers.free_inodes = Some(7), &[("disk-layers", Warning, "only 7 inodes", "free files")]);
+        check(|facts| facts.layers.free_inodes = Some(7), &[("disk-layers", Warning, "only 7 inodes", "delete files")]);
         check(|facts| facts.layers.free_inodes = None, &[]);
         let small_tmpfs = |facts: &mut Facts| {
             facts.state = Place {

@@ -10,7 +10,12 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         Finding::ok(group, "psi", "the kernel counts waiting for processor, memory and disk")
     } else {
         let help = "boot with psi=1 on the kernel's command line";
-        Finding::warning(group, "psi", "no /proc/pressure: waiting cannot be told from working", help)
+        Finding::warning(
+            group,
+            "psi",
+            "no /proc/pressure: waiting for processor, memory and disk is not measured",
+            help,
+        )
     };
     let mut findings = vec![
         facts.netem(),
@@ -39,7 +44,7 @@ impl Facts {
 
     fn netem(&self) -> Finding {
         let found = self.has_part(Group::Optional, "netem", "netem", "sch_netem");
-        self.without_failure(found, "delays go through NFQUEUE, where that is to be had")
+        self.without_failure(found, "delays use NFQUEUE instead, where it is available")
     }
 
     fn nfqueue(&self) -> Finding {

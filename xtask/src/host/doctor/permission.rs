@@ -49,14 +49,17 @@ impl Facts {
         let range = format!("{first}-{}", u64::from(first) + u64::from(count) - 1);
         let helper = self.map_helpers.first();
         let (seen, user) = match helper {
-            Some(_) if registered.for_root => return Finding::ok(group, check, format!("root may use {range}")),
+            Some(_) if registered.for_root => {
+                return Finding::ok(group, check, format!("root may use the ids {range}"));
+            }
             Some(helper) => {
-                (format!("{} stands in LXC's PATH, and root may not use {range}", helper.display()), "root")
+                (format!("LXC maps ids by {}, which does not let root use the ids {range}", helper.display()), "root")
             }
             None if registered.at_all => return Finding::ok(group, check, format!("{range} are registered")),
-            None => {
-                (format!("nothing says that labs have the ids {range}: somebody else may be given some"), REGISTERED_AS)
-            }
+            None => (
+                format!("the ids {range} of labs are not registered in /etc/{check}: another user may be given some"),
+                REGISTERED_AS,
+            ),
         };
         let (ranges, start) =
             if check == "subuid" { ("subUidRanges", "startUid") } else { ("subGidRanges", "startGid") };
@@ -76,7 +79,7 @@ impl Facts {
         let IdRange { first, count } = self.ids;
         let range = format!("{first}-{}", u64::from(first) + u64::from(count) - 1);
         let Some(claim) = self.claims.first() else {
-            return Finding::ok(group, check, format!("nobody else has any of {range}"));
+            return Finding::ok(group, check, format!("no other user, group or container has ids of {range}"));
         };
         let more = if self.claims.len() == 1 { String::new() } else { format!(", and {} more", self.claims.len() - 1) };
         let seen = format!("labs have the ids {range}, and {claim}{more}: whoever has one could stop a lab's programs");

@@ -62,7 +62,7 @@ impl Facts {
         let start = process_start
             .map_or_else(String::new, |start| format!("a program starts in {:.2} ms: ", start.as_secs_f64() * 1e3));
         let seen = if factor == 1.0 {
-            format!("{start}deadlines are as they are written")
+            format!("{start}no deadline is lengthened")
         } else {
             format!("{start}all deadlines are multiplied by {factor}")
         };
@@ -89,7 +89,7 @@ impl Facts {
         let is_busy = self.load > 2.0 * self.processors as f64;
         if is_busy {
             let help = "end other programs that keep the processors busy; this lists them: ps -e -o pid,pcpu,comm --sort -pcpu | head";
-            return Finding::warning(group, check, format!("{seen}: times will be long"), help);
+            return Finding::warning(group, check, format!("{seen}: measured times will be too long"), help);
         }
         Finding::ok(group, check, seen)
     }
@@ -113,7 +113,7 @@ impl Facts {
             Finding::warning(group, check, seen, help)
         } else if let Some(inodes) = place.free_inodes.filter(|inodes| *inodes < INODES_MIN && !place.is_tmpfs) {
             let seen = format!("only {inodes} inodes free in {path}");
-            Finding::warning(group, check, seen, format!("free files in {path}"))
+            Finding::warning(group, check, seen, format!("delete files in {path}"))
         } else {
             Finding::ok(group, check, seen)
         }
@@ -123,7 +123,7 @@ impl Facts {
         let (group, check) = (Group::Resources, "inotify");
         match self.inotify_instances_max {
             Some(max) if max < INOTIFY_MIN => {
-                let seen = format!("at most {max} instances a user: few containers with systemd will start");
+                let seen = format!("at most {max} inotify instances per user: few containers with systemd will start");
                 Finding::warning(
                     group,
                     check,
@@ -131,7 +131,7 @@ impl Facts {
                     self.on_the_machine("sysctl -w fs.inotify.max_user_instances=1024"),
                 )
             }
-            Some(max) => Finding::ok(group, check, format!("at most {max} instances a user")),
+            Some(max) => Finding::ok(group, check, format!("at most {max} inotify instances per user")),
             None => Finding::warning(group, check, "not in this kernel", "boot a kernel with CONFIG_INOTIFY_USER"),
         }
     }

@@ -94,7 +94,10 @@ impl Surroundings {
         );
         match (self.kind, self.is_unprivileged) {
             (Kind::Incus, true) => {
-                format!("{}; then the rules and nodes that doctor names there", self.help_for_rights())
+                format!(
+                    "{}; then run doctor there again, which names the device rules and nodes that are still missing",
+                    self.help_for_rights()
+                )
             }
             (Kind::Incus, false) => {
                 format!(

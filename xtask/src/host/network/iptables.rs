@@ -116,7 +116,11 @@ pub fn delete_queue_rules(network: &NetworkNamespace, queue: u16) -> anyhow::Res
         let lines: Text<Iptables> = rules.iter().map(delete).collect::<anyhow::Result<_>>()?;
         restore(program, network, compose!(Iptables, "*{table}\n{lines}COMMIT\n", table = table, lines = lines))?;
         let left = queue_rules_in(program, network, table, queue)?;
-        anyhow::ensure!(left.is_empty(), "{program} still has the rules\n{}", left.join("\n"));
+        anyhow::ensure!(
+            left.is_empty(),
+            "{program} still lists rules that it should have deleted:\n{}",
+            left.join("\n")
+        );
     }
     Ok(())
 }
@@ -184,7 +188,7 @@ fn first_program(problem: impl Fn(&str) -> Option<String>) -> Result<&'static st
             Some(problem) => problems.push(problem),
         }
     }
-    Err(problems.into_iter().next().unwrap_or_else(|| "iptables is not installed".to_owned()))
+    Err(problems.into_iter().next().unwrap_or_else(|| "iptables is not installed on this host".to_owned()))
 }
 
 /// Tells whether the kernel accepts a rule in a chain of a table, or the chain alone where the rule is empty.

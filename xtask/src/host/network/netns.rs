@@ -177,7 +177,8 @@ fn received_in(table: &str, device: &str) -> Option<u64> {
 pub fn bad_udp_checksums(pid: i32) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/net/snmp");
     let table = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    counter_in(&table, "Udp:", "InCsumErrors").with_context(|| format!("{path} counts no wrong checksums of UDP"))
+    counter_in(&table, "Udp:", "InCsumErrors")
+        .with_context(|| format!("{path} has no counter of UDP packets with a wrong checksum"))
 }
 
 /// Returns the number of UDP packets that no socket had room for, from the counters of a network namespace (`/proc/PID/net/snmp`).

@@ -50,7 +50,7 @@ impl Table<'_> {
     /// Reason, in one line, why this host cannot make such a table; `None` where it can. Tried once a boot, in a namespace of its own.
     #[must_use]
     pub fn problem(&self, body: &Text<Nft>) -> Option<String> {
-        let Some(nft) = which("nft") else { return Some("nft is not installed".into()) };
+        let Some(nft) = which("nft") else { return Some("nft is not installed on this host".into()) };
         kernel_part::problem(&format!("{} {} {body}", nft.display(), self.family), || self.trial(body))
     }
 

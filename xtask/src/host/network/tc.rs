@@ -51,7 +51,7 @@ impl Qdisc {
     /// Reason, in one line, why this host cannot use such a discipline; `None` where it can. Tried once a boot, in a namespace of its own.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        let Some(tc) = which("tc") else { return Some("tc is not installed".into()) };
+        let Some(tc) = which("tc") else { return Some("tc is not installed on this host".into()) };
         let words = self.words();
         kernel_part::problem(&format!("{} {}", tc.display(), words.join(" ")), || {
             match NetworkNamespace::make().and_then(|network| self.set(&network, "lo")) {

@@ -82,7 +82,8 @@ pub fn build_as(invoker: &Invoker, root: &Path, words: &[&str], log: &BuildLog) 
         let said = diagnostics(&log.text(0)?);
         let help = match invoker.is_other() && said.contains("Permission denied") {
             true => format!(
-                "\n  help: it is built as {0}, who called sudo; what root built there before is in the way: `sudo chown -R {0} target`",
+                "\n  help: Cargo runs as {0}, who called sudo, and cannot write files in target that root built before: \
+                 `sudo chown -R {0} target`",
                 invoker.name
             ),
             false => String::new(),

@@ -202,7 +202,10 @@ pub fn install(
         plan.carry_out(announce)?;
     }
     if !absent.is_empty() {
-        announce(News::Line(&format!("not installed: {}: no package of this system brings it", absent.join(", "))));
+        announce(News::Line(&format!(
+            "not installed: {}: no package of this system could be installed for it",
+            absent.join(", ")
+        )));
     }
     Ok(commands)
 }

@@ -65,7 +65,7 @@ pub fn bootstrap(
 /// Installs packages with the tree's own apt-get.
 pub fn install(sandbox: &Sandbox<'_>, packages: &[String]) -> anyhow::Result<()> {
     if !tree::resolve(sandbox.root(), Path::new("/usr/bin/apt-get"))?.is_file() {
-        bail!("the tree has no apt-get: a template with `packages` needs a Debian base");
+        bail!("the layer has no apt-get: a template with `packages` needs a Debian base");
     }
     // Not by its path: the tree may have a link there that leads out of it.
     let owner = Owner::ROOT.outside(sandbox.ids())?;

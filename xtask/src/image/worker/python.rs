@@ -234,7 +234,7 @@ impl Inside {
             }
         }
         bail!(
-            "No module named pip, and no uv, that root of the containers' user namespace can start: one of them builds working trees"
+            "No module named pip, and no uv either, that root of the containers' user namespace can start: one of them builds source folders"
         )
     }
 

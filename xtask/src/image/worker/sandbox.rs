@@ -142,7 +142,7 @@ impl<'a> Sandbox<'a> {
         let path = self.root.join(name);
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_dir() => Ok(()),
-            Ok(_) => bail!("/{name} of the tree is no folder: a container cannot run on it"),
+            Ok(_) => bail!("/{name} of the layer is not a folder: a container cannot run on it"),
             Err(_) => tree::make_dirs(self.root, &path, ids.first)
                 .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
                 .with_context(|| format!("making {}", path.display())),

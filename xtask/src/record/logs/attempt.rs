@@ -24,7 +24,7 @@ impl PastRun {
     /// attempt, or where a fault had changed a clock of that container. Files are read with the rights of the user who called sudo, and
     /// no link is followed.
     ///
-    /// `events` are those of the attempt; without them, times are not compared with its begin and end. A file that cannot be read gives
+    /// `events` are those of the attempt; without them, times are not compared with its start and end. A file that cannot be read gives
     /// one line that says so.
     #[must_use]
     pub fn log_lines(&self, attempt_folder: &str, events: &[Stamped]) -> Vec<LogLine> {

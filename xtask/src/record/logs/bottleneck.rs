@@ -27,7 +27,7 @@ const TIME_MS_MIN: f64 = 500.0;
 /// Smallest average use of the host's processors that counts as busy, in percent.
 const BUSY_PERCENT: f64 = 90.0;
 
-/// Messages that programs log when a resource is exhausted: their words in lower case, the kind of resource, and the begin of the sentence
+/// Messages that programs log when a resource is exhausted: their words in lower case, the kind of resource, and the start of the sentence
 /// for the report.
 const USED_UP: [(&[&str], &str, &str); 4] = [
     (&["no space left on device", "disk quota exceeded"], "disk_space", "had no space left on a disk"),
@@ -59,7 +59,7 @@ pub(super) fn bottlenecks(lines: &[LogLine], events: &[Stamped], performance: Op
     }
     for ((_, kind, begin), machines) in USED_UP.into_iter().zip(said) {
         for (machine, count, first_ms) in machines {
-            let lines = if count == 1 { "1 line says so".to_owned() } else { format!("{count} lines say so") };
+            let lines = if count == 1 { "1 log line says so".to_owned() } else { format!("{count} log lines say so") };
             let at = first_ms.map_or_else(String::new, |at_ms| format!(", the first at {:.1} s", at_ms / 1000.0));
             let sentence = format!("{machine} {begin}: {lines}{at}");
             found.push(Bottleneck { machine: machine.to_owned(), kind: kind.to_owned(), sentence });
@@ -112,7 +112,7 @@ fn counted(performance: &Performance) -> Vec<Bottleneck> {
     if average >= BUSY_PERCENT {
         let cores = performance.machine.cores;
         let processors = if cores == 1 { "processor was".to_owned() } else { format!("{cores} processors were") };
-        let sentence = format!("the host's {processors} busy to {average:.0} % on the average of the case");
+        let sentence = format!("the host's {processors} {average:.0} % busy on average during the case");
         found.push(Bottleneck { machine: LogLine::HOST.into(), kind: "processor_wait".into(), sentence });
     }
     found
@@ -161,7 +161,7 @@ mod tests {
         let expected = [
             "app was throttled by its limit of processor time for 3.2 s of 10.0 s (32 %)",
             "app was out of memory: the kernel killed 2 processes",
-            "the host's 2 processors were busy to 97 % on the average of the case",
+            "the host's 2 processors were 97 % busy on average during the case",
         ];
         assert_eq!(sentences(&[], &[], Some(&held)), expected);
         let waiting = performance(&[("throttled_ms", 0.0), ("wait_ms", 4000.0), ("oom_kills", 0.0)], 50.0);
@@ -196,8 +196,8 @@ mod tests {
             expected: true,
         };
         let expected = [
-            "db had no space left on a disk: 2 lines say so, the first at 1.5 s",
-            "app had a program with too many open files: 1 line says so, the first at 1.7 s",
+            "db had no space left on a disk: 2 log lines say so, the first at 1.5 s",
+            "app had a program with too many open files: 1 log line says so, the first at 1.7 s",
             "app was out of memory: the kernel killed tail",
         ];
         assert_eq!(sentences(&lines, &[Stamped { at_ms: 1.0, event: finding }], None), expected);

@@ -63,7 +63,7 @@ impl Clock {
     pub fn of_host(&self, epoch_ms: f64) -> Option<f64> {
         let at_ms = epoch_ms - self.started_epoch_ms;
         let within = self.begun_ms - SLACK_MS..=self.ended_ms + SLACK_MS;
-        // To the microsecond, as events have it; nothing lies before the run's begin.
+        // To the microsecond, as events have it; nothing lies before the run's start.
         within.contains(&at_ms).then(|| (at_ms * 1e3).round().max(0.0) / 1e3)
     }
 

@@ -60,7 +60,7 @@ pub(super) struct Origin<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub bytes: Vec<u8>,
-    /// Number of bytes at the file's begin that were not read.
+    /// Number of bytes at the file's start that were not read.
     pub skipped: u64,
 }
 

@@ -15,7 +15,7 @@ pub struct LogLine {
     pub source: String,
     /// Level of the line.
     pub level: LogLevel,
-    /// Text in valid UTF-8 of bounded length, without escape codes and control characters. A time at the line's begin is left out where
+    /// Text in valid UTF-8 of bounded length, without escape codes and control characters. A time at the line's start is left out where
     /// it became [`LogLine::at_ms`].
     pub text: String,
 }
@@ -42,7 +42,7 @@ pub enum LogLevel {
     Error,
 }
 
-/// Number of bytes at a line's begin in which a level is looked for.
+/// Number of bytes at a line's start in which a level is looked for.
 const BYTES_MAX: usize = 256;
 
 impl LogLevel {

@@ -16,7 +16,7 @@ const MONTHS: [&[u8; 3]; 12] =
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// Number of bytes at a line's begin in which a time behind other fields is looked for.
+/// Number of bytes at a line's start in which a time behind other fields is looked for.
 const INSIDE_BYTES_MAX: usize = 160;
 
 /// Parses a time in RFC 3339 to milliseconds since 1970.
@@ -28,7 +28,7 @@ pub fn epoch_ms(rfc_3339: &str) -> Option<f64> {
 }
 
 impl Stamp {
-    /// Finds the time at a line's begin, or in the field where its program puts it. A time without a zone is UTC; a time without a year
+    /// Finds the time at a line's start, or in the field where its program puts it. A time without a zone is UTC; a time without a year
     /// gets the year in which it is nearest to `near_ms`.
     pub fn of(line: &str, near_ms: f64) -> Option<Self> {
         let bytes = line.as_bytes();

@@ -20,7 +20,7 @@ const ESCAPES: &str = r"(?x-u)
       )
     | \\+";
 
-/// Pattern of the begin of an escape at the end of a text.
+/// Pattern of the start of an escape at the end of a text.
 const ESCAPE_BEGIN: &str = r"(?x-u)(?:
     %(?:u[0-9A-Fa-f]{0,3} | [0-9A-Fa-f]?)
     | &(?:amp;)*(?: \#[Xx]?[0-9A-Fa-f]{0,23} | [a-z]{0,4} )
@@ -28,7 +28,7 @@ const ESCAPE_BEGIN: &str = r"(?x-u)(?:
     | \\+(?: x[0-9A-Fa-f]? | u[0-9A-Fa-f]{0,3} | u\{[0-9A-Fa-f]{0,22} | U[0-9A-Fa-f]{0,7} | [0-3][0-7]? | [4-7] )?
     )\z";
 
-/// Pattern of the begin of a terminal's escape sequence, or of a character of several bytes, at the end of a text.
+/// Pattern of the start of a terminal's escape sequence, or of a character of several bytes, at the end of a text.
 const SEQUENCE_BEGIN: &str = r"(?x-u)(?:
     \x1b(?: \[[\x20-\x3f]* | [\]PX^_][^\x07\x1b\n]*\x1b? | [\x20-\x2f] )?
     | \xc2\x9b[\x20-\x3f]*
@@ -50,7 +50,7 @@ const HEXADECIMAL: &str = r"(?xi-u)
 /// Pattern of the characters between hexadecimal digits.
 const SEPARATORS: &str = r"(?i-u)[^0-9a-z]+|0x";
 
-/// Number of bytes at the end of a text in which the begin of an escape or a sequence is looked for.
+/// Number of bytes at the end of a text in which the start of an escape or a sequence is looked for.
 const UNFINISHED_BYTES: usize = 256;
 
 macro_rules! expression {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::MaskedStream;
 use super::values::Masks;
 
-/// Number of bytes at a file's begin that tell whether the file is text.
+/// Number of bytes at a file's start that tell whether the file is text.
 const HEAD_BYTES: usize = 8000;
 
 /// Tells whether a file with this content is not text.

@@ -43,7 +43,7 @@ impl Finder {
         self.automaton.find_overlapping_iter(text).map(|found| found.range())
     }
 
-    /// Returns the first place from which on the rest of a text may be the begin of a form; the text's length where there is none. A begin
+    /// Returns the first place from which on the rest of a text may be the start of a form; the text's length where there is none. A begin
     /// of at most `passed` bytes does not count if the rest of its form is searched for by itself.
     pub fn open_from(&self, text: &[u8], passed: usize) -> usize {
         let is_begin = |rest: &[u8]| {

@@ -263,7 +263,7 @@ impl Search<'_> {
         }
     }
 
-    /// Searches a text for secrets, and with `passed` also its end for the begin of a secret, as [`Finder::open_from`] does; `place` maps a
+    /// Searches a text for secrets, and with `passed` also its end for the start of a secret, as [`Finder::open_from`] does; `place` maps a
     /// range of the text to a range of the part.
     fn look(
         &mut self,

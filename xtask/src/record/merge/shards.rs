@@ -108,7 +108,7 @@ impl Shards {
             }
         }
         match times.keys().min() {
-            Some(case) => Err(Error::Usage(format!("a shard has run {case}, which is not of the suite"))),
+            Some(case) => Err(Error::Usage(format!("a shard has run {case}, which is not in the suite"))),
             None => Ok(()),
         }
     }
@@ -181,7 +181,7 @@ pub(super) mod tests {
             Err("2 of the shards have run a"),
         );
         check(vec![one(), shard("r3", (2, 2, SUITE), &[])], Err("no shard has run b"));
-        check(vec![one(), shard("r3", (2, 2, SUITE), &[("b", Passed), ("x", Passed)])], Err("not of the suite"));
+        check(vec![one(), shard("r3", (2, 2, SUITE), &[("b", Passed), ("x", Passed)])], Err("not in the suite"));
         let whole = PastRun { folder: "whole".into(), record: record() };
         check(vec![one(), whole], Err("whole is not the record of a shard"));
         check(Vec::new(), Err("no record to join"));

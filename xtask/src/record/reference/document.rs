@@ -34,7 +34,7 @@ fn document() -> String {
          come without a new\nversion, so a reader passes over what it does not know; what there is keeps its name and meaning, or the \
          version is raised.\nNames are snake_case, units stand last in them. Text is the program's own, and may hold anything, escape \
          codes too: a\nterminal should not be sent it as it is.\n\n\
-         Every line has `at_ms`, the time since the run's begin in milliseconds, and `event`, the name of one of these:\n"
+         Every line has `at_ms`, the time since the run's start in milliseconds, and `event`, the name of one of these:\n"
     );
     let shapes = variants(EVENT, "Event");
     let examples = examples();

@@ -35,7 +35,7 @@ pub struct FaultRow {
     pub planned: Option<(Moment, String)>,
     /// Moment at which the fault took effect, and its actual duration.
     pub played: Option<(Moment, String)>,
-    /// Time from the planned begin until the effect was verified.
+    /// Time from the planned start until the effect was verified.
     pub late: Option<String>,
     /// Fate of the fault in a word, such as took effect or not applicable.
     pub fate: Word,
@@ -93,7 +93,7 @@ fn of(file: Option<&ChaosFile>, story: &Story) -> Option<Chaos> {
     Some(Chaos { schedule, began, faults: faults.into_iter().map(|(_, row)| row).collect(), problem: None })
 }
 
-/// Returns the rows of a schedule's faults, each with its planned begin in milliseconds since the run's begin.
+/// Returns the rows of a schedule's faults, each with its planned start in milliseconds since the run's start.
 fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
     let begun = story.chaos_began_ms;
     let at = |since_ms: u64| begun.unwrap_or(story.begun_ms) + since_ms as f64;
@@ -149,7 +149,7 @@ fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, 
 }
 
 /// Returns rows of the faults that the scenario injected by itself, and of all injected faults if there is no readable schedule; each with
-/// the time of its effect in milliseconds since the run's begin.
+/// the time of its effect in milliseconds since the run's start.
 fn own(story: &Story, has_schedule: bool) -> impl Iterator<Item = (f64, FaultRow)> {
     story.faults.iter().filter(move |broken| !has_schedule || broken.scheduled.is_none()).map(|broken| {
         let end = broken.healed_ms.unwrap_or(story.ended_ms);

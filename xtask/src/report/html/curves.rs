@@ -72,7 +72,7 @@ const QUANTITIES: [Quantity; 4] = [
     },
 ];
 
-/// Returns the times of the samples, in milliseconds since the run's begin, as text for the page's script, and the curves of an attempt.
+/// Returns the times of the samples, in milliseconds since the run's start, as text for the page's script, and the curves of an attempt.
 pub fn curves(sampling: &Sampling, axis: Axis, machines: &[String]) -> anyhow::Result<(String, Vec<Curves>)> {
     let at_ms = &sampling.at_ms;
     let mut all = Vec::new();

@@ -19,7 +19,7 @@ const OVER_MAX: usize = 12;
 /// First check, condition or step of an attempt that failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Broke {
-    /// Time in milliseconds since the run's begin.
+    /// Time in milliseconds since the run's start.
     pub at_ms: f64,
     /// Kind of the failure in words, such as a failed check.
     pub kind: String,
@@ -40,7 +40,7 @@ pub struct Failure {
     pub at: Moment,
     /// Time of the failure on the wall clock (UTC).
     pub wall_clock: Option<String>,
-    /// Time from the attempt's begin to the failure.
+    /// Time from the attempt's start to the failure.
     pub into: String,
     /// Innermost step of the scenario at the moment of the failure.
     pub step: Option<String>,
@@ -138,12 +138,12 @@ pub fn broke(story: &Story, outcome: &Outcome) -> Option<Broke> {
         Cause::NotReady { container, message } => {
             end(&format!("The product did not come up: {container}"), message.clone())
         }
-        Cause::Chaos { message } => end("The run with faults says nothing", message.clone()),
+        Cause::Chaos { message } => end("The run with faults proves nothing", message.clone()),
         Cause::Protocol { message } => end("The scenario broke the protocol", message.clone()),
     }
 }
 
-/// Returns the time at which the scenario's program ended, in milliseconds since the run's begin: the end of the lab's phase `scenario`, or
+/// Returns the time at which the scenario's program ended, in milliseconds since the run's start: the end of the lab's phase `scenario`, or
 /// of the attempt if that phase is missing.
 fn scenario_end(story: &Story) -> f64 {
     let scenario = story.phases.iter().find(|phase| phase.name == "scenario");

@@ -33,9 +33,9 @@ pub struct Client {
 /// Operation of a client on the system under test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// Begin in milliseconds since the run's begin.
+    /// Start in milliseconds since the run's start.
     pub begun_ms: f64,
-    /// End in milliseconds since the run's begin; the attempt's end if no answer came.
+    /// End in milliseconds since the run's start; the attempt's end if no answer came.
     pub ended_ms: f64,
     /// CSS class with the color of the operation's bar: `call`, `refused` or `unknown`.
     pub class: &'static str,
@@ -110,7 +110,7 @@ fn read(run: &Path, attempt: &str, ended_ms: f64, lines_max: usize) -> std::io::
     Ok(Clients { clients: writer.end(ended_ms), notes })
 }
 
-/// Reader of a history that pairs the begin of each operation with its result, line by line.
+/// Reader of a history that pairs the start of each operation with its result, line by line.
 #[derive(Default)]
 struct Writer {
     clients: BTreeMap<String, (Vec<Call>, Option<Line>)>,

@@ -35,11 +35,11 @@ pub fn with_words(svg: &str, words: &str) -> String {
 /// Approximate number of labels of an axis.
 const LABELS: f64 = 8.0;
 
-/// Time axis of the page's plots, in milliseconds since the run's begin.
+/// Time axis of the page's plots, in milliseconds since the run's start.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Axis {
     pub from_ms: f64,
-    /// End in milliseconds, greater than the begin.
+    /// End in milliseconds, greater than the start.
     pub to_ms: f64,
 }
 
@@ -48,7 +48,7 @@ pub struct Axis {
 pub struct Tick {
     /// Position in percent of the axis.
     pub left: f64,
-    /// Time in seconds since the run's begin.
+    /// Time in seconds since the run's start.
     pub text: String,
 }
 

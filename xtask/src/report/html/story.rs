@@ -1,4 +1,4 @@
-//! Events of one attempt at a case, sorted by kind. Names ending in `_ms` are milliseconds since the run's begin.
+//! Events of one attempt at a case, sorted by kind. Names ending in `_ms` are milliseconds since the run's start.
 
 use e2e_contract::{Check, Defect, Fault, Invariant, Level, Likeness, Metric, Picture};
 
@@ -19,32 +19,32 @@ pub struct Story {
     /// Repetitions of measured operations, each a span.
     pub operations: Vec<Span>,
     pub commands: Vec<Command>,
-    /// Checks with their times in milliseconds since the run's begin.
+    /// Checks with their times in milliseconds since the run's start.
     pub checks: Vec<(f64, Check)>,
     pub faults: Vec<Broken>,
     /// Faults of the schedule that were not applicable.
     pub refused: Vec<Refused>,
-    /// Invariants with their times in milliseconds since the run's begin.
+    /// Invariants with their times in milliseconds since the run's start.
     pub invariants: Vec<(f64, Invariant)>,
-    /// Findings with their times in milliseconds since the run's begin.
+    /// Findings with their times in milliseconds since the run's start.
     pub findings: Vec<(f64, Finding)>,
-    /// Known defects with their times in milliseconds since the run's begin.
+    /// Known defects with their times in milliseconds since the run's start.
     pub defects: Vec<(f64, Defect)>,
-    /// Messages of the scenario: time in milliseconds since the run's begin, level, text.
+    /// Messages of the scenario: time in milliseconds since the run's start, level, text.
     pub notes: Vec<(f64, Level, String)>,
-    /// Pictures with their times in milliseconds since the run's begin.
+    /// Pictures with their times in milliseconds since the run's start.
     pub pictures: Vec<(f64, Shot)>,
-    /// Comparisons of pictures with expected ones: time in milliseconds since the run's begin, name, result.
+    /// Comparisons of pictures with expected ones: time in milliseconds since the run's start, name, result.
     pub likenesses: Vec<(f64, String, Likeness)>,
-    /// Metrics with their times in milliseconds since the run's begin.
+    /// Metrics with their times in milliseconds since the run's start.
     pub metrics: Vec<(f64, Metric)>,
     /// Files that the scenario kept: path below the run's folder, and size in bytes.
     pub artifacts: Vec<(String, u64)>,
-    /// Time in milliseconds since the run's begin, reason and place at which the scenario gave up.
+    /// Time in milliseconds since the run's start, reason and place at which the scenario gave up.
     pub aborted: Option<(f64, String, Option<String>)>,
     /// Begin of the schedule of faults.
     pub chaos_began_ms: Option<f64>,
-    /// Begin and end, in milliseconds since the run's begin, of settling: the time after the schedule in which the system has to recover.
+    /// Start and end, in milliseconds since the run's start, of settling: the time after the schedule in which the system has to recover.
     pub settled: Option<(f64, f64)>,
     /// Commands that open a shell in the machines of a kept lab.
     pub enter: Vec<String>,
@@ -136,7 +136,7 @@ pub struct Shot {
 }
 
 impl Broken {
-    /// Tells whether the fault was active at a moment, given in milliseconds since the run's begin.
+    /// Tells whether the fault was active at a moment, given in milliseconds since the run's start.
     pub fn is_on(&self, at_ms: f64) -> bool {
         self.asked_ms <= at_ms && self.healed_ms.is_none_or(|healed| at_ms <= healed)
     }

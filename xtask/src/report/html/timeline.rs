@@ -27,7 +27,7 @@ pub struct Timeline {
     pub bands: Vec<Item>,
     /// Lanes from the top to the bottom.
     pub lanes: Vec<Lane>,
-    /// Times of the resource samples for the page's script: milliseconds since the run's begin, separated by commas.
+    /// Times of the resource samples for the page's script: milliseconds since the run's start, separated by commas.
     pub looks: String,
     /// True if a lane has operations of clients.
     pub has_calls: bool,
@@ -51,7 +51,7 @@ pub struct Lane {
 /// Bar, band or mark of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Item {
-    /// Begin in milliseconds since the run's begin.
+    /// Start in milliseconds since the run's start.
     pub at_ms: f64,
     /// Left edge of the item, in percent of the axis.
     pub left: f64,
@@ -73,7 +73,7 @@ pub type Alarms = BTreeMap<String, MachineAlarms>;
 /// Logged warnings and errors of one machine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MachineAlarms {
-    /// Time in milliseconds since the run's begin, CSS class with the color, and text of each warning or error.
+    /// Time in milliseconds since the run's start, CSS class with the color, and text of each warning or error.
     pub marks: Vec<(f64, &'static str, String)>,
     /// Number of warnings and errors that have no mark.
     pub left_out: usize,

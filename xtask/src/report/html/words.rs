@@ -9,9 +9,9 @@ use crate::record::{Verdict, visible_text};
 /// Moment of the run, as a number for the page's script and as text for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Moment {
-    /// Milliseconds since the run's begin.
+    /// Milliseconds since the run's start.
     pub at_ms: f64,
-    /// Seconds since the run's begin, written as in `e2e_test.log`.
+    /// Seconds since the run's start, written as in `e2e_test.log`.
     pub text: String,
 }
 
@@ -23,7 +23,7 @@ pub struct Word {
     pub text: &'static str,
 }
 
-/// Returns the [`Moment`] at a number of milliseconds since the run's begin.
+/// Returns the [`Moment`] at a number of milliseconds since the run's start.
 pub fn moment(at_ms: f64) -> Moment {
     Moment { at_ms: (at_ms * 1e3).round() / 1e3, text: stamp(at_ms).trim().to_owned() }
 }

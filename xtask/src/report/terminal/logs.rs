@@ -6,7 +6,7 @@ use crate::record::logs::{LogDigest, LogGroup, LogLevel, LogLine};
 /// Clock by which the times of log lines are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogClock {
-    /// Times are seconds since the run's begin.
+    /// Times are seconds since the run's start.
     Run,
     /// Times are times of day (UTC).
     Wall,

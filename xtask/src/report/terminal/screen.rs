@@ -15,19 +15,19 @@ pub(super) struct Screen {
     /// Number of planned cases; `None` before the plan is known.
     pub planned: Option<u32>,
     pub tally: Tally,
-    /// Running cases, in the order of their begin.
+    /// Running cases, in the order of their start.
     pub cases: Vec<Running>,
-    /// Builds of layers that are under way, in the order of their begin.
+    /// Builds of layers that are under way, in the order of their start.
     pub layers: Vec<LayerWork>,
-    /// Cargo's build of the scenarios, while a case waits for it: its progress as text, and its begin.
+    /// Cargo's build of the scenarios, while a case waits for it: its progress as text, and its start.
     pub scenarios_build: Option<Since>,
-    /// Waits of the run, such as for a free slot: the reason and the begin of each.
+    /// Waits of the run, such as for a free slot: the reason and the start of each.
     pub waits: Vec<Since>,
     /// Earlier durations of the unfinished cases in milliseconds; `None` if the earlier duration of some case is not known.
     pub expected_ms: Option<BTreeMap<String, f64>>,
     /// True once the run was asked to stop.
     pub stops: bool,
-    /// Time of the last event, in milliseconds since the run's begin.
+    /// Time of the last event, in milliseconds since the run's start.
     pub at_ms: f64,
 }
 
@@ -69,7 +69,7 @@ impl Tally {
     }
 }
 
-/// Activity of the run with its begin, such as a step or a wait.
+/// Activity of the run with its start, such as a step or a wait.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Since {
     pub what: String,
@@ -171,7 +171,7 @@ impl Screen {
         Some(expected.iter().map(one).sum())
     }
 
-    /// Returns the text of the current wait with the time since its begin; `None` while cases run, which have lines of their own.
+    /// Returns the text of the current wait with the time since its start; `None` while cases run, which have lines of their own.
     pub fn wait(&self, now_ms: f64) -> Option<String> {
         let wait = self.waits.last().filter(|_| self.cases.is_empty())?;
         Some(format!("waiting: {}, {:.0} s", wait.what, (now_ms - wait.since_ms) / 1e3))

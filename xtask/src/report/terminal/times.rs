@@ -14,7 +14,7 @@ pub(super) fn took(milliseconds: f64) -> String {
     }
 }
 
-/// Formats the time since a begin, given in milliseconds, in whole seconds, for lines that are redrawn often: `45 s`, `3 min 07 s`, `2 h 05
+/// Formats the time since a start, given in milliseconds, in whole seconds, for lines that are redrawn often: `45 s`, `3 min 07 s`, `2 h 05
 /// min`.
 pub(super) fn running(milliseconds: f64) -> String {
     let seconds = (milliseconds.max(0.0) / 1e3).floor() as u64;

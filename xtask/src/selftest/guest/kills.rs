@@ -45,7 +45,7 @@ impl Sweep<'_> {
     pub fn carry_out(&self, say: &dyn Fn(&str)) -> Kills {
         let begun = Instant::now();
         if let Err(why) = self.run(RUN_DEADLINE.scaled()).and_then(|output| expect_pass(&output)) {
-            say(&format!("    a run without a kill: {why}"));
+            say(&format!("    the run without a kill did not pass: {why}"));
             return Kills { rounds: Vec::new(), next_run_passed: false };
         }
         let run_time = begun.elapsed();
@@ -61,7 +61,7 @@ impl Sweep<'_> {
         }
         let next = self.run(RUN_DEADLINE.scaled()).and_then(|output| expect_pass(&output));
         if let Err(why) = &next {
-            say(&format!("    the run after the kills: {why}"));
+            say(&format!("    the run after the kills did not pass: {why}"));
         }
         Kills { rounds, next_run_passed: next.is_ok() }
     }

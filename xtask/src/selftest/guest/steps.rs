@@ -170,7 +170,7 @@ impl Engine {
             if entry.needs_systemd && !faults.has_systemd {
                 "no machine with systemd in the project of these tests".to_owned()
             } else {
-                "not in the share of this guest".to_owned()
+                "tried on another guest".to_owned()
             }
         };
         let row = |entry: &Entry| {

@@ -233,8 +233,8 @@ fn a_link_of_the_tree_leads_nothing_out_of_it() {
 fn a_build_that_wants_the_whole_host_ends_and_says_which_bound_it_met() {
     // The step passes, and its layer would lack what was killed.
     for (command, expected) in [
-        ("bomb() { bomb & bomb & wait; }; bomb; true", "it wanted to have more than 4096 processes at once"),
-        ("for one in 1 2 3 4 5 6 7 8; do tail /dev/zero & done; wait; true", "it used up its memory"),
+        ("bomb() { bomb & bomb & wait; }; bomb; true", "the build wanted to have more than 4096 processes at once"),
+        ("for one in 1 2 3 4 5 6 7 8; do tail /dev/zero & done; wait; true", "the build used up its memory"),
     ] {
         let fixture = Fixture::new(command);
         let output = fixture.run(&["build"]);
@@ -325,7 +325,7 @@ fn locked_refuses_what_the_lock_file_does_not_say() {
     fs::write(&path, text.replace("\"packages\": []", "\"packages\": [\"a=1\"]")).unwrap();
     let locked = fixture.run(&["build", "--locked"]);
     assert_eq!(locked.status, 2);
-    assert!(stderr(&locked).contains("mini: locked a=1, found nothing of it"), "{}", stderr(&locked));
+    assert!(stderr(&locked).contains("mini: locked a=1, found none"), "{}", stderr(&locked));
 }
 
 #[test]

@@ -16,14 +16,14 @@ pub fn memory(lab: &Lab, b: &Container) -> Result {
     check!(takes(b, 40)?);
     let limit = b.inject(Fault::MemoryLimit { bytes: 32 << 20 })?;
     check!(!takes(b, 40)? && takes(b, 8)?, "it may use less");
-    check!(refusal(b, Fault::MemoryLimit { bytes: 16 << 20 }).contains("heal that first"));
+    check!(refusal(b, Fault::MemoryLimit { bytes: 16 << 20 }).contains("heal that fault first"));
     limit.heal()?;
     check!(takes(b, 40)?);
-    check!(refusal(b, Fault::MemoryLimit { bytes: 1 << 20 }).contains("bytes that cannot be taken from it"));
+    check!(refusal(b, Fault::MemoryLimit { bytes: 1 << 20 }).contains("bytes that the kernel cannot reclaim"));
 
     let pressure = b.inject(Fault::MemoryPressure { bytes: 32 << 20 })?;
     check!(!takes(b, 40)? && takes(b, 8)?, "another holds it");
-    check!(refusal(b, Fault::MemoryPressure { bytes: 1 << 20 }).contains("heal that first"));
+    check!(refusal(b, Fault::MemoryPressure { bytes: 1 << 20 }).contains("heal that fault first"));
     pressure.heal()?;
     check!(takes(b, 40)?);
 
@@ -53,7 +53,7 @@ fn busy_seconds(b: &Container) -> Result<f64> {
 pub fn processors(lab: &Lab, b: &Container) -> Result {
     let quota = b.inject(Fault::CpuQuota { percent: 10 })?;
     check!(busy_seconds(b)? < 0.25, "it gets a tenth of a processor");
-    check!(refusal(b, Fault::CpuQuota { percent: 5 }).contains("heal that first"));
+    check!(refusal(b, Fault::CpuQuota { percent: 5 }).contains("heal that fault first"));
     quota.heal()?;
     // More than a tenth of a processor allows, and less than a host with much to do gives.
     lab.eventually("it gets more", PATIENCE, || Ok(busy_seconds(b)? > 0.15))?;
@@ -63,7 +63,7 @@ pub fn processors(lab: &Lab, b: &Container) -> Result {
     if all > 1 {
         let pin = b.inject(Fault::CpuPin { cpus: "0".into() })?;
         check!(processors_of(b)? == 1);
-        check!(refusal(b, Fault::CpuPin { cpus: "0".into() }).contains("heal that first"));
+        check!(refusal(b, Fault::CpuPin { cpus: "0".into() }).contains("heal that fault first"));
         pin.heal()?;
         check!(processors_of(b)? == all);
         check!(refusal(b, Fault::CpuPin { cpus: "0-4000".into() }).contains("name some of them"));
@@ -71,7 +71,7 @@ pub fn processors(lab: &Lab, b: &Container) -> Result {
 
     let burn = b.inject(Fault::CpuBurn { processes: 2 })?;
     check!(has_process(b, "while :; do :; done")?);
-    check!(refusal(b, Fault::CpuBurn { processes: 1 }).contains("heal that first"));
+    check!(refusal(b, Fault::CpuBurn { processes: 1 }).contains("heal that fault first"));
     burn.heal()?;
     check!(!has_process(b, "while :; do :; done")?);
     Ok(())
@@ -97,7 +97,7 @@ pub fn counts(lab: &Lab, b: &Container) -> Result {
     let cap = b.inject(Fault::PidsCap { free: 8 })?;
     check!(!starts(b, 8 + JUST_ENDED)?, "there is no room for so many");
     lab.eventually("they are gone", PATIENCE, || Ok(b.exec(["true"])?.status == 0))?;
-    check!(refusal(b, Fault::PidsCap { free: 1 }).contains("heal that first"));
+    check!(refusal(b, Fault::PidsCap { free: 1 }).contains("heal that fault first"));
     cap.heal()?;
     check!(starts(b, 8 + JUST_ENDED)?);
     b.inject(Fault::PidsCap { free: 0 })?.heal()?;

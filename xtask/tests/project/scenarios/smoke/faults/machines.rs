@@ -48,7 +48,7 @@ pub fn processes(lab: &Lab, b: &Container) -> Result {
     let paused = b.inject(Fault::ProcessPause { command: "counter".into() })?;
     check!(!counts_on(b)?, "what is paused counts no more");
     let again = refusal(b, Fault::ProcessPause { command: "counter".into() });
-    check!(again.contains("stands still already"), "what is paused cannot be paused");
+    check!(again.contains("is stopped already"), "what is paused cannot be paused");
     paused.heal()?;
     lab.eventually("it counts again", PATIENCE, || counts_on(b))?;
     b.inject(Fault::ProcessKill { command: "counter".into() })?.heal()?;
@@ -106,7 +106,10 @@ pub fn programs(lab: &Lab, b: &Container) -> Result {
     lab.eventually("it runs again", PATIENCE, || Ok(b.exec(["pidof", "tail"])?.status == 0))?;
     check!(b.exec(["/root/tail", "-n", "1", "/root/kept"])?.stdout() == b"on its disk");
     check!(b.sh("ls -A /root | grep -c e2e")?.stdout() == b"0\n", "nothing of it is left");
-    check!(refusal(b, Fault::ProcessCrashloop { program: "/bin/sh".into() }).contains("is its shell"));
+    check!(
+        refusal(b, Fault::ProcessCrashloop { program: "/bin/sh".into() })
+            .contains("is also the program of the container's shell")
+    );
     check!(refusal(b, Fault::ProcessCrashloop { program: "/no/program".into() }).contains("cannot be found"));
     Ok(())
 }

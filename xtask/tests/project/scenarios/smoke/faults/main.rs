@@ -80,7 +80,7 @@ pub fn restart(container: &Container) -> Result {
 fn refused(b: &Container) -> Result {
     let refusal = |fault: Fault| refusal(b, fault);
     let message = refusal(Fault::DiskFull { path: "/tmp".into(), free_bytes: 0 });
-    check!(message.contains("lies on no volume; its volumes: /data"));
+    check!(message.contains("lies on no volume; the volumes of its template: /data"));
     let message = refusal(Fault::DiskDead { path: "/data".into() });
     check!(message.contains("lies in memory"));
     let message = refusal(Fault::IoError { command: "init".into(), call: "no_such_call".into(), error: "EIO".into() });
@@ -90,9 +90,9 @@ fn refused(b: &Container) -> Result {
     let message = refusal(Fault::FileBitflip { path: "/data/file".into(), offset: 1 << 20, bit: 0 });
     check!(message.contains("no bit 0 of byte 1048576"));
     let message = refusal(Fault::NetPartition { shape: Partition::Ring });
-    check!(message.contains("a ring takes at least 4 containers"));
+    check!(message.contains("a ring needs at least 4 containers"));
     let message = refusal(Fault::NetOneway { lost: Direction::Inbound, peer: Some("x".into()) });
-    check!(message.contains("x is no other container of the lab: a"));
+    check!(message.contains("x is no other container of the lab; the others are: a"));
     for (fault, range) in [
         (Fault::NetLoss { percent: 0 }, "1 to 100"),
         (Fault::NetNthLoss { every: 1 }, "2 to 10000"),

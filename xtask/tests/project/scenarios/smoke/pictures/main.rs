@@ -90,7 +90,7 @@ fn no_pages(lab: &Lab) -> Result {
         ("x", "http://app/missing.html", "status is 404"),
         ("x", "http://app:81/", "refused"),
         ("x", REDIRECT, "ERR_NAME_NOT_RESOLVED"),
-        ("x", "http://nobody/", "no container \"nobody\", there are app"),
+        ("x", "http://nobody/", "no container \"nobody\" in this lab: it has app"),
         ("x", "https://app/status.html", "http://CONTAINER/PATH"),
         ("x", "file:///etc/passwd", "http://CONTAINER/PATH"),
         ("../x", "http://app/status.html", "no plain file name"),
@@ -129,7 +129,9 @@ fn kept(lab: &Lab) -> Result {
     std::fs::rename(&screenshots, &aside)?;
     symlink(std::fs::canonicalize(ROOTS)?, &screenshots)?;
     check!(
-        refusal(lab, "planted", "http://app/blank.html", PATIENCE)?.to_string().contains("a link stands in the way")
+        refusal(lab, "planted", "http://app/blank.html", PATIENCE)?
+            .to_string()
+            .contains("the path has a symbolic link")
     );
     std::fs::remove_file(&screenshots)?;
     std::fs::rename(&aside, &screenshots)?;
