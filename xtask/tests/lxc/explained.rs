@@ -79,8 +79,8 @@ fn a_time_out_tells_where_the_scenario_stood_and_what_was_down() {
         cause["doing"].as_str().unwrap_or_default().to_owned()
     };
     let frozen = |doing: &str| {
-        let line = doing.lines().find(|line| line.starts_with("b is frozen: node.freeze since "));
-        let seconds = line.and_then(|line| line.rsplit_once("since ")?.1.strip_suffix(" s")?.parse::<f64>().ok());
+        let line = doing.lines().find(|line| line.starts_with("b is frozen: node.freeze for "));
+        let seconds = line.and_then(|line| line.rsplit_once("for ")?.1.strip_suffix(" s")?.parse::<f64>().ok());
         assert!(seconds.is_some_and(|seconds| seconds > 0.5), "{doing}");
     };
 
@@ -99,7 +99,7 @@ fn a_time_out_tells_where_the_scenario_stood_and_what_was_down() {
     let junit = project.file("junit.xml");
     let page = project.file("report.html").replace("&#x2f;", "/");
     for shown in [said(&output), junit, project.file("summary.md"), page] {
-        assert!(shown.contains(&place("time.sleep")) && shown.contains("b is frozen: node.freeze since"), "{shown}");
+        assert!(shown.contains(&place("time.sleep")) && shown.contains("b is frozen: node.freeze for"), "{shown}");
     }
 
     let told = doing("execs");

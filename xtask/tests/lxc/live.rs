@@ -321,7 +321,7 @@ fn faults_are_done_and_healed_by_other_processes() {
     }
     let text = xtask(&["fault", "heal", "1"]).run().unwrap().text();
     assert!(
-        text.contains("fault 1 is healed: was on until now: ") && text.contains("; recovered: it answers"),
+        text.contains("fault 1 is healed: was on until now: ") && text.contains("; recovered: the container answers"),
         "{text}"
     );
     let text = xtask(&["fault", "heal", "--all"]).run().unwrap().text();

@@ -107,14 +107,14 @@ fn a_machine_that_does_not_come_up_after_a_fault_is_the_products_failure() {
         assert_eq!(attempts[0]["cause"]["cause"], cause, "{case:#}");
         assert!(attempts[0]["cause"]["message"].as_str().unwrap().contains(words), "{case:#}");
     };
-    check(&found, "never", "not_ready", "after node.kill on a: a: ");
+    check(&found, "never", "not_ready", "after the healing of node.kill on a: a: ");
     check(&found, "dies", "machine_ended", "exited with status 3");
     check(&found, "dies_late", "machine_ended", "exited with status 3");
 
     let replay = kills(&project, "amid_chaos", &["a"]);
     let output = e2e(project.path(), &["--chaos-replay", &replay, "--progress", "plain"]).output().unwrap();
     assert_eq!(output.status, 1, "{}", said(&output));
-    check(&record(project.path()), "amid_chaos", "not_ready", "after node.kill on a: a: ");
+    check(&record(project.path()), "amid_chaos", "not_ready", "after the healing of node.kill on a: a: ");
 }
 
 /// The machine of Mancer's base, without its probes.

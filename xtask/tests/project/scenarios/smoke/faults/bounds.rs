@@ -57,7 +57,7 @@ pub fn processors(lab: &Lab, b: &Container) -> Result {
     quota.heal()?;
     // More than a tenth of a processor allows, and less than a host with much to do gives.
     lab.eventually("it gets more", PATIENCE, || Ok(busy_seconds(b)? > 0.15))?;
-    check!(refusal(b, Fault::CpuQuota { percent: 60 }).contains("may use 50 % now"));
+    check!(refusal(b, Fault::CpuQuota { percent: 60 }).contains("may use 50 % of a processor now"));
 
     let all = processors_of(b)?;
     if all > 1 {
@@ -110,7 +110,9 @@ pub fn counts(lab: &Lab, b: &Container) -> Result {
     lab.eventually("it opens files", PATIENCE, opens("yes\n"))?;
     let cap = b.inject(Fault::FdCap { command: "opener".into(), free: 0 })?;
     lab.eventually("it opens no more", PATIENCE, opens("no\n"))?;
-    check!(refusal(b, Fault::FdCap { command: "opener".into(), free: 0 }).contains("may open 0 more files only"));
+    check!(
+        refusal(b, Fault::FdCap { command: "opener".into(), free: 0 }).contains("may open only 0 more files already")
+    );
     cap.heal()?;
     lab.eventually("it opens files again", PATIENCE, opens("yes\n"))?;
     b.inject(Fault::ProcessKill { command: "opener".into() })?.heal()?;

@@ -59,7 +59,7 @@ pub fn disks(lab: &Lab, b: &Container, c: &Container) -> Result {
         let busy = container.inject(Fault::DiskReadonly { path: path() }).err();
         let busy = busy.map(|error| error.to_string()).unwrap_or_default();
         check!(
-            busy.contains("(sleep, file /data/held) has a file there open for writing"),
+            busy.contains("(sleep, file /data/held) has a file of the volume open for writing"),
             "who is in the way is named"
         );
         end(container, "sleep 1235")?;

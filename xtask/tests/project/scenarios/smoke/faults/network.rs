@@ -180,7 +180,7 @@ pub fn several_at_once(lab: &Lab, a: &Container, b: &Container) -> Result {
         faults.push(b.inject(fault)?);
     }
     let twice = b.inject(Fault::NetStall).err().map(|error| error.to_string()).unwrap_or_default();
-    check!(twice.contains("delayed or stalled already"));
+    check!(twice.contains("delayed or stalled by another fault already"));
     let heard = pings(a, 100, 100)?;
     check!(heard > 40 && heard < 99, "some are changed, and some are lost");
     for index in [3, 0, 1, 0, 2, 0, 0] {
