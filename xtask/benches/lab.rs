@@ -105,7 +105,8 @@ fn layer() -> PathBuf {
     Path::new("/var/lib/mancer-e2e/layers").join(record["layers"]["mini"].as_str().unwrap()).join("root")
 }
 
-/// One exec each, turn by turn: the scenario's own clock, and lxc-attach beside it.
+/// Measures running a program in a container, alternately through the SDK and by `lxc-attach`; returns both series of durations in
+/// milliseconds, in this order.
 fn execs() -> (Vec<f64>, Vec<f64>) {
     let (mut engine, mut attach) = (Vec::new(), Vec::new());
     e2e(&["exec_round_trip", "--keep-containers=always"]).run().unwrap();

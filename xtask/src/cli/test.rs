@@ -115,7 +115,7 @@ fn chosen(words: &[String]) -> Result<(Vec<Stage>, Vec<String>), Error> {
     Ok((stages.to_vec(), filters))
 }
 
-/// Adds a hint to the error that no test has the name: the part of the tests that was probably meant.
+/// Adds a hint to the error that no test has a name: the subcommand of `test`, such as `lxc`, that was probably meant.
 fn or_part(error: anyhow::Error, words: &[String]) -> anyhow::Error {
     let [word, ..] = words else { return error };
     match (nearest(word, PARTS.map(|(name, _)| name)), error.downcast::<Error>()) {

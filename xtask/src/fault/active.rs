@@ -119,7 +119,7 @@ impl ActiveFaults {
         if was_healed {
             return Ok(healed);
         }
-        let (starts, stops) = (injection.starts_container(), injection.stops_container());
+        let (starts, stops) = (injection.effect.starts_container(), injection.effect.stops_container());
         drop(injection);
         if stops {
             lock(&self.state).recovering.insert(number, healed.clone());

@@ -39,7 +39,7 @@ impl CgroupOverride {
 
     /// Restores the setting's former value; does nothing for a cgroup that is gone.
     pub fn put_back(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
-        target.undo(vec![self.undo.clone()])
+        target.lab.guard().undo(vec![self.undo.clone()])
     }
 }
 
@@ -47,7 +47,7 @@ impl CgroupOverride {
 fn noted(target: &FaultTarget<'_>, setting: Setting) -> anyhow::Result<Undo> {
     let group = target.container.group()?;
     let undo = Undo::PutBack { group: group.name().to_owned(), setting, value: group.read(setting)? };
-    target.note(vec![undo.clone()])?;
+    target.lab.guard().note(vec![undo.clone()])?;
     Ok(undo)
 }
 

@@ -541,7 +541,8 @@ impl Effect for Clock {
             };
             if begun.elapsed() > START_DEADLINE.scaled() {
                 bail!(
-                    "{} s after the container's start, the unit's clock cannot be changed again: {problem}",
+                    "the container was started again, and the clock of {} could not be changed again within {} s: {problem}",
+                    self.unit,
                     START_DEADLINE.scaled().as_secs()
                 );
             }

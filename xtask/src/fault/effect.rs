@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::host::patience::Deadline;
-use crate::host::undo::Undo;
 use crate::lab::{Container, ExecOutput, ExecRequest, Lab};
 
 /// Deadline for one observation of a container.
@@ -228,16 +227,6 @@ impl FaultTarget<'_> {
             bail!("`{}` in {} {failure}", argv.join(" "), self.name());
         }
         output.stdout.bytes().context("reading a program's output")
-    }
-
-    /// Writes undo steps to the ledger, before the change that they undo.
-    pub fn note(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
-        self.lab.guard().note(steps)
-    }
-
-    /// Executes undo steps and removes them from the ledger.
-    pub fn undo(&self, steps: Vec<Undo>) -> anyhow::Result<()> {
-        self.lab.guard().undo(steps)
     }
 }
 

@@ -20,7 +20,7 @@ const LASTS_DEADLINE: Deadline = Deadline::from_secs(5);
 pub struct Injection {
     container: Container,
     fault: Fault,
-    effect: Box<dyn Effect>,
+    pub(super) effect: Box<dyn Effect>,
     /// PID of the container's first process when the fault was injected, or last restored.
     init: Option<i32>,
     /// Result of the check that the effect has lasted; `None` before the healing.
@@ -189,16 +189,6 @@ impl Injection {
     #[must_use]
     pub fn is_healed(&self) -> bool {
         self.healed.is_some()
-    }
-
-    #[must_use]
-    pub fn starts_container(&self) -> bool {
-        self.effect.starts_container()
-    }
-
-    #[must_use]
-    pub fn stops_container(&self) -> bool {
-        self.effect.stops_container()
     }
 
     #[must_use]

@@ -124,8 +124,8 @@ impl Calls {
         let cgroup = format!("{}/{name}", target.lab.guard().slot().cgroup());
         let log = target.lab.streams_dir().join(&name);
         let undo = vec![Undo::RemoveTree { path: log.clone() }, Undo::KillCgroup { name: cgroup.clone() }];
-        target.undo(undo.clone())?;
-        target.note(undo)?;
+        target.lab.guard().undo(undo.clone())?;
+        target.lab.guard().note(undo)?;
         let argv = command(&self.call, change, &pids);
         let process = target.lab.guard().spawn(Spawn {
             name,
@@ -216,7 +216,10 @@ impl Tracer {
                 let _ = tracer.wait_for_end(TRACER_DEADLINE.scaled()); // the next step kills it
             }
         }
-        target.undo(vec![Undo::KillCgroup { name: self.cgroup.clone() }, Undo::RemoveTree { path: self.log.clone() }])
+        target
+            .lab
+            .guard()
+            .undo(vec![Undo::KillCgroup { name: self.cgroup.clone() }, Undo::RemoveTree { path: self.log.clone() }])
     }
 }
 

@@ -411,8 +411,8 @@ impl Effect for OutOfMemory {
             }
             if (hogs == 0 && !is_going) || begun.elapsed() > DEADLINE.scaled() {
                 bail!(
-                    "the fault did not run its course: the kernel has killed {kills} processes for want of \
-                     memory, and {hogs} of the fault's processes still take it"
+                    "the fault did not finish: the kernel's OOM killer ended {kills} processes, and {hogs} of the fault's \
+                     processes still hold memory"
                 );
             }
             std::thread::sleep(POLL); // until it has taken all

@@ -201,7 +201,7 @@ impl Effect for Freeze {
         }
         let begun = Instant::now();
         if !target.container.runs_a_program(THAW_DEADLINE.scaled())? {
-            bail!("even without the fault, no program runs in {}", target.name());
+            bail!("even before the fault, no program could be started in {}", target.name());
         }
         self.usual = begun.elapsed();
         Ok(format!("a program ran in the container in {} ms", self.usual.as_millis()))

@@ -29,7 +29,7 @@ const DRAWS: u32 = 12;
 pub enum Profile {
     /// Short and mild faults, one at a time.
     Light,
-    /// Faults that the scenario tolerates, some at a time.
+    /// Faults that the scenario tolerates, a few of them overlapping.
     Default,
     /// Many faults, long and hard, no more at once than the scenario tolerates.
     Heavy,

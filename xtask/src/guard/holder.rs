@@ -67,7 +67,7 @@ pub struct Holder {
     pub pid: Option<i32>,
     /// Command line of the process.
     pub command: String,
-    /// Recorded owner of the slot, if its guard is the holder.
+    /// Owner that is recorded in the slot, if a guard holds the slot's lock.
     pub owner: Option<Owner>,
 }
 

@@ -244,7 +244,7 @@ pub enum PatienceFactor {
 impl PatienceFactor {
     /// Smallest factor that can be set; a smaller one would leave deadlines that nothing can meet.
     pub const LEAST: f64 = 0.1;
-    /// Largest factor that can be set.
+    /// Largest patience factor that can be set.
     pub const MOST: f64 = 100.0;
 
     /// Returns the number; `None` for `auto`.

@@ -510,7 +510,7 @@ pub enum Event {
     Released {
         /// Case of the event, as `category/scenario:case`.
         case: CaseId,
-        /// Decision to go on, or to give up.
+        /// Decision of the person at the prompt: to go on with the case, or to give up.
         onward: Onward,
         /// Duration of the pause.
         duration_ms: f64,

@@ -215,7 +215,7 @@ impl Performance {
         timings.filter(|(_, one)| one.calibration_wall_ms.len() == one.count()).collect()
     }
 
-    /// Returns the content of a file without measurements.
+    /// Returns the content of a new performance.json, without measurements yet.
     #[must_use]
     pub fn new(case: String, machine: Machine, machine_class: String) -> Self {
         Self {

@@ -56,7 +56,7 @@ impl Process {
         self.slices.entry(line).or_default().push(Slice { stretch, name: plain_text(name), category, details });
     }
 
-    /// Adds a mark to a line, at milliseconds since the run's start.
+    /// Adds a momentary event to a line of the timeline, at milliseconds since the run's start.
     pub fn happened(&mut self, line: Line, category: &'static str, name: &str, at_ms: f64, details: Value) {
         self.slices.entry(line.clone()).or_default();
         self.marks.push((line, Mark { at_us: microseconds(at_ms), name: plain_text(name), category, details }));

@@ -97,7 +97,8 @@ fn shown(outcome: &Outcome) -> String {
     }
 }
 
-/// Returns the comparisons of a case whose machines are the same on both sides: one for each metric of each operation that it measured.
+/// Returns the comparisons of a case whose layers and machine settings are identical in baseline and candidate, so that it ran only once:
+/// each metric of each operation is unchanged. With `whole_cases`, operations without repetitions are compared too.
 pub(super) fn of_same_sides(case: &CaseId, performance: &Performance, whole_cases: bool) -> Vec<Comparison> {
     let measured = performance.operations.iter().filter(|(_, one)| !one.samples.is_empty());
     let wanted = measured.filter(|(_, one)| whole_cases || one.planned > 1);
@@ -113,7 +114,7 @@ pub(super) fn of_same_sides(case: &CaseId, performance: &Performance, whole_case
 pub(super) struct Differences {
     /// Differences of layers, of the packages in them, and of the settings of machines, a line each.
     pub lines: Vec<String>,
-    /// Templates whose machines are the same on both sides.
+    /// Templates whose layers and machine settings are identical on both sides.
     same: BTreeSet<String>,
 }
 

@@ -15,7 +15,7 @@ pub enum Blame {
     Product,
     /// Host, LXC or engine: the product was not tested.
     Host,
-    /// Image or template: it names a program that does not exist.
+    /// The template is at fault: it names a program that its layer does not contain.
     Image,
 }
 

@@ -123,7 +123,7 @@ impl Session {
 
     /// Looks for findings in the lab and records them. They do not change the verdict.
     pub(super) fn record_findings(&self) {
-        let said = self.kernel().map(KernelWatch::so_far).unwrap_or_default();
+        let said = self.kernel.as_ref().map(KernelWatch::so_far).unwrap_or_default();
         for finding in self.lab.findings(&said) {
             let kind = finding.kind.name();
             let covers = |expected: &Expected| expected.covers(kind, finding.container.as_deref(), &finding.about);

@@ -15,20 +15,13 @@ use crate::record::{CaseId, Event, FaultLasted, FaultObserved, LastedState, Reco
 /// All faults of a session, whether requested by the scenario or scheduled.
 pub struct Faults {
     case: CaseId,
-    active: ActiveFaults,
+    pub(super) active: ActiveFaults,
     recorder: Arc<Recorder>,
     evidence: Arc<EvidenceLog>,
     /// Maximum time for a machine to become ready again after a scheduled fault.
     recovery: Duration,
     /// Numbers of the scheduled faults in the schedule, by their numbers in the case.
     scheduled: Mutex<BTreeMap<u64, u32>>,
-}
-
-/// Scheduled fault that is being injected now.
-pub struct Begun<'a> {
-    planned: &'a Planned,
-    /// Returns the time in milliseconds since the chaos began.
-    now_ms: &'a dyn Fn() -> u64,
 }
 
 impl Faults {
@@ -43,16 +36,17 @@ impl Faults {
         Self { case, active: ActiveFaults::new(lab), recorder, evidence, recovery, scheduled: Mutex::default() }
     }
 
-    /// Injects a fault into a container: a scheduled one if `begun` is given, else one that the scenario requested.
+    /// Injects a fault into a container: a scheduled one if `scheduled` is given, with a function that returns the milliseconds since the
+    /// chaos began; else one that the scenario requested.
     pub fn inject(
         &self,
         container: &Container,
         fault: &Fault,
-        begun: Option<&Begun<'_>>,
+        scheduled: Option<(&Planned, &dyn Fn() -> u64)>,
     ) -> Result<Injected, FaultError> {
         let (number, observed) = self.active.inject(container, fault)?;
         let mut event = self.observed(number, &observed);
-        if let Some(Begun { planned, now_ms }) = begun {
+        if let Some((planned, now_ms)) = scheduled {
             self.scheduled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, planned.number);
             event.scheduled = Some(planned.number);
             event.planned_ms = Some(planned.at_ms);
@@ -86,11 +80,6 @@ impl Faults {
                 self.evidence.push(Evidence::NotRecovered { not_ready: Box::new(not_ready), message });
             }
         })
-    }
-
-    /// Tells whether a fault is active, or is being healed.
-    pub fn any_is_on(&self) -> bool {
-        self.active.any_is_on()
     }
 
     /// Injects the faults of a rebooted container again, as soon as it runs programs, because the reboot has undone them.
@@ -167,7 +156,7 @@ impl Stage for Faults {
         let Some(container) = self.active.lab().container(&planned.container) else {
             return Err(Error::Usage(format!("the lab has no container {}", planned.container)).into());
         };
-        let injected = self.inject(container, &planned.fault, Some(&Begun { planned, now_ms }))?;
+        let injected = self.inject(container, &planned.fault, Some((planned, now_ms)))?;
         Ok((injected.fault, injected.evidence))
     }
 

@@ -54,7 +54,7 @@ fn unpack(bytes: &[u8]) -> anyhow::Result<Unpacked> {
         ColorType::GrayscaleAlpha => {
             bytes.as_chunks::<2>().0.iter().map(|[gray, a]| [*gray, *gray, *gray, *a]).collect()
         }
-        other => bail!("its pixel format {other:?} is not supported"),
+        other => bail!("the picture's pixel format {other:?} is not supported"),
     };
     Ok(Unpacked { size: PictureSize { width_pixels: frame.width, height_pixels: frame.height }, pixels })
 }

@@ -421,8 +421,8 @@ impl Session {
 
     /// Returns the number of changes that the scenario has requested; `None` while a request or a fault may still change a machine.
     fn changes_when_settled(&self) -> Option<u64> {
-        let is_broken = self.chaos.plays() || self.faults.any_is_on();
-        self.under_way().changes().filter(|_| !is_broken)
+        let is_broken = self.chaos.plays() || self.faults.active.any_is_on();
+        self.under_way.changes().filter(|_| !is_broken)
     }
 }
 

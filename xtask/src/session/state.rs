@@ -166,14 +166,6 @@ impl Session {
         self.spec.working_dir.ancestors().nth(depth).unwrap_or(&self.spec.working_dir)
     }
 
-    pub(super) fn under_way(&self) -> &UnderWay {
-        &self.under_way
-    }
-
-    pub(super) fn kernel(&self) -> Option<&KernelWatch> {
-        self.kernel.as_ref()
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -46,7 +46,7 @@ impl Effect for Full {
                 target.name()
             )));
         }
-        target.note(vec![Undo::RemoveTree { path: volume.dir.join(FILLER) }])?;
+        target.lab.guard().note(vec![Undo::RemoveTree { path: volume.dir.join(FILLER) }])?;
         self.volume = Some(volume);
         fill_disk::fill(&top.join(FILLER), self.free_bytes)
     }
@@ -78,7 +78,7 @@ impl Effect for Full {
 
     fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match &self.volume {
-            Some(volume) => target.undo(vec![Undo::RemoveTree { path: volume.dir.join(FILLER) }]),
+            Some(volume) => target.lab.guard().undo(vec![Undo::RemoveTree { path: volume.dir.join(FILLER) }]),
             None => Ok(()),
         }
     }

@@ -85,7 +85,7 @@ impl Effect for Inodes {
             VolumeKind::Tmpfs => Undo::SetInodes { path: volume.dir.clone(), inodes: state.files() },
             VolumeKind::Ext4 => Undo::RemoveTree { path: volume.dir.join(FILLER) },
         };
-        target.note(vec![undo.clone()])?;
+        target.lab.guard().note(vec![undo.clone()])?;
         self.done = Some((volume.clone(), vec![undo]));
         match volume.kind {
             VolumeKind::Tmpfs => {
@@ -127,7 +127,7 @@ impl Effect for Inodes {
 
     fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         match &self.done {
-            Some((_, undo)) => target.undo(undo.clone()),
+            Some((_, undo)) => target.lab.guard().undo(undo.clone()),
             None => Ok(()),
         }
     }

@@ -33,7 +33,7 @@ pub struct Filter {
 enum Way {
     /// Table of nft, of this family.
     Nft(&'static str),
-    /// Chain of iptables, made by this program.
+    /// Chain of the fault in a table of iptables; `program` is `iptables` or `ip6tables`, `hook` the built-in chain that jumps to it.
     Iptables { program: &'static str, table: &'static str, hook: &'static str },
 }
 
@@ -105,8 +105,8 @@ impl Filter {
         })
     }
 
-    /// Returns the filter's network namespace in the form that the ledger keeps. No process holds a container's network open beside its own
-    /// processes: it would outlive them.
+    /// Returns the filter's network namespace as the ledger records it: by name or process, not by an open file, which would keep the
+    /// container's namespace alive after its last process.
     fn place(&self, target: &FaultTarget<'_>) -> anyhow::Result<NetworkPlace> {
         match self.lies {
             Lies::OnBridge | Lies::AtPort => target.lab.network().place(),
@@ -195,7 +195,7 @@ impl Filter {
             Way::Nft(family) => Undo::DeleteTable { network, family: family.to_owned(), table: name },
             Way::Iptables { table, hook, .. } => Undo::DeleteChain { network, chain: chain_of(table, hook, name) },
         };
-        target.note(vec![undo.clone()])?;
+        target.lab.guard().note(vec![undo.clone()])?;
         if !self.undo.contains(&undo) {
             self.undo.push(undo);
         }
@@ -204,7 +204,7 @@ impl Filter {
 
     /// Removes the filter; does nothing where it was not made.
     pub fn take_back(&self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
-        target.undo(self.undo.clone())
+        target.lab.guard().undo(self.undo.clone())
     }
 
     /// Observes that packets are missing. A machine that is slow, or that another fault cuts off, misses packets as well: they count as

@@ -85,7 +85,7 @@ impl Helper {
             Undo::DeleteQueueRules { network: network.place()?, queue },
             Undo::KillCgroup { name: self.cgroup(target) },
         ];
-        target.note(undo.clone())?;
+        target.lab.guard().note(undo.clone())?;
         self.undo = undo;
         // By its process: the file may have been built anew meanwhile.
         let engine = format!("/proc/{}/exe", std::process::id());
@@ -132,7 +132,7 @@ impl Helper {
     pub fn stop(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // The rules first: what the helper then still holds goes on when it is told to end.
         let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
-        target.undo(vec![first.clone()])?;
+        target.lab.guard().undo(vec![first.clone()])?;
         if self.process.take().is_some() {
             self.passed = self.state(target)?.map_or(0, |state| state.passed);
         }
@@ -140,7 +140,7 @@ impl Helper {
             process.tell_to_end()?;
             let _ = process.wait_for_end(DEADLINE.scaled()); // the next step kills it
         }
-        target.undo(rest.to_vec())
+        target.lab.guard().undo(rest.to_vec())
     }
 
     /// Loss of the fault where its process has ended by itself.

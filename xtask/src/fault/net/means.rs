@@ -4,7 +4,7 @@ use super::contact::Contact;
 use super::filter::{Filter, Rules};
 use super::helper::{HELP, Helper};
 use crate::fault::effect::{FaultTarget, Keeper, Lasted};
-use crate::host::network::iptables::queue_problem;
+use crate::host::network::iptables::queue_program;
 use crate::host::network::tc::{self, Qdisc};
 use crate::host::undo::Undo;
 
@@ -31,7 +31,7 @@ impl Means {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.problem(rules),
             Self::Helper(_) => {
-                Some(format!("this host cannot hand packets to a process (NFQUEUE): {}", queue_problem()?))
+                Some(format!("this host cannot hand packets to a process (NFQUEUE): {}", queue_program().err()?))
             }
             Self::Queue { qdisc, .. } => qdisc.problem(),
         }
@@ -93,7 +93,7 @@ impl Means {
             Self::Queue { qdisc, undo } => {
                 let (network, port) = (target.lab.network(), target.container.machine().port());
                 let step = Undo::DeleteQdisc { network: network.place()?, device: port.to_string() };
-                target.note(vec![step.clone()])?;
+                target.lab.guard().note(vec![step.clone()])?;
                 undo.push(step);
                 qdisc.set(network, &port)
             }
@@ -117,7 +117,7 @@ impl Means {
             Self::Filter(filter) => filter.take_back(target),
             Self::Contact(contact) => contact.stop(target),
             Self::Helper(helper) => helper.stop(target),
-            Self::Queue { undo, .. } => target.undo(undo.clone()),
+            Self::Queue { undo, .. } => target.lab.guard().undo(undo.clone()),
         }
     }
 

@@ -152,7 +152,8 @@ impl Peer {
         self.container.as_ref().map(|container| container.machine().port())
     }
 
-    /// Opens a way for numbered packets from the peer to the target's container. Packets of the bridge itself may have a mark.
+    /// Opens sockets that carry numbered packets from the peer to the target's container. `mark` is their firewall mark if the peer is the
+    /// bridge, and ignored otherwise.
     pub fn lane(&self, target: &FaultTarget<'_>, mark: Option<u32>) -> anyhow::Result<Lane> {
         let mark = mark.filter(|_| self.container.is_none());
         Lane::between(
@@ -163,7 +164,7 @@ impl Peer {
         )
     }
 
-    /// Opens a way for numbered packets from the target's container to the peer.
+    /// Opens sockets that carry numbered packets from the target's container to the peer.
     pub fn lane_back(&self, target: &FaultTarget<'_>) -> anyhow::Result<Lane> {
         Lane::between(&network_of(target.container)?, None, &*self.network(target)?, self.address(target))
     }
@@ -314,7 +315,7 @@ fn knock_at(
         Err(error) => match error.kind() {
             ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Ok(Some(took)),
             ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Ok(None),
-            _ => Err(error).with_context(|| format!("knocking at {address}")),
+            _ => Err(error).with_context(|| format!("connecting to {address}")),
         },
     }
 }

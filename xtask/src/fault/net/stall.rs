@@ -86,7 +86,7 @@ impl LinkDamage for Stall {
         let took = side_by_side(&self.peers, |peer| peer.knock(target, peer.quiet()))?;
         let answered = self.peers.iter().zip(&took).find_map(|(peer, took)| Some((peer, (*took)?)));
         match (answered, Self::waiting(target, means)?) {
-            (Some((peer, took)), _) => bail!("{} still got an answer after {}", peer.name(), ms(took)),
+            (Some((peer, took)), _) => bail!("{} still got an answer, within {}", peer.name(), ms(took)),
             (None, 0) => bail!(
                 "no peer got an answer, but the fault's queue holds no packet: something else than the stall blocks the traffic"
             ),

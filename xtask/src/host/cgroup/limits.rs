@@ -75,7 +75,7 @@ pub fn process_bounds() -> Vec<ProcessBound> {
     groups.ancestors().take_while(|group| group.starts_with(&top)).filter_map(|group| bound(group, &top)).collect()
 }
 
-/// Returns the path of a process's cgroup in the hierarchy of the pids controller, version 1 or 2.
+/// Returns the path of a process's cgroup in the hierarchy of the pids controller, version 1 or 2, from the text of its `/proc/PID/cgroup`.
 fn group_in(own: &str) -> &str {
     let named = |wanted: &str| {
         own.lines().find_map(|line| {

@@ -52,7 +52,7 @@ impl HeldClock {
         state.held + state.held_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Lets all deadlines that go by this clock pass, now and until [`HeldClock::begin_anew`].
+    /// Makes all deadlines that go by this clock expire, now and until [`HeldClock::begin_anew`].
     pub fn end(&self) {
         self.state().is_over = true;
     }

@@ -140,14 +140,9 @@ fn queue_rules_in(program: &str, network: &NetworkNamespace, table: &str, queue:
     Ok(rules_of(&listing(program, network, table)?, queue))
 }
 
-/// Reason, in one line, why iptables cannot fill a queue; `None` where it can. Tried once a boot, in a namespace of its own.
-#[must_use]
-pub fn queue_problem() -> Option<String> {
-    queue_program().err()
-}
-
-/// Returns the program that fills queues on this host; the error names what is missing.
-fn queue_program() -> Result<&'static str, String> {
+/// Returns the program that fills queues on this host; the error says in one line what is missing. Tried once a boot, in a namespace of its
+/// own.
+pub fn queue_program() -> Result<&'static str, String> {
     first_program(|program| {
         kernel_part::problem(&format!("{} queue", path_of(program)), || {
             let (port, address) = (DeviceName::port(0), Ipv4Addr::new(192, 0, 2, 1));

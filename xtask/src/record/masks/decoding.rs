@@ -38,7 +38,7 @@ const SEQUENCE_BEGIN: &str = r"(?x-u)(?:
 /// Pattern of line ends in an encoded text that was wrapped, with the blanks around them.
 const LINE_ENDS: &str = r"(?-u)[ \t]*\n[ \t\n]*";
 
-/// Pattern of quotation marks, which shells, SQL and tables in text double or mix.
+/// Pattern of quotation marks, which shells, SQL and CSV double or mix.
 const QUOTES: &str = r#"(?-u)["']+"#;
 
 /// Pattern of hexadecimal digits of at least six bytes, with up to eight separators between two bytes; at the end of a text, of any number
@@ -50,7 +50,7 @@ const HEXADECIMAL: &str = r"(?xi-u)
 /// Pattern of the characters between hexadecimal digits.
 const SEPARATORS: &str = r"(?i-u)[^0-9a-z]+|0x";
 
-/// Number of bytes at the end of a text in which the start of an escape or a sequence is looked for.
+/// Number of bytes at the end of a text in which an unfinished escape, escape sequence or character of several bytes is looked for.
 const UNFINISHED_BYTES: usize = 256;
 
 macro_rules! expression {

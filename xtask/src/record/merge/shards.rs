@@ -139,7 +139,7 @@ pub(super) mod tests {
     use crate::record::outcome::tests::record;
     use crate::record::{CaseId, CaseResult, RunRecord, Verdict};
 
-    /// Makes the record of a shard: `part` is its number, the number of shards, and the suite.
+    /// Makes the record of shard `shard` of `of` shards of a suite, in which the cases of `ran` ended with these verdicts.
     pub fn shard(name: &str, (shard, of, suite): (u32, u32, &[&str]), ran: &[(&str, Verdict)]) -> PastRun {
         let case = |(case, verdict): &(&str, Verdict)| CaseResult {
             case: CaseId((*case).to_owned()),

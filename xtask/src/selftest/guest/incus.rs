@@ -343,7 +343,7 @@ fn read_record(
     match std::fs::read_to_string(path) {
         Ok(text) => HostRecord::parse(&text)
             .map_err(anyhow::Error::msg)
-            .with_context(|| format!("reading the record of {guest}")),
+            .with_context(|| format!("reading the host record that {guest} wrote")),
         Err(_) => {
             bail!("{guest} left no record (ended with status {}); {}", ended.status, console::end_of(console))
         }

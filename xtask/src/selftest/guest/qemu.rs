@@ -201,7 +201,9 @@ impl Qemu {
             let status = ended.status;
             bail!("{guest} left no record (QEMU ended with status {status}); {}", console::end_of(&console_path));
         }
-        HostRecord::parse(&text).map_err(anyhow::Error::msg).with_context(|| format!("reading the record of {guest}"))
+        HostRecord::parse(&text)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("reading the host record that {guest} wrote"))
     }
 }
 

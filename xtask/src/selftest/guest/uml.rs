@@ -142,7 +142,7 @@ impl Uml {
         match std::fs::read_to_string(&record) {
             Ok(text) => HostRecord::parse(&text)
                 .map_err(anyhow::Error::msg)
-                .with_context(|| format!("reading the record of {guest}")),
+                .with_context(|| format!("reading the host record that {guest} wrote")),
             Err(_) => bail!(
                 "{guest} left no record ({} ended with status {}); {}",
                 quote(&self.kernel.display().to_string()),
