@@ -1,4 +1,4 @@
-//! How long the pure parts take: `cargo bench -p xtask --bench judge`.
+//! Benchmarks of code without LXC (statistics, verdicts, schedules, manifests): `cargo bench -p xtask --bench judge`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark's program")]
 
@@ -17,7 +17,7 @@ use xtask::fault::{Profile, Schedule};
 use xtask::manifest::{Chaos, FaultRule, Project};
 use xtask::rates::{Comparisons, Recording, Windows};
 
-/// Returns pairs of times with so much noise that a duet needs all its looks for a verdict.
+/// Returns pairs of random times, so noisy that a duet reaches its verdict only at its last interim analysis.
 fn pairs(seed: u64, count: usize) -> Vec<(f64, f64)> {
     let mut stream = stream(seed, 97);
     let mut time = || 100.0 * (1.0 + 2.0 * stream.random::<f64>());

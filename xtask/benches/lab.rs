@@ -1,5 +1,6 @@
-//! How long three machines take, and one exec, beside the same done by a plain script, turn by turn in one run:
-//! `cargo bench -p xtask --bench lab`. A benchmark, no test: it prints medians, spread and ratios, and judges nothing.
+//! `cargo bench -p xtask --bench lab`: the engine compared with plain LXC. Runs on a lab of three machines alternate with a shell script
+//! that starts three containers; a program is run in a container by the SDK, then by `lxc-attach`. Prints medians, spread and ratios, and
+//! no verdict.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark's program")]
 
@@ -48,7 +49,7 @@ fn selftest() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/project")
 }
 
-/// The programs of the `dev` profile, as users run them: a benchmark's own profile is another.
+/// Returns the folder of the programs of Cargo's `dev` profile, which users run; a benchmark itself has another profile.
 fn programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug").canonicalize().unwrap()
 }
@@ -71,7 +72,7 @@ fn events() -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Milliseconds from the run's start (images looked up, guard started) until the lab is ready, and of the whole program.
+/// Runs the engine; returns the milliseconds from the run's start until the lab is ready, and those that the program took in all.
 fn engine_run() -> (f64, f64) {
     let begun = Instant::now();
     e2e(&["three_machines"]).run().unwrap();
@@ -105,7 +106,7 @@ fn layer() -> PathBuf {
     Path::new("/var/lib/mancer-e2e/layers").join(record["layers"]["mini"].as_str().unwrap()).join("root")
 }
 
-/// Measures running a program in a container, alternately through the SDK and by `lxc-attach`; returns both series of durations in
+/// Measures running a program in a container, first through the SDK, then by `lxc-attach`; returns both series of durations in
 /// milliseconds, in this order.
 fn execs() -> (Vec<f64>, Vec<f64>) {
     let (mut engine, mut attach) = (Vec::new(), Vec::new());

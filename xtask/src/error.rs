@@ -149,7 +149,7 @@ pub enum Error {
         /// Command or change that solves the problem.
         help: String,
     },
-    /// A template does not build.
+    /// A template cannot be built.
     #[error("{0}")]
     Build(String),
     /// A fault keeps a machine down or frozen: nothing can be done in it.
@@ -158,7 +158,7 @@ pub enum Error {
     /// A machine has ended by itself.
     #[error("{0}")]
     MachineEnded(String),
-    /// Ctrl-C, TERM, HUP or QUIT.
+    /// The run was interrupted by Ctrl-C, TERM, HUP or QUIT.
     #[error("interrupted")]
     Interrupted,
 }

@@ -159,7 +159,7 @@ macro_rules! __check {
     }};
 }
 
-/// Error of a check that did not hold. The engine has recorded it already.
+/// Error of a check that did not hold. The macro has reported the check to the engine already.
 ///
 /// ```no_run
 /// # use e2e::{CheckFailed, Lab, Result, check};
@@ -275,7 +275,7 @@ fn shown<T: fmt::Debug + ?Sized>(value: &T) -> String {
 
 const VALUE_CHARACTERS_MAX: usize = 2000;
 
-/// Writer that takes this many characters and then fails, so that a large value costs no time.
+/// Writer that takes `room` characters and then fails, so that the rest of a long value is not formatted.
 struct Cut {
     text: String,
     room: usize,

@@ -66,7 +66,7 @@ impl Connection {
         answered.map_err(|error| error.at(location))
     }
 
-    /// Sends a request and waits this long for its answer, for a dying process that must not wait for a slow engine.
+    /// Sends a request and waits for its answer, at most `patience`: for a dying process that must not wait for a slow engine.
     pub fn call_within<M: Method>(&self, params: &M, patience: Duration) -> Result<M::Answer, RequestError> {
         let (id, answer) = self.send(params, None)?;
         let received = answer.recv_timeout(patience);

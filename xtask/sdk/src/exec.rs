@@ -67,8 +67,8 @@ impl<'a> Exec<'a> {
         self
     }
 
-    /// Sets the deadline, 60 s otherwise. Past it, the program is killed in the container with all its children. The engine multiplies it,
-    /// as every deadline of a scenario, by the patience factor of a slow machine.
+    /// Sets the deadline, 60 s otherwise. Past it, the program is killed in the container with all its children. The engine multiplies the
+    /// deadline, as every deadline of a scenario, by the patience factor of a slow machine.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self

@@ -35,8 +35,8 @@ pub struct Invocation {
 }
 
 impl Lab {
-    /// Writes into the case's history (`history.jsonl`) that an operation begins: `process` does one at a time. One of
-    /// [`Invocation::ok`], [`Invocation::fail`] and [`Invocation::unknown`] ends it.
+    /// Writes into the case's history (`history.jsonl`) that an operation of the client `process` begins; a client does one operation at a
+    /// time. One of [`Invocation::ok`], [`Invocation::fail`] and [`Invocation::unknown`] ends it.
     ///
     /// # Errors
     /// When the process has begun another operation that has not ended.

@@ -393,7 +393,7 @@ fn listed(names: impl Iterator<Item = impl Display>) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// Labs for tests, with an engine that records requests.
+/// Labs for tests, with an imitation of the engine that keeps all requests.
 #[cfg(test)]
 pub(crate) mod told {
     use std::sync::Mutex;
@@ -410,7 +410,7 @@ pub(crate) mod told {
     /// Places in the scenario that made the requests, in order.
     pub type Places = Arc<Mutex<Vec<Option<String>>>>;
 
-    /// Makes a lab whose engine keeps every request and answers with `answer`.
+    /// Makes a lab whose imitated engine keeps every request and answers with `answer`.
     pub fn lab(answer: impl Fn(&str, &Value) -> Result<Value, RpcError> + Send + 'static) -> (Lab, Seen) {
         let (lab, seen, _) = lab_with_places(answer);
         (lab, seen)

@@ -1,4 +1,4 @@
-//! Library for authors of scenarios. A scenario reads like a story:
+//! Library for authors of scenarios. An example of a scenario:
 //!
 //! ```no_run
 //! use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Test helper: the engine's side of the contract, on a real socket.
+//! Imitation of the engine for tests, which answers a scenario's requests on a real socket.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! Process of a whole scenario against the engine's side: checks, panics, errors, a lost engine, no engine. Started with `act WHAT`, this
+//! Tests of a scenario's process with an imitated engine: checks, panics, errors, a lost engine, no engine. Started with `act WHAT`, this
 //! program is the scenario, otherwise the test.
 #![expect(
     clippy::unwrap_used,
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Plays the part `what` of the scenario.
+/// Runs the part of the scenario that has the name `what`.
 fn play(lab: &Lab, what: &str) -> Result {
     match what {
         "operators" => operators(),

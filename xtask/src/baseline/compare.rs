@@ -1,4 +1,4 @@
-//! A case's times against its committed baseline, and new baselines from a run's times.
+//! Comparison of a case's times with its committed baseline, and new baselines from a run's times.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use crate::perf::KnownMachine;
 use crate::program;
 use crate::record::{self, CaseId, Comparison, RunRecord, Way};
 
-/// Seed of the intervals: the same samples always give the same ones.
+/// Random seed of the intervals, always the same, so that the same samples give the same intervals.
 const SEED: u64 = 1;
 
-/// Judged times, the names of their metrics, and whether a regression of the metric fails a build: other work on the machine hardly changes
+/// Judged times, the names of their metrics, and whether a regression of the metric fails a build: other work on the host hardly changes
 /// processor time, but does change wall time.
 const METRICS: [(Kind, &str, bool); 2] = [(Kind::Processor, "cpu_ms", true), (Kind::Wall, "wall_ms", false)];
 
@@ -108,17 +108,17 @@ impl Baselines {
     }
 }
 
-/// A scenario's baseline as a run has made it.
+/// New baseline of a scenario, made from the times of a run.
 #[derive(Debug)]
 pub struct Update {
-    /// Baseline with the cases of this run; others are unchanged.
+    /// Baseline with the new times of the run's cases, and the old times of the scenario's other cases.
     pub baseline: Baseline,
-    /// The old values against the new ones, where there were any.
+    /// Comparisons of the new times with the old ones, for cases that had old ones.
     pub comparisons: Vec<Comparison>,
 }
 
 impl Update {
-    /// Makes the new baseline of a scenario from what a run has measured on this machine. The inner error says why there is none.
+    /// Makes the new baseline of a scenario from what a run has measured on this host. The inner error says why the run gives no baseline.
     ///
     /// # Errors
     /// [`Error::BadFile`] for an old baseline that cannot be used.
@@ -157,8 +157,8 @@ impl Update {
     }
 }
 
-/// Judges every repeatable operation of a case by its threshold, or the default one. An operation that only one side has is listed
-/// as inconclusive, with that as the reason.
+/// Judges every repeatable operation of a case by its threshold, or the default one. An operation that only one side has is listed as
+/// inconclusive, for this reason.
 #[must_use]
 pub fn against(
     case: &CaseId,

@@ -149,7 +149,7 @@ fn place_of(text: &str, case: &str, operation: &str) -> (usize, usize) {
 pub(super) mod tests {
     use super::*;
 
-    /// A baseline of one operation with these times.
+    /// Creates a baseline of one operation with these times.
     pub fn baseline(wall_ms: &[f64]) -> Baseline {
         let machine = Machine {
             cpu_model: "any".into(),

@@ -1,5 +1,5 @@
-//! Committed baselines: what operations took on a class of machines, kept as raw samples below `baselines/`; whether a case has
-//! become slower since, and new baselines. Knows files and times; nothing of labs, runs or how a verdict is reached.
+//! Committed baselines: times of operations on a class of machines, kept as raw samples below `baselines/`; whether a case has become
+//! slower since, and new baselines. Knows files and times; nothing of labs, runs or how a verdict is reached.
 
 mod compare;
 mod file;

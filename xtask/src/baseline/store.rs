@@ -10,8 +10,7 @@ use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::input;
 
-/// The baselines of a project. The folder is the user's, while the engine is root: it is read and written with the user's
-/// rights.
+/// Baselines of a project. Their folder belongs to the user, so the engine, which is root, reads and writes it with the user's rights.
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,

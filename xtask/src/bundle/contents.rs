@@ -1,4 +1,4 @@
-//! Choice of a bundle's files: those that a project is built and run from, and the record of one run.
+//! Choice of a bundle's files: the files from which a project is built and run, and the record of one run.
 
 use std::path::{Path, PathBuf};
 

@@ -259,7 +259,7 @@ impl Verb {
         }
     }
 
-    /// Tells whether this verb reads its work from a file that the engine wrote, and does it as root.
+    /// Tells whether this verb reads its work from a file that the engine wrote, and does the work as root.
     fn takes_orders(&self) -> bool {
         matches!(self, Self::BuildLayer(_) | Self::GuestOrder(_))
     }

@@ -161,7 +161,8 @@ fn try_faults(args: &TryArgs, context: &Context) -> anyhow::Result<u8> {
 /// Runs the trials one after another, and adds a row with the result of each. Without an error, every trial has a row.
 ///
 /// # Errors
-/// If the trials cannot be prepared or were interrupted, or one met a problem of this host that the remaining ones would meet too.
+/// If the trials cannot be prepared or were interrupted, or a trial met a problem of this host that the remaining trials would
+/// meet too.
 fn carry_out(
     project: &Project,
     trials: &[FaultTrial],

@@ -42,7 +42,7 @@ enum Answer {
 }
 
 impl HoldPrompt {
-    /// Returns a prompt that gives up when the run is interrupted.
+    /// Returns a prompt that gives the paused case up when the run is interrupted.
     #[must_use]
     pub fn new(interrupt: Interrupt, terminal: Arc<Terminal>) -> Self {
         Self { interrupt, terminal }
@@ -75,7 +75,8 @@ impl HoldPrompt {
 }
 
 impl Watcher for HoldPrompt {
-    /// Lets the user type commands at the prompt until one ends the pause. Other output to the terminal waits until then.
+    /// Lets the user type commands at the prompt until a command ends the pause. Other output to the terminal is held back during the
+    /// pause.
     fn look(&self, held: &HeldCase<'_>) -> Onward {
         let mut onward = Onward::GiveUp;
         self.terminal.beside(|| onward = self.ask(held));

@@ -7,7 +7,7 @@ use crate::guard::Slot;
 use crate::lab::{LiveLab, LiveMachine};
 use crate::manifest::nearest;
 
-/// The lab in which a name is looked up.
+/// Flag that chooses the lab in which a container's name is looked up.
 #[derive(Debug, clap::Args)]
 pub struct LabSelector {
     /// Slot of the lab, needed if several labs have a container of that name.

@@ -41,7 +41,7 @@ impl Filter<'_> {
 /// Interval at which followed logs are read.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Continuation after all present lines were shown.
+/// Behavior of the verb after all present lines were shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
     /// Shows new lines as they are logged.

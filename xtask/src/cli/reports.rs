@@ -56,7 +56,7 @@ impl RunName {
     }
 }
 
-/// Whether all reports of a run were written.
+/// Result of writing the reports of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reports {
     Written,

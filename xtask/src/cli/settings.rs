@@ -1,5 +1,5 @@
 //! Settings from four places: a flag precedes an environment variable, which precedes `[defaults]` of `e2e.toml`, which precedes the
-//! built-in value. Each setting knows its place.
+//! built-in value. The place of each value is kept with the value.
 
 use std::ffi::OsString;
 use std::fmt;

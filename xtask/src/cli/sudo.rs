@@ -74,7 +74,7 @@ pub fn again_with_scenarios(
     again_with(vec![BUILT.into(), folder.into()], &variables)
 }
 
-/// Returns sudo's option `--preserve-env` with the variables that it must keep.
+/// Returns sudo's option `--preserve-env` with the variables that sudo must keep: `KEPT`, those of the settings, and `more`.
 fn kept(more: &[String]) -> String {
     let names = KEPT.map(str::to_owned).into_iter().chain(Settings::variables());
     let names: Vec<String> = names.chain(more.iter().cloned()).collect();

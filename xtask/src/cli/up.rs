@@ -248,7 +248,7 @@ pub fn end(slot: &Slot) -> anyhow::Result<Ended> {
     Ok(ended)
 }
 
-/// Returns the host's names of all containers of live labs.
+/// Returns the names on the host of all containers of live labs.
 pub fn live_names() -> Vec<String> {
     LiveLab::all().into_iter().flat_map(|lab| lab.machines).map(|machine| machine.host_name).collect()
 }

@@ -21,7 +21,7 @@ pub struct ActiveFaults {
 #[derive(Debug, Default)]
 struct State {
     begun: u64,
-    /// Healed faults whose containers have yet to become ready again.
+    /// Healed faults whose containers are not ready again yet, by number, each with the observation of its recovery.
     recovering: BTreeMap<u64, Observed>,
     /// Injections by number, each behind its own lock, so that faults on two machines begin and end side by side.
     injected: BTreeMap<u64, Arc<Mutex<Injection>>>,
@@ -30,10 +30,10 @@ struct State {
 /// Limit on the time in which the container of a healed fault has to become ready again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryTime {
-    /// Deadlines of the container's own probes. A missed deadline is only reported while other faults are active: any of them may be what
-    /// keeps the machine from being ready.
+    /// Deadlines of the container's own probes. A deadline that is missed while other faults are active is noted in the evidence and is no
+    /// error: any of these faults may keep the machine from being ready.
     Probes,
-    /// One deadline for all of the container's probes together; where it passes while other faults are active, it begins anew.
+    /// One deadline for all of the container's probes together; where the deadline passes while other faults are active, it starts again.
     Alone(Duration),
 }
 
@@ -218,12 +218,12 @@ impl ActiveFaults {
     }
 }
 
-/// Locks a mutex, also after a panic of another thread: no change is ever left half done.
+/// Locks a mutex, also after a panic of another thread, which leaves no change of the data half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells whether one fault changes what another fault has changed, so that neither's evidence holds any more.
+/// Tells whether `fault` changes what `other` has changed, so that the evidence of both is no longer valid.
 fn undoes(fault: &Fault, other: &Fault) -> bool {
     match (fault, other) {
         (Fault::FileBitflip { path, offset, .. }, Fault::FileBitflip { path: of, offset: at, .. }) => {

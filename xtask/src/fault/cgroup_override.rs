@@ -17,7 +17,7 @@ pub struct CgroupOverride {
 }
 
 impl CgroupOverride {
-    /// Changes a setting of the target's cgroup; the undo step is in the ledger first.
+    /// Changes a setting of the target's cgroup to `value`, after the undo step was written to the ledger.
     pub fn set(target: &FaultTarget<'_>, setting: Setting, value: String) -> anyhow::Result<Self> {
         let undo = noted(target, setting)?;
         let seen = write(target, setting, &value)?;
@@ -43,7 +43,7 @@ impl CgroupOverride {
     }
 }
 
-/// Writes the undo step of a setting, with its present value, to the ledger.
+/// Writes the undo step, which restores a setting's present value, to the ledger; returns the step.
 fn noted(target: &FaultTarget<'_>, setting: Setting) -> anyhow::Result<Undo> {
     let group = target.container.group()?;
     let undo = Undo::PutBack { group: group.name().to_owned(), setting, value: group.read(setting)? };

@@ -39,7 +39,7 @@ const START_DEADLINE: Deadline = Deadline::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(50);
 
 /// Deadlines for a process to read its clock, after the injection and in the check before healing, and the time after which connections to
-/// the unit's ports make its processes read it.
+/// the unit's ports make the processes read the clock.
 const READ_DEADLINE: Deadline = Deadline::from_secs(6);
 const READ_AGAIN_DEADLINE: Deadline = Deadline::from_secs(2);
 const ASK_AFTER: Duration = Duration::from_millis(300);
@@ -62,7 +62,7 @@ const FIND: &str = r#"for file in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/li
 done
 exit 3"#;
 
-/// Script that writes a clock with the settings `$2` for the unit `$1`. Files in /run are lost with the container's end.
+/// Script that writes the clock's file of the unit `$1` with the settings `$2`. Files in /run are lost with the container's end.
 const PREPARE: &str = r#"set -e
 umask 022
 mkdir -p /run/e2e-clock
@@ -82,7 +82,7 @@ umask 022
 echo "$2" > "/run/e2e-clock/$1.new"
 mv -f "/run/e2e-clock/$1.new" "/run/e2e-clock/$1""#;
 
-/// Script that gives the unit `$1` the right clock again, if it has another.
+/// Script that gives the unit `$1` the right clock again, if the unit has another.
 const END: &str = r#"set -e
 conf="/run/systemd/system/$1.d/e2e-clock.conf"
 rm -f "/run/e2e-clock/$1"
@@ -94,7 +94,7 @@ if [ -e "$conf" ]; then
 fi"#;
 
 /// Script that prints the right time, the time by the unit's clock, and the right time again, waits, and prints all three once more. The
-/// right time is read without the library; the other readings share the time at which the shell began.
+/// right time is read without the library; both readings by the unit's clock count from the start of the shell.
 const LOOK: &str = r#"right() { env -u LD_PRELOAD date +%s.%N; }
 a=$(right); b=$(date +%s.%N); c=$(right)
 env -u LD_PRELOAD sleep "$1"
@@ -125,7 +125,7 @@ impl Reads {
         Ok(Self { opens: OpenWatch::on(&target.container.root()?, FOLDER)?, started: Vec::new() })
     }
 
-    /// Takes every open of the clock's file until now for one that the library has made at its start.
+    /// Counts every open of the clock's file until now as made by the library at its start, not as a reading.
     fn forget(&mut self, target: &FaultTarget<'_>, unit: &str) -> anyhow::Result<()> {
         for pid in self.opens.wait(Duration::ZERO)? {
             self.note(target, unit, pid);
@@ -138,7 +138,8 @@ impl Reads {
         self.started.extend(processes.iter().filter_map(|process| Image::of(process.pid)));
     }
 
-    /// Tells whether an open of the clock's file by this process is a reading of the clock by a process of the unit.
+    /// Tells whether an open of the clock's file by this process is a reading of the clock by a process of the unit; if not, notes the
+    /// process's program as started.
     fn note(&mut self, target: &FaultTarget<'_>, unit: &str, pid: i32) -> bool {
         if !processes_of(target, unit).iter().any(|process| process.pid == pid) {
             return false;
@@ -205,12 +206,12 @@ struct Seen {
 }
 
 impl Seen {
-    /// Tells whether the clock may be this far ahead, within the error of the observation.
+    /// Tells whether the clock may be `seconds` ahead of the right one, within the error of the observation.
     fn may_be_ahead(&self, seconds: f64) -> bool {
         (self.ahead - seconds).abs() <= self.unsure + SLACK.as_secs_f64()
     }
 
-    /// Tells whether the clock's rate is nearer to the percentage `to` than to `than`, even if the observation was held up.
+    /// Tells whether the lowest and the highest possible rate of the clock are both nearer to `to` than to `than`, in percent.
     fn is_nearer(&self, to: f64, than: f64) -> bool {
         let is_near = |percent: f64| (percent - to).abs() < (to - than).abs() / 2.0;
         self.percent.is_some_and(|(least, most)| is_near(least) && is_near(most))
@@ -265,7 +266,8 @@ impl Clock {
         Ok(compose!(Unit, "[Service]\n{lines}", lines = lines))
     }
 
-    /// libfaketime's settings before the unit's start, and those to change to afterwards. A rate counts from a process's start.
+    /// Settings of libfaketime before the unit's start, and those set afterwards, if others. libfaketime counts a rate from a process's
+    /// start.
     fn settings(&self) -> (String, Option<String>) {
         match self.kind {
             Kind::Jump { offset_ms } => ("+0 x1".into(), Some(format!("{:+.3}", offset_ms as f64 / 1e3))),
@@ -328,7 +330,7 @@ impl Clock {
         asks_for_time(&pids, CALLS_WATCHED, &target.lab.streams_dir().join(format!("{}.clock-calls", target.name())))
     }
 
-    /// Error for a unit whose processes do not read their time through the library.
+    /// Error for a unit whose processes do not read their time through the library; `why` is the evidence.
     fn not_applicable(&self, why: &str) -> anyhow::Error {
         usage(format!("not applicable to {}: {why}", self.unit))
     }

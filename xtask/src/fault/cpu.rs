@@ -1,4 +1,4 @@
-//! Faults of processor time: less of it, on fewer processors, or used up by other processes.
+//! Faults of processor time: a quota, fewer processors, or other processes that use the time up.
 
 use std::time::{Duration, Instant};
 
@@ -128,8 +128,8 @@ impl Quota {
         (window.used.as_secs_f64() * 1e6) < quota_us * window.periods as f64 * 0.9
     }
 
-    /// Tells whether only the fault's quota explains a window: it was used up several times, and programs got no more than it allows, while
-    /// the quota from before the fault would have given them more in as many periods.
+    /// Tells whether only the fault's quota explains a window: the quota was used up several times, and programs got no more than it
+    /// allows, while the quota from before the fault would have given them more in as many periods.
     fn is_bound(&self, before: &CpuShare, window: &Window) -> bool {
         let quota_us = (before.period_us * u64::from(self.percent) / 100) as f64;
         let used_us = window.used.as_secs_f64() * 1e6;
@@ -246,7 +246,8 @@ pub struct Pin {
     bound: Option<CgroupOverride>,
 }
 
-/// Minimum number of observations of a program, and minimum processor time that it uses meanwhile, to tell on which processors it runs.
+/// Minimum number of observations of a program, and minimum processor time that the program uses meanwhile, to tell on which processors it
+/// runs.
 const LOOKS_MIN: usize = 20;
 const LOOK_TIME: Duration = Duration::from_millis(50);
 

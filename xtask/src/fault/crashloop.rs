@@ -16,13 +16,13 @@ use crate::host::patience::Deadline;
 use crate::host::syntax::{Shell, ShellWord, Text, compose};
 use crate::manifest::Init;
 
-/// Prefix of the fault's own files, which lie beside the program while they are needed.
+/// Prefix of the names of files that the fault makes beside the program, for as long as it needs them.
 const OWN_PREFIX: &str = ".e2e-crashloop-";
 
 /// Exit status of the program that takes the original's place.
 const STATUS: i32 = 1;
 
-/// Number of first bytes that tell the program from its replacement.
+/// Number of first bytes of a file by which the program and its replacement are told apart.
 const HEAD: &str = "64";
 
 /// Deadline for killed processes to end.
@@ -31,8 +31,8 @@ const END_DEADLINE: Deadline = Deadline::from_secs(10);
 /// Deadline for a supervisor to start a program again.
 const SUPERVISOR_DEADLINE: Deadline = Deadline::from_secs(5);
 
-/// Minimum time after which a program that has not ended counts as running, and the same as a multiple of the time that the replacement
-/// took to end.
+/// Minimum time after which a program that has not ended counts as running, and the same minimum as a multiple of the time that the
+/// replacement took to end.
 const RUNS_AFTER: Deadline = Deadline::from_millis(50);
 const RUNS_AFTER_TIMES: u32 = 3;
 
@@ -299,7 +299,8 @@ fn script(program: &Path) -> anyhow::Result<Text<Shell>> {
     ))
 }
 
-/// Mounts the replacement over the program, in the caller's mount namespace. The replacement's file needs no name afterwards.
+/// Mounts the replacement over the program, in the caller's mount namespace. The replacement's file may be removed from its folder
+/// afterwards.
 fn cover(program: &Path) -> anyhow::Result<()> {
     let make = |path: &Path, mode: u32, text: &str| -> std::io::Result<()> {
         let _ = std::fs::remove_file(path); // of a fault that was broken off

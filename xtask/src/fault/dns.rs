@@ -29,10 +29,10 @@ const SILENCE: Deadline = Deadline::from_millis(100);
 /// Time after which a query on a healed link is repeated.
 const PATIENCE_SHORT: Deadline = Deadline::from_millis(500);
 
-/// Deadline for the name servers' port to be free: an observation of another container may hold it.
+/// Deadline for the name servers' port to be free: an observation of another container may use the port.
 const BIND_DEADLINE: Deadline = Deadline::from_secs(15);
 
-/// Kernel setting: minimum interval between two refusals to one address, 1 s by default.
+/// File of the kernel's minimum interval between two ICMP errors, such as refusals, to one address: 1 s by default.
 const REFUSALS_BOUND: &str = "/proc/sys/net/ipv4/icmp_ratelimit";
 
 /// Fault in which name servers do not answer, refuse, fail, or answer wrongly (`dns.*`).

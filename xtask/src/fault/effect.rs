@@ -12,7 +12,7 @@ use crate::lab::{Container, ExecOutput, ExecRequest, Lab};
 /// Deadline for one observation of a container.
 const LOOK_DEADLINE: Deadline = Deadline::from_secs(10);
 
-/// Minimum time for an observation whose common deadline has passed: zero would mean no deadline in some places.
+/// Minimum time for an observation whose common deadline has passed: some calls take a timeout of zero for none.
 const LOOK_LEAST: Duration = Duration::from_millis(10);
 
 /// Evidence of a loss where only the cause of the effect, such as a rule or a limit, was looked for.
@@ -53,7 +53,7 @@ pub trait Effect: Send {
     /// Takes the damage back; may be called twice, and for a container that was restarted meanwhile.
     fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()>;
 
-    /// Verifies, by the same observation, that the effect is gone; returns the observation.
+    /// Verifies, by the observation of [`Effect::verify_effect`], that the effect is gone; returns the observation.
     fn verify_recovery(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String>;
 
     /// Injects the fault again where a restart of the container has undone it.
@@ -91,7 +91,7 @@ pub enum Lasted {
     Lost {
         /// Observation in place of the effect.
         instead: String,
-        /// Side of the container's border from which the effect could have been removed.
+        /// Place from which the effect could have been removed: the host or the container.
         keeper: Keeper,
     },
     /// The effect ended by itself, or with its target.
@@ -108,7 +108,7 @@ pub enum Lasted {
     Momentary,
 }
 
-/// Side of a container's border on which an effect is kept.
+/// Place where the cause of an effect is kept, and from which it could be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keeper {
@@ -195,7 +195,7 @@ impl<'a> FaultTarget<'a> {
 }
 
 impl FaultTarget<'_> {
-    /// Returns the deadline of one observation: its own, or the rest of the common one.
+    /// Returns the deadline of one observation: `deadline`, but no more than is left until the common one.
     pub fn within(&self, deadline: Duration) -> Duration {
         match self.until {
             Some(until) => deadline.min(until.saturating_duration_since(Instant::now())).max(LOOK_LEAST),

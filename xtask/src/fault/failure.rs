@@ -43,7 +43,8 @@ impl FaultError {
         Self { error: self.error.context(context), ..self }
     }
 
-    /// Returns the failure of an injection that could not be taken back either. It has a kind of its own; the first failure is in its text.
+    /// Returns the error for an injection that failed with `self`, and whose taking back failed with `healing`: of kind
+    /// [`FaultFailure::NotTakenBack`], with the first failure in its text.
     pub(super) fn not_taken_back(&self, healing: &Self) -> Self {
         let message = format!(
             "the injection failed, and what it had changed could not be taken back completely ({healing}): {self}"

@@ -151,7 +151,7 @@ impl Effect for Cap {
         })
     }
 
-    /// Restores the limits of the processes, and of child processes that inherited one.
+    /// Restores the limits of the processes, and of child processes that inherited a changed limit.
     fn heal(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         for process in target.container.processes_of("") {
             let Ok(now) = process.file_bound() else { continue };
@@ -187,7 +187,7 @@ impl Effect for Cap {
         }
     }
 
-    /// Limits the processes that still run after a restart; processes started later are left alone.
+    /// Limits the processes of the command again if a restart of the container has ended all that were limited.
     fn restore(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         self.capped.retain(|capped| !capped.process.is_gone());
         if self.capped.is_empty() { self.cap(target) } else { Ok(()) }

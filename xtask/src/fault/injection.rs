@@ -202,7 +202,7 @@ impl Injection {
     }
 }
 
-/// Adds to an error that the fault has no effect, unless it says that the fault is not applicable.
+/// Adds to an error that the fault has no effect, unless the error says that the fault is not applicable.
 fn without_effect(error: anyhow::Error) -> anyhow::Error {
     match Error::of(&error) {
         None | Some(Error::Outage(_) | Error::MachineEnded(_)) => error.context("it has no effect"),

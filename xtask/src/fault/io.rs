@@ -179,7 +179,7 @@ impl Tracer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits for a finished call for which `is_good` is true; the inner error says what came instead.
+    /// Waits for a finished call for which `is_good` is true; the inner error says what was observed instead.
     fn wait_for(
         &self,
         call: &str,
@@ -270,7 +270,8 @@ impl Effect for Calls {
         }
     }
 
-    /// Verifies the effect again before healing. A process has only one tracer: while that is the fault's strace, the calls are changed.
+    /// Verifies the effect again before healing. A process has only one tracer: while the fault's strace is the tracer, the calls are
+    /// changed.
     fn lasts(&mut self, _target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some(tracer) = &self.tracer else { bail!("the fault was not injected") };
         let alive: Vec<Running> = tracer.processes.iter().filter(|process| !process.is_gone()).cloned().collect();

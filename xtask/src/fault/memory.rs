@@ -1,4 +1,4 @@
-//! Faults of memory: less of it, taken by another process, or used up.
+//! Faults of memory: a lower limit, a process that holds much of it, or use of all of it.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ use crate::host::patience::Deadline;
 /// Shell script that takes `$1` bytes for a moment. Where memory is short, the kernel kills this program before any other.
 const TAKE: &str = r#"echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs="$1" count=1"#;
 
-/// Shell script that takes `$1` bytes and keeps them: tail, which is to print the end of its input, keeps that until the input has ended.
+/// Shell script that takes `$1` bytes and keeps them: `tail`, which prints the end of its input, keeps the bytes until the input ends,
+/// which `sleep` prevents.
 const KEEP: &str = r#"( head -c "$1" /dev/zero; exec sleep 2000000000 ) | tail -c "$1" &"#;
 
 /// Shell script that takes ever more memory, `$1` bytes at most.

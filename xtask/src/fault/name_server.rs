@@ -11,7 +11,8 @@ const HEADER_BYTES: usize = 12;
 /// Maximum size of a query that is read, in bytes.
 const QUESTION_BYTES_MAX: usize = 4096;
 
-/// Flags of a message: it is an answer; the server is the authority for the name; recursion was wanted; recursion is available.
+/// Flags of a message: it is an answer; the server is the authority for the name; recursion was wanted; recursion is available. The last
+/// bits are the response code.
 const IS_ANSWER: u16 = 1 << 15;
 const IS_AUTHORITATIVE: u16 = 1 << 10;
 const RECURSION_WANTED: u16 = 1 << 8;
@@ -25,7 +26,7 @@ const INTERNET: u16 = 1;
 /// Response code for a failure of the name server.
 pub const SERVFAIL: u8 = 2;
 
-/// Time to live of an answer, in seconds. At 0 it is not cached, so that it ends with its server.
+/// Time to live of an answer, in seconds. An answer with 0 is not cached, so that none is left when its server has ended.
 const TIME_TO_LIVE_SECONDS: u32 = 0;
 
 /// Time after which a query is repeated: the query or its answer may have been lost.
@@ -179,7 +180,7 @@ fn answer(bytes: &[u8], reply: Reply) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// Parses the answer to the query of this number; its first record has to refer to the query's name by a compression pointer.
+/// Parses the answer to the query with this number; its first record has to refer to the query's name by a compression pointer.
 fn heard(bytes: &[u8], number: u16) -> Option<Heard> {
     let flags = word_at(bytes, 2).filter(|flags| flags & IS_ANSWER != 0)?;
     word_at(bytes, 0).filter(|found| *found == number)?;
@@ -190,7 +191,7 @@ fn heard(bytes: &[u8], number: u16) -> Option<Heard> {
     Some(Heard::Answer { address, code })
 }
 
-/// Returns the end of the first query in a message: a name of labels, its type, its class.
+/// Returns the offset in bytes at which the first query in a message ends. A query is a name of labels, a type and a class.
 fn question_end(bytes: &[u8]) -> Option<usize> {
     let mut at = HEADER_BYTES;
     loop {

@@ -128,11 +128,11 @@ struct State {
     stopped: bool,
     /// Number of injections and healings in progress.
     busy: usize,
-    /// Tells of each fault of the schedule whether it has begun.
+    /// Flag for each fault, in the schedule's order: true once the fault has begun.
     begun: Vec<bool>,
-    /// Tells of each fault of the schedule whether it is over.
+    /// Flag for each fault, in the schedule's order: true once the fault is over.
     over: Vec<bool>,
-    /// Tells of each fault of the schedule whether it had to wait, when its time came, until others are over.
+    /// Flag for each fault, in the schedule's order: true if the fault, when its time came, had to wait until others were over.
     #[cfg(test)]
     held_back: Vec<bool>,
 }
@@ -270,7 +270,7 @@ impl Shared {
         }
     }
 
-    /// Heals a fault. Where the healing fails beside another fault on the machine, it is repeated when a fault is over.
+    /// Heals a fault. A healing that fails while another fault is on the machine is repeated when any fault is over.
     fn heal(&self, place: usize, fault: u64) -> Result<String, FaultError> {
         let begun = self.clock.watch();
         loop {
@@ -297,7 +297,7 @@ impl Shared {
         !(0..faults.len()).any(|other| other != place && same_machine(other) && is_there(other))
     }
 
-    /// Waits until this time of the schedule, or until its end; returns true where the end came first.
+    /// Waits until this time of the schedule, or until the schedule's end; returns true where the end came first.
     fn wait_until(&self, at_ms: u64) -> bool {
         let mut state = self.state();
         loop {
@@ -310,8 +310,9 @@ impl Shared {
         }
     }
 
-    /// Waits until nothing prevents a fault from beginning, and marks it as begun; returns the time. The error is the reason for which the
-    /// fault had to wait for too long or until the end; `None` where the end came although nothing was in the way.
+    /// Waits until nothing prevents a fault from beginning, and marks it as begun; returns the time in milliseconds since the start of the
+    /// schedule. The error is the reason for which the fault had to wait for too long or until the end; `None` where the end came although
+    /// nothing was in the way.
     fn wait_for_room(&self, place: usize) -> Result<u64, Option<String>> {
         let held_back = self.clock.watch();
         let mut state = self.state();
@@ -338,8 +339,8 @@ impl Shared {
         }
     }
 
-    /// Returns the reason why a fault may not begin now: it clashes with another one, or as many faults as may be active at once are not
-    /// over. Only faults count that have begun or come earlier in the schedule. `None`: it may begin.
+    /// Returns the reason why a fault may not begin now: it clashes with another one, or the maximum number of faults at once is reached.
+    /// Other faults count if they have begun, or come earlier in the schedule, and are not over. `None` where the fault may begin.
     fn obstacle(&self, state: &State, place: usize) -> Option<String> {
         let faults = &self.schedule.faults;
         let is_before = |other: usize| (faults[other].at_ms, other) < (faults[place].at_ms, place);
@@ -403,7 +404,7 @@ impl Shared {
         u64::try_from(self.watch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Locks the state, also after a panic of another thread: no change is ever left half done.
+    /// Locks the state, also after a panic of another thread, which leaves no change of the state half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

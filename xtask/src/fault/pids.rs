@@ -22,7 +22,7 @@ const EXCESS: u32 = 3;
 /// Minimum room, in processes, before the fault: for the two that bring a program into the container, and for others that come meanwhile.
 const ROOM: u64 = 8;
 
-/// Deadline for starting processes; some shells try for a quarter of a minute before they give up.
+/// Deadline for starting processes; some shells repeat a refused start for 15 s.
 const DEADLINE: Deadline = Deadline::from_secs(60);
 
 /// Deadline for killed processes to leave the kernel's count; other processes may have come meanwhile.

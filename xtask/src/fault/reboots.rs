@@ -1,4 +1,4 @@
-//! Work on a container that may reboot by itself meanwhile: that is the product's doing, and no failure of the host.
+//! Work on a container that may reboot by itself meanwhile. Such a reboot is caused by the product, and is no failure of the host.
 
 use super::failure::{FaultError, FaultFailure};
 use crate::lab::{Container, Lab};
@@ -13,7 +13,7 @@ pub(super) fn does_not_stay_up(container: &Container) -> FaultError {
     FaultError::new(FaultFailure::Reboots, message)
 }
 
-/// Does `work` on a container; where that fails because of a reboot, once more when the container is ready again.
+/// Does `work` on a container; where the work fails because of a reboot, repeats it when the container is ready again.
 ///
 /// # Errors
 /// [`FaultFailure::Reboots`] where the container reboots each time; else that of `work`.
@@ -36,8 +36,8 @@ pub(super) fn despite_reboots<T>(
 }
 
 /// Tells whether a failure is explained by a reboot of its container after the first `reboots` ones, or by one that is about to come. Waits
-/// for signs of a coming reboot, unless none would explain the failure: a parameter that names nothing, or a failure of the host while the
-/// services are not ending. No reboot explains an outage by another fault, or damage that could not be taken back.
+/// for signs of a coming reboot, except for failures that no reboot would explain: a parameter that names nothing, or a failure of the host
+/// while the services are not ending. No reboot explains an outage by another fault, or damage that could not be taken back.
 fn is_of_reboot(lab: &Lab, container: &Container, reboots: u64, failure: &FaultFailure) -> bool {
     let may_come = match failure {
         FaultFailure::Outage | FaultFailure::NotTakenBack => return false,

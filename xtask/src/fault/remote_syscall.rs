@@ -23,7 +23,7 @@ pub struct Opened {
     pub refusal: Option<Errno>,
 }
 
-/// Reason why this machine cannot make such calls; `None` where it can.
+/// Reason why this host cannot make system calls in the name of another process; `None` where it can.
 #[must_use]
 pub fn problem() -> Option<&'static str> {
     if !cfg!(target_arch = "x86_64") {
@@ -80,7 +80,7 @@ mod calls {
     /// Code segment selector of 64-bit programs.
     const CODE_64: u64 = 0x33;
 
-    /// Results inside the kernel of an interrupted call that is to begin again, or to go on.
+    /// Kernel-internal results of an interrupted call that is to begin again, or to go on.
     const BEGINS_AGAIN: [i64; 3] = [-512, -513, -514];
     const GOES_ON: i64 = -516;
 
@@ -190,7 +190,7 @@ mod calls {
             Ok(ptrace::getregs(self.pid).context("reading the registers of the process")?.rax.cast_signed())
         }
 
-        /// Lets the process go on where it was. The kernel would do the same with a call that it has interrupted.
+        /// Lets the process go on where it was; begins an interrupted call again, as the kernel does after a signal.
         fn let_go(self) -> anyhow::Result<()> {
             ptrace::setregs(self.pid, resumed(self.saved)).context("putting the registers of the process back")?;
             ptrace::detach(self.pid, None).context("letting the process go")?;

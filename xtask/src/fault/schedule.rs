@@ -21,7 +21,7 @@ pub const SCHEDULE_VERSION: u32 = 1;
 /// Minimum time between faults that must not be active together, and before and after the time that a machine is down.
 const MARGIN_MS: u64 = 400;
 
-/// Number of draws for a fault before it is left out because it fits nowhere.
+/// Number of draws of a fault's kind, target and times; where none fits the schedule, the fault is left out.
 const DRAWS: u32 = 12;
 
 /// Number and kind of the injected faults.

@@ -1,5 +1,5 @@
-//! Reduces a schedule that leads to a failure while it still does: first fewer faults (delta debugging), then a shorter schedule, shorter
-//! faults, milder ones. Pure: proposes schedules, and takes the results of trying them.
+//! Reduces a schedule that leads to a failure, as long as the smaller one leads to the failure too: first fewer faults (delta debugging),
+//! then a shorter schedule, shorter faults, milder ones. Pure: proposes schedules, and takes the results of trying them.
 
 use std::collections::BTreeSet;
 
@@ -24,8 +24,8 @@ pub struct Shrink {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Fewer faults: number of pieces that the faults are cut into, and index of the next proposal, which keeps one piece alone where it is
-    /// below `pieces`, and leaves one piece out from there on.
+    /// Fewer faults: number of pieces that the faults are cut into, and index of the next proposal. Proposals with an index below `pieces`
+    /// each keep only one piece, later ones each leave one piece out.
     Faults {
         pieces: usize,
         next: usize,

@@ -27,7 +27,7 @@ pub struct Call {
     pub pid: Option<i32>,
     /// Result that the process got, such as `-1 EIO (Input/output error)`.
     pub result: String,
-    /// Time from the call until it came back.
+    /// Time from the call until it returned.
     pub took: Duration,
     /// True if strace, not the kernel, gave the result.
     pub is_injected: bool,
@@ -35,7 +35,7 @@ pub struct Call {
     pub is_delayed: bool,
 }
 
-/// Reason why this machine cannot change system calls, tried on a program that does nothing; `None` where it can.
+/// Reason why strace cannot change system calls on this host, tried on a program that does nothing; `None` where it can.
 #[must_use]
 pub fn strace_problem() -> Option<String> {
     let Some(strace) = Item::named("strace").program() else {
@@ -50,7 +50,7 @@ pub fn strace_problem() -> Option<String> {
         .then(|| "kernel.yama.ptrace_scope is 3: no process may be traced until the host boots again".into())
 }
 
-/// Returns the strace command that changes a system call of these processes, of their threads, and of all that they start.
+/// Returns the strace command that changes a system call of these processes, of their threads, and of all processes that they start.
 #[must_use]
 pub fn command(call: &str, change: &Change, pids: &[i32]) -> Vec<String> {
     let strace = path_of("strace");
@@ -68,7 +68,7 @@ pub fn command(call: &str, change: &Change, pids: &[i32]) -> Vec<String> {
     words
 }
 
-/// Option of strace for the system calls that return the time, as far as this machine has them.
+/// Option of strace for the system calls that return the time, as far as the host's architecture has them.
 const TIME_CALLS: &str = "trace=?clock_gettime,?gettimeofday,?time";
 
 /// Returns the first call, within the time `watch`, by which one of these processes asks the kernel itself for the time of day. `None`

@@ -36,7 +36,8 @@ const ATTACH_DEADLINE: Deadline = Deadline::from_secs(30);
 /// Deadline for noticing, after a failed request, that the guard has ended.
 const GONE_DEADLINE: Deadline = Deadline::from_secs(1);
 
-/// Connection to a running guard. Dropped without [`Guard::down`], it makes the guard take everything down.
+/// Connection to a running guard. If the connection is dropped without [`Guard::down`], the guard takes its lab down, unless the lab is
+/// kept.
 #[derive(Debug)]
 pub struct Guard {
     slot: Slot,
@@ -357,8 +358,8 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// Closes the socket, so that the guard takes its lab down, and waits until the guard has ended. A guard that keeps its lab, or has
-    /// ended, is left alone.
+    /// Closes the socket, so that the guard takes its lab down, and waits until the guard has ended. If the guard keeps its lab or has
+    /// ended, only the socket is closed.
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         self.reap();

@@ -1,6 +1,6 @@
-//! Ledger of a slot: undo steps, each on disk before its thing is made.
-//! Its first line names the boot of the host. Cgroups, mounts, loop devices, namespaces and processes of another boot are gone, and their
-//! names may be in use again, so a ledger of another boot is not executed.
+//! Ledger of a slot: undo steps, each in the file before the resource that it removes is made. The first line names the boot of the host.
+//! Cgroups, mounts, loop devices, namespaces and processes of another boot are gone, and their names may be in use again, so a ledger of
+//! another boot is not executed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;

@@ -1,6 +1,6 @@
-//! Guard: a small process that owns everything that one lab, or one build of a layer, makes on the host, and removes it when told to, or
-//! when the engine ends for whatever reason. If the guard itself was killed, the next holder of the slot removes it. Knows mounts,
-//! processes, cgroups and undo steps; nothing of templates, containers or scenarios.
+//! Guard: a small process that owns everything that one lab, or one build of a layer, makes on the host, and removes all of this when told
+//! to, or when the engine ends for whatever reason. If the guard itself was killed, the next holder of the slot removes what is left. Knows
+//! mounts, processes, cgroups and undo steps; nothing of templates, containers or scenarios.
 
 mod client;
 mod holder;

@@ -37,7 +37,7 @@ pub enum Make {
     File { path: PathBuf, content: String, mode: u32, owner: (u32, u32) },
     /// Shared lock on a folder, which keeps other processes from removing it.
     Share { path: PathBuf },
-    /// File below a container's root, out of which links never lead; it is removed with the root.
+    /// File below a container's root, in which links on its path are resolved; the file is removed with the root.
     FileInRoot {
         /// Root filesystem of the container, on the host.
         root: PathBuf,
@@ -47,8 +47,8 @@ pub enum Make {
         mode: u32,
         owner: (u32, u32),
     },
-    /// `/proc` with nothing mounted over parts of it, on an existing folder: the kernel lets containers mount a `/proc` only if such a one
-    /// exists.
+    /// `/proc` with nothing mounted over parts of it, on an existing folder: the kernel lets containers mount a `/proc` only if such an
+    /// uncovered `/proc` exists.
     Proc { path: PathBuf },
     /// Tmpfs of limited size, on an existing folder.
     Tmpfs {
@@ -64,7 +64,7 @@ pub enum Make {
         path: PathBuf,
         /// Read-only trees, lowest first.
         lowers: Vec<Lower>,
-        /// Folder that takes the writes.
+        /// Folder that stores what is written to the overlay.
         upper: PathBuf,
         /// Work folder beside `upper`, on the same file system.
         work: PathBuf,

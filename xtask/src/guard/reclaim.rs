@@ -58,8 +58,8 @@ pub fn lasting_holder(slot: &Slot) -> anyhow::Result<Option<Holder>> {
 }
 
 /// Tells the guard that holds a slot to go down, whatever build of the engine it belongs to, and waits until the slot is free. A stopped
-/// guard is continued; a guard that does not go down is killed, and its remaining undo steps stay in the ledger. Returns a line for each of
-/// these two measures.
+/// guard is continued; a guard that does not go down is killed, and its remaining undo steps stay in the ledger. Returns a line if the
+/// guard was continued, and one if it was killed.
 ///
 /// # Errors
 /// When the holder is not the guard of this slot, or does not end after it was killed.

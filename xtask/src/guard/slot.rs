@@ -32,7 +32,7 @@ pub(super) struct Lock {
     _file: Flock<File>,
 }
 
-/// Returns the parent of all slots' folders; unit tests get one that needs no root.
+/// Returns the parent of all slots' folders; in unit tests, a temporary folder, which needs no root.
 fn run_dir() -> PathBuf {
     if cfg!(test) {
         return std::env::temp_dir().join(format!("mancer-e2e-{}", std::process::id()));

@@ -47,7 +47,7 @@ mod armed {
     struct Crash {
         point: String,
         victim: String,
-        /// Signal without `SIG`, or the file that tells the test to reset the machine.
+        /// Name of the signal without `SIG`, or the file that tells the test to reset the machine.
         how: String,
     }
 
@@ -63,7 +63,7 @@ mod armed {
         });
     }
 
-    /// Notes that a point was reached, and sends the signal that is due there.
+    /// Notes that a point was reached, and sends the signal that `E2E_CRASH` names for the point.
     pub fn reach(phase: &str, subject: &str) {
         let Some(Some(plan)) = PLAN.get() else { return };
         let name = format!("{phase} {subject}").trim_end().replace(' ', "-");

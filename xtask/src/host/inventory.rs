@@ -160,7 +160,7 @@ impl Part<'_> {
         }
     }
 
-    /// Tells whether a text names the slot's cgroup or its folder, as a whole word.
+    /// Tells whether a text names the slot's cgroup or its folder, as a whole word; true for any text where the part is everything.
     fn has(self, text: &str) -> bool {
         let Self::Slot(slot) = self else { return true };
         [format!("{GROUP_PREFIX}{slot}"), format!("{RUN_PATH}/{slot}")].iter().any(|name| {
@@ -169,7 +169,7 @@ impl Part<'_> {
         })
     }
 
-    /// Tells whether a process belongs to this part: to the slot, or to the engine where the part is everything.
+    /// Tells whether a process belongs to this part: to the slot, or where the part is everything to the engine, which `of_engine` tells.
     fn has_process(self, group: &str, command: &str, of_engine: bool) -> bool {
         match self {
             Self::Everything => of_engine,

@@ -22,7 +22,7 @@ pub const READ_BYTES_MAX: u64 = 1 << 30;
 /// Environment variables in which sudo names its caller.
 pub const SUDO_VARIABLES: [&str; 4] = ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"];
 
-/// True in a process that sudo started as root, and that has given root up.
+/// True in a process that sudo started as root, and that has given up root's rights.
 static ROOT_IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
 /// User of the host, with the rights that files are read and programs run with.

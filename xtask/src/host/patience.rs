@@ -26,18 +26,18 @@ const MEASURED_MOST: f64 = 20.0;
 /// User-Mode Linux on them 8 to 18 ms.
 const QUICK: Duration = Duration::from_micros(1500);
 
-/// Minimum number of starts that are tried, if none is quick: the first one may read the program from the disk.
+/// Minimum number of starts of the program that are measured, if none is quick: the first one may read the program from the disk.
 const TRIES_LEAST: u32 = 4;
 
-/// Maximum number of starts that are tried. The quickest one counts, so that a machine which is busy only for a moment does not count as
-/// slow.
+/// Maximum number of starts of the program that are measured. The quickest one counts, so that a machine which is busy only for a moment
+/// does not count as slow.
 const TRIES_MOST: u32 = 12;
 
-/// Largest ratio of a start's elapsed time to its processor time. The time beyond is that of other programs: it shows that this machine is
-/// loaded at this moment, which it need not be later.
+/// Largest ratio of a start's elapsed time to its processor time that counts. The time beyond is that of other programs: it shows that this
+/// machine is loaded at this moment, which it need not be later.
 const LOAD_MOST: u32 = 3;
 
-/// Time after which no further start is tried.
+/// Time after which no further start of the program is measured.
 const MEASURING: Duration = Duration::from_millis(150);
 
 /// Deadline of one start of the program whose start time gives the patience factor. It is not scaled: the factor is not known yet.
@@ -126,7 +126,8 @@ fn measured() -> Patience {
     Patience { factor: start.map_or(1.0, factor_of), process_start: start }
 }
 
-/// Returns the time that the start of a program takes: the quickest of a few; after a quick one no further one is tried.
+/// Returns the time that the start of a program takes: the quickest of a few, each measured by `one`; after a quick start none is measured
+/// any more.
 fn start_of(mut one: impl FnMut() -> Option<ProgramTime>) -> Option<Duration> {
     let (begun, mut quickest, mut processor) = (Instant::now(), Duration::MAX, Duration::ZERO);
     for tried in 1..=TRIES_MOST {

@@ -96,7 +96,7 @@ pub enum Undo {
         /// Chain to remove.
         chain: iptables::Chain,
     },
-    /// Set a setting of a cgroup back to its value before.
+    /// Set a setting of a cgroup back to its former value.
     PutBack {
         /// Name of one of the engine's own cgroups, relative to the top of a hierarchy.
         group: String,

@@ -39,7 +39,8 @@ const MEMORY_KEPT_BYTES: u64 = 3 << 30;
 /// Minimum and maximum size of the tmpfs of a build.
 const MEMORY_BYTES: (u64, u64) = (2 << 30, 6 << 30);
 
-/// Memory of a build's programs, beside its tmpfs: the minimum in bytes, and the divisor of the available memory.
+/// Limit on the memory of a build's programs, beside its tmpfs: the available memory divided by the second number, at least the first
+/// (bytes).
 const PROGRAMS_BYTES: (u64, u64) = (2 << 30, 4);
 
 /// Maximum number of processes and threads of a build.
@@ -60,7 +61,7 @@ const TAIL_LINES: usize = 30;
 /// Progress of a layer's build, for a report to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// Waits until another process has built the same layer.
+    /// Another process builds the same layer, and this process waits for it to finish.
     Waiting {
         template: String,
         /// Process that holds the layer's slot.

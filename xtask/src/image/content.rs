@@ -39,9 +39,9 @@ const ENTRIES_AHEAD: usize = 16;
 /// Flags that open a file or folder without blocking, and without making a terminal the controlling one.
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
-/// File, folder or link of a source, as handed to the reader's closure.
+/// File, folder or link of a source, as [`read`] passes it to the closure `take`.
 pub enum Part<'a> {
-    /// Folder, handed out before its entries.
+    /// Folder, passed before its entries.
     Folder,
     Link(&'a Path),
     File {

@@ -64,21 +64,21 @@ pub struct LayerStatus {
     pub hidden: bool,
 }
 
-/// Layer that a wanted template needs: the template's own, or the thin one that replaces packages in it.
+/// Layer that a wanted template needs: the template's own layer, or the thin layer of `--set` that replaces packages.
 #[derive(Debug)]
 struct Planned<'a> {
-    /// Name for reports: that of the template, followed by those of the replaced packages.
+    /// Name for reports: the template's name, followed by the names of the replaced packages.
     name: String,
     template: &'a Template,
     /// Replacements in a thin layer; empty for the template's own layer.
     replacements: Vec<&'a Replacement>,
-    /// Index of the layer below.
+    /// Index in the plan of the layer below; `None` for a lowest layer.
     parent: Option<usize>,
     recipe: Recipe,
     sources: Sources,
     hash: String,
     is_portable: bool,
-    /// Distance from the lowest layer.
+    /// Number of layers below this one.
     depth: usize,
 }
 
@@ -194,7 +194,7 @@ impl<'a> LayerPlan<'a> {
         Ok(plan)
     }
 
-    /// Adds a layer, and returns its index.
+    /// Adds a layer of a template to the plan, on the layer with index `below`; returns the new layer's index.
     fn add(
         &mut self,
         project: &Project,

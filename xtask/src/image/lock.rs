@@ -45,9 +45,9 @@ pub struct Locked {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     pub template: String,
-    /// Entry of the lock file; `None` if the file has none.
+    /// Hash or version in the lock file; `None` if the file has none.
     pub locked: Option<String>,
-    /// Entry of the store; `None` if the store has none.
+    /// Hash or version in the store; `None` if the store has none.
     pub found: Option<String>,
 }
 

@@ -21,10 +21,10 @@ pub struct Metadata {
     requires_python: Option<String>,
 }
 
-/// One `Requires-Dist` of a package.
+/// Requirement of a package: a `Requires-Dist` line of its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Requirement {
-    /// Line as the package has it, without its marker.
+    /// Text of the line, without the marker.
     text: String,
     /// Name of the required package in its normal form.
     name: String,
@@ -101,7 +101,7 @@ impl Requirement {
         }
     }
 
-    /// Tells whether both require the same, in whatever way they are written.
+    /// Tells whether two requirements mean the same, whichever quotation marks and blanks they are written with.
     fn is_same(&self, other: &Self) -> bool {
         let of =
             |one: &Self| (one.name.clone(), one.extras.clone(), one.versions.clone(), one.marker.replace('\'', "\""));
@@ -114,7 +114,8 @@ impl Requirement {
         self.marker.is_empty() || with("") || extras.iter().any(|extra| with(extra))
     }
 
-    /// Adds the reasons why this requirement, and those of its extras, are not met.
+    /// Adds the reasons why this requirement, or a requirement of its extras, is not met to `unmet`; a requirement that is in `seen` is
+    /// skipped.
     fn check(
         &self,
         installed: &BTreeMap<String, Metadata>,
@@ -140,7 +141,7 @@ impl Requirement {
     }
 }
 
-/// Tells whether a version meets specifiers such as `>=1.0,<2`. None, or what is no version, counts as met: the installer has taken it.
+/// Tells whether a version meets specifiers such as `>=1.0,<2`. Returns true if either text is invalid: the installer has accepted both.
 fn fits(specifiers: &str, version: &str) -> bool {
     let (Ok(specifiers), Ok(version)) = (VersionSpecifiers::from_str(specifiers), Version::from_str(version)) else {
         return true;
@@ -158,7 +159,7 @@ struct Marker<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Word<'a> {
-    /// Variable, `and`, `or`, `in`, `not`, an operator or a parenthesis.
+    /// Word without quotation marks: a variable, `and`, `or`, `in`, `not`, an operator or a parenthesis.
     Plain(&'a str),
     Literal(&'a str),
 }
@@ -208,7 +209,7 @@ impl<'a> Marker<'a> {
         compare(&left, operator, &right)
     }
 
-    /// Returns the next value, and true if it is that of `extra`.
+    /// Returns the next value of the marker, and true if it is the value of the variable `extra`.
     fn value(&mut self) -> Option<(String, bool)> {
         let variable = match self.next()? {
             Word::Literal(text) => return Some((text.to_owned(), false)),
@@ -242,7 +243,7 @@ impl<'a> Marker<'a> {
     }
 }
 
-/// Compares two values of a marker: as versions where they are, as texts otherwise.
+/// Compares two values of a marker: as versions if both are versions, else as texts; `None` for an unknown operator.
 fn compare(left: &str, operator: &str, right: &str) -> Option<bool> {
     if operator == "in" {
         return Some(right.contains(left));

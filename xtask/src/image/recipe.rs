@@ -91,7 +91,7 @@ pub struct CopiedFile {
     pub hash: String,
     /// Absolute path in the container.
     pub target: String,
-    /// Permission bits of every copied file; `None` keeps them.
+    /// Permission bits of every copied file; `None` for 755 if the source is executable, else 644.
     pub mode: Option<u32>,
     /// Owner, as `user:group`.
     pub owner: Option<String>,

@@ -18,7 +18,7 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// Reads all `--set` of a command that uses the wanted templates.
+    /// Parses the values of all `--set` options of a command that uses the wanted templates.
     ///
     /// # Errors
     /// As [`Self::parse`]; and [`Error::Usage`] when a package is replaced twice, or when none of the wanted templates has the package.

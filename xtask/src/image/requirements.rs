@@ -58,7 +58,7 @@ pub fn same_package(one: &str, other: &str) -> bool {
     normal(one) == normal(other)
 }
 
-/// Returns the normal form of a package's name: case, and which of `-`, `_` and `.` it has how often, make no difference (PEP 503).
+/// Returns the normal form of a package's name (PEP 503): in lower case, with one `-` for each run of `-`, `_` and `.`.
 pub fn normal(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let parts: Vec<&str> = lower.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();

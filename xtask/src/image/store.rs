@@ -232,7 +232,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Lists the unusable layers of the store: name, and reason why it is unusable.
+    /// Lists the unusable layers of the store: the name of each, and the reason why it is unusable.
     pub fn damaged(&self) -> anyhow::Result<Vec<(String, String)>> {
         let mut found = Vec::new();
         for name in self.names()? {

@@ -248,8 +248,8 @@ impl Container {
         self.payload().len()
     }
 
-    /// Returns the cgroup that contains all processes of the container, in itself or below; its limits are the container's. A restart
-    /// creates it anew.
+    /// Returns the cgroup with all processes of the container, some of them in cgroups below; its limits are the container's. A restart
+    /// creates a new cgroup.
     pub fn group(&self) -> anyhow::Result<Group> {
         let found = Group::named(&self.cgroup_name()).child_with(self.init_pid()?);
         found.with_context(|| format!("process 1 of {} is in no cgroup below the container's", self.machine.name))

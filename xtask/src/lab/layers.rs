@@ -13,7 +13,7 @@ use super::exec::environment_of;
 use crate::error::Error;
 use crate::host::disk::container_fs::{self, Named};
 
-/// File name of the record in a layer's folder, which is written last in a build.
+/// Name of the file that describes a layer, in the layer's folder; a build writes this file last.
 const RECORD: &str = "layer.json";
 
 /// Maximum symbolic links on the way to a file, as in the kernel.
@@ -42,7 +42,7 @@ pub struct DamagedLayer {
 }
 
 impl DamagedLayer {
-    /// Returns the error of the host for a `program` that is missing because of this damage.
+    /// Returns the error of the host for a `program` that is missing because this layer was changed.
     #[must_use]
     pub fn error(&self, program: &str) -> Error {
         let Self { template, changed } = self;

@@ -183,7 +183,7 @@ impl LiveMachine {
     /// Fails if the container cannot run programs: it is down, frozen, or has no root filesystem of its own yet.
     ///
     /// # Errors
-    /// [`Error::Host`] with the state and the help.
+    /// [`Error::Host`] with the state and a command that helps.
     pub fn require_running(&self) -> Result<(), Error> {
         let state = match self.look() {
             Ok(MachineState::Running) => return Ok(()),

@@ -39,8 +39,8 @@ impl Machine {
         self.network.host(self.octet)
     }
 
-    /// Returns the hardware address of the machine's card, which stays the same after a restart so that the other machines' tables stay
-    /// valid.
+    /// Returns the hardware address of the machine's card, which stays the same after a restart so that the other machines' neighbor tables
+    /// stay valid.
     #[must_use]
     pub fn mac(&self) -> MacAddress {
         MacAddress([0x02, 0xe2, 0xe0, 0, 0, self.octet])

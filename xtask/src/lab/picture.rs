@@ -49,7 +49,7 @@ pub enum PictureError {
     /// The run was interrupted, or the scenario ended.
     #[error("the screenshot was interrupted")]
     Interrupted,
-    /// A fault has taken the container away.
+    /// A fault has taken down or frozen the page's container.
     #[error("{0}")]
     Outage(Outage),
     /// The host failed.

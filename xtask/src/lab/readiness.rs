@@ -93,7 +93,7 @@ impl WaitError {
         }
     }
 
-    /// Returns the same error with the deadline that was requested, instead of the rest of it that remained for this wait.
+    /// Returns the same error with the requested deadline `asked`, instead of the time that was left for this wait.
     #[must_use]
     pub(super) fn with_deadline(mut self, asked: Duration) -> Self {
         if let Self::Deadline { deadline, .. } = &mut self {
@@ -133,10 +133,10 @@ pub struct Circumstances<'a> {
     pub network: &'a NetworkNamespace,
     /// Folder for the output streams of test programs.
     pub streams_dir: &'a Path,
-    /// Polled during the wait; true ends it.
+    /// Function that is polled during the wait; true ends the wait.
     pub interrupted: &'a dyn Fn() -> bool,
-    /// Returns the number of changes to the machine that were begun from outside so far; `None` during a change, when no condition counts
-    /// as hopeless.
+    /// Function that returns the number of changes to the machine that were begun from outside so far; `None` during a change, when no
+    /// condition counts as hopeless.
     pub settled: &'a dyn Fn() -> Option<u64>,
     pub nearness: Nearness,
 }

@@ -99,7 +99,8 @@ impl Container {
         })
     }
 
-    /// Returns the reason why a unit in this state will not become active; `None` while systemd still boots or has jobs.
+    /// Returns the reason why a unit with the properties `shown` will not become active; `None` while systemd still boots or has jobs. A
+    /// failed unit counts only with `failed_too`.
     pub(super) fn unit_never(&self, unit: &str, shown: &str, failed_too: bool, streams_dir: &Path) -> Option<String> {
         let state = UnitState(shown);
         let dead_end = state.dead_end()?;

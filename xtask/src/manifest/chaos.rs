@@ -31,7 +31,7 @@ pub struct Chaos {
     pub quiet: Duration,
     /// Deadline for all machines to be ready again after all faults are healed, and for a single machine after each fault.
     pub recovery: Duration,
-    /// Conditions that have to come true at least once in a run with faults.
+    /// Names of the conditions that have to come true at least once in a run with faults.
     pub sometimes: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub struct FaultRule {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParameterRule {
     Fixed(Value),
-    /// A whole number from the first to the second one, both included.
+    /// Smallest and largest whole number, both permitted.
     Range(i64, i64),
 }
 

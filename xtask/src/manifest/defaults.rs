@@ -61,7 +61,7 @@ impl Defaults {
     }
 }
 
-/// Part of `e2e.toml` that is read here; [`super::Project`] reads the whole file.
+/// Part of `e2e.toml` that holds settings; [`super::Project`] reads the whole file.
 #[derive(Deserialize)]
 struct Partly {
     timeout: Option<Spanned<Within<CaseTime>>>,

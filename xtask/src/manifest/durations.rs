@@ -10,7 +10,7 @@ use super::parse::Source;
 use super::range::{CaseSeconds, Within};
 use crate::input;
 
-/// Comment at the head of the file.
+/// Comment at the head of `durations.toml`.
 const HEAD: &str = "# How long each case takes, in seconds: `--shard` splits the suite by it.\n\
                     # Written by `cargo xtask runs durations RUN`, from a run in which they passed.\n\n[seconds]\n";
 
@@ -45,13 +45,13 @@ impl Durations {
         project.scenarios_dir.join("durations.toml")
     }
 
-    /// Makes durations of seconds by case.
+    /// Makes the durations from a map of cases to seconds.
     #[must_use]
     pub fn from_seconds(seconds: BTreeMap<String, f64>) -> Self {
         Self { seconds }
     }
 
-    /// Adds newer durations, and removes those of cases that the project no longer has.
+    /// Adds newer durations, and removes the durations of cases that the project no longer has.
     #[must_use]
     pub fn renewed(mut self, newer: Self, project: &Project) -> Self {
         self.seconds.extend(newer.seconds);
@@ -64,8 +64,7 @@ impl Durations {
         self
     }
 
-    /// Returns the duration of a case; an unknown one is the median of the others. A repetition (`#2`) takes as long as
-    /// its case.
+    /// Returns the duration of a case; where it is unknown, the median of the known ones. A repetition (`#2`) takes as long as its case.
     #[must_use]
     pub fn seconds(&self, case: &str) -> f64 {
         let case = case.split('#').next().unwrap_or_default();

@@ -15,9 +15,9 @@ pub const FINDINGS: [&str; 8] =
 pub struct Expected {
     /// Name of the finding, one of [`FINDINGS`].
     pub finding: String,
-    /// Containers, by their names in the lab; any container if the list is empty.
+    /// Names in the lab of the containers that the finding is expected on; any container if the list is empty.
     pub on: Vec<String>,
-    /// The process or unit, where `*` stands for anything; any if not given.
+    /// Pattern of the process or unit that the finding is about, where `*` stands for anything; any if not given.
     pub about: Option<String>,
 }
 

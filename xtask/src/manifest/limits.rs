@@ -9,19 +9,19 @@ use super::parse::{Source, nearest};
 use super::range::{UsageSeconds, UsageSize, Within};
 use crate::error::Error;
 
-/// Limit of a container's usage, from the scenario's start to its end.
+/// Limit of a container's resource usage, from the scenario's start to the scenario's end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UsageLimit {
     /// Name of the container in the lab.
     pub container: String,
     pub kind: LimitKind,
-    /// Maximum, in the unit in the kind's name: bytes or seconds.
+    /// Maximum usage, in bytes or seconds, as the name of the kind says.
     pub most: f64,
     /// Line of the limit in its file, from 1.
     pub line: u32,
 }
 
-/// Kinds of limited usage.
+/// Kinds of resource usage that can be limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitKind {
     /// Peak of memory usage, cached files and tmpfs included.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum length of a container's name; names of host interfaces also hold those of its project and slot.
+/// Maximum length of a container's name in the lab, in characters: its name on the host has those of project and slot before it.
 pub(super) const CONTAINER_NAME_MAX: usize = 10;
 
 /// Last octet of the first address of the containers that `containers` of `e2e.toml` lists.

@@ -50,7 +50,7 @@ impl Source {
     }
 }
 
-/// Serializes bytes as text, the reverse of [`parse_bytes`].
+/// Serializes a number of bytes as a text that [`parse_bytes`] reads.
 pub fn bytes_as_text<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(bytes)
 }

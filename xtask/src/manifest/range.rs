@@ -174,7 +174,7 @@ fn size(bytes: u64) -> String {
 pub struct TimeIn<const LEAST: u64, const MOST: u64>;
 
 impl<const LEAST: u64, const MOST: u64> TimeIn<LEAST, MOST> {
-    /// Returns a duration, if it lies in the range.
+    /// Returns a duration if it lies in the range, otherwise `None`.
     pub fn check(time: Duration) -> Option<Duration> {
         (Duration::from_millis(LEAST)..=Duration::from_millis(MOST)).contains(&time).then_some(time)
     }
@@ -257,7 +257,7 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 ranges! {
     /// Memory of a container; with less than the minimum, no program starts in it.
     MemorySize = SizeIn<{ 4 << 20 }, SIZE_MAX>;
-    /// Maximum that a container writes outside its volumes.
+    /// Maximum number of bytes that a container keeps outside its volumes.
     DiskSize = SizeIn<{ 1 << 20 }, SIZE_MAX>;
     /// Size of a volume; ext4 needs the minimum for itself, and an image above the maximum takes long to make.
     VolumeSize = SizeIn<{ 1 << 20 }, { 1 << 40 }>;

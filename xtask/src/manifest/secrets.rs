@@ -137,7 +137,7 @@ pub fn secret_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads `[secrets]`; the error for a list, its earlier form, says how to write it now.
+/// Reads `[secrets]`. For a list, the earlier form of this key, the error says how to write `[secrets]` now.
 pub(super) fn secrets_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretsTable, D::Error> {
     struct Table;
     impl<'de> Visitor<'de> for Table {

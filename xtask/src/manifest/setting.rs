@@ -142,7 +142,7 @@ one_of! {
 pub struct Count<const LEAST: u32, const MOST: u32>(u32);
 
 impl<const LEAST: u32, const MOST: u32> Count<LEAST, MOST> {
-    /// Makes the number, moved to the nearer bound where it lies outside.
+    /// Makes the number, moved to the nearer end of its range where it lies outside.
     #[must_use]
     pub fn clamped(number: u32) -> Self {
         Self(number.clamp(LEAST, MOST))

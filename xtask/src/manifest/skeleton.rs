@@ -147,7 +147,7 @@ fn read_package(project: &Project) -> anyhow::Result<Source> {
     Ok(source)
 }
 
-/// Returns the text of a Cargo.toml with one more binary at its end.
+/// Returns the text of a Cargo.toml with the binary of a scenario added at its end.
 fn with_binary(text: &str, category: &str, name: &str) -> String {
     let text = text.trim_end();
     format!("{text}\n\n[[bin]]\nname = \"{name}\"\npath = \"{category}/{name}/main.rs\"\n")

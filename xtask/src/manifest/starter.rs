@@ -12,7 +12,7 @@ use crate::error::Error;
 /// Placeholder of the project's name in the files' texts.
 const PLACE: &str = "@PROJECT@";
 
-/// Path in the project and text of each file. Sources whose names Git or GitHub would act on have other names here.
+/// Path in the project, and text, of each file. A file whose name Git or GitHub would act on has another name in `starter/`.
 const FILES: &[(&str, &str)] = &[
     (".github/workflows/e2e.yml", include_str!("../../starter/workflow.yml")),
     (".gitignore", include_str!("../../starter/gitignore")),
@@ -130,7 +130,8 @@ fn listed(names: &[String]) -> String {
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
-/// Makes a project's name of a folder's: small letters, and a dash for each character that a name cannot have.
+/// Makes a project's name from a folder's: lowercase letters, and a dash for each character that a name cannot have; `None` if nothing is
+/// left.
 fn name_of(dir: &Path) -> Option<String> {
     let folder = dir.file_name()?.to_string_lossy().to_lowercase();
     let allowed = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '-' };

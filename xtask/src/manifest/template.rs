@@ -59,9 +59,9 @@ pub struct Template {
     pub environment: Vec<(String, String)>,
     /// SSH keys and host keys that the lab hands out.
     pub ssh: Ssh,
-    /// True if root in the container is root of the host: an explicit, reported choice.
+    /// True if root in the container is root of the host, of which each run warns.
     pub privileged: bool,
-    /// Parts of the kernel that the containers may use although most containers may not: an explicit, reported choice.
+    /// Parts of the kernel that the containers may use although most containers may not; the record of each run names them.
     #[serde(default)]
     pub allow: Vec<Part>,
 }
@@ -96,8 +96,8 @@ pub struct FileEntry {
     pub source: FileSource,
     /// Absolute path of the copy in the container.
     pub target: String,
-    /// Permission bits of every file; `None`: 0755 for files that anybody may execute, 0644 for others. A checkout's other bits depend
-    /// on its user's umask, and layers must not.
+    /// Permission bits of every file; `None`: 0755 for files that anybody may execute, 0644 for others. The other bits of a source depend
+    /// on its user's umask, and are not copied.
     pub mode: Option<u32>,
     /// Owner in the container, as `user` or `user:group`, by name or number.
     pub owner: Option<String>,

@@ -1,4 +1,4 @@
-//! Calibration: a fixed piece of work in a container, which measures how quick the machine is at this moment.
+//! Calibration: a fixed piece of work in a container, which measures how fast the host is at this moment.
 
 use anyhow::{Context as _, bail};
 
@@ -7,11 +7,11 @@ use crate::host::patience::Deadline;
 use crate::lab::{ExecRequest, Lab};
 use crate::record::{self, Calibration};
 
-/// Shell command of the fixed work: some 10 to 15 ms on a current machine, the start of its programs included. Times of another command
-/// cannot be compared with its times.
+/// Shell command of the fixed work: some 10 to 15 ms on a current host, the start of its programs included. Times of different commands
+/// cannot be compared.
 const WORK: &str = "head -c 1048576 /dev/zero | sha256sum";
 
-/// Deadline of the fixed work; a machine that exceeds it is stuck, not slow.
+/// Deadline of the fixed work; a host that exceeds it hangs, and is not merely slow.
 const DEADLINE: Deadline = Deadline::from_secs(10);
 
 /// Runs the fixed work in a lab's first container and returns its times; `None` where that container is down or frozen because of a

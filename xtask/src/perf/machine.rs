@@ -1,4 +1,4 @@
-//! Identity of this machine, and the class of machines like it.
+//! Identity of this host, and the class of machines that it belongs to.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,7 +8,7 @@ use crate::host::machine::hardware;
 use crate::host::machine::load::Memory;
 use crate::record::Machine;
 
-/// Machine that runs the engine, with its class.
+/// Host that runs the engine, with its class of machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMachine {
     pub machine: Machine,
@@ -17,8 +17,7 @@ pub struct KnownMachine {
     pub class: String,
 }
 
-/// Returns the machine that this process runs on, inspected once; `state` is the folder of the layers, whose storage is part of the
-/// result.
+/// Returns the host that this process runs on, inspected once; `state` is the folder of the layers, whose storage is part of the result.
 pub fn this_machine(state: &Path) -> &'static KnownMachine {
     static MACHINE: OnceLock<KnownMachine> = OnceLock::new();
     MACHINE.get_or_init(|| {

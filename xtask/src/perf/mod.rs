@@ -1,5 +1,5 @@
-//! Resource usage of operations and machines: counters at a moment, a sampler, a fixed piece of work that measures the machine's speed,
-//! and the machine's class. Knows labs and the record's types; nothing of scenarios, verdicts or sessions.
+//! Resource usage of operations and machines: counters at a moment, a sampler, a fixed piece of work that measures the host's speed, and
+//! the host's class. Knows labs and the record's types; nothing of scenarios, verdicts or sessions.
 
 mod calibration;
 mod machine;

@@ -226,8 +226,8 @@ impl State {
 }
 
 impl Meter {
-    /// Reads the counters of the container's cgroup, and opens their files anew where they belong to a cgroup that no longer exists;
-    /// `None` where the container is down.
+    /// Reads the counters of the container's cgroup, and opens their files anew where they belong to a cgroup that no longer exists; `None`
+    /// where the container is down. `killed` is the number of OOM kills on the host.
     fn group(&mut self, killed: Option<u64>) -> Option<(Counted, Present)> {
         if let Some(read) = self.files.as_mut().and_then(|files| files.read(killed)) {
             return Some(read);
@@ -364,7 +364,7 @@ impl Used {
         Some(Self { group, port })
     }
 
-    /// Returns the sum. A counter that only one of both has is missing in the sum.
+    /// Returns the sum of two usages. A counter that only one of them has is missing in the sum.
     fn plus(&self, other: &Self) -> Self {
         if *self == Self::default() {
             return *other;

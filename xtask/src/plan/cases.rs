@@ -1,4 +1,4 @@
-//! Cases of a run, which filters choose, in their order.
+//! Choice of a run's cases by filters, and the order in which the cases run.
 
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;

@@ -1,5 +1,5 @@
-//! Error rates of the rules of verdicts on this machine: duets in which the candidate does as much work as the baseline, or a known
-//! percentage more.
+//! Error rates of the rules of verdicts on this host: duets in which the candidate does as much work as the baseline, or a known percentage
+//! more.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ fn shown(one: &Comparison) -> String {
     format!("{} {} {} ({} pairs)", one.operation, one.metric, one.verdict.decision, one.verdict.samples)
 }
 
-/// Writes a project of one scenario on one machine, whose work is `percent` percent more, and reads it.
+/// Writes a project with one scenario on one machine, which does `percent` percent more work than the baseline, and reads the project.
 fn write_project(project: &Project, root: &Path, percent: u32) -> anyhow::Result<Project> {
     let mini = project.containers_dir.join("mini");
     if !input::is_folder(&mini) {

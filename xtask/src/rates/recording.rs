@@ -38,7 +38,7 @@ pub(super) struct Round {
     pub baseline: Option<Run>,
     /// Runs of the other variants, by their additional work in percent; `A1` is 0.
     pub candidates: BTreeMap<u32, Run>,
-    /// Wall time and CPU time of the fixed work, in seconds.
+    /// Wall time and CPU time of the calibration's fixed work, in seconds.
     pub calibration: Option<(f64, f64)>,
 }
 

@@ -81,7 +81,7 @@ enum Measure {
 /// Rounds of a track in which both the baseline and the candidate ran, with their values of one metric.
 struct Sides {
     rounds: Vec<PairedRound>,
-    /// Kind of time that the calibration measures as well; none for a metric without calibration.
+    /// Kind of time that the calibration measures as well; `None` for a metric without calibration.
     kind: Option<Kind>,
 }
 
@@ -91,7 +91,7 @@ struct PairedRound {
     first: Side,
     wall: (f64, f64),
     cpu: (f64, f64),
-    /// Wall time and CPU time of the fixed work, in seconds.
+    /// Wall time and CPU time of the calibration's fixed work, in seconds.
     calibration: Option<(f64, f64)>,
 }
 

@@ -1,5 +1,5 @@
 //! Rules in common use for unpaired samples, taken at two different times; `replay` compares their verdicts with those of the engine's
-//! rules. All take times, of which less is better.
+//! rules. The samples of every rule are times: less is better.
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
@@ -12,9 +12,9 @@ const ALPHA: f64 = 0.05;
 /// Criterion's default `noise_threshold`.
 const NOISE: f64 = 0.01;
 
-/// The rule of Criterion 0.8 with its default settings (its book, "Analysis process"): a bootstrapped t-test of the means at
-/// 5 %, and if they differ, the 95 % bootstrap interval of the change of the mean has to lie beyond 1 %. With 999 resamples
-/// instead of 100,000. Fewer than two samples on a side, or any that is no finite number above 0, are inconclusive.
+/// Judges by the rule of Criterion 0.8 with its default settings (its book, "Analysis process"): a bootstrapped t-test of the means at 5 %,
+/// and if they differ, the 95 % bootstrap interval of the change of the mean has to lie beyond 1 %. Uses 999 resamples instead of 100,000.
+/// With fewer than two samples on a side, or any sample that is no finite number above 0, the decision is inconclusive.
 #[must_use]
 pub fn criterion(baseline: &[f64], candidate: &[f64], seed: u64) -> Decision {
     if !comparable(baseline, candidate) {
@@ -47,8 +47,8 @@ pub fn criterion(baseline: &[f64], candidate: &[f64], seed: u64) -> Decision {
     }
 }
 
-/// The Mann-Whitney test, two-sided at 5 %; the sign of the Hodges-Lehmann shift decides between regressed and improved. Samples that
-/// cannot be compared are inconclusive.
+/// Judges by the Mann-Whitney test, two-sided at 5 %; the sign of the Hodges-Lehmann shift decides between regressed and improved. Samples
+/// that cannot be compared are inconclusive.
 #[must_use]
 pub fn mann_whitney(baseline: &[f64], candidate: &[f64]) -> Decision {
     let (Some(p), Some(shift)) = (e2e_stats::mann_whitney(baseline, candidate), hodges_lehmann(baseline, candidate))
@@ -94,7 +94,7 @@ fn mean(samples: &[f64]) -> f64 {
     samples.iter().sum::<f64>() / samples.len() as f64
 }
 
-/// Returns Welch's t; 0 where nothing varies and nothing differs.
+/// Returns Welch's t; 0 if both means are equal.
 fn t_statistic(one: &[f64], two: &[f64]) -> f64 {
     let (mean_one, mean_two) = (mean(one), mean(two));
     let squared_error = |side: &[f64], middle: f64| {

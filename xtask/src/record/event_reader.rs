@@ -142,7 +142,7 @@ pub mod work {
         static DONE: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Adds to the work of this thread.
+    /// Adds `more` to the amount of work that this thread has done.
     pub fn count(more: usize) {
         DONE.set(DONE.get() + more);
     }

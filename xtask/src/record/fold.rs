@@ -1,6 +1,7 @@
 //! Fold of a run's events: takes one event after another, and can return the run's record at any moment.
 //!
-//! The record is written as `run.json` at the run's end. A field that no event fills would be missing after a `kill -9`.
+//! The record is written as `run.json` at the run's end. After a `kill -9`, readers make it from the events, and a field that no event
+//! fills would be missing.
 
 use std::collections::HashMap;
 

@@ -33,7 +33,7 @@ pub fn comparison(found: &Comparison) -> String {
     )
 }
 
-/// Counts comparisons by their decision, in one line.
+/// Formats the number of comparisons by decision, in one line.
 #[must_use]
 pub fn comparison_counts(comparisons: &[Comparison]) -> String {
     let count = |decision: Decision| comparisons.iter().filter(|one| one.verdict.decision == decision).count();

@@ -102,8 +102,8 @@ impl PastRun {
         }
     }
 
-    /// Folds the events in a folder into a record; `None` where they are not a run's. For a run that has ended, the result equals its
-    /// `run.json`.
+    /// Folds the events in a folder into a record; `None` where the folder is not that of a run. For a run that has ended, the result
+    /// equals its `run.json`.
     ///
     /// # Errors
     /// [`Error::BadFile`] when the events are from another version.
@@ -199,8 +199,8 @@ pub(super) fn began(name: &str) -> Option<SystemTime> {
 /// Maximum number of runs that are read for durations, the latest first.
 const RUNS_MAX: usize = 8;
 
-/// Returns the duration in milliseconds of each case when it last passed in a run that `is_of_kind` accepts; `None` unless all are known.
-/// A repetition (`#2`) takes as long as its case.
+/// Returns the duration in milliseconds of each case when it last passed in a run that `is_of_kind` accepts; `None` unless the durations of
+/// all `cases` are known. A repetition (`#2`) takes as long as its case.
 #[must_use]
 pub fn expected_durations(
     root: &Path,

@@ -18,7 +18,7 @@ pub struct RecordedPatience {
 }
 
 impl RecordedPatience {
-    /// Makes the record of a factor, and of the measured start of a process.
+    /// Makes the patience of a run from the factor, and from the measured time to start a program, if any.
     #[must_use]
     pub fn of(factor: f64, process_start: Option<Duration>) -> Self {
         let hundredths = |ms: f64| (ms * 100.0).round() / 100.0;

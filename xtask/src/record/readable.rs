@@ -18,7 +18,8 @@ pub fn readable_json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(text)
 }
 
-/// Writes a value at the end of `text`; `before` is the number of characters before it in its line, without the indentation.
+/// Writes a value at the end of `text`; `depth` is the level of its indentation, and `before` the number of characters before it in its
+/// line, without the indentation.
 fn write(value: &Value, depth: usize, before: usize, text: &mut String) -> serde_json::Result<()> {
     let line = in_one_line(value)?;
     let is_number = |item: &Value| item.is_number() || item.is_null();

@@ -21,7 +21,7 @@ use super::{Masks, PastRun, is_binary};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 
-/// Flags for opening a path: it stays below its folder, and no link is followed.
+/// Flags for opening a path below a folder: a path that leads out of that folder, or through a link, is refused.
 const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
 
 /// Maximum size of the artifacts, long streams and screenshots of one run, in bytes.

@@ -1,7 +1,7 @@
 //! `junit.xml`, as Jenkins (xUnit, JUnit) and GitLab read it: each scenario is a test suite, and each case a test case.
 //!
-//! The failed attempts of a flaky case are `flakyFailure`; of a failed case, the attempts after the first one are `rerunFailure`.
-//! A case without a lab and an interrupted one are an `error`: they say nothing of the product.
+//! The failed attempts of a flaky case are `flakyFailure`; of a failed case, the attempts after the first one are `rerunFailure`. A case
+//! whose lab could not be made and an interrupted case are an `error`, because neither is a result about the product.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -172,7 +172,8 @@ impl Try<'_> {
         valid(text.lines().next().unwrap_or_default())
     }
 
-    /// Returns the details of the attempt's failure: outcome, earlier ends of programs, problems, last lines of the logs, folder.
+    /// Returns the details of the attempt's failure: outcome, unexpected ends of programs before it, problems, last lines of the logs,
+    /// folder.
     fn text(&self) -> String {
         let mut text = ending(&self.result.outcome).unwrap_or_default();
         for line in self.told.iter().flat_map(|told| Before::of(told).lines()) {
@@ -213,8 +214,8 @@ fn log_of(run: &PastRun, attempt: &record::Attempt) -> Option<String> {
     (!text.trim().is_empty()).then(|| format!("{cut}{text}"))
 }
 
-/// Makes a text of other programs fit for XML: hidden characters become visible, and the two that XML does not allow and quick-junit lets
-/// pass are replaced.
+/// Makes a text of other programs fit for XML: hidden characters become visible, and U+FFFE and U+FFFF, which XML does not allow and
+/// quick-junit does not remove, are replaced.
 fn valid(text: &str) -> String {
     visible_text(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
 }

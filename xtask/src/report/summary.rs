@@ -173,7 +173,8 @@ fn lost_faults(attempt: &AttemptEvents) -> String {
     lost.map(|line| format!("{line}.\n\n")).collect()
 }
 
-/// Returns the run's machine and command, and the commands that repeat the run and its failures.
+/// Returns the run's host and command, the options that repeat its faults, and, if `has_others`, the command that reruns the cases that did
+/// not pass.
 fn ground(run: &PastRun, has_others: bool) -> String {
     let record = &run.record;
     let mut text = format!("Run {}, {}", code(&record.run_id), record.started_at);

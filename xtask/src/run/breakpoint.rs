@@ -48,13 +48,13 @@ pub struct HeldCase<'a> {
 const CAUSE: &str = "the case is paused";
 
 impl Breakpoints {
-    /// Creates a breakpoint that asks this watcher.
+    /// Creates a breakpoint that shows paused cases to `watcher`; `machines` is the treatment of the cases' machines.
     #[must_use]
     pub fn new(watcher: Box<dyn Watcher>, machines: Machines) -> Arc<Self> {
         Arc::new(Self { watcher, machines, given_up: AtomicBool::new(false) })
     }
 
-    /// Tells whether the person gave a case up: then the run ends.
+    /// Tells whether the person at the prompt gave a case up, which ends the run.
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
     }

@@ -114,7 +114,8 @@ fn schedule_of<'a>(context: &'a CaseContext<'_>, planned: &PlannedCase) -> Optio
     context.options.schedules.as_ref()?.of(&planned.id)
 }
 
-/// Warns of each failure to write the record, and returns the attempt's outcome: after a failure, a pass becomes an infrastructure error.
+/// Warns of each failure to write the record, given in `unkept`, and returns the attempt's outcome: with such a failure, a pass becomes an
+/// infrastructure error.
 fn with_unkept(context: &CaseContext<'_>, outcome: Outcome, unkept: Vec<anyhow::Error>) -> Outcome {
     for error in &unkept {
         context.recorder.record(Event::Warning { message: format!("the record is incomplete: {error:#}") });
@@ -310,7 +311,8 @@ fn keep_logs(context: &CaseContext<'_>, folder: &str, lab: &Lab) -> anyhow::Resu
     Ok(())
 }
 
-/// Takes the lab down, or keeps it and reports how to enter it. Without an outcome, because an error ends the run, the lab is not kept.
+/// Takes the lab down, or keeps it, if the options say so, and records how to enter it. A lab without an outcome is never kept: an error
+/// ends the run.
 fn end_lab(
     context: &CaseContext<'_>,
     case: &CaseId,

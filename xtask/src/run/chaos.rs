@@ -259,7 +259,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Schedule> {
     Ok(schedule)
 }
 
-/// Returns the position of a planned fault in a file, as the byte offset of its number.
+/// Returns the position of a planned fault in the text of a schedule, as the byte offset of the fault's number.
 fn place_of(text: &str, fault: usize) -> usize {
     text.match_indices("\"number\"").nth(fault).map_or(0, |(offset, _)| offset)
 }

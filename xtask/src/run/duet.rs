@@ -178,7 +178,7 @@ fn has_same_settings(baseline: &Project, candidate: &Project, name: &str) -> boo
     true
 }
 
-/// Returns the settings of a template's machines in a form that can be compared; an empty text for what cannot be written.
+/// Returns the settings of a template's machines in a form that can be compared; empty if they cannot be serialized.
 fn settings(template: &Template) -> String {
     let without_layer = Template {
         file: PathBuf::new(),

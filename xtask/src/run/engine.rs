@@ -34,7 +34,7 @@ use crate::record::{
 #[derive(Debug)]
 pub struct Executed {
     pub record: RunRecord,
-    /// Machine that the run was on.
+    /// Host that the run was on, with its class of machines.
     pub machine: &'static KnownMachine,
     /// Times of the repeated operations of each case that passed at the first attempt.
     pub measured: BTreeMap<CaseId, BTreeMap<String, Timings>>,

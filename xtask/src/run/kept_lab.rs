@@ -31,8 +31,8 @@ pub struct KeptLab {
 }
 
 impl KeptLabSpec {
-    /// Plans one container for each named template, or the containers of the named scenario. If `names` is not empty, its names replace the
-    /// containers' own names, by position.
+    /// Plans one container for each named template, or the containers of the named scenario. The containers get the names in `names`, by
+    /// position, or keep their own names if it is empty.
     ///
     /// # Errors
     /// [`Error::Usage`] for a word that is neither a template nor a scenario, or for invalid container names.

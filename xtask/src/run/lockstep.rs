@@ -117,7 +117,7 @@ impl Lockstep {
         Arc::new(LockstepSide { lockstep: Arc::clone(self), side })
     }
 
-    /// Records that a side has ended, so that the other side no longer waits for it.
+    /// Records that a side has ended, so that the other side no longer waits for it; `how` describes the end.
     pub fn ended(&self, side: Side, how: &str) {
         let mut state = self.state();
         state.sides[place(side)].ended = Some(how.to_owned());
@@ -224,7 +224,7 @@ impl Lockstep {
         }
     }
 
-    /// Parts the sides: neither waits for the other any more.
+    /// Parts the sides for the reason `why`: neither waits for the other any more.
     fn part(&self, state: &mut State, why: &str) {
         state.apart.get_or_insert_with(|| why.to_owned());
         if let Some(pair) = state.pair.take() {

@@ -27,7 +27,7 @@ const FOLDER: &str = "/e2e-mutant";
 /// Path of the file to which the broken code adds a line when it is executed. Every user may write to it.
 const REACHED: &str = "/e2e-mutant/reached";
 
-/// Name of the file with the marks among a machine's collected logs.
+/// Name, among a machine's collected logs, of the file to which the broken code adds lines.
 const REACHED_LOG: &str = "e2e-mutant-reached";
 
 /// Source of the Python program that replaces functions of the product by mutated ones.

@@ -37,7 +37,7 @@ pub struct Monitoring {
 /// Number of repetitions of a repeatable operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Samples {
-    /// Minimum number.
+    /// Minimum number of repetitions.
     pub least: u32,
     /// Minimum time that the repetitions take altogether.
     pub over: Duration,
@@ -76,7 +76,7 @@ impl Comparing {
     }
 }
 
-/// Choices by which a plan is carried out.
+/// Options by which a plan is carried out.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Slot that the run's labs use, one after the other.
@@ -110,7 +110,7 @@ pub struct Options {
     pub part: Option<RunPart>,
 }
 
-/// Place of a run that is part of another run, such as a mutant's. No link leads to its log.
+/// Place of a run that is part of another run, such as a mutant's. The link `e2e_test.log` does not lead to its log.
 #[derive(Debug, Clone)]
 pub struct RunPart {
     /// Existing folder for the record of the run.
@@ -144,8 +144,8 @@ impl Options {
         })
     }
 
-    /// Returns the deadline of a case: the one given for the run, or else its scenario's, multiplied by `patience`, this machine's factor
-    /// of deadlines.
+    /// Returns the deadline of a case: the one given for the run, or else its scenario's, multiplied by this host's factor of deadlines
+    /// (`patience`).
     pub(super) fn timeout_of(&self, scenario: &Scenario) -> Duration {
         self.timeout.unwrap_or_else(|| patience::scaled(scenario.timeout))
     }
@@ -177,7 +177,7 @@ pub(super) struct CaseContext<'a> {
     pub invoker: &'a Invoker,
     pub recorder: &'a Arc<Recorder>,
     pub interrupt: &'a Interrupt,
-    /// Gate by which the sessions take part in a duet; `None` outside of duets.
+    /// Interface that the sessions call before and after each measured operation of a duet; `None` outside of duets.
     pub gate: Option<&'a Arc<dyn Gate>>,
 }
 

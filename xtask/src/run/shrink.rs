@@ -189,7 +189,7 @@ impl std::fmt::Display for Rate {
     }
 }
 
-/// Context that is shared by the runs of all candidates.
+/// Context that is shared by the runs of all candidate schedules.
 struct Workshop<'a> {
     project: &'a Project,
     failure: &'a Failure,
@@ -205,7 +205,7 @@ struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Runs the case with a schedule, at most `times` times, until it fails like the original.
+    /// Runs the case with a schedule, at most `times` times, until it fails like the original; the runs' folders are `NAME/NUMBER`.
     fn fails(&mut self, schedule: &Schedule, name: &str, times: u32) -> anyhow::Result<Rate> {
         for number in 1..=times {
             let outcome = self.run(schedule, &format!("{name}/{number}"))?;

@@ -1,5 +1,5 @@
-//! Tests on real LXC: chosen by name, several at once. The time of each test is compared with its recorded one, and the host at the end
-//! with the host before.
+//! Tests on real LXC: chosen by name, several at once. The time of each test is compared with its recorded time, and the host after the
+//! tests with the host before, to find leftovers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -13,7 +13,7 @@ use crate::error::{EXIT_FAILED, EXIT_PASSED, Error};
 use crate::host::inventory::{Inventory, Leftover};
 use crate::host::patience::Deadline;
 
-/// Slots that tests lease, one for each test process. Lower slots are left alone, because a person may keep a lab there.
+/// Slots that tests lease, one for each test process. Lower slots are not used, because a person may keep a lab there.
 pub const TEST_SLOTS: RangeInclusive<u32> = 90..=97;
 
 /// Slots of the engines that a test runs side by side and kills.

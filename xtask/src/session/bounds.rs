@@ -21,7 +21,7 @@ pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Minimum bytes that any request counts for: its event has a time, a name and a case.
 const REQUEST_BYTES: u64 = 256;
 
-/// Refusal of a request because the record has no room for its data.
+/// Refusal of a request because the record has no room for the request's data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OverBound {
     #[error(

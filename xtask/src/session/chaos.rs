@@ -110,7 +110,7 @@ impl Session {
         Ok(settled)
     }
 
-    /// Waits until no fault is being injected or healed. To be called while the lab's clock is held, so that no further fault begins.
+    /// Waits until no fault is being injected or healed. To be called while the lab's clock is stopped, so that no further fault begins.
     pub(super) fn wait_until_still(&self) {
         if let Some(nemesis) = &self.chaos.state().nemesis {
             nemesis.wait_until_still();

@@ -57,8 +57,8 @@ impl Session {
         }
     }
 
-    /// Returns an output stream for an answer: inline, or, if it is large, as a file among the artifacts that the user owns. The inner
-    /// error says that the record has no room for that file.
+    /// Returns an output stream for an answer: inline, or, if it is large, as a file in the artifacts' folder. The inner error says that
+    /// the record has no room for that file.
     pub(super) fn stream(&self, stream: &mut KeptStream, what: &str) -> Answer<Result<Stream, OverBound>> {
         let bytes = stream.kept_bytes();
         if bytes <= STREAM_BYTES_MAX as u64 {

@@ -103,7 +103,7 @@ pub fn init_status(init: &InitEnd) -> InitStatus {
     }
 }
 
-/// Returns the event for a machine that ended although no fault ended it.
+/// Returns the event for a machine that ended although no fault ended it; `expected` tells whether the scenario declared that.
 #[must_use]
 pub fn machine_ended(case: &CaseId, end: &MachineEnd, expected: bool) -> Event {
     Event::MachineEnded {

@@ -27,7 +27,8 @@ impl Session {
         });
     }
 
-    /// Files a failure of the scenario as evidence, after the ends of machines that came before it.
+    /// Files a failure of the scenario as evidence, after the ends of machines that came before it; `note` adds the failure to what was
+    /// seen.
     pub(super) fn file_failure(&self, note: impl FnOnce(&mut Seen)) {
         self.notice_ends();
         self.evidence.push(Evidence::Scenario);

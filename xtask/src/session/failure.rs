@@ -30,7 +30,7 @@ impl RequestFailure {
     }
 }
 
-/// Any other error is a failure of the infrastructure.
+/// Conversion of any other error, which is a failure of the infrastructure.
 impl From<anyhow::Error> for RequestFailure {
     fn from(error: anyhow::Error) -> Self {
         Self::Of(ErrorCode::Infrastructure, format!("{error:#}"))

@@ -1,4 +1,4 @@
-//! Faults of a session, from the request that starts one to the observations when it is healed.
+//! Faults of a session, each from its request to the observations when it is healed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,25 +1,25 @@
-//! Comparison of two images, pixel by pixel, with a tolerance. Pure: bytes of PNGs in, bytes of a PNG out.
+//! Comparison of two pictures, pixel by pixel, with a tolerance. Pure: bytes of PNGs in, bytes of a PNG out.
 
 use anyhow::{Context as _, bail};
 use e2e_contract::PictureSize;
 use png::{BitDepth, ColorType, Decoder, Encoder, Limits, Transformations};
 
-/// Maximum bytes of an unpacked image: 64 million pixels.
+/// Maximum bytes of a decoded picture: 64 million pixels.
 const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
 /// Red, green, blue and alpha channel.
 type Pixel = [u8; 4];
 
-/// Result of comparing two images.
+/// Result of comparing two pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Compared {
-    /// The images have different sizes; no pixels were compared.
+    /// The pictures have different sizes; no pixels were compared.
     OtherSize { taken: PictureSize, expected: PictureSize },
     /// Of `pixels` pixels, `pixels_off` are different; `difference` is a PNG that marks them, if there are any.
     SameSize { pixels_off: u64, pixels: u64, difference: Option<Vec<u8>> },
 }
 
-/// Unpacked image.
+/// Decoded picture.
 struct Unpacked {
     size: PictureSize,
     pixels: Vec<Pixel>,
@@ -59,7 +59,7 @@ fn unpack(bytes: &[u8]) -> anyhow::Result<Unpacked> {
     Ok(Unpacked { size: PictureSize { width_pixels: frame.width, height_pixels: frame.height }, pixels })
 }
 
-/// Creates a PNG that marks the different pixels in red on a pale copy of the expected image.
+/// Creates a PNG that marks the different pixels in red on a pale copy of the expected picture.
 fn shown(expected: &Unpacked, off: &[bool]) -> anyhow::Result<Vec<u8>> {
     let pale = |[red, green, blue, _]: Pixel| {
         let gray = (u16::from(red) + u16::from(green) + u16::from(blue)) / 3;

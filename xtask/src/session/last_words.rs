@@ -1,4 +1,4 @@
-//! Last words of a failed scenario's program: the reason for its failure, found in its output.
+//! Reason for the failure of a scenario's program, found at the end of the program's output.
 
 use std::path::Path;
 

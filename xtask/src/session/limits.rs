@@ -9,7 +9,7 @@ use crate::perf::Totals;
 use crate::record::Event;
 
 impl Session {
-    /// Records the check of each limit; describes the first one that was exceeded.
+    /// Records the check of each limit; returns the description of the first limit that was exceeded.
     pub(super) fn check_limits(&self) -> Option<String> {
         let mut exceeded = None;
         for limit in &self.spec.limits {
@@ -36,7 +36,8 @@ impl Session {
     }
 }
 
-/// Multiplies a limit by `patience`, this machine's factor of deadlines, because the same work takes more processor time on a slow machine.
+/// Multiplies a limit of processor time by `factor`, this host's factor of deadlines: the same work takes more processor time on a slow
+/// host.
 fn on_this_machine(limit: &UsageLimit, factor: f64) -> UsageLimit {
     let most = if limit.kind == LimitKind::CpuSeconds { limit.most * factor.max(1.0) } else { limit.most };
     UsageLimit { most, ..limit.clone() }

@@ -51,7 +51,7 @@ impl Session {
         Ok(picture)
     }
 
-    /// Takes a screenshot and compares it with an expected image.
+    /// Takes a screenshot and compares it with an expected picture.
     pub(super) fn screenshot_compare(&self, request: &ScreenshotCompare) -> Answer<Likeness> {
         let ScreenshotCompare { name, url, deadline_ms, expected, channel_off_max } = request;
         let picture =

@@ -433,7 +433,7 @@ fn serve<M: Method>(params: Value, carry_out: impl FnOnce(M) -> Answer<M::Answer
     serde_json::to_value(answer).map_err(|error| RpcError::new(ErrorCode::Infrastructure, error.to_string()))
 }
 
-/// Multiplies a deadline that the scenario requests by `patience`, this machine's factor of deadlines.
+/// Multiplies a deadline that the scenario requests by this host's factor of deadlines (`patience`).
 pub(super) fn asked(deadline_ms: u64) -> Duration {
     patience::scaled(Duration::from_millis(deadline_ms))
 }

@@ -74,7 +74,7 @@ pub struct SessionSpec {
     pub calibrate: bool,
     /// Requested repetitions of each repeatable operation; `None` follows the scenario's plan.
     pub repeats: Option<Repeats>,
-    /// Gate to call before and after each measured operation, in a duet.
+    /// Interface to call before and after each measured operation, in a duet.
     pub gate: Option<Arc<dyn Gate>>,
     /// Breakpoint to call at the first failure.
     pub breakpoint: Option<Arc<dyn Breakpoint>>,
@@ -115,9 +115,10 @@ pub struct Stopped<'a> {
     pub lab: &'a Arc<Lab>,
 }
 
-/// Gate that a session calls before and after each measured operation.
+/// Interface that a session calls before and after each measured operation, so that a duet can pair the operations of its sides.
 pub trait Gate: Send + Sync + std::fmt::Debug {
-    /// Waits until this operation may begin, or `stop` returns true because the session has to end.
+    /// Waits until this operation, of which the scenario plans `planned` repetitions, may begin, or `stop` returns true because the session
+    /// has to end.
     fn begin(&self, operation: &str, planned: u32, stop: &dyn Fn() -> bool);
 
     /// Takes the sample of an ended operation; `None` for a failed one. Returns whether another repetition is needed; `None` leaves that to

@@ -125,7 +125,8 @@ fn ask(pid: i32, file: &Path, invoker: &Invoker, deadline: Duration) -> Option<S
     (!stacks.main.is_empty() || !stacks.others.is_empty()).then_some(stacks)
 }
 
-/// Tells whether a thread keeps the signal blocked; a thread that starts or ends another one blocks it only for a moment.
+/// Tells whether a thread keeps the signal blocked, watched until `until` at most; a thread that starts or ends another one blocks the
+/// signal only for a moment.
 fn keeps_it_blocked(pid: i32, thread: i32, until: Instant) -> bool {
     let mut first = None;
     while let Some(now) = signals::thread(pid, thread, SIGNAL).filter(|now| now.is_blocked) {

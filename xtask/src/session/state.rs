@@ -90,7 +90,7 @@ pub(super) struct ChaosState {
     pub(super) played: Vec<Played>,
     pub(super) came_true: Vec<String>,
     pub(super) history: Option<std::fs::File>,
-    /// Operation that is open in the history, by process.
+    /// Operation that is open in the history, by the process that the history names.
     pub(super) open: BTreeMap<String, String>,
 }
 

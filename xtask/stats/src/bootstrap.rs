@@ -106,7 +106,7 @@ pub fn moving_block_length(samples: usize) -> usize {
     (1..=samples).find(|length| length.saturating_pow(3) >= samples).unwrap_or(1)
 }
 
-/// Draws as many samples as there are into `resample`, in blocks of neighbors; `None` where there are none.
+/// Draws as many values as `samples` has into `resample`, in blocks of neighbors; `None` without samples.
 fn draw_blocks(samples: &[f64], length: usize, stream: &mut Pcg64, resample: &mut Vec<f64>) -> Option<()> {
     let length = length.min(samples.len()).max(1);
     let begins = (samples.len() + 1).checked_sub(length).filter(|begins| *begins > 0 && !samples.is_empty())?;

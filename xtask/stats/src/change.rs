@@ -1,10 +1,10 @@
 //! Change from the first to the second side of pairs: two estimates of one log ratio, and their weighted mean.
 //!
 //! The ratio of the low means considers only each side's undisturbed times. It is better while the machine has quiet moments that every
-//! pair may meet. The middle of the pairs' own ratios cancels all that affects both runs of a pair. It is better where the machine has
-//! one speed for seconds and another speed afterwards, such as a shared processor: then it is chance which side has more of the few quick
+//! pair may meet. The middle of the pairs' own ratios cancels all that affects both runs of a pair. It is better where the machine has one
+//! speed for seconds and another speed afterwards, such as a shared processor: then it is chance which side has more of the few quick
 //! times. It is not known beforehand which estimate is better, so each is weighted by how little it varies, and by how far the other one
-//! varies with it: with these weights their mean varies least (Bates and Granger, "The combination of forecasts" (1969)). They are never
+//! varies with it: with these weights their mean varies least (Bates and Granger, "The combination of forecasts" (1969)). No weight is
 //! below 0.
 
 use super::low::{low_mean, lowest};

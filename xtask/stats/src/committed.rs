@@ -17,7 +17,7 @@ pub const CALIBRATION_RUNS: usize = 10;
 /// Confidence level of the effect's interval.
 const CONFIDENCE: f64 = 0.9;
 
-/// Share of an operation's wall time on a processor, below which it counts as one that mostly waits, for disks or for other
+/// Share of an operation's wall time on a processor, below which the operation counts as one that mostly waits, for disks or other
 /// programs.
 const BUSY: f64 = 0.5;
 

@@ -21,7 +21,7 @@ const TESTED: f64 = 0.2;
 /// interval has to be short.
 const COMPARED: f64 = 0.3;
 
-/// Confidence of shown intervals.
+/// Confidence level of the interval that a verdict shows.
 const CONFIDENCE: f64 = 0.9;
 
 /// Confidence of the interval that shows that nothing changed: above [`CONFIDENCE`], because each of several looks may be wrong.
@@ -30,8 +30,8 @@ const SAME_CONFIDENCE: f64 = 0.95;
 /// Significance level of the last look of a confirmation.
 const CONFIRM_ALPHA: f64 = 0.015;
 
-/// Significance level of a confirmation's earlier looks: only a clear change ends it early, because the verdict has to hold among all
-/// comparisons of a run.
+/// Significance level of a confirmation's earlier looks: only a clear change ends the confirmation early, because the change has to stay
+/// significant among all comparisons of a run.
 const EARLY_ALPHA: f64 = 0.003;
 
 /// Numbers of pairs at which a duet is tested, with the significance level of each test.
@@ -78,11 +78,11 @@ pub struct Plan {
 /// Next step of a duet after a pair.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Another pair.
+    /// Another pair is needed.
     More,
-    /// Another pair: a metric looks changed by now, and the pairs from the next one on have to confirm it.
+    /// Another pair is needed: a metric looks changed by now, and the pairs from the next one on have to confirm that.
     Confirm,
-    /// End: the verdicts, in the order of the metrics.
+    /// No further pair is needed; the verdicts, in the order of the metrics.
     Done(Vec<Verdict>),
 }
 
@@ -95,7 +95,7 @@ pub struct Duet {
     judges: Vec<Judge>,
 }
 
-/// State of one metric.
+/// State of the judgment of one metric.
 #[derive(Debug, Clone)]
 struct Judge {
     metric: Metric,

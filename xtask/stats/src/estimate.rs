@@ -1,4 +1,4 @@
-//! Estimates of one set of samples with intervals, for reports. They are the five that Criterion shows, each with its 95 % bootstrap
+//! Estimates of one set of samples with intervals, for reports: the five estimates that Criterion shows, each with its 95 % bootstrap
 //! interval.
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub struct Estimates {
     pub median_absolute_deviation: Estimate,
     /// Standard deviation, with n - 1; 0 for one sample.
     pub standard_deviation: Estimate,
-    /// Time for one iteration, where samples are of several iterations each.
+    /// Time for one iteration, where samples are of several iterations each; otherwise `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<Estimate>,
 }

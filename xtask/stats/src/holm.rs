@@ -1,8 +1,8 @@
 //! Correction for many tests at once: Holm, "A simple sequentially rejective multiple test procedure" (1979).
 
-/// Tells which p-values are significant at `alpha` when all are tested together: the smallest is compared with alpha / m, the next one
-/// with alpha / (m - 1) and so on, until one is larger. The chance of any false significance is at most alpha, however the tests depend
-/// on each other. A p-value that is NaN is never significant.
+/// Tells which p-values are significant at `alpha` when all are tested together: the smallest is compared with alpha / m, the next one with
+/// alpha / (m - 1) and so on, until a p-value exceeds its bound. The chance of any false significance is at most alpha, however the tests
+/// depend on each other. A p-value that is NaN is never significant.
 #[must_use]
 pub fn holm(p_values: &[f64], alpha: f64) -> Vec<bool> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();

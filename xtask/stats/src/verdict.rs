@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::holm::holm;
 
-/// Maximum chance that noise makes any of a run's comparisons look changed; [`hold_together`] keeps to it.
+/// Maximum chance that noise makes any of a run's comparisons look changed; [`hold_together`] enforces this bound.
 pub const RUN_ALPHA: f64 = 0.05;
 
 /// Result of a comparison.
@@ -17,7 +17,7 @@ pub enum Decision {
     Improved,
     /// No difference that matters, and enough samples to say so.
     Unchanged,
-    /// The samples do not allow an answer. Never a reason to fail, and never a pass that was measured.
+    /// The samples do not allow an answer: the run does not fail for this reason, and nothing is shown to be unchanged.
     Inconclusive,
 }
 
@@ -35,7 +35,7 @@ pub enum Better {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// Decision.
+    /// Decision on the comparison.
     pub decision: Decision,
     /// Candidate / baseline in the metric's own unit: 1.1 is 10 % more, whether that is worse or better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ pub struct Verdict {
     /// The 90 % bootstrap interval of the effect, the lower end first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
-    /// Probability that noise alone shows as much, in either direction; none where the rule has no p.
+    /// Probability that noise alone shows as large a change, in either direction; `None` where the rule computes no p-value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p: Option<f64>,
     /// Number of samples of each side; in a duet, of pairs.
@@ -59,7 +59,7 @@ pub struct Thresholds {
 }
 
 impl Default for Thresholds {
-    /// 3 %: less than that cannot be told from noise in a bearable time.
+    /// Returns 3 %: telling a smaller change from noise would take too many samples.
     fn default() -> Self {
         Self { worse_percent: 3.0 }
     }
@@ -186,8 +186,8 @@ impl std::fmt::Display for Decision {
     }
 }
 
-/// Corrects all verdicts of a run for their number, by Holm's procedure: a change whose p is not significant at [`RUN_ALPHA`]
-/// among so many comparisons becomes inconclusive. Verdicts without a p are left as they are and do not count.
+/// Corrects all verdicts of a run for their number, by Holm's procedure: a change whose p is not significant at [`RUN_ALPHA`] among so many
+/// comparisons becomes inconclusive. Verdicts without a p are left as they are, and are not counted among the comparisons.
 pub fn hold_together<'a>(verdicts: impl IntoIterator<Item = &'a mut Verdict>) {
     let with_p = verdicts.into_iter().filter_map(|verdict| verdict.p.map(|p| (verdict, p)));
     let (verdicts, p_values): (Vec<&mut Verdict>, Vec<f64>) = with_p.unzip();

@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// Error messages of a write to the broken file system, of which a program gets one.
+    /// Possible error messages of a write to the broken file system.
     fn refusals(self) -> &'static [&'static str] {
         match self {
             Self::Error => &["Read-only file system", "Input/output error", "Structure needs cleaning"],
@@ -72,7 +72,7 @@ impl Broken {
     }
 
     /// Mounts the healed volume in every mount namespace of the container that still shows the broken file system. A file that a process
-    /// has open stays on the broken one, and fails for good.
+    /// has open stays on the broken file system: every use of it keeps failing.
     fn show_anew(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<()> {
         let guard = volume.mounts()?;
         let device = guard.device_of(&volume.dir)?;

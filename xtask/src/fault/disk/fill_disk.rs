@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::fstatvfs;
 
-/// Smallest piece, in bytes, that has to fail before the file system counts as full.
+/// Smallest growth of the file, in bytes, that has to fail before the file system counts as full.
 const PIECE_BYTES_MIN: u64 = 4096;
 
 /// Makes a file that takes all the room of its file system except `free_bytes`. Fails where the file exists already.
@@ -32,7 +32,8 @@ pub fn fill(path: &Path, free_bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Grows the file by as much of `room` as the file system grants, in ever smaller pieces; returns true if the file grew.
+/// Grows the file of `size` bytes by as many of `room` bytes as the file system grants, in ever smaller pieces; returns true if the file
+/// grew.
 fn grow(file: &File, size: &mut u64, room: u64) -> nix::Result<bool> {
     let mut piece = room;
     while piece >= PIECE_BYTES_MIN {

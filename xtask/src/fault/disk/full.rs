@@ -63,7 +63,7 @@ impl Effect for Full {
         }
     }
 
-    /// Verifies the effect again before healing. Files that somebody in the container has removed have made room.
+    /// Verifies the effect again before healing. Somebody in the container may have removed files, so that there is room again.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some(volume) = &self.volume else { bail!("the fault was not injected") };
         let bytes = self.free_bytes + PROBE_BYTES;

@@ -31,7 +31,7 @@ pub struct Inodes {
     done: Option<(Volume, Vec<Undo>)>,
 }
 
-/// Number of files that could be made in the container, and the shell's message.
+/// Number of files that could be made in the container, and the shell's message on the first that could not.
 struct Made {
     count: u64,
     said: String,
@@ -42,8 +42,8 @@ impl Inodes {
         Self { path: path.to_owned(), free, done: None }
     }
 
-    /// Makes empty files in the container, some more than the fault leaves free, and removes them. A redirection that fails ends the shell
-    /// only at a special builtin such as `:`.
+    /// Makes empty files in the container, some more than the fault leaves free, and removes them. The redirection that makes a file is at
+    /// `command true`: at a special builtin such as `:`, a failed one would end the shell.
     fn make_files(&self, target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Made> {
         const SCRIPT: &str = r#"i=0; status=0
             while [ $i -lt "$2" ] && [ $status = 0 ]; do
@@ -110,7 +110,7 @@ impl Effect for Inodes {
         Ok(format!("{} files could be made, then: {line}; {room} bytes are free", made.count))
     }
 
-    /// Verifies the effect again before healing. Files that somebody in the container has removed have made room for others.
+    /// Verifies the effect again before healing. Somebody in the container may have removed files, so that others can be made.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some((volume, _)) = &self.done else { bail!("the fault was not injected") };
         let made = self.make_files(target, volume)?;

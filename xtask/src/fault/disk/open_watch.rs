@@ -11,7 +11,7 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFl
 
 use crate::host::disk::container_fs;
 
-/// Watch for opens of the files of one folder, from its creation on.
+/// Watch for opens of the files of one folder, from the creation of the watch on.
 #[derive(Debug)]
 pub struct OpenWatch {
     fanotify: Fanotify,
@@ -63,7 +63,7 @@ pub fn open_watch_problem() -> Option<String> {
     Some(format!("the kernel does not tell who opens a file (fanotify: {error})"))
 }
 
-/// Identity of a program in a process since its last `execve`; a forked process has its parent's.
+/// Identity of a program in a process since its last `execve`; a forked process has the identity of its parent's program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     file: PathBuf,
@@ -72,10 +72,10 @@ pub struct Image {
 }
 
 impl Image {
-    /// Returns the program in a process; `None` if the process is gone.
+    /// Returns the identity of the program that a process runs; `None` if the process is gone.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        /// Place of `arg_start` in `/proc/PID/stat`, counted from the state.
+        /// Index of the field `arg_start` in `/proc/PID/stat`, counted from the field of the process's state.
         const ARGUMENTS: usize = 45;
         let file = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -22,7 +22,8 @@ impl Readonly {
         Self { path: path.to_owned(), volume: None }
     }
 
-    /// Returns every mount namespace of the container in which the volume is mounted at its place: services may have their own.
+    /// Returns every mount namespace of the container in which the volume is mounted at its place: services may have mount namespaces of
+    /// their own.
     fn mounts(target: &FaultTarget<'_>, volume: &Volume) -> anyhow::Result<Vec<MountNamespace>> {
         let device = volume.mounts()?.device_of(&volume.dir)?;
         let all = MountNamespace::all_of(&target.container.pids());

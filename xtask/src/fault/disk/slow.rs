@@ -80,8 +80,8 @@ impl Slow {
         Ok(Passage { bytes, writing, reading })
     }
 
-    /// Runs a script in the container, and returns the time that it took. Its arguments are the probe's path, the size of a block in bytes,
-    /// and the number of blocks.
+    /// Runs a script in the container, and returns the time that it took. The script's arguments are the path of the file to write and
+    /// read, the size of a block in bytes, and the number of blocks.
     fn timed(&self, target: &FaultTarget<'_>, volume: &Volume, script: &'static str) -> anyhow::Result<Duration> {
         let (bytes, shortest) = self.watched();
         let script = compose!(
@@ -204,7 +204,8 @@ impl Effect for Slow {
         Ok(passage.to_string())
     }
 
-    /// Verifies the effect again before healing, by writing alone: metadata written beside the data only makes a slow disk slower.
+    /// Verifies the effect again before healing, by writing alone. Metadata is written beside the data, which only adds to the time on a
+    /// slow disk.
     fn lasts(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<Lasted> {
         let Some((volume, device)) = &self.done else { bail!("the fault was not injected") };
         if volume.device().is_ok_and(|now| now.number != *device) {

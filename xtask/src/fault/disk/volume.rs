@@ -1,4 +1,4 @@
-//! Volume that a path in a container lies on: its places, and what a program in the container can write there.
+//! Volume that a path in a container lies on: its mount points, and what a program in the container can write there.
 
 use std::path::PathBuf;
 
@@ -69,7 +69,7 @@ impl Volume {
         }
     }
 
-    /// Returns the path of the volume's root for the engine, whether the container runs or not.
+    /// Returns the path by which the engine opens the volume's root, whether the container runs or not.
     pub fn top(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.guard)).join(self.dir.strip_prefix("/").unwrap_or(&self.dir))
     }
@@ -96,7 +96,7 @@ impl Volume {
     }
 }
 
-/// Returns the first line of a program's output that has one of these pieces.
+/// Returns the first line of a program's output that contains one of `pieces`.
 pub fn line_with<'a>(said: &'a str, pieces: &[&str]) -> Option<&'a str> {
     said.lines().find(|line| pieces.iter().any(|piece| line.contains(piece)))
 }

@@ -120,7 +120,7 @@ impl HeldFaults {
         }
     }
 
-    /// Sends a request to the holder and returns the line that it answers; empty where it ended first.
+    /// Sends a request to the holder and returns the line that it answers; empty where the holder ended first.
     fn answer_to(&self, ask: &Ask) -> anyhow::Result<String> {
         let mut socket = UnixStream::connect(socket(&self.slot))?;
         socket.set_read_timeout(Some(ANSWER_DEADLINE.scaled()))?;
@@ -132,7 +132,7 @@ impl HeldFaults {
         Ok(line)
     }
 
-    /// Fails where the holder was killed, or is just dying: a dying process closes its files one after the other.
+    /// Fails where the holder was killed. Waits first, because the socket of a dying holder may still accept connections for a moment.
     fn require_alive(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < END_DEADLINE.scaled() {

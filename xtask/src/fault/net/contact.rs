@@ -49,7 +49,7 @@ impl Contact {
         self.flapper.is_some()
     }
 
-    /// Returns the loss of the fault where the thread has ended by itself; `None` where it still runs.
+    /// Returns the result that the effect was lost, where the thread has ended by itself; `None` where it still runs.
     pub fn lost(&mut self) -> Option<Lasted> {
         let ended = self.flapper.take_if(|flapper| flapper.thread.is_finished())?;
         let why =
@@ -89,7 +89,8 @@ struct Work {
 }
 
 impl Work {
-    /// Cuts and mends the link until told to end. `goes_on` waits for a phase, and returns false where the thread was told to end.
+    /// Cuts and mends the link until told to end. `goes_on` waits for the length of a phase, and returns false where the thread was told to
+    /// end.
     fn run(&self, goes_on: impl Fn(Duration) -> bool) -> anyhow::Result<()> {
         let table = Table { family: FAMILY, name: &self.table };
         loop {

@@ -26,7 +26,7 @@ impl Corrupt {
         bad_udp_checksums(target.container.init_pid()?).context("counting wrong checksums")
     }
 
-    /// Observes that packets are missing, and that the container's kernel has refused some for their checksum meanwhile.
+    /// Observes by `observe` that packets are missing, and that the container's kernel has refused some for their checksum meanwhile.
     fn refuses(target: &FaultTarget<'_>, observe: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
         let before = Self::refused(target)?;
         let seen = observe()?;

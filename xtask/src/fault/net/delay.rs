@@ -13,7 +13,7 @@ use crate::fault::effect::FaultTarget;
 use crate::host::network::tc::Qdisc;
 use crate::host::patience::Deadline;
 
-/// Number of packets whose round trips are measured at once: enough for a mean that jitter does not spoil.
+/// Number of packets whose round trips are measured at once: enough for a mean that jitter hardly changes.
 const KNOCKS: usize = 8;
 
 /// Number of measurements before the effect counts as missing.
@@ -70,7 +70,8 @@ impl Delay {
         self.delay() + self.jitter() + PATIENCE.scaled()
     }
 
-    /// Compares the round trips of each peer with those before the fault; the inner error says which peer's did not become longer.
+    /// Compares the round trips of each peer with those before the fault; the inner error names a peer whose round trips did not become
+    /// longer.
     fn compare(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let measured =
             side_by_side(&self.before, |(peer, _)| peer.knock_times(target, KNOCKS, target.within(self.patience())))?;
@@ -87,7 +88,8 @@ impl Delay {
         })))
     }
 
-    /// Counts packets from each peer that wait, and packets that overtake them; the inner error says where they were not observed.
+    /// Counts packets from each peer that wait, and packets that overtake them; the inner error names a peer whose counts are not as the
+    /// fault demands.
     fn overtakers(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let send = |(peer, _): &(Peer, Trips)| {
             let sent = peer.lane(target, None)?.send(REORDERED, PAYLOAD_BYTES_MIN, target.within(self.patience()));
@@ -106,7 +108,7 @@ impl Delay {
         })))
     }
 
-    /// Observes packets once; the inner error names the deviation.
+    /// Observes once whether packets are delayed as the fault demands; the inner error says how they deviate.
     fn look(&self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<Seen> {
         // Packets that the helper has ever held back.
         let queued = || -> anyhow::Result<Option<u64>> {
@@ -137,14 +139,15 @@ impl Delay {
         overtook * 2 >= expected && overtook <= expected * 2 && overtook > 0 && waited * 2 >= others && waited > 0
     }
 
-    /// Tells whether most round trips are again about as short as before, or shorter than any delayed one: the machine may have more to do
-    /// than it had before.
+    /// Tells whether most round trips are again about as short as before, or shorter than any delayed one: the machine may be busier than
+    /// before.
     fn is_as_short(&self, before: Trips, after: Trips) -> bool {
         let least = if self.reorder_percent > 0 { Duration::ZERO } else { self.delay().saturating_sub(self.jitter()) };
         after.middle < least.max(before.middle + self.delay() / 2)
     }
 
-    /// Tells whether no round trip is shorter than the delay, and they are longer than before by much of the delay on average.
+    /// Tells whether no round trip is shorter than the delay, and their mean exceeds the shortest one from before the fault by half of the
+    /// delay.
     fn is_longer(&self, before: Trips, after: Trips) -> bool {
         after.shortest >= self.delay().saturating_sub(self.jitter()) && after.mean >= before.shortest + self.delay() / 2
     }

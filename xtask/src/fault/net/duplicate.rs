@@ -10,7 +10,7 @@ use crate::host::network::iptables::UNDELAYED;
 use crate::host::network::tc::Qdisc;
 use crate::host::syntax::{DeviceName, compose};
 
-/// Mark of copies, so that they are not copied again. It does not leave the lab's namespace.
+/// Packet mark of copies, so that they are not copied again. Packets lose the mark where they leave the lab's network namespace.
 const COPY_MARK: &str = "0xe2ec";
 
 /// Fault that copies some packets where they leave through the container's port (`net.duplicate`).

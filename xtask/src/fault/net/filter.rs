@@ -12,10 +12,10 @@ use crate::host::network::nft::Table;
 use crate::host::syntax::{Iptables, Nft, Text, compose};
 use crate::host::undo::Undo;
 
-/// Match of IP packets. ARP passes, so that peers still resolve the hardware address, and reach a healed link at once.
+/// Match of nft for IP packets. ARP is left out, so that peers still resolve the hardware address, and a healed link works at once.
 pub const TRAVELS: &str = "ether type { ip, ip6 }";
 
-/// Packet filter of a fault on one container. Each fault has a table of its own, so that several work side by side.
+/// Packet filter of a fault on one container. Each fault has a table of its own, so that several faults work side by side.
 pub struct Filter {
     fault: &'static str,
     /// Families of nft in which the rules have the same meaning, the best first.
@@ -23,12 +23,12 @@ pub struct Filter {
     lies: Lies,
     /// Command that loads the parts of the kernel that the rules need.
     kernel: &'static str,
-    /// Means that this host has for the filter, once they were tried.
+    /// Way in which this host keeps the filter; empty until the ways were tried.
     way: OnceLock<Way>,
     undo: Vec<Undo>,
 }
 
-/// Means by which a host keeps a filter.
+/// Way in which a host keeps a filter: by nft or by iptables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// Table of nft, of this family.
@@ -37,7 +37,7 @@ enum Way {
     Iptables { program: &'static str, table: &'static str, hook: &'static str },
 }
 
-/// Rules of a filter, in the syntax of each means.
+/// Rules of a filter, in the syntax of nft and, where possible, of iptables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Chains of a table of nft.
@@ -65,11 +65,11 @@ impl From<Text<Nft>> for Rules {
 /// Place of a filter's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lies {
-    /// On the bridge of the lab's network, where a restart of the container does not touch them.
+    /// Bridge of the lab's network, where a restart of the container does not touch them.
     OnBridge,
-    /// At the container's port in the lab's network, which is a new one after a restart.
+    /// Container's port in the lab's network, which is a new port after a restart.
     AtPort,
-    /// In the container's own network, which ends with its processes.
+    /// Container's own network, which ends with the container's processes.
     Inside,
 }
 
@@ -93,7 +93,7 @@ impl Filter {
         Self { fault, families, lies, kernel, way: OnceLock::new(), undo: Vec::new() }
     }
 
-    /// Returns the same filter for rules that need other parts of the kernel.
+    /// Returns the same filter for rules that need other parts of the kernel, which the command `kernel` loads.
     pub fn needs(self, kernel: &'static str) -> Self {
         Self { kernel, ..self }
     }
@@ -114,12 +114,12 @@ impl Filter {
         }
     }
 
-    /// Help for a host that cannot keep such rules.
+    /// Help text for a host that cannot keep the filter's rules.
     pub fn help(&self) -> String {
         format!("`cargo xtask setup` installs nft; for the kernel, {}", self.kernel)
     }
 
-    /// Reason why this host cannot keep such rules, in one line; `None` where it can.
+    /// Reason why this host cannot keep these rules, in one line; `None` where it can.
     pub fn problem(&self, rules: &Rules) -> Option<String> {
         let mut problems = Vec::new();
         for family in self.families {
@@ -155,7 +155,7 @@ impl Filter {
         }
     }
 
-    /// Side of the container's border from which the rules could be removed: root in the container can remove those in its own network.
+    /// Place from which the rules could be removed: root in the container can remove those in the container's own network.
     pub fn keeper(&self) -> Keeper {
         if self.lies == Lies::Inside { Keeper::Container } else { Keeper::Host }
     }
@@ -244,8 +244,8 @@ fn chain_of(table: &str, hook: &str, name: String) -> iptables::Chain {
     iptables::Chain { table: table.to_owned(), hook: hook.to_owned(), name }
 }
 
-/// Priority of filters on a bridge, which nft calls `filter` there. At 0 stands br_netfilter, which takes bridged packets to the chains of
-/// IP and brings them back behind its own priority, so that a chain at 0 is passed over.
+/// Priority of filters on a bridge, which nft calls `filter` there. br_netfilter, of priority 0, takes bridged packets to the chains of IP
+/// and returns them behind its own priority, so that they would skip a chain of priority 0.
 const PRIORITY_ON_BRIDGE: i32 = -200;
 
 /// Returns a chain of filters on a bridge with these rules, each of which ends in a newline.

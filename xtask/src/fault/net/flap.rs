@@ -23,7 +23,7 @@ const PACE_MAX: Duration = Duration::from_millis(20);
 /// Time that a busy machine may need beyond the phases of the fault themselves.
 const SLACK: Deadline = Deadline::from_secs(5);
 
-/// Bounds of the time for which a healed link is watched, longer than the fault would leave it whole.
+/// Bounds of the time for which a healed link is watched, longer than the fault would leave the link uncut.
 const WATCH_MIN: Duration = Duration::from_millis(200);
 const WATCH_MAX: Duration = Duration::from_secs(3);
 

@@ -62,12 +62,12 @@ impl Helper {
         }
     }
 
-    /// Returns the number of the packet queue, one for each container and stage: only one fault can hold packets back.
+    /// Returns the number of the packet queue, one for each container and stage: only one fault at a time can use a stage.
     fn queue(&self, target: &FaultTarget<'_>) -> u16 {
         self.stage.queue(target.container.machine().octet)
     }
 
-    /// Tells whether packets are handed to a process at the helper's stage, this helper or another.
+    /// Tells whether rules hand the container's packets to a packet helper, to this one or to another with the same queue.
     pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         Ok(!queue_rules(target.lab.network(), self.queue(target))?.is_empty())
     }
@@ -128,7 +128,7 @@ impl Helper {
         netqueue::state(target.lab.network(), self.queue(target))
     }
 
-    /// Takes the packets from the process and ends it; packets that it holds go on.
+    /// Stops handing packets to the process, and ends it; packets that the process holds go on.
     pub fn stop(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<()> {
         // The rules first: what the helper then still holds goes on when it is told to end.
         let Some((first, rest)) = self.undo.split_first() else { return Ok(()) };
@@ -143,7 +143,7 @@ impl Helper {
         target.lab.guard().undo(rest.to_vec())
     }
 
-    /// Loss of the fault where its process has ended by itself.
+    /// Result that the effect was lost, where the helper's process has ended by itself; else `None`.
     pub fn lost(&self) -> Option<Lasted> {
         let end = self.process.as_ref()?.exited()?;
         let instead =

@@ -89,7 +89,7 @@ impl LinkDamage for Isolate {
         })
     }
 
-    /// Waits for answers, unlike [`until_healed`](super::peer::until_healed), which takes a container that answers nobody for one that
+    /// Waits for answers. [`until_healed`](super::peer::until_healed) does not fit: it takes a container that answers nobody for one that
     /// another fault has cut off.
     fn verify_recovery(&mut self, target: &FaultTarget<'_>, means: &Means) -> anyhow::Result<String> {
         let begun = Instant::now();

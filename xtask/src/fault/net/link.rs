@@ -1,4 +1,4 @@
-//! The common part of all damage to a container's link, independent of its packet treatment and of its verification.
+//! Common part of all faults on a container's link, whatever treats the packets and however the damage is verified.
 
 use std::sync::OnceLock;
 
@@ -30,7 +30,7 @@ pub trait LinkDamage: Send {
         Ok(())
     }
 
-    /// Rules at a container's port, for means that need some.
+    /// Rules of packet filters at a container's port, for means that need rules.
     fn rules(&self, _port: &DeviceName) -> Rules {
         Rules { nft: std::iter::empty().collect(), iptables: None }
     }
@@ -54,7 +54,7 @@ pub trait LinkDamage: Send {
     /// Releases what was kept for the time of the damage, such as connections, once the damage was taken back.
     fn taken_back(&mut self, _target: &FaultTarget<'_>) {}
 
-    /// Releases what has ended with the container's processes.
+    /// Releases what has ended with the container's processes, after a restart of the container.
     fn restarted(&mut self) {}
 }
 
@@ -62,7 +62,7 @@ pub trait LinkDamage: Send {
 struct LinkEffect<D> {
     damage: D,
     means: Vec<Means>,
-    /// Index in `means` of the first that this host has, once it is known.
+    /// Index in `means` of the first means that this host has; empty until it was looked for.
     chosen: OnceLock<usize>,
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// State of a listening socket in the kernel's tables.
 const LISTENS: &str = "0A";
 
-/// Returns the addresses on which these processes listen, as other programs of the same network reach them.
+/// Returns the addresses on which these processes listen, as other programs in the same network namespace reach them.
 #[must_use]
 pub fn listening_at(pids: &[i32]) -> Vec<SocketAddr> {
     let sockets: HashSet<String> = pids.iter().flat_map(|pid| sockets_of(*pid)).collect();

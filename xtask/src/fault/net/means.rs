@@ -48,7 +48,7 @@ impl Means {
         }
     }
 
-    /// Reason why a fault of this name cannot use the packet treatment now, because another fault has taken its place; `None` if it can.
+    /// Reason why a fault of this name cannot use the packet treatment now, because another fault uses what it needs; `None` if it can.
     pub fn taken(&self, target: &FaultTarget<'_>, fault: &str) -> anyhow::Result<Option<String>> {
         Ok(match self {
             Self::Filter(_) | Self::Contact(_) => {
@@ -66,7 +66,7 @@ impl Means {
         })
     }
 
-    /// Tells whether the packet treatment, or another in its place, is set up.
+    /// Tells whether the packet treatment is set up, or another that uses the same queue or port.
     pub fn exists(&self, target: &FaultTarget<'_>) -> anyhow::Result<bool> {
         match self {
             Self::Filter(filter) | Self::Contact(Contact { filter, .. }) => filter.exists(target),
@@ -121,7 +121,7 @@ impl Means {
         }
     }
 
-    /// Loss of the fault, where its process or thread has ended by itself.
+    /// Result that the effect was lost, where its process or thread has ended by itself; else `None`.
     pub fn lost(&mut self) -> Option<Lasted> {
         match self {
             Self::Contact(contact) => contact.lost(),
@@ -130,7 +130,7 @@ impl Means {
         }
     }
 
-    /// Side of the container's border from which the packet treatment could be removed.
+    /// Place from which the packet treatment could be removed: the host or the container.
     pub fn keeper(&self) -> Keeper {
         match self {
             Self::Filter(filter) => filter.keeper(),

@@ -21,7 +21,7 @@ const PACKETS: usize = 20;
 pub struct Oneway {
     lost: Direction,
     peer: Option<String>,
-    /// Port of the other container; `None` for all, and until the lab is known.
+    /// Port of the other container; `None` where the fault acts on all senders, and until the lab is known.
     other: Option<DeviceName>,
     /// Peers whose packets the fault loses.
     met: Vec<Peer>,

@@ -74,7 +74,8 @@ impl Partition {
     }
 }
 
-/// Returns the pairs of containers that cannot reach each other, by their places in the lab's order, the smaller first.
+/// Returns the pairs of containers that cannot reach each other, as indexes in `names`, the smaller first; `own` is the index of the
+/// fault's container.
 fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, usize)>, String> {
     let count = names.len();
     let at_least = |least: usize, what: &str| {
@@ -112,7 +113,7 @@ fn cuts(shape: &Shape, names: &[&str], own: usize) -> Result<BTreeSet<(usize, us
     Ok(pairs)
 }
 
-/// Returns the groups by the places of their containers.
+/// Returns the groups, with the index in `names` of each container instead of its name.
 fn places(groups: &[Vec<String>], names: &[&str]) -> Result<Vec<Vec<usize>>, String> {
     let mut seen = BTreeSet::new();
     let mut place = |name: &String| {

@@ -36,8 +36,8 @@ const OTHERS_AFTER: Deadline = Deadline::from_secs(3);
 /// Deadline for an answer that is delayed on purpose.
 const PATIENCE_LONG: Deadline = Deadline::from_secs(12);
 
-/// Time after which the kernel sends a connection request again that had no answer: the first packet of a knock that took longer may have
-/// been lost.
+/// Time after which the kernel repeats a connection request without an answer: of a knock that took longer, the first packet may have been
+/// lost.
 const SENT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Number of further knocks after a slow one: if a fifth of the packets is lost, all of five knocks are lost once in 3000 times.
@@ -339,7 +339,7 @@ pub fn all_of(seen: impl IntoIterator<Item = Seen>) -> Seen {
     Ok(seen.into_iter().collect::<Result<Vec<_>, _>>()?.join(", "))
 }
 
-/// Looks up to `rounds` times until the observation is as expected; the error is the last observation.
+/// Observes by `look`, up to `rounds` times, until the observation is as expected; the error is the last observation.
 pub fn in_rounds(rounds: usize, mut look: impl FnMut() -> anyhow::Result<Seen>) -> anyhow::Result<String> {
     let mut last = String::new();
     for _ in 0..rounds {

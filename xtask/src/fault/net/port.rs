@@ -13,7 +13,7 @@ use crate::host::syntax::{DeviceName, compose};
 /// Minimum silence of a blocked port that counts as no answer.
 const SILENCE: Deadline = Deadline::from_millis(100);
 
-/// Deadline for an answer: on a link that loses packets the first ones are sent again after 1 and 3 s.
+/// Deadline for an answer: the kernel repeats a lost connection request after 1 and 3 s.
 const PATIENCE: Deadline = Deadline::from_secs(8);
 
 /// Fault that loses packets to a TCP port of a container (`net.port-block`).
@@ -32,7 +32,7 @@ impl PortBlock {
         if self.port == CLOSED_PORT { CLOSED_PORT + 1 } else { CLOSED_PORT }
     }
 
-    /// Observes that each peer has an answer from the port.
+    /// Observes whether each of `peers` gets an answer from the port.
     fn hear<P: Borrow<Peer> + Sync>(&self, target: &FaultTarget<'_>, peers: &[P]) -> anyhow::Result<Seen> {
         let took = side_by_side(peers, |peer| peer.borrow().knock_at(target, self.port, PATIENCE.scaled()))?;
         Ok(all_of(peers.iter().zip(took).map(|(peer, took)| match (peer.borrow().name(), took) {
@@ -41,7 +41,7 @@ impl PortBlock {
         })))
     }
 
-    /// Observes that each peer has an answer from another port, and none from the blocked one.
+    /// Observes whether each peer gets an answer from another port, and none from the blocked one.
     fn hear_others(&self, target: &FaultTarget<'_>) -> anyhow::Result<Seen> {
         let (port, other) = (self.port, self.other());
         let silence = |peer: &Peer| SILENCE.scaled().max(peer.usual() * 2);

@@ -15,20 +15,20 @@ use crate::host::network::receive_buffer::{self, kibibytes};
 /// Bytes of a packet that are IP and UDP headers.
 pub const HEADER_BYTES: usize = 20 + 8;
 
-/// Bytes of the round and the number of a packet, the only payload of a small one.
+/// Bytes of the number of the round and of the packet's own number, which are the whole payload of a small packet.
 pub const PAYLOAD_BYTES_MIN: usize = 8;
 
 /// Number of packets that are sent before the arrived ones are read: no link's queue is shorter.
 const SENT_AT_ONCE: usize = 100;
 
-/// Time for which the sender waits for missing packets once as many are on their way as the receiver has room for.
+/// Time without an arrival after which the sender goes on, each time that it has sent `SENT_AT_ONCE` packets.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Requested size of a receiver's buffer for packets that were not read yet, in bytes.
 const SOCKET_BYTES: usize = 8 << 20;
 
-/// Maximum room that a packet takes of a socket's buffer, in bytes: its own, the kernel's bookkeeping, and a third more, because the kernel
-/// is late to free part of the buffer.
+/// Maximum room that a packet takes of a socket's buffer, in bytes: the packet itself, the kernel's bookkeeping, and a third more, because
+/// the kernel is late to free part of the buffer.
 const PACKET_ROOM_BYTES: usize = 3072;
 
 /// Sender in one network namespace and receiver in another, for numbered packets.
@@ -111,7 +111,8 @@ struct Packet {
 }
 
 impl Lane {
-    /// Opens a lane from a network namespace to an address of another one. Packets that the bridge itself sends may have a mark.
+    /// Opens a lane from a network namespace to an address of another one. `mark` is the firewall mark of the packets, if they are to have
+    /// one.
     pub fn between(
         from: &NetworkNamespace,
         mark: Option<u32>,

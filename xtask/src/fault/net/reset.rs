@@ -25,7 +25,7 @@ pub struct Reset {
     connections: Vec<Connection>,
 }
 
-/// Both ends of a connection; `far` only where the engine listens in the container.
+/// Both ends of a connection; `far`, the container's, is `None` where a program in the container listens.
 struct Connection {
     near: TcpStream,
     far: Option<TcpStream>,
@@ -96,8 +96,8 @@ impl ListeningPort {
 }
 
 impl Connection {
-    /// Sends data to the container, and tells whether the connection breaks. A program of the container at the other end only sees the end
-    /// of the stream.
+    /// Sends a byte to the container, and tells whether the connection breaks. Where a program of the container has the other end, only the
+    /// end of the stream is sent.
     fn breaks(&mut self) -> anyhow::Result<bool> {
         self.near.set_read_timeout(Some(PATIENCE.scaled()))?;
         let is_reset =
@@ -159,7 +159,7 @@ impl LinkDamage for Reset {
         vec![Means::Filter(Filter::inside(self.name(), &["inet", "ip"], "`modprobe -a nft_reject_inet`"))]
     }
 
-    /// Rules for packets from other machines that are no resets themselves: a reset tells the container that its end is broken too.
+    /// Rules for packets from other machines, except resets: a reset from a peer tells the container that the connection is broken.
     fn rules(&self, _port: &DeviceName) -> Rules {
         let of_nft = self.port.map(|port| compose!(Nft, "tcp dport {port} ", port = port));
         let of_iptables = self.port.map(|port| compose!(Iptables, "--dport {port} ", port = port));

@@ -94,7 +94,8 @@ impl LinkDamage for Stall {
         }
     }
 
-    /// Drops the lanes of held packets where the machine has ended since: the packets ended with it, and a lane would keep its network.
+    /// Drops the lanes of held packets where the machine has ended since: the packets are gone with the machine, and a lane would keep its
+    /// network namespace alive.
     fn taken_back(&mut self, target: &FaultTarget<'_>) {
         if is_down(target.container) || target.container.init_pid().ok() != self.init_pid {
             self.held.clear();

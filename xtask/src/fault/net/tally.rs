@@ -78,10 +78,8 @@ impl Tally {
         }
     }
 
-    /// Counts before the fault.
-    ///
-    /// # Errors
-    /// Also when most packets are affected already, or no peer has an answer.
+    /// Counts packets before the fault; returns the counts in words. An error if most packets are affected already, or no peer gets an
+    /// answer.
     pub fn before(&mut self, target: &FaultTarget<'_>) -> anyhow::Result<String> {
         let mut said = Vec::new();
         for peer in Peer::of(target)? {
@@ -149,7 +147,7 @@ impl Tally {
         Ok(Ok(said.join(", ")))
     }
 
-    /// Returns the share of packets, among those not affected before, that is affected now.
+    /// Returns the share that the fault adds, from the affected shares `before` the fault and `now`.
     fn added(&self, before: f64, now: f64) -> f64 {
         1.0 - (1.0 - now) / (1.0 - before)
     }

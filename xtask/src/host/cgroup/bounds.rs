@@ -12,7 +12,7 @@ use super::{Gauge, Group, Setting, Version};
 /// Bounds on what all processes of a cgroup may use together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
-    /// Maximum memory in bytes, files that lie in memory included.
+    /// Maximum memory in bytes, page cache and tmpfs files included.
     pub memory_bytes: u64,
     /// Maximum number of processes and threads.
     pub processes: u32,
@@ -68,7 +68,7 @@ impl Bounds {
     }
 }
 
-/// Delegates a controller to this cgroup, through each cgroup from the top of the hierarchy on.
+/// Enables a controller for the cgroup `name`, in each cgroup above it from the top of the hierarchy on.
 fn hand_out(top: &Path, name: &str, controller_name: &str) -> anyhow::Result<()> {
     let mut folder = top.to_owned();
     for part in Path::new(name) {

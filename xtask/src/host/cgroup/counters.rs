@@ -11,11 +11,11 @@ use walkdir::WalkDir;
 use super::version::{controller, unified};
 use super::{Group, Version};
 
-/// Maximum length of a read that is certain to have returned the whole file: of a longer file the kernel returns at least a page, less a
-/// record that did not fit.
+/// Maximum number of bytes of a read that has certainly returned the whole file: of a longer file the kernel returns at least a page, less
+/// one line that did not fit.
 const WHOLE_BYTES: usize = 3072;
 
-/// Maximum length of a file's text that is read, in bytes: `io.stat` on a machine with hundreds of disks.
+/// Maximum length of a file's text that is read, in bytes: enough for `io.stat` on a host with hundreds of disks.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Usage of a cgroup since it was made.
@@ -23,7 +23,7 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 pub struct Counted {
     /// Processor time used, in user space and in the kernel, in nanoseconds.
     pub cpu_ns: u64,
-    /// Processor time in user space, in nanoseconds: of use by its ratio to `system_ns`, as the two need not add up to `cpu_ns`.
+    /// Processor time in user space, in nanoseconds: only its ratio to `system_ns` is meaningful, as the two need not add up to `cpu_ns`.
     pub user_ns: u64,
     /// Processor time in the kernel, in nanoseconds.
     pub system_ns: u64,
@@ -189,13 +189,13 @@ impl Counters {
     }
 
     /// Returns the most memory, in bytes, that the cgroup had at once since [`Counters::begin_peak`]. Kernels that cannot reset their peak
-    /// (version 2 before 6.12) know it only where it was more than ever before; otherwise `memory_bytes`, the cgroup's present memory, is
-    /// returned.
+    /// (version 2 before 6.12) know the peak only where it is higher than any earlier one; otherwise `memory_bytes`, the cgroup's present
+    /// memory, is returned.
     pub fn peak(&self, memory_bytes: u64) -> u64 {
         self.peak.since_begin(self.peak.read(), memory_bytes)
     }
 
-    /// Begins a new stretch of time for [`Counters::peak`].
+    /// Begins the period whose peak [`Counters::peak`] returns.
     pub fn begin_peak(&mut self) {
         self.peak.begin();
     }
@@ -271,7 +271,7 @@ fn number_of(file: &File) -> anyhow::Result<u64> {
     text.trim().parse().with_context(|| format!("the kernel's counter {text:?} is no number"))
 }
 
-/// Parses the number after the word that a line begins with.
+/// Parses the number on the line that begins with the word `key`.
 pub(in crate::host) fn value(text: &str, key: &str) -> Option<u64> {
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.filter(|(word, _)| *word == key).find_map(|(_, value)| value.trim().parse().ok())

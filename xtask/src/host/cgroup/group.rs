@@ -221,7 +221,7 @@ impl Group {
         }
     }
 
-    /// Returns the text for [`Setting::CpuTime`] that allows this percentage of one processor in the present period.
+    /// Returns the text for [`Setting::CpuTime`] that allows this percentage of one processor; the period stays as it is.
     pub fn cpu_share_text(&self, percent: u32) -> anyhow::Result<String> {
         let period_us = self.cpu_share()?.period_us;
         let (_, version) = self.file("cpu", |version| Setting::CpuTime.place(version))?;
@@ -235,16 +235,16 @@ impl Group {
         Ok(no_swap_text(version, memory_bytes))
     }
 
-    /// Returns the memory in use, in bytes, that the kernel cannot take back.
+    /// Returns the memory in use, in bytes, that is not page cache, which the kernel could reclaim.
     pub fn held_bytes(&self) -> anyhow::Result<u64> {
         let of_files = self.gauge(Gauge::FileBytesActive)? + self.gauge(Gauge::FileBytesInactive)?;
         Ok(self.gauge(Gauge::MemoryBytes)?.saturating_sub(of_files))
     }
 
-    /// Returns the file to which a process writes its PID to join this cgroup, or the cgroup below it that the process `beside` is in.
+    /// Returns the file to which a process writes its PID to join the cgroup of the process `beside`: this one, or one below it.
     ///
     /// # Errors
-    /// Also when the process `beside` is gone, or in no cgroup below this one.
+    /// Also when the process `beside` is gone, or neither in this cgroup nor below it.
     pub fn entrance(&self, controller_name: &str, beside: i32) -> anyhow::Result<PathBuf> {
         let (top, version) = controller(controller_name).with_context(|| missing(controller_name))?;
         let paths = std::fs::read_to_string(format!("/proc/{beside}/cgroup"))
@@ -338,7 +338,8 @@ pub(super) fn write(path: &Path, value: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the processors that the parent of the cgroup of this file may use; `None` in version 1, and where the parent has no list.
+/// Returns the processors that the parent of a cgroup may use, by the path of a file in the cgroup's folder; `None` in version 1, and where
+/// the parent has no list.
 fn above(path: &Path) -> Option<String> {
     let text = read(&path.parent()?.parent()?.join("cpuset.cpus.effective")).ok()?;
     Some(text).filter(|cpus| parse_cpus(cpus).is_some_and(|cpus| !cpus.is_empty()))

@@ -11,7 +11,7 @@ const PERIOD_US: u32 = 100_000;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     pub memory_bytes: u64,
-    /// Maximum number of processors; 0.5 is half of one.
+    /// Maximum processor time, as a number of processors; 0.5 is half the time of one.
     pub cpus: f64,
     /// Maximum number of processes and threads.
     pub pids: u32,
@@ -58,7 +58,7 @@ fn granted(group: &Path) -> Option<f64> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessBound {
     pub group: PathBuf,
-    /// True for the top cgroup of the hierarchy that is mounted here, which all labs are below.
+    /// True for the top cgroup of the hierarchy that is mounted here; all labs are below it.
     pub is_top: bool,
     /// Present number of processes and threads of the cgroup.
     pub now: u64,

@@ -12,8 +12,8 @@ use walkdir::WalkDir;
 use super::{hierarchies, v1, v2};
 use crate::error::HostCause;
 
-/// Name of the cgroup below a tree's own in which its processes begin. LXC delegates controllers in the tree's own cgroup, and version 2
-/// lets no process into a cgroup that does: the next start could not join it.
+/// Name of the child cgroup in which the processes of a tree start. LXC delegates controllers in the tree's own cgroup, and version 2 lets
+/// no process into a cgroup that delegates: at its next start, a container could not join the tree's own.
 pub(super) const ENTRY: &str = "entry";
 
 /// Cgroups of one name, relative to the top of each hierarchy, such as `mancer-e2e-1/app`.

@@ -23,7 +23,8 @@ pub fn throttle_lines((major, minor): (u64, u64), bytes_per_second: Option<u64>)
     vec![(THROTTLE, line.clone()), ("blkio.throttle.write_bps_device", line)]
 }
 
-/// Parses the read or the write limit of a device from the cgroup file for that direction; the element is `None` where there is no limit.
+/// Parses the read or the write limit of a device from the text of the cgroup file for reading or writing: one element, `None` where there
+/// is no limit.
 pub fn throttles(text: &str, (major, minor): (u64, u64)) -> Vec<Option<u64>> {
     let device = format!("{major}:{minor}");
     let bound = text.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == device);

@@ -1,8 +1,8 @@
 //! Ids of the host that stand for the ids inside machines: a range for the store of layers, and one for each slot.
 //!
 //! A process with an id of another lab's machines could signal their processes, read their keys and use up their budgets. So each slot has
-//! a range of its own, and layers, which are stored once, are shown to it by id-mapped mounts. Where the host has none, all labs share one
-//! range.
+//! a range of its own, and layers, which are stored once, are shown to it by id-mapped mounts. Where the host has no such mounts, all labs
+//! share one range.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -150,7 +150,7 @@ fn holds(map: &str, first: u32, count: u32) -> bool {
 
 /// Reason why this host cannot mount layers with other owners (ID-mapped mounts); `None` where it can.
 fn mapping_problem(region: Region, layers: &Path) -> Option<String> {
-    /// Results by the device of a folder, kept because a run asks for each machine.
+    /// Results by the device number of the layers' folder, kept because a run asks once for each machine.
     static KNOWN: Mutex<Vec<(u64, Option<String>)>> = Mutex::new(Vec::new());
     let place = layers.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let device = match fs::metadata(place) {

@@ -19,7 +19,7 @@ pub const LXC_PATH: &str = "/var/lib/lxc";
 /// Program that runs another one in a container.
 pub const ATTACH: &str = "lxc-attach";
 
-/// Time that LXC may take beyond a container's time to shut down.
+/// Time that `lxc-stop` may take beyond the time that the container is given to shut down.
 const STOP_SLACK: Deadline = Deadline::from_secs(20);
 
 /// Folder of the live logs of containers.
@@ -117,7 +117,7 @@ pub fn entrance(words: Vec<String>, filter: Option<Filter>) -> Command {
         .output_max(OUTPUT_MAX)
 }
 
-/// Shuts a container down as an operator would, and kills what has not ended within `grace` (whole seconds, rounded up).
+/// Shuts a container down by `lxc-stop`, which kills what has not ended within `grace` (whole seconds, rounded up).
 pub fn stop(name: &str, grace: Duration) -> anyhow::Result<()> {
     let seconds = grace.as_millis().div_ceil(1000).max(1).to_string();
     let command = Command::new("lxc-stop").args(["-n", name, "-t", &seconds]).dir("/");

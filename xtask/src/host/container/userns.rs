@@ -60,7 +60,7 @@ impl UserNamespace {
     }
 
     /// Returns the first words of a command line that runs the words after them as root of this namespace. Only this process and its
-    /// descendants can start it.
+    /// descendants can run such a command line.
     #[must_use]
     pub fn enter_words(&self) -> Vec<String> {
         let place = format!("--user=/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());

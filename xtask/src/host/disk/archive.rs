@@ -218,7 +218,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Makes the folder above an entry, for archives that do not list a folder before what it holds, as every tar does.
+    /// Makes the folder above an entry, for archives that, unlike those of any tar program, do not list a folder before what it holds.
     fn make_parent(&mut self, target: &Path) -> anyhow::Result<()> {
         let parent = target.parent().filter(|parent| *parent != self.folder);
         parent.map_or(Ok(()), |parent| self.room.make_folder(parent))

@@ -25,7 +25,7 @@ const LOOP_TRIES: usize = 16;
 /// Bits of e2fsck's status that mean that the file system was repaired.
 const FSCK_MENDED: i32 = 1 | 2;
 
-/// Mode of a shutdown that loses what has not been written yet.
+/// Mode of a file system's shutdown in which data that was not written to the device yet is lost.
 const SHUTDOWN_WITHOUT_FLUSH: u32 = 2;
 
 nix::ioctl_none_bad!(loop_get_free, 0x4c82);
@@ -87,7 +87,7 @@ impl LoopDevice {
     }
 }
 
-/// Takes the device away from a file system, as if its cable was pulled: from now on each access to the file system fails.
+/// Shuts down the file system mounted at `top`, without writing out cached data: from now on each access to it fails.
 pub fn shut_down(top: &Path) -> anyhow::Result<()> {
     let context = || format!("shutting down the file system of {}", top.display());
     let folder = File::open(top).with_context(context)?;

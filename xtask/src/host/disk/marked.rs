@@ -52,7 +52,7 @@ impl Mark {
         Self { format_version: FORMAT_VERSION, engine: ENGINE.into(), slot: slot.into(), boot_id: boot_id() }
     }
 
-    /// Tells whether the folder was made since the host's last boot. The lab of an older one is gone.
+    /// Tells whether the folder was made since the host's last boot: no lab outlives a boot.
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
         self.boot_id == boot_id()
@@ -124,7 +124,7 @@ pub fn remove(folder: &Path, slot: &str) -> anyhow::Result<bool> {
 pub struct Found {
     /// Path that the folder has, or would have, under its own name.
     pub folder: PathBuf,
-    /// Slot by the mark or by the name; empty where neither tells it.
+    /// Slot that the mark or the folder's name gives; empty where neither does.
     pub slot: String,
     /// True if the folder was found under the name that it has while it is made or removed.
     pub is_aside: bool,

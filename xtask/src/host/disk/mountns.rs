@@ -113,7 +113,7 @@ impl MountNamespace {
     }
 
     /// Shows what is mounted at `source` in this namespace at `target` in the other one. An older mount at `target` is covered, not
-    /// removed: a program that starts at that moment would find the empty folder below, or the files of a mount under it.
+    /// removed: a program that starts after the removal would find the empty folder, or the files of a mount below.
     pub fn show_in(&self, source: &Path, other: &Self, target: &Path) -> anyhow::Result<()> {
         self.inside(|| {
             let tree = cloned(source).with_context(|| format!("cloning the mount of {}", source.display()))?;
@@ -123,7 +123,7 @@ impl MountNamespace {
     }
 }
 
-/// Changes the flags of one mount and keeps the others: those of a less privileged namespace cannot be dropped.
+/// Changes some flags of a mount and keeps its other flags: the kernel refuses to drop those that a namespace with fewer rights inherited.
 fn remount(path: &Path, change: impl FnOnce(MsFlags) -> MsFlags) -> anyhow::Result<()> {
     let now = statvfs(path).with_context(|| format!("looking at {}", path.display()))?.flags();
     let pairs = [

@@ -57,7 +57,7 @@ pub type MeteredEntry<'a, 'b, R> = Entry<'a, Metered<'b, R>>;
 /// to its end.
 ///
 /// # Errors
-/// When names, attributes or maps of an entry have more bytes than any tar writes; those of `take`.
+/// When names, attributes or maps of an entry have more bytes than any tar program writes; and the errors of `take`.
 #[expect(clippy::disallowed_methods, reason = "this is where archives are read")]
 pub fn read_entries<R: Read>(
     input: R,

@@ -1,12 +1,12 @@
 //! Reads and writes of the loop devices behind a container's volumes. The counters of cgroups do not suffice: version 1 counts a write for
-//! its writer only where it was not delayed, and kernels since 6.10 count only on devices that were throttled once.
+//! the cgroup that made it only where the write was not delayed, and kernels since 6.10 count only on devices that were throttled once.
 
 use std::fs::File;
 use std::path::Path;
 
 use crate::host::cgroup::{DiskCounted, text_of};
 
-/// Bytes of a sector, in which the kernel counts, whatever the device's own blocks are.
+/// Bytes of a sector, the unit that the kernel counts in, whatever the size of the device's own blocks.
 const SECTOR_BYTES: u64 = 512;
 
 /// Loop devices of one container's volumes, with their counters in files that are kept open.
@@ -37,7 +37,8 @@ struct LoopDevice {
 }
 
 impl VolumeDisks {
-    /// Opens the counters of the volumes that are mounted at these paths in a container, given by its first process. They count from now.
+    /// Opens the counters of the volumes that are mounted at these paths in the container whose first process is `init_pid`. Counts begin
+    /// now.
     #[must_use]
     pub fn open(init_pid: i32, paths: &[&str]) -> Self {
         let volumes = paths.iter().map(|path| ((*path).to_owned(), Seat::Unknown)).collect();

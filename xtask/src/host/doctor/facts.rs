@@ -81,7 +81,7 @@ pub struct Facts {
     pub map_helpers: Vec<PathBuf>,
     /// Ids that labs and layers take on this host.
     pub ids: IdRange,
-    /// Sharing of ids between slots.
+    /// Assignment of id ranges to slots.
     pub slot_ids: SlotIds,
     pub subuid: Registered,
     pub subgid: Registered,
@@ -92,7 +92,7 @@ pub struct Facts {
     pub has_pressure: bool,
 }
 
-/// Sharing of ids between slots, as far as this user can find out.
+/// Assignment of id ranges to slots, as far as this user can find it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SlotIds {
     /// Own range for each slot.

@@ -124,7 +124,8 @@ impl KernelTrials {
         self.results.get(name).unwrap_or(&KernelTrial::NotTried)
     }
 
-    /// Runs a script of trials and adds their results. `first` is the name of the trial that failed when the script could not even begin.
+    /// Runs a script of trials and adds their results. `enter` holds the words of the command that enters new namespaces, if any; where the
+    /// script cannot begin, the trial named `first` counts as failed.
     fn add(&mut self, way_to_root: WayToRoot, enter: &[&str], script: &'static str, first: &str) {
         if enter.first().is_some_and(|program| which(program).is_none()) {
             return;

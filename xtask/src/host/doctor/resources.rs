@@ -35,9 +35,9 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 
 /// Free space that a folder of the engine must have.
 struct Room {
-    /// Minimum, below which nothing works.
+    /// Minimum; less is a failure.
     least_bytes: u64,
-    /// Amount from which on there is room for everything.
+    /// Recommended amount; less is a warning.
     enough_bytes: u64,
     what: &'static str,
 }

@@ -51,8 +51,8 @@ pub fn is_stopped(pid: i32) -> bool {
 /// Maximum bytes of the arguments, and of the environment, that the kernel takes at a program's start, with the usual size of stacks.
 const WORDS_BYTES_MAX: u64 = 2 << 20;
 
-/// Kills every process of a cgroup tree that has this variable in its environment, with all its descendants, until none is left, or
-/// `give_up` returns true because they cannot die now.
+/// Kills every process of a cgroup tree that has the variable `mark` (`NAME=VALUE`) in its environment, with all its descendants, until
+/// none is left, or `give_up` returns true because they cannot die now.
 ///
 /// # Errors
 /// With the PIDs of the processes that are still there after the deadline.
@@ -253,7 +253,7 @@ impl Running {
         true
     }
 
-    /// Returns the PID of the process that traces this one, or one of its threads.
+    /// Returns the PID of the process that traces this process, or one of its threads.
     #[must_use]
     pub fn tracer(&self) -> Option<i32> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?.filter_map(Result::ok);
@@ -381,7 +381,7 @@ impl Stat {
         Self::parse(&std::fs::read_to_string(folder.join("stat")).ok()?)
     }
 
-    /// Parses the line of a process. Fields are counted from the state, the third of the line.
+    /// Parses the text of a process's `stat`. Fields are counted from the state, the third of the line.
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();

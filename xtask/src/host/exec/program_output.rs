@@ -162,7 +162,7 @@ impl ProgramOutput {
 }
 
 /// State of the reading, which the reading thread shares with the thread that waits for the program's end: the latter reads the rest
-/// itself, which saves a change of threads.
+/// itself, which saves a switch of threads.
 #[derive(Debug)]
 struct Reading {
     pipes: [PipeReader; 2],

@@ -582,8 +582,8 @@ pub fn run_interactive(program: &str, args: &[String]) -> anyhow::Result<i32> {
     run_interactive_in(Path::new("/"), program, args)
 }
 
-/// Like [`run_interactive`], with a filter on its system calls, if there is one. Of this process's streams it inherits only terminals and
-/// pipes; bytes of a file go through a pipe.
+/// Like [`run_interactive`], with a filter on its system calls, if there is one. Of this process's streams, the command inherits only
+/// terminals and pipes; bytes of a file go through a pipe.
 pub fn run_interactive_filtered(program: &str, args: &[String], filter: Option<Filter>) -> anyhow::Result<i32> {
     run_at_terminal(Path::new("/"), program, args, |command| {
         install_before_start(command, filter);
@@ -623,7 +623,7 @@ pub fn status_at_terminal(program: &OsStr, args: &[OsString]) -> anyhow::Result<
     status.map(shell_status).with_context(|| format!("starting {}", program.display()))
 }
 
-/// Child of this process that runs beside it.
+/// Child process that runs concurrently with this process.
 #[derive(Debug)]
 pub struct BoundProcess {
     child: std::process::Child,
@@ -639,7 +639,7 @@ impl BoundProcess {
         self.child.wait()
     }
 
-    /// Lets the process run on without waiting for its end.
+    /// Drops the handle: the process runs on, and is not waited for.
     pub fn let_go(self) {}
 }
 

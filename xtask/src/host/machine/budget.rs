@@ -19,7 +19,8 @@ use crate::host::cgroup::process_bounds;
 const INOTIFY_INSTANCES: u64 = 7;
 /// inotify watches of a machine with systemd, as measured.
 const INOTIFY_WATCHES: u64 = 24;
-/// Keys of a machine: LXC makes a keyring for it. systemd makes one for each service, 12 in all, and does without where there are no more.
+/// Keys of a machine: LXC makes a keyring for it. systemd makes one for each service, 12 in all, and goes on without keys where none are
+/// left.
 const KEYS: u64 = 1;
 /// Processes and threads of a machine with systemd while it boots, with `lxc-start`.
 const SYSTEMD_PROCESSES: u64 = 16;
@@ -84,7 +85,7 @@ pub fn shortage(need: &Need) -> Option<Shortage> {
         .or_else(|| loop_devices(need))
 }
 
-/// Checks the memory. Containers may use less than their limits, so a lab is worth a try with a quarter of the limits' sum.
+/// Checks the memory. Containers may use less than their limits, so a quarter of the limits' sum is taken to be enough.
 fn memory(need: &Need) -> Option<Shortage> {
     let memory = Memory::now();
     let (needed, left) = (need.memory_bytes / 4, memory.available_bytes);

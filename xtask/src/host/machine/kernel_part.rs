@@ -18,7 +18,7 @@ const FORMAT_VERSION: u32 = 1;
 /// Programs by which parts are tried.
 const TOOLS: [&str; 4] = ["nft", "tc", "iptables", "iptables-legacy"];
 
-/// Prefixes of modules that may bring such a part.
+/// Prefixes of the names of kernel modules that may provide such a part.
 const MODULES: [&str; 10] = ["nf", "nft", "xt_", "x_tables", "ip_", "ip6", "ipt", "sch_", "br_netfilter", "bridge"];
 
 /// Result of a trial of a part of the kernel.

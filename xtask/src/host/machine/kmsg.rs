@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Maximum length of a record of the kernel's log, in bytes.
+/// Maximum length of an entry of the kernel's log, in bytes.
 const RECORD_BYTES_MAX: usize = 8192;
 
 /// Maximum number of the kernel's messages that are kept of an attempt, from its start.
@@ -150,7 +150,7 @@ fn watch(file: &File, seen: &Mutex<Seen>, stopped: &UnixStream) {
     }
 }
 
-/// Parses a record `priority,sequence,time,flags;text`, without the lines of properties that follow.
+/// Parses an entry `priority,sequence,time,flags;text`, without the lines of properties that follow.
 fn message_of(record: &str) -> Option<KernelMessage> {
     let (head, text) = record.split_once(';')?;
     let priority = head.split(',').next()?.parse::<u32>().ok()? & 7;

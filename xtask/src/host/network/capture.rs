@@ -30,7 +30,7 @@ pub struct Capture {
 /// Captured packet.
 #[derive(Debug)]
 pub struct Packet<'a> {
-    /// Time of the packet since 1970.
+    /// Time at which the packet was captured, since 1970.
     pub at: Duration,
     /// Bytes of the packet, or of its start where it is longer than a capture keeps.
     pub bytes: &'a [u8],
@@ -141,7 +141,7 @@ fn open(device: &str) -> io::Result<(OwnedFd, usize)> {
 /// Maximum number of bytes of a packet that are kept.
 const PACKET_BYTES_MAX: usize = 256 << 10;
 
-/// First number of a pcap file whose times are in nanoseconds.
+/// Magic number at the start of a pcap file whose times are in nanoseconds.
 const MAGIC: u32 = 0xa1b2_3c4d;
 const VERSION: (u16, u16) = (2, 4);
 const LINK_TYPE_ETHERNET: u32 = 1;

@@ -63,7 +63,7 @@ impl Forward {
         self.listener.local_addr().context("asking for the address of a socket")
     }
 
-    /// Forwards connections, side by side, as long as `goes_on` returns true. A connection that fails, as when the target refuses it, is
+    /// Forwards connections, concurrently, as long as `goes_on` returns true. A connection that fails, as when the target refuses it, is
     /// closed, and `tell` is called with the reason.
     pub fn serve(
         &self,

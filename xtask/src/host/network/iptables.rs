@@ -17,7 +17,7 @@ const PROGRAMS: [&str; 2] = ["iptables", "iptables-legacy"];
 /// Setting that shows iptables the packets that pass a bridge. Every network namespace has its own.
 const SHOW_BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
-/// Mark of packets that the bridge itself sends past every queue, to observe what else the link does to them.
+/// Mark of probe packets sent from the bridge's own address, which no rule puts in a queue: they show what else the link does to packets.
 pub const UNDELAYED: u32 = 0xe2e;
 
 /// Tables in which rules fill queues, in the order in which packets meet them. A packet that comes back from a queue skips the rest of its
@@ -64,7 +64,7 @@ pub struct QueueRules<'a> {
     pub bridge: &'static str,
     /// Port of the container, which need not exist yet.
     pub port: &'a DeviceName,
-    /// Address behind the port, by which packets of the bridge itself are matched.
+    /// Address of the container, by which packets that are sent from the bridge's own address are matched.
     pub address: Ipv4Addr,
 }
 
@@ -84,7 +84,7 @@ impl QueueRules<'_> {
         shown.with_context(|| format!("writing {SHOW_BRIDGED}"))
     }
 
-    /// Composes the rules. Packets from one port to another are forwarded; those of the bridge itself are not.
+    /// Composes the rules. Packets from one port to another pass the chain `FORWARD`; those from the bridge's own address pass `OUTPUT`.
     fn script(&self) -> Text<Iptables> {
         let Self { queue, stage, bridge, port, address } = self;
         let target = compose!(Iptables, "-j NFQUEUE --queue-num {queue} --queue-bypass", queue = *queue);
@@ -209,7 +209,7 @@ fn listing(program: &str, network: &NetworkNamespace, table: &str) -> anyhow::Re
     Ok(network.command(program).args(["--wait", "5", "-t", table, "-S"]).run()?.text())
 }
 
-/// Rules of one purpose, in a chain of their own.
+/// Chain of iptables that holds all rules of one purpose: its place and its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// Table of iptables, such as `filter`.

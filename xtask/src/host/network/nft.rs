@@ -65,7 +65,8 @@ impl Table<'_> {
         }
     }
 
-    /// Returns the first part of a table that the kernel does not accept: the family, a chain, a rule.
+    /// Returns the first part of a table that the kernel does not accept, be it the family, a chain or a rule; `works` tries a table's
+    /// body.
     fn missing_part(&self, body: &str, works: impl Fn(&str) -> bool) -> Option<String> {
         let Self { family, .. } = self;
         if !works("") {

@@ -156,7 +156,7 @@ fn claims(from: &Text<Nft>, address: Ipv6Addr) -> Text<Nft> {
     kinds.map(rule).collect()
 }
 
-/// Composes elements of a set: the device of each port with a value of its machine.
+/// Composes elements of a set: the device of each port, with what `value` returns for the port.
 fn pairs<W: Word<Nft>>(ports: &[Port], value: impl Fn(&Port) -> W) -> Text<Nft> {
     let pair = |port: &Port| compose!(Nft, "{device} . {value}", device = port.device, value = value(port));
     list(ports.iter().map(pair))

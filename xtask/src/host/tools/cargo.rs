@@ -64,8 +64,8 @@ pub fn build(root: &Path, words: &[&str]) -> anyhow::Result<Vec<Program>> {
     build_as(&Invoker::root(), root, words, &BuildLog::new()?)
 }
 
-/// [`build`] as a user, with a log whose progress another thread can read. The user's rights are needed because a build may run programs of
-/// its own.
+/// Runs Cargo as [`build`] does, as a user and with a log whose progress another thread can read. The user's rights are needed because a
+/// build may run programs of its own.
 pub fn build_as(invoker: &Invoker, root: &Path, words: &[&str], log: &BuildLog) -> anyhow::Result<Vec<Program>> {
     let messages = tempfile::tempfile().context("making a file for Cargo's messages")?;
     let output = Command::new(program())

@@ -16,7 +16,7 @@ use crate::program;
 /// Width and height of a picture, in pixels.
 pub const SIZE: (u32, u32) = (1024, 768);
 
-/// Folders below `/etc` in which browsers look for the machine's policies.
+/// Folders below `/etc` in which browsers look for the host's policies.
 const POLICY_FOLDERS: [&str; 3] =
     ["chromium/policies/managed", "chromium-browser/policies/managed", "opt/chrome/policies/managed"];
 
@@ -43,7 +43,7 @@ pub struct Shot<'a> {
     pub url: &'a str,
     /// User who runs the browser; not root.
     pub user: &'a Invoker,
-    /// Folder of root for the files of this picture only.
+    /// Folder that root owns, for the files of this picture only.
     pub dir: &'a Path,
 }
 
@@ -58,7 +58,8 @@ impl Browser {
     }
 
     /// Returns the command that takes the picture, run as root: it enters the network, lays [`Shot::policy_files`] over `/etc` in a mount
-    /// namespace of its own, and gives up root's rights for good. One process does it all, so it dies with its parent.
+    /// namespace of its own, and gives up root's rights for good. It stays one process throughout, so that the browser dies with the
+    /// command's parent.
     pub fn command(&self, shot: &Shot<'_>) -> anyhow::Result<Vec<String>> {
         let tool = |name: &str| {
             let path = which(name)
@@ -121,7 +122,7 @@ impl Shot<'_> {
     }
 
     /// Returns the files to write before the browser starts, with their texts. Browsers know a list of top-level domains that must be
-    /// reached by HTTPS, some of which are names that a container may well have (`app`, `dev`, `page`, `new`). Only a policy of the machine
+    /// reached by HTTPS, some of which are names that a container may well have (`app`, `dev`, `page`, `new`). Only a policy of the host
     /// removes these from the list.
     #[must_use]
     pub fn policy_files(&self) -> Vec<(PathBuf, String)> {

@@ -26,9 +26,9 @@ pub struct Plan {
 /// Progress of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News<'a> {
-    /// A command that runs now, a wait, or a result.
+    /// Line for people about a command that begins, a wait, or a result.
     Line(&'a str),
-    /// The command still runs. On a terminal package managers show their progress themselves.
+    /// A command that still runs, with its time. On a terminal this need not be shown: package managers show their own progress.
     GoesOn(&'a str),
 }
 
@@ -41,7 +41,7 @@ pub enum Scope {
     Everything,
 }
 
-/// Deadline of a package manager: one that needs longer hangs.
+/// Deadline of a package manager's command: one that takes longer is taken to hang.
 const INSTALL_DEADLINE: Deadline = Deadline::from_secs(1800);
 /// Lock that apt holds while it refreshes its lists. `DPkg::Lock::Timeout` does not cover it: a second `apt-get update` fails at once.
 const APT_LISTS_LOCK: &str = "/var/lib/apt/lists/lock";
@@ -140,7 +140,7 @@ impl Plan {
     }
 }
 
-/// Does some work, and announces repeatedly that it goes on.
+/// Runs `work`, and announces every `pulse` that the command `what` still runs.
 fn with_pulse<T>(pulse: Duration, what: &str, announce: &(dyn Fn(News<'_>) + Sync), work: impl FnOnce() -> T) -> T {
     let (ends, end) = channel::<()>();
     std::thread::scope(|scope| {

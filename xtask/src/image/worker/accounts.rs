@@ -37,7 +37,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Reads both files; a missing one counts as empty.
+    /// Reads `/etc/passwd` and `/etc/group` of a tree; a missing file counts as empty.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         Ok(Self { passwd: read(root, "/etc/passwd")?, group: read(root, "/etc/group")? })
     }
@@ -65,7 +65,7 @@ pub(super) fn read(root: &Path, inside: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Returns the number in this column of a name's line in an account file; a name that is a number is that number.
+/// Returns the number in this column of a name's line in an account file; without such a line, the name itself parsed as a number.
 pub(super) fn id(name_or_number: &str, table: &str, column: usize) -> Option<u32> {
     field_of(table, |fields| fields.first() == Some(&name_or_number), column).or_else(|| name_or_number.parse().ok())
 }

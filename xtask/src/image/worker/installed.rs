@@ -1,5 +1,5 @@
-//! Python packages that are installed in a folder of a tree: their metadata, and the removal of one with everything that it has brought.
-//! What the tree says is not trusted: no link in it leads out of it.
+//! Python packages that are installed in a folder of a tree: their metadata, and the removal of a package with all its files. The content
+//! of the tree is not trusted: no link in the tree is followed out of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -42,8 +42,7 @@ impl Installed {
         Ok(found)
     }
 
-    /// Removes a package: the files in the list that its installer has left, except those of other packages too, their bytecode, and folders
-    /// that are empty then.
+    /// Removes a package: the files in its `RECORD` that no other package has too, their bytecode, and folders that are empty afterwards.
     pub fn uninstall(&self, name: &str, root: &Path, target: &Path) -> anyhow::Result<()> {
         let Some(info) = self.infos.get(name) else { return Ok(()) };
         let others = self.infos.values().filter(|other| *other != info);

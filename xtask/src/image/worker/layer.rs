@@ -43,7 +43,7 @@ struct Workplace {
     on_disk: Option<PathBuf>,
 }
 
-/// Name of the file in the staging folder that says why the worker refuses what the user has given it.
+/// Name of the file in the staging folder with the reason why the worker rejects the user's input.
 pub const REFUSED: &str = "refused";
 
 /// Builds a layer in its staging folder. The log goes to standard error; each step begins with a line that starts with `STEP_MARK`. The

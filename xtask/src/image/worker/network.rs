@@ -36,7 +36,7 @@ const CLOSED: &str = "169.254.0.0/16";
 /// Deadline until a build has a route through the host's network.
 const DEADLINE: Deadline = Deadline::from_secs(20);
 
-/// Interval between two checks for that route.
+/// Interval between two checks whether a build has its route.
 const POLL: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]

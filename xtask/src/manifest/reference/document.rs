@@ -300,12 +300,12 @@ fn anchor(heading: &str) -> String {
     heading.replace(' ', "-").chars().filter_map(kept).collect()
 }
 
-/// Formats a size as files write it.
+/// Formats a size in bytes as manifests write it: quoted, in MiB.
 pub fn size(bytes: u64) -> String {
     format!("\"{}M\"", bytes >> 20)
 }
 
-/// Formats a duration as files write it.
+/// Formats a duration as manifests write it.
 pub fn duration(duration: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(duration))
 }

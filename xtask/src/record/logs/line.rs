@@ -106,8 +106,8 @@ impl std::fmt::Display for LogLevel {
     }
 }
 
-/// Returns the level that a word states. A word in capitals is enough; another word counts only where programs put a level: `error:`,
-/// `[error]`, `level=error`, `"level": "error"`.
+/// Returns the level that a word states, with the byte before and the bytes after the word. A word in capitals is enough; another word
+/// counts only where programs put a level: `error:`, `[error]`, `level=error`, `"level": "error"`.
 fn of_word(word: &[u8], before: u8, after: &[u8]) -> Option<LogLevel> {
     let next = after.first().copied().unwrap_or(b' ');
     let is_alone = !matches!(before, b'-' | b'/' | b'.' | b'_') && !matches!(next, b'-' | b'/' | b'.' | b'=');

@@ -19,7 +19,7 @@ impl LiveLines {
         Self { now_epoch_ms, found: Vec::new() }
     }
 
-    /// Adds all lines of a file, by its bytes.
+    /// Adds all lines of a log file that has these bytes; `source` is its name.
     pub fn add_file(&mut self, machine: &str, source: &str, bytes: Vec<u8>) {
         let clock = Clock::of_now(self.now_epoch_ms);
         let form = Form::OfProgram;

@@ -64,8 +64,8 @@ fn sentence(restart: &Restart) -> String {
     format!("{what}{times}{at}")
 }
 
-/// Finds restarts of containers in the journal, which logs each boot; or in the faults that took the container down, where its journal
-/// shows none.
+/// Finds restarts of containers in each container's journal, which logs each boot; or, where the journal shows no restart, in the faults
+/// that took the container down.
 fn containers<'a>(lines: &'a [LogLine], events: &'a [Stamped]) -> Vec<Again<'a>> {
     let is_boot = |line: &&LogLine| {
         let is_of_journal = line.source == "journal.log" && line.text.starts_with("systemd-journald[");

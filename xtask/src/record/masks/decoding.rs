@@ -81,12 +81,12 @@ pub fn shown(text: &[u8]) -> Option<View> {
     without(text, &HIDDEN)
 }
 
-/// Returns a text as [`shown`] does, but keeps the texts in escape sequences, such as titles and links; `None` where it has none.
+/// Returns a text as [`shown`] does, but keeps the texts in escape sequences, such as titles and links; `None` where it has no such text.
 pub fn shown_with_strings(text: &[u8]) -> Option<View> {
     if STRING.is_match(text) { without(text, &HIDDEN_BUT_STRINGS) } else { None }
 }
 
-/// Returns a text in which each backspace has removed the character before it.
+/// Returns a text in which each backspace has removed the character before it; `None` where it has no backspace.
 pub fn overstruck(text: &[u8]) -> Option<View> {
     const BACKSPACE: u8 = 8;
     if !text.contains(&BACKSPACE) {
@@ -115,19 +115,19 @@ pub fn overstruck(text: &[u8]) -> Option<View> {
     View::new(text, gone.into_iter().map(|range| (range, b"".as_slice())))
 }
 
-/// Returns a text with its escapes decoded once.
+/// Returns a text with its escapes decoded once; `None` where it has none.
 pub fn decoded(text: &[u8]) -> Option<View> {
     let tokens: Vec<(Range<usize>, Vec<u8>)> =
         ESCAPE.find_iter(text).map(|found| (found.range(), meaning(found.as_bytes()))).collect();
     View::new(text, tokens.iter().map(|(range, bytes)| (range.clone(), bytes.as_slice())))
 }
 
-/// Returns a text without its line ends.
+/// Returns a text without its line ends; `None` where it has none.
 pub fn joined(text: &[u8]) -> Option<View> {
     without(text, &LINE_END)
 }
 
-/// Returns a text without quotation marks.
+/// Returns a text without quotation marks; `None` where it has none.
 pub fn unquoted(text: &[u8]) -> Option<View> {
     without(text, &QUOTE)
 }

@@ -19,7 +19,7 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// Makes a search for these forms; `None` where there are none.
+    /// Makes a finder of these forms; `None` where there are none.
     pub fn new(forms: BTreeSet<Vec<u8>>) -> anyhow::Result<Option<Self>> {
         let forms: Vec<Vec<u8>> = forms.into_iter().collect();
         if forms.is_empty() {

@@ -19,7 +19,7 @@ pub struct MaskedStream {
     held: Vec<u8>,
     /// Number of bytes of `held` that belong to a secret whose mask is written already.
     covered: usize,
-    /// Length of `held` from which on it is searched again.
+    /// Length of `held` from which on `held` is searched again.
     next_look: usize,
     keeps_length: bool,
     has_found: bool,

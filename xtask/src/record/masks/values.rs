@@ -280,12 +280,13 @@ impl Search<'_> {
         }
     }
 
-    /// Notes a range that may become a secret with the bytes that follow.
+    /// Notes that the range `open` of a view may become a secret with the bytes that follow; `place` maps it to a range of the part.
     fn open_at(&mut self, place: &dyn Fn(Range<usize>) -> Range<usize>, open: Range<usize>) {
         self.scan.open = self.scan.open.min(place(open).start);
     }
 
-    /// Returns a text without an unfinished escape or sequence at its end, which may become another byte with the bytes that follow.
+    /// Returns a text without an unfinished escape or sequence at its end, whose offset `unfinished_from` finds; the last part of a text
+    /// stays whole.
     fn finished<'t>(&self, text: &'t [u8], unfinished_from: fn(&[u8]) -> usize) -> &'t [u8] {
         if self.is_last { text } else { &text[..unfinished_from(text)] }
     }
@@ -373,7 +374,7 @@ mod tests {
 
     const VALUE: &str = "pä\"ss' <&w/d\\9z+22";
 
-    /// Returns the value in many languages and encodings, each with its description. Each stands between a line's begin and a line's end.
+    /// Returns the value in many languages and encodings, each with its description. Each stands between the start and the end of a line.
     fn shapes(value: &str) -> Vec<(&'static str, Vec<u8>)> {
         let each = |by: &dyn Fn(char) -> String| value.chars().map(by).collect::<String>().into_bytes();
         let bytes = |by: &dyn Fn(u8) -> String, between: &str| {

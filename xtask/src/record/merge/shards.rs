@@ -114,7 +114,8 @@ impl Shards {
     }
 }
 
-/// Finds the folders of runs in a folder and below it, which hold a record, or the events of a killed run. Links are not followed.
+/// Finds the folders that hold the record of a run, or the events of a killed one: this folder, and those up to `depth` levels below it.
+/// Links are not followed.
 fn look(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     if folder.join(RECORD_FILE).is_file() || folder.join(EVENTS_FILE).is_file() {
         found.push(folder.canonicalize()?);
@@ -139,7 +140,7 @@ pub(super) mod tests {
     use crate::record::outcome::tests::record;
     use crate::record::{CaseId, CaseResult, RunRecord, Verdict};
 
-    /// Makes the record of shard `shard` of `of` shards of a suite, in which the cases of `ran` ended with these verdicts.
+    /// Makes a run with this name, of shard `shard` of `of` shards of a suite, in which the cases of `ran` ended with these verdicts.
     pub fn shard(name: &str, (shard, of, suite): (u32, u32, &[&str]), ran: &[(&str, Verdict)]) -> PastRun {
         let case = |(case, verdict): &(&str, Verdict)| CaseResult {
             case: CaseId((*case).to_owned()),

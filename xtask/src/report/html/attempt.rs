@@ -437,8 +437,8 @@ pub struct Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Returns a table of at most `ROWS_MAX` of these rows, in their order. Rows that matter are chosen first, then the last ones of the
-    /// others.
+    /// Returns a table of at most `ROWS_MAX` of these rows, in their order. Rows for which `matters` is true are chosen first, then the
+    /// last ones of the others.
     pub fn new(rows: Vec<T>, matters: impl Fn(&T) -> bool) -> Self {
         let all = rows.len();
         let mut places: Vec<usize> = (0..all).collect();

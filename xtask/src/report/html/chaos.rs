@@ -31,13 +31,13 @@ pub struct FaultRow {
     pub container: String,
     /// Name of the fault with its parameters.
     pub what: String,
-    /// Planned begin and duration of the fault.
+    /// Planned start and duration of the fault.
     pub planned: Option<(Moment, String)>,
     /// Moment at which the fault took effect, and its actual duration.
     pub played: Option<(Moment, String)>,
     /// Time from the planned start until the effect was verified.
     pub late: Option<String>,
-    /// Fate of the fault in a word, such as took effect or not applicable.
+    /// Result of the fault in a few words, such as `took effect` or `not applicable`.
     pub fate: Word,
     /// Evidence of the fault's effect, or the reason why it was not injected.
     pub evidence: String,
@@ -134,8 +134,8 @@ fn scheduled(file: &ChaosFile, story: &Story) -> Vec<(f64, FaultRow)> {
     file.schedule.faults.iter().map(row).collect()
 }
 
-/// Returns fate, actual begin and duration, evidence and recovery of a scheduled fault, taken from the events: the schedule of an attempt
-/// that was cut short has no results.
+/// Returns the result, actual start and duration, evidence and recovery of a scheduled fault, taken from the events: the schedule of an
+/// attempt that was cut short has no results.
 fn seen(number: u32, story: &Story) -> (Word, Option<(Moment, String)>, String, String) {
     match story.faults.iter().find(|broken| broken.scheduled == Some(number)) {
         Some(broken) => {

@@ -49,7 +49,7 @@ struct Quantity {
     columns: &'static [&'static str],
     /// True for a cumulative counter, whose growth between samples is drawn.
     grows: bool,
-    /// Least value at the top edge of the drawing, in the quantity's unit, so that small values stay small.
+    /// Least value at the top edge of the drawing, in the quantity's unit, so that small values are drawn as low curves.
     least: f64,
 }
 

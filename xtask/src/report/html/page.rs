@@ -59,7 +59,7 @@ struct CaseView {
     attempts: Vec<AttemptView>,
 }
 
-/// Maximum log lines held in memory, as the bytes that they take in a page.
+/// Maximum bytes of log lines held in memory; a line counts as the bytes that it takes in a page.
 const LOGS_KEPT_BYTES_MAX: usize = 4 * log::BYTES_MAX;
 
 /// File name of the page, in the run's folder.

@@ -42,7 +42,7 @@ pub struct Story {
     pub artifacts: Vec<(String, u64)>,
     /// Time in milliseconds since the run's start, reason and place at which the scenario gave up.
     pub aborted: Option<(f64, String, Option<String>)>,
-    /// Begin of the schedule of faults.
+    /// Begin of the schedule of faults, in milliseconds since the run's start.
     pub chaos_began_ms: Option<f64>,
     /// Start and end, in milliseconds since the run's start, of settling: the time after the schedule in which the system has to recover.
     pub settled: Option<(f64, f64)>,
@@ -88,11 +88,11 @@ pub struct Broken {
     /// Name of the faulted container in the lab.
     pub container: String,
     pub description: Fault,
-    /// Time at which the fault was requested.
+    /// Time at which the fault was requested, in milliseconds since the run's start.
     pub asked_ms: f64,
-    /// Time at which the fault's effect was verified.
+    /// Time at which the fault's effect was verified, in milliseconds since the run's start.
     pub bit_ms: f64,
-    /// Time at which the recovery was verified; `None` if it never was.
+    /// Time at which the recovery was verified, in milliseconds since the run's start; `None` if it never was.
     pub healed_ms: Option<f64>,
     /// Evidence that the fault took effect.
     pub evidence: String,
@@ -253,7 +253,7 @@ impl Writer {
         }
     }
 
-    /// Ends the current phase of the lab and begins another one, `name`.
+    /// Ends the current phase of the lab, and begins the phase `name`.
     fn turn(&mut self, name: &'static str, at_ms: f64) {
         let (before, begun_ms) = std::mem::replace(&mut self.phase, (name, at_ms));
         if at_ms > begun_ms && before != "end" {

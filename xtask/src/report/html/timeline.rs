@@ -64,7 +64,7 @@ pub struct Item {
     pub title: String,
 }
 
-/// Width in percent of the axis above which a bar has a label; bars of the lab, steps and faults always have one.
+/// Width in percent of the axis above which a bar has a label; bars of the lab, steps and faults always have a label.
 const LABELED: f64 = 3.0;
 
 /// Logged warnings and errors by machine.
@@ -298,7 +298,7 @@ fn thinned(mut items: Vec<Item>) -> (Vec<Item>, usize) {
     (items, left_out)
 }
 
-/// End of the tooltip of an item that stands for several merged ones.
+/// End of the tooltip of an item that stands for several merged items.
 const MORE: &str = "\nand others close to it";
 
 #[cfg(test)]

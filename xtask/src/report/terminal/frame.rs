@@ -1,4 +1,5 @@
-//! The live lines, which show the present state of a run, cut to a width. Pure; words say all that colors say.
+//! The live lines, which show the present state of a run, cut to a width. Pure: no input or output. Everything that a color means is also
+//! said in words.
 
 use super::screen::{Condition, Running, Screen, Stage};
 use super::style::{Line, Paint, Style};

@@ -36,7 +36,7 @@ impl Live {
         Self { bar }
     }
 
-    /// Prints lines above the live ones, where they stay.
+    /// Prints lines above the live lines; the printed lines stay on the terminal.
     pub fn print(&self, lines: &[String]) {
         self.bar.println(lines.join("\n"));
     }

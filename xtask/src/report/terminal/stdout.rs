@@ -25,8 +25,7 @@ pub fn write_line(line: fmt::Arguments<'_>) {
     }
 }
 
-/// Checks that everything was written to standard output. A closed pipe passes: its reader has seen enough, as in `cargo xtask runs |
-/// head`.
+/// Checks that everything was written to standard output. A closed pipe is no error: its reader has ended early, as `head` does.
 pub fn check_stdout() -> anyhow::Result<()> {
     if let Err(error) = io::stdout().flush() {
         let _ = FAILURE.set(error);

@@ -1,6 +1,6 @@
 //! Guests of Incus, which runs in a Debian tree of its own, with its own mounts, network and processes, and below one control group. So
-//! nothing is installed on the host, an Incus of the host is not touched, and everything ends with one process. An instance has no network:
-//! its work is sent in as an archive, and its record is copied back out.
+//! nothing is installed on the host, an Incus of the host is not affected, and all processes end with the first one. An instance has no
+//! network: its payload is copied into the instance as an archive, and its record is copied out.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -180,7 +180,8 @@ impl Rights {
         }
     }
 
-    /// Returns the lines of LXC configuration that the instance needs, as the help of `doctor` names them.
+    /// Returns the lines of LXC configuration that the instance needs on a host with this `layout` of control groups, as the help of
+    /// `doctor` names them.
     fn raw_lxc(self, layout: &str) -> String {
         let cgroup = if layout == "v2" { "lxc.cgroup2" } else { "lxc.cgroup" };
         let mut lines: Vec<String> = match self {
@@ -214,7 +215,7 @@ pub fn require() -> Result<(), Error> {
 }
 
 impl Incus {
-    /// Builds both trees.
+    /// Builds the tree in which Incus runs, and the tree of its instances.
     ///
     /// # Errors
     /// [`Error::Host`] if the processor is not x86_64.
@@ -265,7 +266,7 @@ impl Incus {
     }
 }
 
-/// Debian tree that is run with namespaces and a control group of its own.
+/// Debian tree whose programs are run in namespaces and a control group of their own.
 #[derive(Debug)]
 struct World {
     tree: PathBuf,

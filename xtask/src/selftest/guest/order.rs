@@ -24,7 +24,8 @@ pub struct Order {
     pub kills: u32,
     /// Project with the scenario of the kill sweep.
     pub kills_in: Project,
-    /// True if no one else makes labs on the host.
+    /// True if no one else makes labs on the guest: then the kill sweep looks for leftovers on the whole guest, and its time to boot is
+    /// recorded.
     pub has_host: bool,
     /// Folder in which the guest's engine finds the layers.
     pub state_dir: PathBuf,
@@ -106,7 +107,7 @@ impl Share {
     /// Share of a guest that tries the whole catalogue.
     pub const ALL: Self = Self { part: 0, of: 1, first_less: 0 };
 
-    /// Returns the families of faults in this share. Families are dealt out, the largest first, each to the share with the fewest faults so
+    /// Returns the families of faults in this share. Families are assigned, the largest first, each to the share with the fewest faults so
     /// far. Every guest computes the same division, so every family lies in exactly one share.
     #[must_use]
     pub fn of_families<'a>(self, families: &[(&'a str, usize)]) -> Vec<&'a str> {

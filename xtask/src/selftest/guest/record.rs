@@ -168,7 +168,7 @@ impl HostRecord {
     /// Reads a record from JSON.
     ///
     /// # Errors
-    /// The reason why the text is no record, or that its version is another one.
+    /// If the text is no record, or its format has another version; the error is the reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         match value["format_version"].as_u64() {
@@ -185,7 +185,7 @@ impl HostRecord {
     }
 
     /// Joins the results of another guest of the same host into the record. A fault that one of the guests did not try gets the result of
-    /// the other.
+    /// the other guest.
     #[must_use]
     pub fn joined(mut self, other: Self) -> Self {
         self.phases.extend(other.phases);

@@ -1,4 +1,4 @@
-//! Debian trees of guests, as disk images or folders. A tree is built once, and kept under the hash of everything that goes in.
+//! Debian trees of guests, as disk images or folders. A tree is built once, and stored under the hash of all inputs of its build.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -66,7 +66,7 @@ pub struct Tree<'a> {
     pub variables: &'a [(&'a str, String)],
 }
 
-/// Shell script that builds the tree, in memory if there is enough, and the image without mounting it.
+/// Shell script that builds the tree, in memory if enough is available, and, for `Form::Disk`, the disk without mounting it.
 const SCRIPT: &str = "
 set -e
 if [ -n \"$IN_MEMORY\" ]; then mount -t tmpfs -o size=3G,mode=755 tree \"$WORK\"; fi
@@ -226,7 +226,7 @@ impl Scratch {
         self.dir.path()
     }
 
-    /// Removes the folders of processes that were killed.
+    /// Removes the scratch folders that killed processes have left in the store.
     fn remove_stale(store: &Path) {
         let entries = std::fs::read_dir(store).into_iter().flatten().filter_map(Result::ok);
         for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(Self::PREFIX)) {

@@ -12,7 +12,7 @@ use rand_pcg::Pcg64;
 pub struct Delay {
     /// Time that each packet waits.
     pub delay: Duration,
-    /// Largest deviation from `delay`, drawn for each packet: one may overtake another.
+    /// Largest deviation from `delay`, drawn for each packet, so that packets may overtake others.
     pub jitter: Duration,
     /// Percentage of packets that do not wait at all.
     pub reorder_percent: u8,
@@ -21,7 +21,7 @@ pub struct Delay {
 }
 
 impl Delay {
-    /// A delay that is longer than any lab lives.
+    /// Delay that is longer than any lab exists.
     pub(super) const FOR_EVER: Self =
         Self { delay: Duration::from_secs(10 * 365 * 86_400), jitter: Duration::ZERO, reorder_percent: 0, seed: 0 };
 }

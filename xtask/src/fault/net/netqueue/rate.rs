@@ -36,7 +36,8 @@ impl<T> Bucket<T> {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Holds a packet, which has `bytes` from its IP header on, until its turn; gives it back where too many bytes wait.
+    /// Holds a packet (`thing`) of `bytes` bytes from its IP header on, until its turn; returns the packet as the error where too many
+    /// bytes wait.
     pub fn hold(&mut self, thing: T, bytes: u64, now: Instant) -> Result<(), T> {
         let bytes = bytes + LINK_HEADER_BYTES;
         if self.held_bytes + bytes > self.rate.limit_bytes {

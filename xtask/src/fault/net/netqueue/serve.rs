@@ -1,4 +1,5 @@
-//! The packet helper's process, which treats the packets of a queue. It is a process of its own so that it dies with the lab.
+//! The packet helper's process, which treats the packets of a queue. It is separate from the engine's process, so that it ends with the
+//! lab.
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -163,8 +164,8 @@ impl PacketSampler {
         Self { damage, draws: Pcg64::seed_from_u64(damage.seed) }
     }
 
-    /// Returns an IPv4 packet with one byte changed after its IP header, if the packet was drawn and has such a byte. The checksum that
-    /// covers the byte is wrong for any change of it.
+    /// Returns an IPv4 packet with one byte changed after its IP header, if the packet was drawn and has such a byte. Any change of the
+    /// byte makes the checksum that covers it wrong.
     pub fn damaged(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         if self.draws.random_range(0..100) >= self.damage.percent {
             return None;

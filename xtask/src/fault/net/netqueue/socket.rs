@@ -110,7 +110,8 @@ impl PacketQueue {
         Ok(queue)
     }
 
-    /// Reads one buffer of messages without waiting; returns false where there is nothing to read.
+    /// Reads one buffer of messages without waiting, and calls `packet` with each packet's number and bytes; returns false if there was
+    /// none.
     pub fn read(&mut self, mut packet: impl FnMut(u32, &[u8])) -> Result<bool> {
         match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
             Ok(count) => {
@@ -156,7 +157,7 @@ impl PacketQueue {
         Ok(())
     }
 
-    /// Lets a packet go on with these bytes instead of its own, which have the same length.
+    /// Lets a packet go on with other bytes of the same length.
     pub fn accept_as(&self, packet: u32, bytes: &[u8]) -> Result<()> {
         let header = [ACCEPT.to_be_bytes(), packet.to_be_bytes()].concat();
         let mut verdict = Vec::new();
