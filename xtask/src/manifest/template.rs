@@ -22,7 +22,7 @@ use crate::input;
 const VOLUMES_MAX: usize = 32;
 
 /// A template from its file, checked.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 pub struct Template {
     /// Name of the template, which is that of its folder.
     pub name: String,

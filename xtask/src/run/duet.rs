@@ -178,9 +178,9 @@ fn has_same_settings(baseline: &Project, candidate: &Project, name: &str) -> boo
     true
 }
 
-/// Returns the settings of a template's machines in a form that can be compared; empty if they cannot be serialized.
-fn settings(template: &Template) -> String {
-    let without_layer = Template {
+/// Returns a template without the keys that its layer is built from: what is left are the settings of its machines.
+fn settings(template: &Template) -> Template {
+    Template {
         file: PathBuf::new(),
         from: Origin::Scratch,
         packages: Vec::new(),
@@ -191,8 +191,7 @@ fn settings(template: &Template) -> String {
         enable: Vec::new(),
         mask: Vec::new(),
         ..template.clone()
-    };
-    serde_json::to_string(&without_layer).unwrap_or_default()
+    }
 }
 
 /// Records the event with the baseline, the seed and the image differences of a duet.
