@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use e2e::{Container, Lab, Result, failing_with};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
 /// Deadline of probes, which take about a second on an idle machine; the rest is headroom for a loaded machine.
 const PROBES_DEADLINE: Duration = Duration::from_secs(60);
@@ -53,20 +54,72 @@ pub fn report<T: DeserializeOwned>(
     serde_json::from_slice(&found).with_context(|| format!("reading {name}.json"))
 }
 
-/// Runs `PROBES RESULT_FILE`, a program that makes the calls a user would make first, and writes as JSON, by the name of each defect, the
-/// failure or null. Reports each as a known defect; `defects` are names without `mancer-0.1.4/`, with a part of the text of each failure.
+/// Result of a probe.
+#[derive(Debug, PartialEq, Eq)]
+enum Probe {
+    /// The call failed, or did something else than Mancer promises.
+    Failure(String),
+    /// The promised effect was seen on a machine.
+    Observed(String),
+    /// The call did not fail, and nothing was seen of its effect.
+    Nothing,
+}
+
+impl<'de> Deserialize<'de> for Probe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Found {
+            failure: Option<String>,
+            observed: Option<String>,
+        }
+        match Found::deserialize(deserializer)? {
+            Found { failure: Some(failure), observed: None } => Ok(Self::Failure(failure)),
+            Found { failure: None, observed: Some(effect) } => Ok(Self::Observed(effect)),
+            Found { failure: None, observed: None } => Ok(Self::Nothing),
+            Found { .. } => Err(D::Error::custom("a probe has a failure or an observed effect, not both")),
+        }
+    }
+}
+
+/// Puts the fixture `probes.py` to the path `probes` on app and runs it: a program that makes the calls a user would make first, and
+/// writes to the file that its argument names, as JSON, by the name of each defect, an
+/// object: `{"failure": TEXT}`, `{"observed": TEXT}` with the promised effect as it was seen on a machine, or `{}` if the call did not
+/// fail and nothing was seen of its effect. Reports each as a known defect; `defects` are names without `mancer-0.1.4/`, with a part of
+/// the text of each failure.
 ///
 /// # Errors
-/// When the probes cannot be run, a probe is missing, or a probe fails in another way.
+/// When the probes cannot be run, or a probe is missing.
 #[track_caller]
 pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str, &str)]) -> Result {
-    let found: BTreeMap<String, Option<String>> = report(lab, app, &[probes], "probes", PROBES_DEADLINE)?;
+    app.put(lab.fixture("probes.py"), probes)?;
+    let found: BTreeMap<String, Probe> = report(lab, app, &[probes], "probes", PROBES_DEADLINE)?;
     for (name, failure) in defects {
-        let outcome = found.get(*name).with_context(|| format!("{probes} has no probe {name}"))?;
-        lab.known_defect(&format!("mancer-0.1.4/{name}"), failing_with(*failure), || match outcome {
-            Some(failure) => Err(anyhow!("{failure}")),
-            None => Ok(()),
+        let probe = found.get(*name).with_context(|| format!("{probes} has no probe {name}"))?;
+        lab.known_defect(&format!("mancer-0.1.4/{name}"), failing_with(*failure), |mark| {
+            match probe {
+                Probe::Failure(failure) => return Err(anyhow!("{failure}")),
+                Probe::Observed(effect) => mark.observed(effect.as_str()),
+                Probe::Nothing => {}
+            }
+            Ok(())
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_has_a_failure_or_an_effect_or_neither() {
+        let read = serde_json::from_str::<Probe>;
+        assert_eq!(read(r#"{"failure": "no table"}"#).unwrap(), Probe::Failure("no table".into()));
+        assert_eq!(read(r#"{"observed": "3 rows"}"#).unwrap(), Probe::Observed("3 rows".into()));
+        assert_eq!(read("{}").unwrap(), Probe::Nothing);
+        for wrong in ["null", "\"no table\"", r#"{"failure": "x", "observed": "y"}"#, r#"{"seen": "y"}"#] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 }

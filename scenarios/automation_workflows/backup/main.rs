@@ -32,7 +32,7 @@ const DEFECTS: [(&str, &str); 7] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    e2e::run(scenario)
+    e2e::Scenario::new(scenario).defects(probes).run()
 }
 
 fn scenario(lab: &Lab) -> e2e::Result {
@@ -47,9 +47,8 @@ fn scenario(lab: &Lab) -> e2e::Result {
     app.exec(["install", "-d", "-o", "mancer", "/srv/backup"])?.success()?;
 
     let ((), saved) = lab.step("make what is to be saved, and try what Mancer does wrong meanwhile", || {
-        let probes = || mancer::known_defects(lab, &app, "/srv/drivers/probes.py", &DEFECTS);
         let fill = || before.fill(lab).and_then(|()| before.check_all(lab));
-        together(probes, fill)
+        together(|| probes(lab), fill)
     })?;
     lab.measure("backup", || done(lab, &app, "create"))?;
 
@@ -75,6 +74,11 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let order = psql(&spare, "shop", order)?;
     check!(order.trim() == "20001", "the restored database goes on where the other stopped");
     Ok(())
+}
+
+/// Tries what Mancer is known to do wrong.
+fn probes(lab: &Lab) -> e2e::Result {
+    mancer::known_defects(lab, &lab.container("app")?, "/srv/drivers/probes.py", &DEFECTS)
 }
 
 /// Dumps the database of db on app and reads the dump again, as an hourly backup would; the time of this is measured.

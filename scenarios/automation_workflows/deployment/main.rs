@@ -42,18 +42,16 @@ const DEFECTS: [(&str, &str); 8] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    e2e::run(scenario)
+    e2e::Scenario::new(scenario).defects(probes).run()
 }
 
 fn scenario(lab: &Lab) -> e2e::Result {
     let machines = Machines::of(lab)?;
     let app = &machines.app;
     files::install(lab, app, "/srv/deployment")?;
-    machines.worker.write("/run/systemd/system/never-starts.service", NEVER_STARTS)?;
 
     let ((), first) = lab.step("the first release, and what Mancer does wrong meanwhile", || {
-        let probes = || mancer::known_defects(lab, app, "/srv/deployment/probes.py", &DEFECTS);
-        together(probes, || deploy(lab, app, 1))
+        together(|| probes(lab), || deploy(lab, app, 1))
     })?;
     let (outcome, states) = (first.outcome(), first.states());
     check!(outcome == "deployed");
@@ -83,6 +81,12 @@ fn scenario(lab: &Lab) -> e2e::Result {
         greeted::<10>(&machines.worker)
     })?;
     lab.step("tolerate faults", || tolerate_faults(lab, &machines))
+}
+
+/// Tries what Mancer is known to do wrong.
+fn probes(lab: &Lab) -> e2e::Result {
+    lab.container("worker")?.write("/run/systemd/system/never-starts.service", NEVER_STARTS)?;
+    mancer::known_defects(lab, &lab.container("app")?, "/srv/deployment/probes.py", &DEFECTS)
 }
 
 /// Sends requests one after the other, each answered by release 2 on one of the hosts.

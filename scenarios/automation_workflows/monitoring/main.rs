@@ -29,7 +29,7 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 const CHAOS_DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> std::process::ExitCode {
-    e2e::run(scenario)
+    e2e::Scenario::new(scenario).defects(probes).run()
 }
 
 fn scenario(lab: &Lab) -> e2e::Result {
@@ -37,11 +37,13 @@ fn scenario(lab: &Lab) -> e2e::Result {
     lab.step("set the monitor up", || set_up(lab, &app))?;
 
     // What the probes have to compute is over before the monitor's fifth round, so it is no load to it.
-    let probes = || mancer::known_defects(lab, &app, "/srv/monitor/probes.py", DEFECTS);
-    together(probes, || {
-        start(lab, &app)?;
-        lab.step("a quiet stretch", || quiet(lab, &app))
-    })?;
+    together(
+        || probes(lab),
+        || {
+            start(lab, &app)?;
+            lab.step("a quiet stretch", || quiet(lab, &app))
+        },
+    )?;
 
     let (faults, standing) = lab.step("three things go wrong", || go_wrong(lab, &app))?;
     lab.step("the page shows them", || {
@@ -66,6 +68,11 @@ fn scenario(lab: &Lab) -> e2e::Result {
         check!(observe::record(&app, QUIET_ROUNDS)? == expected, "all that was watched, in each round, and as it was");
         Ok(())
     })
+}
+
+/// Tries what Mancer is known to do wrong.
+fn probes(lab: &Lab) -> e2e::Result {
+    mancer::known_defects(lab, &lab.container("app")?, "/srv/monitor/probes.py", DEFECTS)
 }
 
 /// Checks the monitor's page and alerts while `--chaos` injects faults.
@@ -104,7 +111,7 @@ fn tolerate_faults(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
 /// Installs the monitor's files on app, its page in nginx, and its tables.
 fn set_up(lab: &Lab, app: &Container) -> e2e::Result {
     app.exec(["install", "-d", "-o", "mancer", "-g", "mancer", "/srv/monitor/page"])?.success()?;
-    for name in ["monitor.py", "page.py", "probes.py", "watch.json", "schema.sql"] {
+    for name in ["monitor.py", "page.py", "watch.json", "schema.sql"] {
         app.put(lab.fixture(name), format!("/srv/monitor/{name}"))?;
     }
     app.put(lab.fixture("nginx.conf"), "/etc/nginx/sites-available/default")?;

@@ -37,7 +37,7 @@ const SPEEDUP_MIN: f64 = 1.5;
 const PAIRS_MAX: usize = 3;
 
 fn main() -> std::process::ExitCode {
-    e2e::run(scenario)
+    e2e::Scenario::new(scenario).defects(probes).run()
 }
 
 fn scenario(lab: &Lab) -> e2e::Result {
@@ -65,12 +65,14 @@ fn scenario(lab: &Lab) -> e2e::Result {
     check!(restarts(&site.worker, WORKERS)? == [0, 1, 0], "the killed worker is back, the others never left");
 
     // The defects are shown while the machines have nothing else to do.
-    together(
-        || mancer::known_defects(lab, &site.app, "/srv/batch/probes.py", &DEFECTS),
-        || lab.measure("stop_workers", || site.stop()),
-    )?;
+    together(|| probes(lab), || lab.measure("stop_workers", || site.stop()))?;
     lab.step("see what is left", || check_returned(lab, &site, &before))?;
     lab.step("tolerate faults", || tolerate_faults(lab, &site))
+}
+
+/// Tries what Mancer is known to do wrong.
+fn probes(lab: &Lab) -> e2e::Result {
+    mancer::known_defects(lab, &lab.container("app")?, "/srv/batch/probes.py", &DEFECTS)
 }
 
 /// Sets up the machines; returns the expected results of the transactions.

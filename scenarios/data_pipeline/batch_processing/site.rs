@@ -78,7 +78,7 @@ impl<'lab> Site<'lab> {
 
     /// Copies the programs and their input to app, and makes the table on db.
     pub fn prepare(&self, fixtures: &Path) -> e2e::Result {
-        for name in ["batch.py", "probes.py", "transactions.csv"] {
+        for name in ["batch.py", "transactions.csv"] {
             self.app.put(fixtures.join(name), format!("/srv/batch/{name}"))?;
         }
         be_patient(&self.worker)?;

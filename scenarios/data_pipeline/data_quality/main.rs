@@ -41,7 +41,7 @@ const DEFECTS: [(&str, &str); 7] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    e2e::run(scenario)
+    e2e::Scenario::new(scenario).defects(probes).run()
 }
 
 fn scenario(lab: &Lab) -> e2e::Result {
@@ -49,7 +49,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let expected = lab.step("work out what must come of the deliveries", || expectation(lab))?;
     db.wait_for(Port(5432))?;
     lab.step("prepare", || prepare(lab, &app, &db, &expected))?;
-    mancer::known_defects(lab, &app, "/srv/quality/probes.py", &DEFECTS)?;
+    probes(lab)?;
 
     lab.step("tolerate faults", || tolerate_faults(lab, &app, &db, &expected))?;
 
@@ -68,6 +68,11 @@ fn scenario(lab: &Lab) -> e2e::Result {
         check!(found.loaded == 0, "nothing of it is loaded");
         Ok(())
     })
+}
+
+/// Tries what Mancer is known to do wrong.
+fn probes(lab: &Lab) -> e2e::Result {
+    mancer::known_defects(lab, &lab.container("app")?, "/srv/quality/probes.py", &DEFECTS)
 }
 
 /// Replaces the good rows in the table by the same rows, all or none, and reads them again.
@@ -156,10 +161,7 @@ fn prepare(lab: &Lab, app: &Container, db: &Container, expected: &Outcome) -> e2
     for file in &expected.files {
         db.put(lab.fixture("incoming").join(file), format!("/srv/quality/incoming/{file}"))?;
     }
-    for program in ["quality.py", "probes.py"] {
-        app.put(lab.fixture(program), format!("/srv/quality/{program}"))?;
-    }
-    Ok(())
+    app.put(lab.fixture("quality.py"), "/srv/quality/quality.py")
 }
 
 /// Reads the rows of the table as CSV with all values in quotes; a missing value has no quotes.

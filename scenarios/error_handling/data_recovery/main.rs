@@ -12,8 +12,9 @@ mod site;
 
 use std::time::Duration;
 
+use common::mancer;
 use common::threads::together;
-use e2e::{Container, Fault, Lab, check};
+use e2e::{Fault, Lab, check};
 use site::{Incident, Site};
 
 /// Deadline for damage to be found and repaired; it takes 3 s on an idle machine.
@@ -34,12 +35,12 @@ const DEFECTS: [(&str, &str); 4] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    e2e::run(scenario)
+    e2e::Scenario::new(scenario).defects(probes).run()
 }
 
 fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site::of(lab)?;
-    together(|| show_defects(lab, &site.app), || lab.measure("data_setup", || site.set_up(lab)))?;
+    together(|| probes(lab), || lab.measure("data_setup", || site.set_up(lab)))?;
     settings_damaged(lab, &site)?;
     rows_deleted_and_table_dropped(lab, &site)?;
     pages_damaged(lab, &site)?;
@@ -48,9 +49,9 @@ fn scenario(lab: &Lab) -> e2e::Result {
     verify(lab, &site)
 }
 
-fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
-    app.put(lab.fixture("probes.py"), "/srv/ledger/probes.py")?;
-    common::mancer::known_defects(lab, app, "/srv/ledger/probes.py", &DEFECTS)
+/// Tries what Mancer is known to do wrong.
+fn probes(lab: &Lab) -> e2e::Result {
+    mancer::known_defects(lab, &lab.container("app")?, "/srv/ledger/probes.py", &DEFECTS)
 }
 
 /// Truncates PostgreSQL's settings, and changes a 20 to a 21 in the program's: both must be noticed before they are used.

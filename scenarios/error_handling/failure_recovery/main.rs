@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use common::differences::differences;
 use common::load::{Complaints, Load, no_result_vanishes};
+use common::mancer;
 use common::round::Round;
 use common::threads::together;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
@@ -37,12 +38,12 @@ const DEFECTS: [(&str, &str); 4] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    e2e::run(scenario)
+    e2e::Scenario::new(scenario).defects(probes).run()
 }
 
 fn scenario(lab: &Lab) -> e2e::Result {
     let site = Site::of(lab)?;
-    together(|| show_defects(lab, &site.app), || failures(lab, &site))?;
+    together(|| probes(lab), || failures(lab, &site))?;
     let load = lab.step("tolerate faults", || tolerate_faults(lab, &site))?;
     let round = Round::new(site::JOB_BATCHES + 2, 100, ROUNDS);
     round.run(&site.app, &site.db)?; // whoever was away connects to PostgreSQL again
@@ -71,9 +72,9 @@ fn failures(lab: &Lab, site: &Site) -> e2e::Result {
     all_at_once(lab, site)
 }
 
-fn show_defects(lab: &Lab, app: &Container) -> e2e::Result {
-    app.put(lab.fixture("probes.py"), "/srv/transfer/probes.py")?;
-    common::mancer::known_defects(lab, app, "/srv/transfer/probes.py", &DEFECTS)
+/// Tries what Mancer is known to do wrong.
+fn probes(lab: &Lab) -> e2e::Result {
+    mancer::known_defects(lab, &lab.container("app")?, "/srv/transfer/probes.py", &DEFECTS)
 }
 
 /// Kills the program while its batch waits for a lock. PostgreSQL does not notice, and commits the batch when the lock is released,

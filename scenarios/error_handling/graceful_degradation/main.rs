@@ -35,7 +35,7 @@ const DEFECTS: &[(&str, &str)] = &[
 ];
 
 fn main() -> std::process::ExitCode {
-    e2e::run(scenario)
+    e2e::Scenario::new(scenario).defects(probes).run()
 }
 
 fn scenario(lab: &Lab) -> e2e::Result {
@@ -43,11 +43,13 @@ fn scenario(lab: &Lab) -> e2e::Result {
     lab.step("lay things out", || lay_out(lab, &app, &worker))?;
     let site = Site { lab, db: &db, worker: &worker };
 
-    let probes = || mancer::known_defects(lab, &app, "/srv/frontend/probes.py", DEFECTS);
-    let (_, mut outages) = together(probes, || {
-        lab.measure("service_start", || start(lab, &app, &db, &worker))?;
-        lab.step("one part after the other fails", || one_after_the_other(&site))
-    })?;
+    let (_, mut outages) = together(
+        || probes(lab),
+        || {
+            lab.measure("service_start", || start(lab, &app, &db, &worker))?;
+            lab.step("one part after the other fails", || one_after_the_other(&site))
+        },
+    )?;
     outages.extend(lab.step("tolerate faults", || tolerate_faults(&site))?);
 
     lab.measure("last_jobs", || {
@@ -71,6 +73,11 @@ fn scenario(lab: &Lab) -> e2e::Result {
     })
 }
 
+/// Tries what Mancer is known to do wrong.
+fn probes(lab: &Lab) -> e2e::Result {
+    mancer::known_defects(lab, &lab.container("app")?, "/srv/frontend/probes.py", DEFECTS)
+}
+
 /// Looks up results of batch 1 from worker, one after the other, while nothing is degraded.
 fn look_up(worker: &Container) -> e2e::Result {
     #[derive(Deserialize)]
@@ -92,7 +99,7 @@ fn look_up(worker: &Container) -> e2e::Result {
 
 /// Installs the programs on their machines, makes the table, and starts three workers.
 fn lay_out(lab: &Lab, app: &Container, worker: &Container) -> e2e::Result {
-    for name in ["frontend.py", "probes.py", "schema.sql"] {
+    for name in ["frontend.py", "schema.sql"] {
         app.put(lab.fixture(name), format!("/srv/frontend/{name}"))?;
     }
     app.put(lab.fixture("frontend.service"), "/etc/systemd/system/frontend.service")?;

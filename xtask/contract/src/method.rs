@@ -80,6 +80,10 @@ pub struct Welcome {
     /// before it is killed, and only to a process that handles it. An empty file is removed.
     #[serde(default)]
     pub stack_file: PathBuf,
+    /// True if only the scenario's known defects are to be tried: the client then runs the function that tries them, in place of the
+    /// scenario, and gives up with `abort` where the scenario names none.
+    #[serde(default)]
+    pub defects_only: bool,
 }
 
 /// Container of the lab.
@@ -604,13 +608,17 @@ pub struct Defect {
     /// Text of the failure, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Effect that the product promises and the stretch saw on a machine, in words with values, such as `worker has the file: 34 bytes`.
+    /// Absent or blank: nothing of it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<String>,
     /// Source file of the defect's mark.
     pub file: String,
     /// Line in the source file, from 1.
     pub line: u32,
 }
 method!(Defect, "defect", Done,
-    InvalidParams: "`scenario.toml` does not list the defect under `defects`");
+    InvalidParams: "`scenario.toml` does not list the defect under `defects`, or the outcome is not the one that failure and observed effect give");
 
 /// Outcome of a stretch that is expected to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -619,10 +627,23 @@ method!(Defect, "defect", Done,
 pub enum DefectOutcome {
     /// The stretch failed as expected: the defect is still there.
     Known,
-    /// The stretch failed in another way, which is a failure of the scenario.
+    /// The stretch failed in another way, or did not fail and observed nothing of the promised effect: the product may be repaired, or
+    /// broken otherwise. The case fails at its end; the scenario goes on.
     Different,
-    /// The stretch did not fail: the scenario fails until the mark is removed.
+    /// The stretch did not fail, and observed the promised effect on a machine: the case fails until the mark is removed.
     Fixed,
+}
+
+impl DefectOutcome {
+    /// Returns the outcome that these give: the text that a failure must contain, the failure, and the effect that was observed.
+    #[must_use]
+    pub fn of(failing_with: &str, failure: Option<&str>, observed: Option<&str>) -> Self {
+        match failure {
+            Some(failure) if failure.contains(failing_with) => Self::Known,
+            None if observed.is_some_and(|effect| !effect.trim().is_empty()) => Self::Fixed,
+            Some(_) | None => Self::Different,
+        }
+    }
 }
 
 /// `screenshot`: a picture of a web page of the lab, taken by a browser inside the lab's network.

@@ -77,6 +77,7 @@ __all__ = [
     "Chaos",
     "CheckFailed",
     "Container",
+    "DefectMark",
     "Error",
     "ExecFailed",
     "Fault",
@@ -96,7 +97,9 @@ PATIENCE_VARIABLE = "E2E_PATIENCE"
 PROTOCOL_VERSION = 1
 LINE_BYTES_MAX = 64 << 20
 STREAM_BYTES_MAX = 16 << 20
+CODE_INFRASTRUCTURE = -32000
 CODE_DEADLINE = -32001
+CODE_INTERRUPTED = -32002
 CODE_UNAVAILABLE = -32003
 
 #: Default deadline, in seconds: long enough for a program that does not wait, a large file, a service that starts.
@@ -330,6 +333,23 @@ class Chaos:
         self._over.set()
         wait_for_all(self._watches)
         return [error for error in (watch.exception() for watch in self._watches) if error is not None]
+
+
+class DefectMark:
+    """The mark of a known defect, in the body that tries it: see `Lab.known_defect`."""
+
+    def __init__(self) -> None:
+        self._effects: list[str] = []
+
+    def observed(self, effect: object) -> None:
+        """States an effect that the product promises and the body has seen on a machine, with its values.
+
+        Such as a file that is there, the time that a limit took, a process that is gone. What the product says about
+        itself is no effect. Without one, no defect counts as fixed.
+        """
+        effect = str(effect).strip()
+        if effect:
+            self._effects.append(effect)
 
 
 class Invocation:
@@ -643,12 +663,22 @@ class Lab:
         return took
 
     @contextlib.contextmanager
-    def known_defect(self, name: str, failing_with: str) -> Iterator[None]:
-        """A body that a known defect of the product makes fail: `with lab.known_defect("p-1.0/df", "no table"): ...`
+    def known_defect(self, name: str, failing_with: str) -> Iterator[DefectMark]:
+        """A body that a known defect of the product makes fail. The mark has three ends::
 
-        While it fails and the failure's text, with its causes, contains `failing_with`, the run reports a known defect
-        and goes on after the body. When it fails in another way, that is a failure of this case; when it does not fail
-        any more, the case fails with "fixed: remove this mark".
+            with lab.known_defect("product-1.0/upload", failing_with="Host key verification failed") as mark:
+                app.exec(["python3", "/srv/upload.py", "/tmp/sent"]).success()
+                mark.observed(f"worker has the file: {len(worker.get('/tmp/sent'))} bytes")
+
+        - The body fails, and the failure's text, with its causes, contains `failing_with`: the run reports a known
+          defect.
+        - It does not fail, and has stated by `observed` what it saw of the promised effect on a machine: the case fails
+          with "fixed: remove its mark".
+        - It fails otherwise, or does not fail and has observed nothing: the case fails with "no longer fails as known:
+          repaired, or broken otherwise?".
+
+        The scenario goes on after each of them, and a case that failed here fails at its end. A body that could not be
+        tried, because the host has failed or the session is over, raises its error.
 
         The name is listed under `defects` in scenario.toml, and the case has to get to this call. A check in the body
         that does not hold is excused if it is the expected failure, in the thread that runs the body; any other
@@ -656,9 +686,10 @@ class Lab:
         """
         place = _Place.of_caller(skip=1)  # the frame of contextlib lies between
         failure: Exception | None = None
+        mark = DefectMark()
         self._held().append([])
         try:
-            yield
+            yield mark
         except Exception as error:
             failure = error
         finally:
@@ -668,13 +699,18 @@ class Lab:
             for check, failed in self._held().pop():
                 if failed not in expected:
                     self._tell_failed(check, failed)
-        told: dict[str, Any] = {"defect": name, "failing_with": failing_with, "outcome": "fixed"}
+        told: dict[str, Any] = {"defect": name, "failing_with": failing_with, "outcome": "different"}
+        if mark._effects:
+            told["observed"] = _clean("; ".join(mark._effects))
         if failure is not None:
             told["failure"] = _clean(_chain(failure))
-            told["outcome"] = "known" if failing_with in told["failure"] else "different"
+            if failing_with in told["failure"]:
+                told["outcome"] = "known"
+        elif mark._effects:
+            told["outcome"] = "fixed"
         self._connection.call("defect", {**told, "file": self._shown(place.file), "line": place.line})
-        if told["outcome"] == "different":
-            raise Error(f"{name} fails in another way than expected") from failure
+        if told["outcome"] == "different" and failure is not None and _is_of_the_engine(failure):
+            raise Error(f"{name} could not be tried") from failure
 
     @contextlib.contextmanager
     def chaos(self) -> Iterator[Chaos]:
@@ -852,8 +888,11 @@ class Lab:
         return str(path.relative_to(project)) if project in path.parents else str(path)
 
 
-def run(scenario: Callable[[Lab], Any]) -> NoReturn:
+def run(scenario: Callable[[Lab], Any], *, defects: Callable[[Lab], Any] | None = None) -> NoReturn:
     """Runs a scenario in the lab that the engine made for it, and ends the process. Call it once, last in main.py.
+
+    `defects` is the function that tries all known defects which scenario.toml lists, in a new lab and without anything
+    else, for `cargo xtask defects`. In a usual run it is not called by itself: the scenario calls it where it fits.
 
     The scenario is a plain function: a coroutine or a generator is refused, its body never runs. Threads that it leaves,
     other than daemons, are waited for a moment.
@@ -862,10 +901,10 @@ def run(scenario: Callable[[Lab], Any]) -> NoReturn:
     a failed check, `sys.exit(0)` in place of a return, or a lost engine; 2 when there is no engine, because the program
     was started by hand.
     """
-    _end(_run(scenario))
+    _end(_run(scenario, defects))
 
 
-def _run(scenario: Callable[[Lab], Any]) -> int:
+def _run(scenario: Callable[[Lab], Any], defects: Callable[[Lab], Any] | None) -> int:
     path = os.environ.get(SOCKET_VARIABLE)
     if path is None:
         _say(f"this is a scenario of the e2e engine and needs a lab: run it with `cargo xtask e2e {Path.cwd().name}`")
@@ -890,7 +929,7 @@ def _run(scenario: Callable[[Lab], Any]) -> int:
 
     threading.excepthook = tell_of_thread
     try:
-        _play(scenario, lab)
+        _play(_asked(scenario, defects, lab), lab)
         if not failed_threads:
             _join_threads()
     except Exception as error:
@@ -901,6 +940,20 @@ def _run(scenario: Callable[[Lab], Any]) -> int:
         _abort(lab, error)
         return 1
     return 1 if failed_threads else 0
+
+
+def _asked(
+    scenario: Callable[[Lab], Any], defects: Callable[[Lab], Any] | None, lab: Lab
+) -> Callable[[Lab], Any]:
+    """Returns the function that the engine asks for: the scenario, or the one that tries its known defects."""
+    if not lab._welcome.get("defects_only"):
+        return scenario
+    if defects is None:
+        raise Error(
+            f"{lab.scenario} names no function that tries its known defects alone: write "
+            "`e2e.run(scenario, defects=probes)`"
+        )
+    return defects
 
 
 def _play(scenario: Callable[[Lab], Any], lab: Lab) -> None:
@@ -1256,6 +1309,12 @@ def _direct_causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.append(error)
         yield error
         error = error.__cause__
+
+
+def _is_of_the_engine(error: BaseException) -> bool:
+    """Whether a request failed because the host has failed or the session is over."""
+    codes = (None, CODE_INFRASTRUCTURE, CODE_INTERRUPTED)
+    return any(isinstance(cause, RequestError) and cause.code in codes for cause in _causes(error))
 
 
 def _text(error: BaseException) -> str:

@@ -92,6 +92,8 @@ class Engine:
         self.places: list[tuple[str, str | None]] = []
         #: What was wrong with a request or an answer.
         self.faults: list[str] = []
+        #: Whether the scenario's known defects alone are asked for.
+        self.defects_only = False
 
     def of(self, method: str) -> list[dict[str, Any]]:
         return [params for name, params in self.requests if name == method]
@@ -137,6 +139,7 @@ class Engine:
             "fixtures": str(scenario / "fixtures"),
             "artifacts": str(self.folder / "artifacts"),
             "stack_file": str(self.folder / "stacks"),
+            "defects_only": self.defects_only,
         }
 
 
@@ -323,25 +326,49 @@ class LabTest(Joined):
                 raise KeyError("no table")
             except KeyError as cause:
                 raise ValueError("df") from cause
-        with self.lab.known_defect("p-1/b", failing_with="gone"):
-            pass
-        with self.assertRaisesRegex(e2e.Error, "p-1/c fails in another way than expected") as raised:
-            with self.lab.known_defect("p-1/c", failing_with="no table"):
-                raise OSError("disk full")
-        self.assertIsInstance(raised.exception.__cause__, OSError)
+        with self.lab.known_defect("p-1/b", failing_with="gone") as mark:
+            mark.observed("worker has the file: 34 bytes\n")
+            mark.observed(" ")
+            mark.observed(2)
+        with self.lab.known_defect("p-1/c", failing_with="no table") as mark:
+            mark.observed("a table")
+            raise OSError("disk full")
         with self.lab.known_defect("p-1/d", failing_with="1 == 2"):
             self.lab.check(2 == 2, "a check that holds is recorded")
             self.lab.check_equal(1, 2, "one that does not is the body's failure, and no failure of the case")
+        for effect in ([], ["", "\n"]):
+            with self.lab.known_defect("p-1/e", failing_with="no table") as mark:
+                list(map(mark.observed, effect))
         with self.assertRaises(e2e.CheckFailed):
             self.lab.check(False, "outside of a mark it is one")
         told = [(defect["defect"], defect["outcome"], defect.get("failure")) for defect in self.engine.of("defect")]
         self.assertEqual(told[0], ("p-1/a", "known", "ValueError: df\n  caused by: KeyError: 'no table'"))
         self.assertEqual(told[1:3], [("p-1/b", "fixed", None), ("p-1/c", "different", "OSError: disk full")])
         self.assertEqual(told[3][:2], ("p-1/d", "known"))
+        self.assertEqual(told[4:], [("p-1/e", "different", None)] * 2)
+        seen = [defect.get("observed") for defect in self.engine.of("defect")]
+        self.assertEqual(seen, [None, "worker has the file: 34 bytes; 2", "a table", None, None, None])
         self.assertRegex(told[3][2] or "", r"^check failed at .*test_e2e\.py:\d+: 1 == 2; one that does not")
         place = self.engine.of("defect")[0]
         self.assertEqual((place["file"], place["line"]), (__file__, line_of("p-1/a")))
         self.assertEqual([check["passed"] for check in self.engine.of("check")], [True, False])
+
+    def test_a_body_that_the_host_ends_is_told_and_ends_the_scenario(self) -> None:
+        def refuse(method: str, params: dict[str, Any]) -> Any:
+            if method == "exec":
+                raise Refusal(code, "no answer")
+            return plain(method, params)
+
+        self.engine.answer = refuse
+        for code in ("Infrastructure", "Interrupted"):
+            with self.assertRaisesRegex(e2e.Error, "^p-1/a could not be tried$") as raised:
+                with self.lab.known_defect("p-1/a", failing_with="no table"):
+                    self.lab.container("db").exec(["true"])
+            self.assertIsInstance(raised.exception.__cause__, e2e.RequestError)
+        code = "Unavailable"
+        with self.lab.known_defect("p-1/a", failing_with="no table"):
+            self.lab.container("db").exec(["true"])
+        self.assertEqual([defect["outcome"] for defect in self.engine.of("defect")], ["different"] * 3)
 
     def test_only_the_expected_failure_is_excused(self) -> None:
         with self.lab.known_defect("p-1/a", failing_with="boom"):
@@ -870,14 +897,17 @@ class ConnectionTest(unittest.TestCase):
 class ProcessTest(unittest.TestCase):
     """A whole scenario process, as the engine starts it."""
 
-    def play(self, body: str, before: str = "", closes_at: str = "") -> tuple[int, str, Engine]:
+    def play(
+        self, body: str, before: str = "", closes_at: str = "", defects_only: bool = False, run: str = "scenario"
+    ) -> tuple[int, str, Engine]:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         engine = Engine(Path(folder.name), plain)
+        engine.defects_only = defects_only
         scenario = engine.folder / "scenarios/smoke/peer"
         scenario.mkdir(parents=True)
         text = f"import e2e, threading, time\n{before}\ndef scenario(lab):\n{textwrap.indent(body, '    ')}\n"
-        (scenario / "main.py").write_text(text + "e2e.run(scenario)\n")
+        (scenario / "main.py").write_text(text + f"e2e.run({run})\n")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(engine.folder / "socket"))
             listener.listen()
@@ -914,6 +944,18 @@ class ProcessTest(unittest.TestCase):
         self.assertEqual((status, said), (0, ""))
         self.assertEqual([name for name, _ in engine.requests], ["get", "check", "log"])
         self.assertEqual(engine.of("check")[0]["condition"], 'lab.container("db").get("/x") == b"content"')
+
+    def test_the_engine_chooses_between_the_scenario_and_its_probes(self) -> None:
+        probes = "def probes(lab):\n    lab.log('the probes')"
+        for defects_only, said in ((False, "the scenario"), (True, "the probes")):
+            run = "scenario, defects=probes"
+            status, _, engine = self.play('lab.log("the scenario")', probes, defects_only=defects_only, run=run)
+            self.assertEqual((status, [log["message"] for log in engine.of("log")]), (0, [said]))
+        status, _, engine = self.play('lab.log("the scenario")', defects_only=True)
+        [abort] = engine.of("abort")
+        message = "smoke/peer names no function that tries its known defects alone: write `e2e.run(scenario, defects=probes)`"
+        self.assertEqual((status, abort["kind"], abort["message"]), (1, "error", message))
+        self.assertEqual(engine.of("log"), [])
 
     def test_a_failed_check_is_recorded_and_ends_it(self) -> None:
         status, said, engine = self.play(
@@ -1042,8 +1084,10 @@ class ContractTest(unittest.TestCase):
         )
         names = ("protocol_version", "socket_variable", "patience_variable", "line_bytes_max", "stream_bytes_max")
         self.assertEqual(constants, tuple(REFERENCE[name] for name in names))
-        codes = [REFERENCE["error_codes"][name]["code"] for name in ("Deadline", "Unavailable")]
-        self.assertEqual([e2e.CODE_DEADLINE, e2e.CODE_UNAVAILABLE], codes)
+        named = ("Infrastructure", "Deadline", "Interrupted", "Unavailable")
+        codes = [REFERENCE["error_codes"][name]["code"] for name in named]
+        ours = [e2e.CODE_INFRASTRUCTURE, e2e.CODE_DEADLINE, e2e.CODE_INTERRUPTED, e2e.CODE_UNAVAILABLE]
+        self.assertEqual(ours, codes)
 
     def test_every_method_is_asked_by_name_and_no_other(self) -> None:
         names = set()

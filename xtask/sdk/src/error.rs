@@ -70,6 +70,12 @@ impl RequestError {
         self.code == Some(ErrorCode::Deadline as i64)
     }
 
+    /// Tells whether the session is over or its host has failed, so that nothing which follows says anything about the product.
+    pub(crate) fn is_of_the_engine(&self) -> bool {
+        let codes = [ErrorCode::Infrastructure, ErrorCode::Interrupted].map(|code| code as i64);
+        self.code.is_none_or(|code| codes.contains(&code))
+    }
+
     /// Tells whether a fault has taken the container down or frozen it.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {

@@ -64,6 +64,16 @@ impl Lab {
         &self.welcome.case
     }
 
+    /// Tells whether the engine asks for the known defects alone, in place of the scenario.
+    pub(crate) fn is_for_defects_only(&self) -> bool {
+        self.welcome.defects_only
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_for_defects_only(&mut self, defects_only: bool) {
+        self.welcome.defects_only = defects_only;
+    }
+
     /// Returns a secret that the run was given: a variable or file of `[secrets]` in e2e.toml, or `--secret NAME`. Its value is masked in
     /// everything that is written of the run.
     ///
@@ -652,7 +662,7 @@ mod tests {
         lab.measure("x", || Ok(())).unwrap();
         lab.measure_n("x", 1, || Ok(())).unwrap();
         lab.chaos(|_| Ok(())).unwrap();
-        lab.known_defect("x", crate::failing_with("x"), || Ok(())).unwrap();
+        lab.known_defect("x", crate::failing_with("x"), |_| Ok(())).unwrap();
         let last = line!() - 1;
         let (seen, places) = (seen.lock().unwrap(), places.lock().unwrap());
         let mut lines = std::collections::BTreeSet::new();

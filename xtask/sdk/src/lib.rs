@@ -68,7 +68,7 @@ pub use chaos::Chaos;
 pub use check::CheckFailed;
 pub use condition::{Command, File, Http, Port, Unit};
 pub use container::{Access, Container};
-pub use defect::{FailingWith, failing_with};
+pub use defect::{DefectMark, FailingWith, failing_with};
 pub use e2e_contract::{Better, Condition, Direction, Fault, Level, Partition};
 pub use error::RequestError;
 pub use exec::{Exec, ExecFailed, Finished};
@@ -77,7 +77,7 @@ pub use history::Invocation;
 pub use lab::Lab;
 pub use patience::scaled;
 pub use picture::{Likeness, Picture, Tolerance};
-pub use run::run;
+pub use run::{Scenario, run};
 
 /// Result of a scenario and its parts: `?` passes up any error.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;

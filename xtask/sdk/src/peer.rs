@@ -45,5 +45,6 @@ fn welcome() -> Welcome {
         fixtures: "/fixtures".into(),
         artifacts: "/artifacts".into(),
         stack_file: "/artifacts/stacks-at-timeout.txt".into(),
+        defects_only: false,
     }
 }

@@ -43,6 +43,80 @@ static PANICKED: AtomicBool = AtomicBool::new(false);
 /// }
 /// ```
 pub fn run(scenario: impl FnOnce(&Lab) -> Result) -> ExitCode {
+    Scenario::new(scenario).run()
+}
+
+/// Scenario with the function that tries its known defects alone, for `cargo xtask defects`.
+///
+/// ```no_run
+/// use e2e::{Lab, Result, Scenario, failing_with};
+///
+/// fn main() -> std::process::ExitCode {
+///     Scenario::new(scenario).defects(probes).run()
+/// }
+///
+/// fn scenario(lab: &Lab) -> Result {
+///     lab.step("what the product does wrong", || probes(lab))?;
+///     lab.container("app")?.exec(["product", "work"])?.success()?;
+///     Ok(())
+/// }
+///
+/// fn probes(lab: &Lab) -> Result {
+///     lab.known_defect("product-1.0/no-table", failing_with("has no table"), |mark| {
+///         let table = lab.container("app")?.exec(["product", "table"])?.success()?;
+///         mark.observed(table.stdout_text()?);
+///         Ok(())
+///     })
+/// }
+/// ```
+#[must_use]
+pub struct Scenario<'a> {
+    scenario: Body<'a>,
+    defects: Option<Body<'a>>,
+}
+
+/// Function that a scenario's program runs in the lab.
+type Body<'a> = Box<dyn FnOnce(&Lab) -> Result + 'a>;
+
+impl<'a> Scenario<'a> {
+    /// Makes a scenario of this function.
+    pub fn new(scenario: impl FnOnce(&Lab) -> Result + 'a) -> Self {
+        Self { scenario: Box::new(scenario), defects: None }
+    }
+
+    /// Names the function that tries all known defects which `scenario.toml` lists, in a new lab and without anything else. In a usual run
+    /// it is not called by itself: the scenario calls it where it fits.
+    pub fn defects(self, probes: impl FnOnce(&Lab) -> Result + 'a) -> Self {
+        Self { defects: Some(Box::new(probes)), ..self }
+    }
+
+    /// Runs the scenario, or its known defects alone, as the engine asks; see [`run`].
+    pub fn run(self) -> ExitCode {
+        play(|lab| self.body(lab)?(lab))
+    }
+
+    /// Returns the function that the engine asks for.
+    fn body(self, lab: &Lab) -> Result<Body<'a>> {
+        if !lab.is_for_defects_only() {
+            return Ok(self.scenario);
+        }
+        self.defects.with_context(|| {
+            format!(
+                "{} names no function that tries its known defects alone: write \
+                 `e2e::Scenario::new(scenario).defects(probes).run()` in `main`",
+                lab.scenario()
+            )
+        })
+    }
+}
+
+impl std::fmt::Debug for Scenario<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scenario").field("defects", &self.defects.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn play(scenario: impl FnOnce(&Lab) -> Result) -> ExitCode {
     let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else {
         say(&format!(
             "this is a scenario of the e2e engine and needs a lab: run it with `cargo xtask e2e {}`",
@@ -125,4 +199,33 @@ fn program_name() -> String {
 #[expect(clippy::print_stderr, reason = "stderr is the scenario's log")]
 fn say(message: &str) {
     eprintln!("{message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::lab::told;
+
+    fn played(defects_only: bool, scenario: Scenario<'_>) -> String {
+        let (mut lab, _) = told::lab(|_, _| Ok(json!({})));
+        lab.set_for_defects_only(defects_only);
+        let played = scenario.body(&lab).and_then(|body| body(&lab));
+        played.map_or_else(|error| error.to_string(), |()| "passed".to_owned())
+    }
+
+    #[test]
+    fn the_engine_chooses_between_the_scenario_and_its_probes() {
+        let scenario = || Scenario::new(|_| Err(Error::msg("the scenario ran")));
+        let both = || scenario().defects(|_| Err(Error::msg("the probes ran")));
+        assert_eq!(played(false, scenario()), "the scenario ran");
+        assert_eq!(played(false, both()), "the scenario ran");
+        assert_eq!(played(true, both()), "the probes ran");
+        assert_eq!(
+            played(true, scenario()),
+            "smoke/peer names no function that tries its known defects alone: write \
+             `e2e::Scenario::new(scenario).defects(probes).run()` in `main`"
+        );
+    }
 }

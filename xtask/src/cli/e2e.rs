@@ -403,6 +403,7 @@ impl<'a> Request<'a> {
             failures_max: settings.max_fail.value.get(),
             retries: settings.retries.value.get(),
             timeout: settings.timeout.value.every(),
+            defects_only: false,
             schedules,
             monitoring: monitoring(settings, &comparing),
             comparing,

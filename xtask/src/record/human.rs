@@ -2,7 +2,10 @@
 
 use e2e_contract::{DefectOutcome, Invariant, InvariantKind, Level, Likeness, Picture, PictureSize};
 
-use super::{Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, plain_text, seconds};
+use super::{
+    Comparison, Counts, Event, FaultObserved, Onward, Outcome, Stamped, Verdict, mark_outcome, mark_seen, plain_text,
+    seconds,
+};
 use e2e_stats::Decision;
 
 /// Importance of an event's lines, which decides where they are shown.
@@ -191,19 +194,15 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             one(weight, format!("  container {container} has rebooted by itself{word}, {}", times(*reboots)))
         }
         Event::Defect { defect, .. } => {
-            let (name, place) = (&defect.defect, format!("{}:{}", defect.file, defect.line));
-            match defect.outcome {
+            let (name, place, seen) = (&defect.defect, format!("{}:{}", defect.file, defect.line), mark_seen(defect));
+            match mark_outcome(defect) {
                 DefectOutcome::Known => one(Weight::Progress, format!("  known defect {name}")),
                 DefectOutcome::Fixed => {
-                    one(Weight::Alarm, format!("  defect {name} is FIXED: remove this mark at {place}"))
+                    one(Weight::Alarm, format!("  defect {name} is FIXED: remove its mark at {place}; {seen}"))
                 }
                 DefectOutcome::Different => one(
                     Weight::Alarm,
-                    format!(
-                        "  defect {name} at {place} fails in ANOTHER WAY than with {:?}: {}",
-                        defect.failing_with,
-                        defect.failure.as_deref().unwrap_or_default()
-                    ),
+                    format!("  defect {name} at {place} NO LONGER FAILS with {:?}; {seen}", defect.failing_with),
                 ),
             }
         }

@@ -3,6 +3,7 @@
 
 pub mod command_line;
 mod comparison;
+mod defect_mark;
 mod event;
 mod event_reader;
 mod fold;
@@ -30,6 +31,7 @@ pub mod synthetic;
 mod units;
 
 pub use comparison::{Comparison, Way};
+pub use defect_mark::{mark_failure, mark_outcome, mark_seen};
 pub use event::{Event, FaultLasted, FaultObserved, LastedState, Onward, RunSetup, Stamped};
 pub use event_reader::EventReader;
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use e2e_contract::{DefectOutcome, InvariantKind};
 
-use crate::record::{AttemptEvents, Event, Outcome, RunEvents, RunRecord, Stamped, plain_text, visible_text};
+use crate::record::{
+    AttemptEvents, Event, Outcome, RunEvents, RunRecord, Stamped, mark_outcome, mark_seen, plain_text, visible_text,
+};
 
 /// Maximum characters shown of a problem's text; the record has the whole text.
 const CHARS_MAX: usize = 8000;
@@ -69,14 +71,14 @@ pub(super) fn problem(stamped: &Stamped) -> Option<Problem> {
             Some(made(title, &invariant.values, &invariant.file, invariant.line))
         }
         Event::Defect { defect, .. } => {
-            let title = match defect.outcome {
+            let title = match mark_outcome(defect) {
                 DefectOutcome::Known => return None,
-                DefectOutcome::Fixed => format!("known defect {} is fixed: remove this mark", defect.defect),
+                DefectOutcome::Fixed => format!("known defect {} is fixed: remove its mark", defect.defect),
                 DefectOutcome::Different => {
-                    format!("known defect {} fails in another way than with {:?}", defect.defect, defect.failing_with)
+                    format!("known defect {} no longer fails with {:?}", defect.defect, defect.failing_with)
                 }
             };
-            Some(made(title, defect.failure.as_deref().unwrap_or_default(), &defect.file, defect.line))
+            Some(made(title, &mark_seen(defect), &defect.file, defect.line))
         }
         Event::Aborted { message, location, .. } => {
             let (title, rest) = message.split_once('\n').unwrap_or((message, ""));

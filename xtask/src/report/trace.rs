@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::problem::{lines, remarks};
 use super::process::{Line, Process};
-use crate::record::{AttemptEvents, Event, FaultObserved, PastRun, RunEvents, Sampling, Stamped};
+use crate::record::{AttemptEvents, Event, FaultObserved, PastRun, RunEvents, Sampling, Stamped, mark_outcome};
 
 /// Charts of rates, each with its curves: the name of a curve, and the cumulative counter of a machine whose growth is drawn.
 const RATES: [(&str, &[(&str, &str)]); 3] = [
@@ -194,8 +194,8 @@ fn scenario<'a>(process: &mut Process, open: &mut Open<'a>, stamped: &'a Stamped
             mark("invariant", &format!("{word}: {}", invariant.name), details);
         }
         Event::Defect { defect, .. } => {
-            let details = json!({"outcome": defect.outcome, "failure": defect.failure.as_deref().map(lines),
-                "place": format!("{}:{}", defect.file, defect.line)});
+            let details = json!({"outcome": mark_outcome(defect), "failure": defect.failure.as_deref().map(lines),
+                "observed": defect.observed.as_deref().map(lines), "place": format!("{}:{}", defect.file, defect.line)});
             mark("defect", &format!("defect {}", defect.defect), details);
         }
         Event::Metric { metric, .. } => {

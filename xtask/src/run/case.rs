@@ -257,6 +257,7 @@ fn run_session(
         case_name: planned.case.name.clone(),
         params: planned.case.params.clone(),
         defects: scenario.defects.clone(),
+        defects_only: context.options.defects_only,
         argv,
         environment: environment(context, scenario),
         working_dir: scenario.dir.clone(),
@@ -266,8 +267,12 @@ fn run_session(
         screenshots_in_run,
         pages: scenario.pages.clone(),
         expects: scenario.expects.clone(),
-        // They are meant for the scenario as its author planned it: faults cost something, and more repetitions too.
-        limits: if context.options.schedules.is_some() || repeats.is_some() || context.gate.is_some() {
+        // They are meant for the whole scenario as its author planned it: faults cost something, and more repetitions too.
+        limits: if context.options.schedules.is_some()
+            || context.options.defects_only
+            || repeats.is_some()
+            || context.gate.is_some()
+        {
             Vec::new()
         } else {
             scenario.limits.clone()

@@ -8,7 +8,7 @@ use e2e_contract::{Check, DefectOutcome};
 
 use crate::input;
 use crate::manifest::{Mutant, MutantFate, Notice};
-use crate::record::{Event, MutantResult, MutantVerdict, Outcome, PastRun};
+use crate::record::{Event, MutantResult, MutantVerdict, Outcome, PastRun, mark_seen};
 
 /// Maximum bytes read at the end of the file in which a machine's broken code leaves marks.
 const MARKS_BYTES_MAX: u64 = 1 << 20;
@@ -22,7 +22,7 @@ pub(super) struct MutantEvidence {
     leftovers: Vec<String>,
     /// Failed checks.
     failed: Vec<Check>,
-    /// Known defects that failed in another way than expected, with the failure, or no longer fail.
+    /// Known defects that did not fail as expected, with what was seen instead.
     marks: Vec<String>,
     /// Distinct marks that the broken code has left, which prove that it was executed.
     reached: Vec<String>,
@@ -44,11 +44,7 @@ impl MutantEvidence {
             match stamped.event {
                 Event::Check { check, .. } if !check.passed => seen.failed.push(check),
                 Event::Defect { defect, .. } if defect.outcome != DefectOutcome::Known => {
-                    seen.marks.push(format!(
-                        "{}: {}",
-                        defect.defect,
-                        defect.failure.as_deref().unwrap_or("does not fail any more")
-                    ));
+                    seen.marks.push(format!("{}: {}", defect.defect, mark_seen(&defect)));
                 }
                 _ => {}
             }
@@ -238,9 +234,9 @@ mod tests {
             MutantVerdict::NotReached,
             "left no mark); yet a case failed: check failed: x",
         );
-        let mark = "p-1/bug: does not fail any more";
+        let mark = "p-1/bug: it did not fail, and nothing was observed of the effect";
         check(
-            &seen(failed("p-1/bug is fixed"), vec![], &[mark], &["m:f"]),
+            &seen(failed("p-1/bug no longer fails as known"), vec![], &[mark], &["m:f"]),
             MutantVerdict::Misread,
             "known defect's expected failure changed: p-1/bug",
         );

@@ -92,6 +92,8 @@ pub struct Options {
     pub retries: u32,
     /// Deadline of each case that replaces the one of its scenario.
     pub timeout: Option<Duration>,
+    /// True if each scenario only tries its known defects.
+    pub defects_only: bool,
     /// Fault schedules to play; `None` for a run without faults.
     pub schedules: Option<Schedules>,
     pub monitoring: Monitoring,
@@ -131,6 +133,7 @@ impl Options {
             failures_max: None,
             retries: 0,
             timeout: None,
+            defects_only: false,
             schedules: None,
             monitoring: Monitoring::ALWAYS,
             comparing: Comparing::Nothing,

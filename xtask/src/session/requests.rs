@@ -23,7 +23,7 @@ use crate::host::disk::container_fs;
 use crate::host::exec::shell::quote;
 use crate::host::patience;
 use crate::lab::{Circumstances, Container, ExecError, ExecRequest, Nearness, is_no_condition};
-use crate::record::{Event, Performance, Sampling, milliseconds};
+use crate::record::{Event, Performance, Sampling, mark_failure, milliseconds};
 
 /// Maximum length of a place in a scenario in the record, in characters.
 const LOCATION_CHARS_MAX: usize = 1000;
@@ -207,6 +207,7 @@ impl Session {
             fixtures: self.spec.fixtures.clone(),
             artifacts: self.spec.artifacts.clone(),
             stack_file: self.stack_file(),
+            defects_only: self.spec.defects_only,
         })
     }
 
@@ -319,14 +320,12 @@ impl Session {
             );
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
         }
-        let outcome = match &defect.failure {
-            None => DefectOutcome::Fixed,
-            Some(failure) if failure.contains(&defect.failing_with) => DefectOutcome::Known,
-            Some(_) => DefectOutcome::Different,
-        };
+        let (failure, observed) = (defect.failure.as_deref(), defect.observed.as_deref());
+        let outcome = DefectOutcome::of(&defect.failing_with, failure, observed);
         if outcome != defect.outcome {
             let message = format!(
-                "the outcome of {} is {outcome:?} according to its failure, but the request states another outcome",
+                "the outcome of {} is {outcome:?} according to its failure and the observed effect, but the request states \
+                 another outcome",
                 defect.defect
             );
             return Err(RpcError::new(ErrorCode::InvalidParams, message));
@@ -337,19 +336,7 @@ impl Session {
                 state.seen.defects.push(defect.defect.clone());
             }
         }
-        let Defect { defect: name, failing_with, file, line, .. } = &defect;
-        let failed = match outcome {
-            DefectOutcome::Known => None,
-            DefectOutcome::Fixed => {
-                Some(format!("{name} is fixed: remove this mark at {file}:{line}, and its name from scenario.toml"))
-            }
-            DefectOutcome::Different => {
-                let failure = defect.failure.as_deref().unwrap_or_default();
-                Some(format!(
-                    "{name} fails in another way than expected ({failing_with:?}) at {file}:{line}: {failure}"
-                ))
-            }
-        };
+        let failed = mark_failure(&defect);
         self.recorder.record(Event::Defect { case: self.spec.case.clone(), defect });
         failed.map_or(Ok(Done {}), |message| self.fail_check(&message))
     }

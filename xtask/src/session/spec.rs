@@ -41,6 +41,8 @@ pub struct SessionSpec {
     pub params: Map<String, Value>,
     /// Known defects that the scenario has to test.
     pub defects: Vec<String>,
+    /// True if only these are to be tried, in place of the scenario.
+    pub defects_only: bool,
     /// Absolute path of the scenario's program, and its arguments.
     pub argv: Vec<String>,
     /// Environment variables of the program, added to those of this process.

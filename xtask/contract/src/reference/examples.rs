@@ -59,6 +59,7 @@ fn of_containers() -> Vec<Exchange> {
         artifacts: "/srv/project/target/e2e/RUN/data_pipeline/data_ingestion/small/artifacts".into(),
         stack_file: "/srv/project/target/e2e/RUN/data_pipeline/data_ingestion/small/artifacts/stacks-at-timeout.txt"
             .into(),
+        defects_only: false,
     };
     let exec = Exec {
         container: container(),
@@ -140,10 +141,11 @@ fn of_faults() -> Vec<Exchange> {
         value: json!({ "job": 17 }),
     };
     let defect = Defect {
-        defect: "mancer-0.1.4/df-table".into(),
-        failing_with: "as a DataFrame: None".into(),
+        defect: "mancer-0.1.4/restart-runs-twice".into(),
+        failing_with: "started the service 2 times".into(),
         outcome: DefectOutcome::Known,
-        failure: Some("as a DataFrame: None".into()),
+        failure: Some("restart_unit started the service 2 times".into()),
+        observed: Some("cron runs on worker".into()),
         file: file(),
         line: 64,
     };

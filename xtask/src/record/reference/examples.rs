@@ -158,10 +158,11 @@ fn of_faults() -> Vec<Event> {
         line,
     };
     let defect = Defect {
-        defect: "mancer-0.1.4/df-table".into(),
-        failing_with: "as a DataFrame: None".into(),
+        defect: "mancer-0.1.4/restart-runs-twice".into(),
+        failing_with: "started the service 2 times".into(),
         outcome: DefectOutcome::Known,
-        failure: Some("as a DataFrame: None".into()),
+        failure: Some("restart_unit started the service 2 times".into()),
+        observed: Some("cron runs on worker".into()),
         file,
         line,
     };

@@ -19,7 +19,7 @@ use super::timeline::{Timeline, timeline};
 use super::words::{Moment, Word, duration, moment, plain, significant, size, thousands};
 use crate::input;
 use crate::record::logs::{LogDigest, LogLine};
-use crate::record::{Attempt, AttemptEvents, CaseId, Outcome, PastRun, Performance};
+use crate::record::{Attempt, AttemptEvents, CaseId, Outcome, PastRun, Performance, mark_outcome, mark_seen};
 use crate::report::before::Before;
 use crate::report::next::next;
 
@@ -351,14 +351,14 @@ fn invariants(story: &Story) -> Vec<CheckRow> {
 fn defects(story: &Story) -> Vec<CheckRow> {
     let row = |(at_ms, it): &(f64, e2e_contract::Defect)| CheckRow {
         at: moment(*at_ms),
-        word: match it.outcome {
+        word: match mark_outcome(it) {
             DefectOutcome::Known => Word { class: "flaky", text: "known" },
-            DefectOutcome::Different => Word { class: "failed", text: "another way" },
+            DefectOutcome::Different => Word { class: "failed", text: "not as known" },
             DefectOutcome::Fixed => Word { class: "failed", text: "fixed" },
         },
         what: it.defect.clone(),
         meaning: Some(format!("expected to fail with {:?}", plain(&it.failing_with, 300))),
-        values: plain(it.failure.as_deref().unwrap_or_default(), 1500),
+        values: plain(&mark_seen(it), 1500),
         place: format!("{}:{}", it.file, it.line),
     };
     story.defects.iter().map(row).collect()

@@ -10,7 +10,7 @@ use super::log::{Rows, around, errors_around, while_faults};
 use super::story::{Broken, Story};
 use super::words::{Moment, count, duration, moment, plain, wall_clock};
 use crate::record::logs::LogLine;
-use crate::record::{Cause, Outcome};
+use crate::record::{Cause, Outcome, mark_outcome, mark_seen};
 use crate::report::next::Next;
 
 /// Maximum listed faults that had ended before the failure.
@@ -177,16 +177,16 @@ fn checks(story: &Story) -> Vec<Broke> {
         }
     });
     let defects = story.defects.iter().filter(|(_, it)| it.outcome != DefectOutcome::Known).map(|(at_ms, it)| {
-        let kind = match it.outcome {
+        let kind = match mark_outcome(it) {
             DefectOutcome::Fixed => "A known defect is fixed: its mark has to go",
-            DefectOutcome::Different | DefectOutcome::Known => "A known defect fails in another way",
+            DefectOutcome::Different | DefectOutcome::Known => "A known defect no longer fails as known",
         };
         Broke {
             at_ms: *at_ms,
             kind: kind.into(),
             what: it.defect.clone(),
             meaning: Some(format!("expected to fail with {:?}", it.failing_with)),
-            values: it.failure.clone().unwrap_or_default(),
+            values: mark_seen(it),
             place: Some(format!("{}:{}", it.file, it.line)),
         }
     });

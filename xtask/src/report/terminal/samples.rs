@@ -127,7 +127,8 @@ pub fn ending() -> Vec<Stamped> {
         defect: "mancer-0.1.4/df-table".into(),
         failing_with: "None".into(),
         outcome: DefectOutcome::Known,
-        failure: None,
+        failure: Some("df: None".into()),
+        observed: None,
         file: "main.rs".into(),
         line: 3,
     };

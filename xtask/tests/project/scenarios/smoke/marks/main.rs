@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use e2e::{Lab, Result, check, failing_with};
+use e2e::{DefectMark, Lab, Result, check, failing_with};
 
 fn main() -> ExitCode {
     e2e::run(scenario)
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
 
 fn scenario(lab: &Lab) -> Result {
     let a = lab.container("a")?;
-    let fails_as_expected = || {
+    let fails_as_expected = |_: &DefectMark| {
         a.sh("echo 'as ever' >&2; exit 1")?.success()?;
         Ok(())
     };
@@ -19,19 +19,23 @@ fn scenario(lab: &Lab) -> Result {
         return Ok(());
     }
     match lab.case() {
-        "fixed" => lab.known_defect("selftest-1/listed", failing_with("as ever"), || Ok(())),
-        "different" => lab.known_defect("selftest-1/listed", failing_with("as never"), fails_as_expected),
-        "different_and_swallowed" => {
-            let _ = lab.known_defect("selftest-1/listed", failing_with("as never"), fails_as_expected);
+        "fixed" => lab.known_defect("selftest-1/listed", failing_with("as ever"), |mark| {
+            mark.observed(format!("a has {} users", a.sh("wc -l < /etc/passwd")?.success()?.stdout_text()?.trim()));
+            Ok(())
+        }),
+        "unobserved" => lab.known_defect("selftest-1/listed", failing_with("as ever"), |_| Ok(())),
+        "different" => {
+            lab.known_defect("selftest-1/listed", failing_with("as never"), fails_as_expected)?;
+            check!(1 + 1 == 3, "the scenario goes on after the mark");
             Ok(())
         }
-        "covers_a_check" => lab.known_defect("selftest-1/listed", failing_with("as ever"), || {
+        "covers_a_check" => lab.known_defect("selftest-1/listed", failing_with("as ever"), |mark| {
             let looks = || -> Result {
                 check!(1 + 1 == 3, "another thing");
                 Ok(())
             };
             let _ = looks();
-            fails_as_expected()
+            fails_as_expected(mark)
         }),
         "not_listed" => {
             lab.known_defect("selftest-1/listed", failing_with("as ever"), fails_as_expected)?;
