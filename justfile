@@ -53,6 +53,11 @@ merge *args:
 bundle *args:
     cargo xtask bundle "$@"
 
+# Try the known defects alone: just defects, just defects quoting, just defects --set app.mancer=../mancer
+[group('run')]
+defects *args:
+    cargo xtask defects "$@"
+
 # Break the product on purpose, and see whether the suite notices: just mutants, just mutants --sample 10, just mutants --list
 [group('break')]
 mutants *args:

@@ -26,6 +26,9 @@ const COMPARISONS: (&str, &str) =
     ("tests/lxc/alone/comparisons.rs", "committed_baselines_are_made_judged_and_kept_in_order");
 const DUETS: (&str, &str) =
     ("tests/lxc/alone/comparisons.rs", "a_duet_finds_more_work_and_calls_the_same_work_no_worse");
+const DEFECTS: (&str, &str) = ("tests/lxc/defect_probes.rs", "each_defect_is_present_or_gone_or_cannot_be_told");
+const REPLACED: (&str, &str) =
+    ("tests/lxc/replaced.rs", "known_defects_are_answered_for_the_pinned_package_and_for_a_local_one");
 const MUTANTS: (&str, &str) = ("tests/lxc/mutants.rs", "each_mutant_gets_the_verdict_that_its_run_shows");
 const ALL: (&str, &str) = ("tests/lxc/guides.rs", "the_story_of_the_guides_can_be_lived");
 
@@ -82,6 +85,11 @@ const NOT_RUN: &[NotRun] = &[
         because: "it goes on until it is interrupted",
         elsewhere: ("tests/lxc/logs.rs", "what_a_run_and_a_live_lab_have_logged_is_shown"),
     },
+    NotRun { line: "defects", because: "it takes minutes", elsewhere: DEFECTS },
+    NotRun { line: "defects quoting", because: "it takes Mancer's own machines", elsewhere: DEFECTS },
+    NotRun { line: "defects inventory", because: "it takes Mancer's own machines", elsewhere: DEFECTS },
+    NotRun { line: "defects --set app.mancer=../mancer", because: "no tree of Mancer is here", elsewhere: REPLACED },
+    NotRun { line: "defects --list", because: "the project of that test has none", elsewhere: DEFECTS },
     NotRun { line: "mutants", because: "it takes minutes", elsewhere: MUTANTS },
     NotRun { line: "mutants half_upload", because: "it takes Mancer's own machines", elsewhere: MUTANTS },
     NotRun { line: "mutants --sample 10 --seed 7", because: "it takes minutes", elsewhere: MUTANTS },

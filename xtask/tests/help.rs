@@ -56,6 +56,7 @@ const CARRIED_OUT: &[(&str, &str, (&str, &str))] = &[
         "clean --slot {name}",
         ("slots.rs", "a_guard_that_stands_still_and_has_no_engine_is_cleaned"),
     ),
+    ("run/defects.rs", "defects --list", ("defect_probes.rs", "each_defect_is_present_or_gone_or_cannot_be_told")),
     ("run/slot_lease.rs", "down --slot {name}", STOPPED),
     ("run/kept_lab.rs", "e2e --list", WITHOUT_LAB),
 ];

@@ -36,6 +36,14 @@ pub fn failing_with(text: impl Into<String>) -> FailingWith {
 }
 
 /// Mark of a known defect, in the body that tries it: see [`Lab::known_defect`].
+///
+/// ```no_run
+/// # use e2e::{Container, DefectMark, Result};
+/// fn upload(worker: &Container, mark: &DefectMark) -> Result {
+///     mark.observed(format!("worker has the file: {} bytes", worker.get("/tmp/sent")?.len()));
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct DefectMark {
     effects: Mutex<Vec<String>>,

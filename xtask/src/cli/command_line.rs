@@ -10,9 +10,9 @@ use e2e_contract::is_absolute_path;
 use super::context::{Context, Format, GlobalArgs};
 use super::settings::{Origin, Settings};
 use super::{
-    baseline, baseline_update, bundle, clean, config, cp, dist, doctor, e2e, enter, fault, forward, help, helpers,
-    host_tests, image, init, judge_check, logs, merge, mutants, new, pcap, ps, report, runs, setup, shrink, test,
-    trust, up,
+    baseline, baseline_update, bundle, clean, config, cp, defects, dist, doctor, e2e, enter, fault, forward, help,
+    helpers, host_tests, image, init, judge_check, logs, merge, mutants, new, pcap, ps, report, runs, setup, shrink,
+    test, trust, up,
 };
 use crate::error::{EXIT_PASSED, Error};
 use crate::guard::state_dir;
@@ -56,6 +56,7 @@ enum Verb {
     Fault(fault::Args),
     Shrink(shrink::Args),
     Mutants(mutants::Args),
+    Defects(defects::Args),
     Runs(runs::Args),
     Merge(merge::Args),
     Bundle(bundle::Args),
@@ -181,6 +182,7 @@ impl Verb {
             Verb::Fault(args) => fault::run(args, context),
             Verb::Shrink(args) => shrink::run(args, context),
             Verb::Mutants(args) => mutants::run(args, context),
+            Verb::Defects(args) => defects::run(args, context),
             Verb::Runs(args) => runs::run(args, context),
             Verb::Merge(args) => merge::run(args, context),
             Verb::Bundle(args) => bundle::run(args, context),
@@ -232,6 +234,7 @@ impl Verb {
             Self::JudgeCheck(args) => args.is_live(),
             Self::E2e(args) => args.makes_labs(),
             Self::Mutants(args) => args.makes_labs(),
+            Self::Defects(args) => args.makes_labs(),
             Self::BaselineUpdate(_)
             | Self::Fault(_)
             | Self::Shrink(_)

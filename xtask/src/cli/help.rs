@@ -9,7 +9,7 @@ use crate::program;
 
 /// Groups of verbs, in the order in which a newcomer meets them; the help lists verbs by group, and a test requires each verb in one group.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Run scenarios", &["e2e", "new", "init", "runs", "report", "merge", "bundle", "test"]),
+    ("Run scenarios", &["e2e", "defects", "new", "init", "runs", "report", "merge", "bundle", "test"]),
     ("Look inside", &["up", "ps", "shell", "exec", "logs", "cp", "forward", "pcap", "ttl", "down"]),
     ("Inject faults", &["fault", "shrink", "mutants"]),
     ("Measure", &["baseline", "baseline-update", "judge-check"]),

@@ -10,6 +10,7 @@ mod command_line;
 mod config;
 mod context;
 mod cp;
+mod defects;
 mod dist;
 mod doctor;
 mod e2e;

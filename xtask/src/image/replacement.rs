@@ -18,6 +18,12 @@ pub struct Replacement {
 }
 
 impl Replacement {
+    /// Tells whether this is the replaced package, however its name is written.
+    #[must_use]
+    pub fn replaces(&self, package: &str) -> bool {
+        requirements::same_package(&self.package, package)
+    }
+
     /// Parses the values of all `--set` options of a command that uses the wanted templates.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 pub mod command_line;
 mod comparison;
 mod defect_mark;
+mod defects;
 mod event;
 mod event_reader;
 mod fold;
@@ -32,6 +33,9 @@ mod units;
 
 pub use comparison::{Comparison, Way};
 pub use defect_mark::{mark_failure, mark_outcome, mark_seen};
+pub use defects::{
+    DEFECTS_FILE, DEFECTS_VERSION, DefectCounts, DefectReport, DefectResult, DefectVerdict, ProductPackage,
+};
 pub use event::{Event, FaultLasted, FaultObserved, LastedState, Onward, RunSetup, Stamped};
 pub use event_reader::EventReader;
 #[cfg(test)]

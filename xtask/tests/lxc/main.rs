@@ -14,6 +14,7 @@ mod chaos;
 mod common;
 mod crash_points;
 mod crashes;
+mod defect_probes;
 mod defects;
 mod dist;
 mod escape;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use xtask::host::exec::shell::{Command, Output};
 
-use super::common::{Host, e2e, events, project_with_template, record, said};
+use super::common::{Host, e2e, engine, events, project_with_template, record, said, with_slot};
 
 /// Makes the wheels, and the requirements file that pins those of version 1.
 const WHEELS: &str = r#"
@@ -48,11 +48,31 @@ def scenario(lab):
 e2e.run(scenario)
 ";
 
+/// Probe of a package whose first version has the text `1`.
+const PROBE: &str = "import e2e
+
+
+def probes(lab):
+    with lab.known_defect('total-1/old-version', failing_with='the version is 1') as mark:
+        version = lab.container('a').exec(['cat', '/opt/py/total/version']).success().stdout_text
+        if version == '1':
+            raise e2e.Error('the version is 1')
+        mark.observed(f'a has version {version}')
+
+
+e2e.run(probes, defects=probes)
+";
+
 fn run(root: &Path, args: &[&str]) -> Output {
+    offline(root, e2e(root, args)).output().unwrap()
+}
+
+/// Installs from the folder of pinned wheels alone.
+fn offline(root: &Path, command: Command) -> Command {
     let pinned = root.join("pinned").display().to_string();
-    let offline =
+    let variables =
         [("PIP_NO_INDEX", "1"), ("UV_NO_INDEX", "1"), ("PIP_FIND_LINKS", &pinned), ("UV_FIND_LINKS", &pinned)];
-    e2e(root, args).envs(offline).output().unwrap()
+    command.envs(variables)
 }
 
 /// What the scenario of the last run has seen on its machine.
@@ -128,4 +148,64 @@ fn a_replaced_package_is_a_thin_layer_of_the_candidate_alone() {
     refused(&wheel(3), &unmet);
     assert!(built(root).is_empty(), "a refused layer is none");
     refused(&wheel(2).replace("odd.total", "odd.parts"), &["installs total, and not parts"]);
+}
+
+#[test]
+fn known_defects_are_answered_for_the_pinned_package_and_for_a_local_one() {
+    let _host = Host::take();
+    let folder = project_with_template(TEMPLATE);
+    let root = folder.path();
+    fs::remove_dir_all(root.join("scenarios/smoke")).unwrap();
+    fs::create_dir_all(root.join("scenarios/sums/known")).unwrap();
+    fs::write(
+        root.join("scenarios/sums/known/scenario.toml"),
+        "description = \"Looks\"\ndefects = [\"total-1/old-version\"]\ncommand = [\"python3\", \"main.py\"]\n\
+         [containers.a]\ntemplate = \"odd\"\n",
+    )
+    .unwrap();
+    fs::write(root.join("scenarios/sums/known/main.py"), PROBE).unwrap();
+    Command::new("python3").args(["-c", WHEELS]).dir(root).run().unwrap();
+    let wheel = |version: u32| format!("{}/local/total-{version}-py3-none-any.whl", root.display());
+    let defects = |args: &[&str]| {
+        let folder = root.display().to_string();
+        let words = with_slot(&[&["--root", &folder, "defects"], args].concat());
+        offline(root, engine().args(words)).dir(root).output().unwrap()
+    };
+    let check = |output: &Output, status: i32, lines: &[String]| {
+        assert_eq!(output.status, status, "{}", said(output));
+        let shown = String::from_utf8(output.stdout.clone()).unwrap();
+        let run = fs::canonicalize(root.join("target/e2e/latest")).unwrap();
+        let run = run.file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(shown.replace(&run, "RUN").lines().collect::<Vec<_>>(), lines);
+    };
+    let head = "defect               scenario    answer       seen".to_owned();
+    let row = |answer: &str, seen: &str| format!("total-1/old-version  sums/known  {answer:11}  {seen}");
+    let counts = |counts: &str| format!("{counts}; target/e2e/RUN/defects.json");
+    check(
+        &defects(&[]),
+        0,
+        &[
+            "total 1 in odd, as pinned".to_owned(),
+            head.clone(),
+            row("present", "it failed: the version is 1"),
+            counts("1 present, 0 gone, 0 cannot tell"),
+        ],
+    );
+    check(
+        &defects(&["--set", &format!("odd.total={}", wheel(2))]),
+        1,
+        &[
+            format!("total 2 in odd, from {}", wheel(2)),
+            head,
+            row("gone", "observed: a has version 2"),
+            counts("0 present, 1 gone, 0 cannot tell"),
+        ],
+    );
+    let refused = defects(&["--set", &format!("odd.total={}", wheel(3)), "--format", "json"]);
+    assert_eq!(refused.status, 2, "{}", said(&refused));
+    assert!(said(&refused).contains("refused: --set: the local package has requirements"), "{}", said(&refused));
+    assert!(!events(root).iter().any(|event| event["event"] == "case_started"), "{}", said(&refused));
+    let report: serde_json::Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert!(report["refused"].as_str().unwrap().contains("total requires leftpad"), "{report}");
+    assert_eq!((&report["exit_code"], &report["defects"]), (&2.into(), &serde_json::json!([])));
 }

@@ -1,6 +1,7 @@
-//! Reference pages `docs/events.md`, `docs/performance.md` and `docs/mutants-json.md`, made from the source of the types and from an
-//! example of each event. Compiled for tests only.
+//! Reference pages `docs/events.md`, `docs/performance.md`, `docs/mutants-json.md` and `docs/defects-json.md`, made from the source of the
+//! types and from an example of each event. Compiled for tests only.
 
+mod defects;
 mod document;
 mod examples;
 mod mutants;
