@@ -60,6 +60,7 @@ pub fn report<T: DeserializeOwned>(
 /// When the probes cannot be run, a probe is missing, or a probe fails in another way.
 #[track_caller]
 pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str, &str)]) -> Result {
+    bring_modules(lab, app, probes)?;
     let found: BTreeMap<String, Option<String>> = report(lab, app, &[probes], "probes", PROBES_DEADLINE)?;
     for (name, failure) in defects {
         let outcome = found.get(*name).with_context(|| format!("{probes} has no probe {name}"))?;
@@ -67,6 +68,15 @@ pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str,
             Some(failure) => Err(anyhow!("{failure}")),
             None => Ok(()),
         })?;
+    }
+    Ok(())
+}
+
+/// Puts the modules that all probes use beside a program of probes.
+fn bring_modules(lab: &Lab, app: &Container, probes: &str) -> Result {
+    let (folder, _) = probes.rsplit_once('/').context("the program of probes is not in a folder")?;
+    for module in ["facts.py", "probing.py"] {
+        app.put(lab.fixture("../../../common").join(module), format!("{folder}/{module}"))?;
     }
     Ok(())
 }
