@@ -70,7 +70,7 @@ def has(host, path, expected):
     """Returns that a machine has a file with exactly these bytes."""
     found = said(host, f"cat '{path}'")
     expect(found == expected, f"{path} on {host} holds {found!r} instead of {expected!r}")
-    return f"{host} has {path}: {len(found)} bytes, sha256 {hashlib.sha256(found).hexdigest()[:12]}"
+    return f"{host} has {path}: size {len(found)}, sha256 {hashlib.sha256(found).hexdigest()[:12]}"
 
 
 def units(host, options=""):
