@@ -83,16 +83,15 @@ impl<'de> Deserialize<'de> for Probe {
 }
 
 /// Puts the fixture `probes.py` to the path `probes` on app and runs it: a program that makes the calls a user would make first, and
-/// writes to the file that its argument names, as JSON, by the name of each defect, an
-/// object: `{"failure": TEXT}`, `{"observed": TEXT}` with the promised effect as it was seen on a machine, or `{}` if the call did not
-/// fail and nothing was seen of its effect. Reports each as a known defect; `defects` are names without `mancer-0.1.4/`, with a part of
-/// the text of each failure.
+/// writes to the file that its argument names, as JSON, by the name of each defect, an object: `{"failure": TEXT}`,
+/// `{"observed": TEXT}` with the promised effect as it was seen on a machine, or `{}` if the call did not fail and nothing was seen of
+/// its effect. Reports each as a known defect; `defects` are names without `mancer-0.1.4/`, with a part of the text of each failure.
 ///
 /// # Errors
 /// When the probes cannot be run, or a probe is missing.
 #[track_caller]
 pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str, &str)]) -> Result {
-    app.put(lab.fixture("probes.py"), probes)?;
+    install(lab, app, probes)?;
     let found: BTreeMap<String, Probe> = report(lab, app, &[probes], "probes", PROBES_DEADLINE)?;
     for (name, failure) in defects {
         let probe = found.get(*name).with_context(|| format!("{probes} has no probe {name}"))?;
@@ -106,6 +105,15 @@ pub fn known_defects(lab: &Lab, app: &Container, probes: &str, defects: &[(&str,
         })?;
     }
     Ok(())
+}
+
+/// Puts the fixture `probes.py` to this path, and beside it the modules that all probes use.
+fn install(lab: &Lab, app: &Container, probes: &str) -> Result {
+    let (folder, _) = probes.rsplit_once('/').context("the program of probes is not in a folder")?;
+    for module in ["facts.py", "probing.py"] {
+        app.put(lab.fixture("../../../common").join(module), format!("{folder}/{module}"))?;
+    }
+    app.put(lab.fixture("probes.py"), probes)
 }
 
 #[cfg(test)]

@@ -353,22 +353,39 @@ fn every_scenario_is_described_and_its_tags_are_known() {
 #[test]
 fn every_known_defect_is_described() {
     let path = "scenarios/DEFECTS.md";
-    let described = if root().join(path).is_file() { headings(&read(path)) } else { Vec::new() };
+    let causes = if root().join(path).is_file() { headings(&read(path)) } else { Vec::new() };
+    let described: Vec<&String> = causes.iter().flat_map(|(_, entries)| entries).collect();
     let mut listed: BTreeMap<String, String> = BTreeMap::new();
     for name in folders_with("scenarios", "scenario.toml") {
         let manifest = format!("scenarios/{name}/scenario.toml");
         listed.extend(words(&read(&manifest), "defects").into_iter().map(|defect| (defect, manifest.clone())));
     }
     let undescribed = listed.iter().filter(|(defect, _)| !described.contains(defect)).map(|(defect, manifest)| {
-        format!("{manifest}: {path} does not describe {defect}\n    help: write ## {defect} there, with a reproduction")
+        let help = format!("write ### {defect} there, below the heading of its cause, with a reproduction");
+        format!("{manifest}: {path} does not describe {defect}\n    help: {help}")
     });
     let unlisted = described
         .iter()
-        .filter(|defect| !listed.contains_key(*defect))
+        .filter(|defect| !listed.contains_key(**defect))
         .map(|defect| format!("{path}: no scenario lists {defect}\n    help: mark it in one, or take its section out"));
     let twice = described.iter().enumerate().filter(|(place, defect)| described[..*place].contains(defect));
     let twice = twice.map(|(_, defect)| format!("{path}: it describes {defect} twice\n    help: make one of them"));
-    expect_none(&undescribed.chain(unlisted).chain(twice).collect::<Vec<_>>());
+    let index: Vec<(String, Vec<String>)> = read(path).lines().filter_map(indexed).collect();
+    let astray = causes.iter().filter(|cause| !index.contains(cause)).map(|(cause, entries)| {
+        let help = format!("its row there lists {}", entries.join(", "));
+        format!("{path}: the table at the top lacks {cause:?} with its entries\n    help: {help}")
+    });
+    let stray = index.iter().filter(|row| !causes.contains(row)).map(|(cause, _)| {
+        format!("{path}: the table at the top has {cause:?}, and no heading has its entries\n    help: take it out")
+    });
+    expect_none(&undescribed.chain(unlisted).chain(twice).chain(astray).chain(stray).collect::<Vec<_>>());
+}
+
+/// Cause and entries of a row of the table in scenarios/DEFECTS.md.
+fn indexed(line: &str) -> Option<(String, Vec<String>)> {
+    let (cause, rest) = line.strip_prefix("| [")?.split_once(']')?;
+    let entries = rest.split(" | ").nth(1)?.split(", ").map(|entry| format!("mancer-0.1.4/{entry}"));
+    Some((cause.to_owned(), entries.collect()))
 }
 
 #[test]

@@ -18,7 +18,7 @@ const SCENARIO: &str = "inventory";
 
 /// Name and program of each entry.
 fn entries(text: &str) -> Vec<(String, String)> {
-    let sections = text.split("\n## ").skip(1);
+    let sections = text.split("\n### ").skip(1);
     let entry = |section: &str| {
         let name = section.lines().next().unwrap_or_default().to_owned();
         let programs: Vec<&str> = section.split("\n```python\n").skip(1).collect();

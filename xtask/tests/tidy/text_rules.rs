@@ -106,10 +106,18 @@ pub fn words(manifest: &str, list: &str) -> Vec<String> {
     list.iter().map(|word| word.as_str().expect("a list of words").to_owned()).collect()
 }
 
-/// The headings of the second level, which no fenced block has any of.
-pub fn headings(text: &str) -> Vec<String> {
+/// The headings of the second level, each with those of the third level below it; none of them is inside a fenced block.
+pub fn headings(text: &str) -> Vec<(String, Vec<String>)> {
     let blocks = text.split("\n```").step_by(2); // every other piece is inside a fence
-    blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("## ")).map(|line| line.trim().to_owned()).collect()
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for line in blocks.flat_map(str::lines) {
+        if let Some(heading) = line.strip_prefix("## ") {
+            found.push((heading.trim().to_owned(), Vec::new()));
+        } else if let (Some(heading), Some((_, below))) = (line.strip_prefix("### "), found.last_mut()) {
+            below.push(heading.trim().to_owned());
+        }
+    }
+    found
 }
 
 /// Returns the targets of a text's links, each with its line; those to other sites are left out, and what stands in a
@@ -284,8 +292,10 @@ mod tests {
     fn lists_and_headings_are_read() {
         assert_eq!(words("tags = ['slow', 'b']\n", "tags"), ["slow", "b"]);
         assert!(words("description = 'x'\n", "tags").is_empty());
-        let text = "# A\n## x-1/a\nwords\n```python\n## no heading\n```\n### B\n## x-1/b \n";
-        assert_eq!(headings(text), ["x-1/a", "x-1/b"]);
+        let text = "# A\n## one\n### x-1/a\nwords\n```python\n## no heading\n### none\n```\n### x-1/b \n## two\n";
+        let below =
+            |heading: &str, names: &[&str]| (heading.to_owned(), names.iter().map(|it| (*it).to_owned()).collect());
+        assert_eq!(headings(text), [below("one", &["x-1/a", "x-1/b"]), below("two", &[])]);
     }
 
     #[test]
