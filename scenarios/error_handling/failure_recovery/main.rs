@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use common::differences::differences;
 use common::load::{Complaints, Load, no_result_vanishes};
+use common::measured::Operations;
 use common::round::Round;
 use common::threads::together;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
@@ -50,16 +51,26 @@ fn scenario(lab: &Lab) -> e2e::Result {
         Ok(site.app_state()?.acknowledged >= STATEMENT)
     })?;
     lab.step("stop", || site.stop())?;
-    lab.measure_n("jobs_through_the_queue", 3, || round.run(&site.app, &site.db))?;
     check!(site.unlike()? == 0, "accounts whose balance is not what their transfers say");
+    measure(lab, &site)?;
+    verify(lab, &site, &load)
+}
+
+/// Measures how Mancer reads the books over SSH, and sends batches that are booked already.
+fn measure(lab: &Lab, site: &Site) -> e2e::Result {
+    let operations = Operations::start(lab, &site.app, "/srv/transfer", &[])?;
     let (transfers, balances) = books::after(STATEMENT);
-    lab.measure_n("statement_of_accounts", 5, || {
-        let statement = site.statement(STATEMENT)?;
-        check!(statement.transfers == transfers, "the first {STATEMENT} transfers, as a reader on app gets them");
+    lab.measure_n("read_accounts", 3, || {
+        let statement = site::statement(&operations, STATEMENT)?;
+        check!(statement.transfers == transfers, "the first {STATEMENT} transfers, as Mancer reads them");
         check!(statement.balances == balances, "what the accounts held after them");
         Ok(())
     })?;
-    verify(lab, &site, &load)
+    lab.measure_n("send_batches_again", 3, || {
+        let new: u64 = operations.perform_with("send_again", &[5])?;
+        check!(new == 0, "transfers that are booked already are not new");
+        Ok(())
+    })
 }
 
 fn failures(lab: &Lab, site: &Site) -> e2e::Result {
