@@ -5,9 +5,13 @@ follow. Tries are counted, and processes that outlive their limit are searched f
 """
 
 import json
+import sys
 from pathlib import Path
 
 import e2e
+
+sys.path.append(str(Path(__file__).parents[2] / "common"))
+from measured import Operations  # noqa: E402 (it lies there)
 
 FOLDER = "/srv/limits"
 #: Deadline of the program, in seconds: it takes about 3 s on two idle cores; the rest is headroom.
@@ -87,6 +91,15 @@ def scenario(lab: e2e.Lab) -> None:
             with lab.known_defect(f"mancer-0.1.4/{name}", failing_with=failure):
                 if facts[f"mancer-0.1.4/{name}"] is not None:
                     raise e2e.Error(facts[f"mancer-0.1.4/{name}"])
+    measure(lab, app)
+
+
+def measure(lab: e2e.Lab, app: e2e.Container) -> None:
+    """Measures tries of a command on worker, and commands on app that have a limit or are answered from a cache."""
+    operations = Operations(lab, app, FOLDER)
+    lab.measure_n("try_again", 3, lambda: lab.check_equal(operations.perform("try_again"), [[True, 3]] * 4))
+    expected = [[f"{number}\n" for number in range(12)], [str(number) for number in range(24)], True]
+    lab.measure_n("ask_twice", 3, lambda: lab.check_equal(operations.perform("ask_twice"), expected))
 
 
 if __name__ == "__main__":
