@@ -50,9 +50,8 @@ def serve():
         while True:
             connection, _ = server.accept()
             connection.settimeout(LIMIT_S)
-            with connection, connection.makefile("rw", encoding="utf-8") as stream:
+            with connection, connection.makefile(encoding="utf-8") as stream:
                 try:
-                    stream.write(json.dumps(answer(stream.readline())) + "\n")
-                    stream.flush()
+                    connection.sendall(f"{json.dumps(answer(stream.readline()))}\n".encode())
                 except OSError:
                     pass  # whoever asked has gone

@@ -10,7 +10,7 @@ mod expectation;
 mod resources;
 mod site;
 
-use common::load::{Load, Pipeline};
+use common::load::{Load, Pipeline, Producer};
 use common::mancer;
 use common::measured::Operations;
 use common::round::Round;
@@ -173,7 +173,7 @@ fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
 fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result {
     let Site { app, db, worker, rounds, .. } = site;
     site.clear()?;
-    let pipeline = Pipeline { lab, app, db, worker, workers: &["1", "2", "3"] };
+    let pipeline = Pipeline { lab, producer: Producer::RedisCli(app), db, worker, workers: &["1", "2", "3"] };
     pipeline.start()?;
     let round = Round::new(9, 100, *rounds);
     round.run(app, db)?; // with their first results the workers connect to PostgreSQL

@@ -12,7 +12,7 @@ mod site;
 use std::time::Duration;
 
 use common::differences::differences;
-use common::load::{Complaints, Load, no_result_vanishes};
+use common::load::{Complaints, Load, Producer, no_result_vanishes};
 use common::measured::Operations;
 use common::round::Round;
 use common::threads::together;
@@ -217,7 +217,7 @@ fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result<Load> {
     lab.chaos(|chaos| {
         chaos.always("no result vanishes or is there twice", no_result_vanishes(&site.db));
         chaos.always("each balance is what its transfers say", || Ok(site.unlike()? == 0));
-        load.run(lab, &site.app, || chaos.lasts())
+        load.run(lab, &Producer::RedisCli(&site.app), || chaos.lasts())
     })?;
     let acknowledged = site.app_state()?.acknowledged;
     lab.sometimes("transfers were acknowledged while faults were played", acknowledged > acknowledged_before)?;
