@@ -15,7 +15,7 @@ use common::mancer;
 use common::measured::Operations;
 use common::postgres::psql;
 use common::threads::together;
-use damage::{Whole, refused};
+use damage::{Whole, broken_tool, refused};
 use e2e::{Lab, Port, check};
 use report::{FOLDER, done};
 use world::{CONFIG_TEXT, Place};
@@ -52,6 +52,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
         let fill = || before.fill(lab).and_then(|()| before.check_all(lab));
         together(probes, fill)
     })?;
+    lab.step("a broken tool", || broken_tool(lab, &app, &worker))?;
     lab.measure("backup", || done(lab, &app, "create"))?;
 
     lab.step("damaged backups", || {

@@ -107,6 +107,16 @@ fn small_batches(lab: &Lab, app: &Container, db: &Container) -> e2e::Result {
     let expected = Outcome::of(&batch)?;
     load(lab, db, BATCH_DATABASE, &batch)?;
     let operations = Operations::start(lab, app, "/srv/ingestion", &[BATCH_OUTPUT, BATCH_DATABASE])?;
+    let mut rates = BTreeMap::new();
+    for (_, [currency, micros]) in fixture::rows("rates.csv", &batch.rates)? {
+        rates.insert(currency.to_owned(), micros.parse::<u64>()?);
+    }
+    let of_dollar = batch.rates.lines().filter(|line| line.starts_with("USD,")).collect::<String>() + "\n";
+    lab.measure_n("read_rates", 3, || {
+        let read: (BTreeMap<String, u64>, String) = operations.perform_with("read_rates", &["USD"])?;
+        check!(read.0 == rates && read.1 == of_dollar, "the rates that Mancer reads on db, all and one");
+        Ok(())
+    })?;
     lab.measure_n("ingest_rows", 3, || {
         let found: Ingested = operations.perform("ingest_batch")?;
         check!(found.summary.source_host == "db", "Mancer's SSH backend read on db");

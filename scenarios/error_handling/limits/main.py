@@ -17,6 +17,9 @@ FOLDER = "/srv/limits"
 #: Deadline of the program, in seconds: it takes about 3 s on two idle cores; the rest is headroom.
 DEADLINE = 60
 
+#: Times as long as ssh alone that a command on worker may take by Mancer, pairs of both in a comparison, and most comparisons.
+OF_SSH_MOST, PAIRS, COMPARISONS_MOST = 1.13, 24, 6
+
 #: Expected facts of limits.py.
 PROMISES = {
     "a local command past its limit": [-1, "begun\n", "Command timed out after 2 seconds", "in time"],
@@ -100,6 +103,11 @@ def measure(lab: e2e.Lab, app: e2e.Container) -> None:
     lab.measure_n("try_again", 3, lambda: lab.check_equal(operations.perform("try_again"), [[True, 3]] * 4))
     expected = [[f"{number}\n" for number in range(12)], [str(number) for number in range(24)], True]
     lab.measure_n("ask_twice", 3, lambda: lab.check_equal(operations.perform("ask_twice"), expected))
+    # A busy machine spoils a comparison now and then, and never makes a slow Mancer quick: one good comparison is enough.
+    times = []
+    while not times or (times[-1] > OF_SSH_MOST and len(times) < COMPARISONS_MOST):
+        times.append(round(operations.perform("added_to_ssh", PAIRS), 3))
+    lab.check(min(times) <= OF_SSH_MOST, "a command on worker takes hardly longer than by ssh alone", times=times)
 
 
 if __name__ == "__main__":
