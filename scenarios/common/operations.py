@@ -8,6 +8,7 @@ operation and its arguments; the answer is a line of JSON with what it `returned
 import json
 import os
 import socket
+import socketserver
 import traceback
 
 from mancer.infrastructure.logging.mancer_logger import MancerLogger
@@ -41,17 +42,24 @@ def answer(request):
         return {"failed": traceback.format_exc(limit=-3)}
 
 
+class Request(socketserver.StreamRequestHandler):
+    timeout = LIMIT_S
+
+    def handle(self):
+        try:
+            self.wfile.write(f"{json.dumps(answer(self.rfile.readline()))}\n".encode())
+        except OSError:
+            pass  # whoever asked has gone
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+
+
 def serve():
     # Each runner that is made with its logging on sets the level anew.
     MancerLogger.get_instance().initialize(force_standard=True, log_level="critical")
-    with socket.create_server(("127.0.0.1", PORT)) as server:
+    with Server(("127.0.0.1", PORT), Request) as server:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
-        while True:
-            connection, _ = server.accept()
-            connection.settimeout(LIMIT_S)
-            with connection, connection.makefile(encoding="utf-8") as stream:
-                try:
-                    connection.sendall(f"{json.dumps(answer(stream.readline()))}\n".encode())
-                except OSError:
-                    pass  # whoever asked has gone
+        server.serve_forever()

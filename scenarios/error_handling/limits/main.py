@@ -5,6 +5,7 @@ follow. Tries are counted, and processes that outlive their limit are searched f
 """
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -17,8 +18,8 @@ FOLDER = "/srv/limits"
 #: Deadline of the program, in seconds: it takes about 3 s on two idle cores; the rest is headroom.
 DEADLINE = 60
 
-#: Times as long as ssh alone that a command on worker may take by Mancer, pairs of both in a comparison, and most comparisons.
-OF_SSH_MOST, PAIRS, COMPARISONS_MOST = 1.13, 24, 6
+#: Times as long as ssh alone that a command on worker may take by Mancer, and pairs of both in a comparison.
+OF_SSH_MOST, PAIRS = 1.14, 24
 
 #: Expected facts of limits.py.
 PROMISES = {
@@ -103,11 +104,14 @@ def measure(lab: e2e.Lab, app: e2e.Container) -> None:
     lab.measure_n("try_again", 3, lambda: lab.check_equal(operations.perform("try_again"), [[True, 3]] * 4))
     expected = [[f"{number}\n" for number in range(12)], [str(number) for number in range(24)], True]
     lab.measure_n("ask_twice", 3, lambda: lab.check_equal(operations.perform("ask_twice"), expected))
-    # A busy machine spoils a comparison now and then, and never makes a slow Mancer quick: one good comparison is enough.
-    times = []
-    while not times or (times[-1] > OF_SSH_MOST and len(times) < COMPARISONS_MOST):
-        times.append(round(operations.perform("added_to_ssh", PAIRS), 3))
-    lab.check(min(times) <= OF_SSH_MOST, "a command on worker takes hardly longer than by ssh alone", times=times)
+    # Of 40 comparisons each on a machine with four times as many busy processes as processors, Mancer gave 1.06 in the middle and
+    # 1.13 at most, and 20 % slower 1.27 and 1.17 at least. A first one that is above the bound is judged with four more.
+    times = [operations.perform("added_to_ssh", PAIRS)]
+    if times[0] > OF_SSH_MOST:
+        times += [operations.perform("added_to_ssh", PAIRS) for _ in range(4)]
+    seen = [round(each, 2) for each in sorted(times)]
+    median = statistics.median(times)
+    lab.check(median <= OF_SSH_MOST, "a command on worker takes hardly longer than by ssh alone", times=seen)
 
 
 if __name__ == "__main__":
