@@ -62,9 +62,12 @@ def bash(runner, line):
 
 
 def of_worker(line):
-    """Returns the output of a command on worker that runs without Mancer."""
+    """Returns the output of a command on worker that runs without Mancer; raises an error where there was no connection."""
     options = [word for name, value in shared.items() for word in ("-o", f"{name}={value}")]
-    return subprocess.run(["ssh", *options, f"{USER}@{REMOTE}", line], capture_output=True, text=True).stdout.strip()
+    ended = subprocess.run(["ssh", *options, f"{USER}@{REMOTE}", line], capture_output=True, text=True, timeout=30)
+    if ended.returncode == 255:
+        raise RuntimeError(f"no SSH connection to {REMOTE}: {ended.stderr.strip()}")
+    return ended.stdout.strip()
 
 
 def see(function):

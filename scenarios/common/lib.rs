@@ -7,6 +7,7 @@ pub mod http;
 pub mod jobs;
 pub mod load;
 pub mod mancer;
+pub mod measured;
 pub mod postgres;
 pub mod round;
 pub mod threads;

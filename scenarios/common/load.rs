@@ -1,15 +1,16 @@
 //! Steady load of jobs for the workers of `containers/worker`, and what must hold during any fault: an accepted job is done, and each job
 //! has exactly one result, the correct one.
 
-use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use e2e::{Container, Lab, Level, Result, scaled};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::jobs::{be_patient, digest};
+use crate::measured::Operations;
 use crate::postgres::{psql, rows};
 
 /// Number of jobs that are handed in together, which is also the number that a worker takes.
@@ -32,6 +33,33 @@ const UNFINISHED: &str = "local jobs = redis.call('LLEN', 'jobs') \
                           return jobs";
 /// Maximum number of complaints of a kind that are listed.
 const SHOWN: usize = 5;
+
+/// Programs that hand jobs in on app.
+#[derive(Debug)]
+pub enum Producer<'a> {
+    /// redis-cli alone.
+    RedisCli(&'a Container),
+    /// The operation `hand_in` of a program that uses Mancer.
+    Mancer(Operations<'a>),
+}
+
+impl Producer<'_> {
+    /// Hands jobs in, all or none; returns the length of the queue afterwards.
+    fn hand_in(&self, jobs: Vec<String>) -> Result<u64> {
+        let patience = scaled(REDIS_PATIENCE).as_secs_f64().to_string();
+        match self {
+            Self::RedisCli(app) => {
+                let words = ["timeout", &patience, "redis-cli", "-h", "db", "LPUSH", "jobs"].map(str::to_owned);
+                let ended = app.command(words.into_iter().chain(jobs)).deadline(PATIENCE).run()?;
+                let (status, answer, error) = (ended.status, ended.stdout_text()?.trim(), ended.stderr_text()?.trim());
+                answer.parse().with_context(|| format!("redis-cli ended with status {status}: {answer} {error}"))
+            }
+            Self::Mancer(operations) => {
+                operations.perform_within(PATIENCE, "hand_in", &[json!("jobs"), json!(patience), json!(jobs)])
+            }
+        }
+    }
+}
 
 /// Jobs of one producer, with ids from 1. A producer without an answer hands the same jobs in again: if they had been accepted, they are
 /// done twice, which changes nothing.
@@ -74,14 +102,14 @@ impl Load {
         self.accepted
     }
 
-    /// Hands jobs in on app, once and then at a steady pace while `goes_on` returns true. The case's history has the outcome of each
-    /// attempt; a hand-in that fails is no error.
-    pub fn run(&mut self, lab: &Lab, app: &Container, goes_on: impl Fn() -> bool) -> Result {
-        let producer = format!("producer {}", self.batch);
+    /// Hands jobs in, once and then at a steady pace while `goes_on` returns true. The case's history has the outcome of each attempt; a
+    /// hand-in that fails is no error.
+    pub fn run(&mut self, lab: &Lab, by: &Producer<'_>, goes_on: impl Fn() -> bool) -> Result {
+        let name = format!("producer {}", self.batch);
         loop {
             let ids = self.accepted + 1..=self.accepted + TOGETHER;
-            let attempt = lab.invoke(&producer, "hand_in", vec![*ids.start(), *ids.end()])?;
-            match self.hand_in(app, ids.clone()) {
+            let attempt = lab.invoke(&name, "hand_in", vec![*ids.start(), *ids.end()])?;
+            match by.hand_in(ids.clone().map(|id| self.job(id)).collect()) {
                 Ok(length) => {
                     (self.accepted, self.perhaps) = (*ids.end(), *ids.end());
                     attempt.ok(length)?;
@@ -97,16 +125,6 @@ impl Load {
             }
             std::thread::sleep(PACE); // that is what a steady load is
         }
-    }
-
-    /// Hands these jobs in, all or none; returns the length of the queue afterwards.
-    fn hand_in(&self, app: &Container, ids: RangeInclusive<u64>) -> Result<u64> {
-        let patience = scaled(REDIS_PATIENCE).as_secs_f64().to_string();
-        let words = ["timeout", &patience, "redis-cli", "-h", "db", "LPUSH", "jobs"].map(str::to_owned);
-        let push = app.command(words.into_iter().chain(ids.map(|id| self.job(id)))).deadline(PATIENCE);
-        let ended = push.run()?;
-        let (status, answer, error) = (ended.status, ended.stdout_text()?.trim(), ended.stderr_text()?.trim());
-        answer.parse().with_context(|| format!("redis-cli ended with status {status}: {answer} {error}"))
     }
 
     /// Formats a job as the worker reads it.
@@ -152,7 +170,7 @@ impl Load {
 #[derive(Debug)]
 pub struct Pipeline<'a> {
     pub lab: &'a Lab,
-    pub app: &'a Container,
+    pub producer: Producer<'a>,
     pub db: &'a Container,
     pub worker: &'a Container,
     pub workers: &'a [&'a str],
@@ -182,7 +200,7 @@ impl Pipeline<'_> {
         lab.chaos(|chaos| {
             chaos.always("no result vanishes or is there twice", no_result_vanishes(self.db));
             std::thread::scope(|scope| {
-                let run = |load| scope.spawn(|| Load::run(load, lab, self.app, || chaos.lasts()));
+                let run = |load| scope.spawn(|| Load::run(load, lab, &self.producer, || chaos.lasts()));
                 let running: Vec<_> = loads.iter_mut().map(run).collect();
                 running.into_iter().try_for_each(|run| run.join().unwrap_or_else(|panic| resume_unwind(panic)))
             })

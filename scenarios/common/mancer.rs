@@ -29,7 +29,23 @@ pub fn run(app: &Container, argv: &[&str], deadline: Duration) -> Result {
 /// # Errors
 /// When the unit cannot be started. A program that ends soon after its start is no error.
 pub fn start(app: &Container, unit: &str, argv: &[&str]) -> Result {
-    let unit = [format!("--unit={unit}"), format!("--property=StandardOutput=file:/tmp/{unit}.log")];
+    start_as(app, unit, "simple", argv)
+}
+
+/// Starts a program as [`start`] does, and waits until it notifies systemd that it is ready.
+///
+/// # Errors
+/// When the program ends, or the deadline passes, before it is ready. Its own words are in the journal of app.
+pub fn start_ready(app: &Container, unit: &str, argv: &[&str]) -> Result {
+    start_as(app, unit, "notify", argv)
+}
+
+fn start_as(app: &Container, unit: &str, kind: &str, argv: &[&str]) -> Result {
+    let unit = [
+        format!("--unit={unit}"),
+        format!("--property=Type={kind}"),
+        format!("--property=StandardOutput=file:/tmp/{unit}.log"),
+    ];
     let words = ["--quiet", "--uid=mancer", "--setenv=PYTHONPATH", "--property=StandardError=journal"];
     // Threads count too, and by default a unit gets few in a small container.
     let words = words.iter().chain(&["--property=TasksMax=300", "python3"]).chain(argv).copied();

@@ -1,9 +1,9 @@
 //! Damage to the files of a backup, and checks that the verification finds it.
 
 use anyhow::Context as _;
-use e2e::{Container, Fault, InjectedFault, Lab, check};
+use e2e::{Access, Container, Fault, InjectedFault, Lab, check};
 
-use crate::report::{DEADLINE, FOLDER, run};
+use crate::report::{DEADLINE, FOLDER, Report, run};
 use crate::world::Place;
 
 /// Undamaged file of the backup, before a fault is injected into it.
@@ -39,6 +39,40 @@ impl<'a> Whole<'a> {
         let fault = self.app.inject(Fault::FileTruncate { path, size_bytes: self.bytes / 2 })?;
         Ok(Damaged { name: self.name, fault })
     }
+}
+
+/// Checks that no backup is said to be done where tar on the machine of the files fails, or where it says that it has succeeded and has
+/// not, and that nothing of such a backup is left in its place.
+pub fn broken_tool(lab: &Lab, app: &Container, files: &Container) -> e2e::Result {
+    const TOOL: &str = "/usr/local/bin/tar";
+    const CUT: &str = "/srv/backup/cut";
+    const FAILED: &str = "/srv/backup/failed";
+    let program = Access::mode(0o755);
+    files.write_with(TOOL, "#!/bin/sh\n/usr/bin/tar \"$@\" | head --bytes 1000\n", program.clone())?;
+    let Report { outcome, problems, .. } = run(lab, app, "create", CUT, "create-cut", DEADLINE)?;
+    let named: Vec<&str> = problems.keys().map(String::as_str).collect();
+    check!(
+        outcome == "refused by the verification" && named == ["files.tar.gz"],
+        "an archive that was cut: {problems:?}"
+    );
+
+    files.write_with(TOOL, "#!/bin/sh\n/usr/bin/tar \"$@\"\nexit 3\n", program)?;
+    let failed = match run(lab, app, "create", FAILED, "create-failed", DEADLINE) {
+        Ok(report) => format!("{report:?}"),
+        Err(error) => format!("{error:#}"),
+    };
+    check!(
+        failed.contains("tar --create") && failed.contains("on worker ended with status 3"),
+        "a tar that fails: {failed}"
+    );
+    files.exec(["rm", TOOL])?.success()?;
+    for folder in [CUT, FAILED] {
+        check!(
+            app.exec(["test", "-e", folder])?.status == 1,
+            "there is no {folder}, which would be taken for a backup"
+        );
+    }
+    Ok(())
 }
 
 /// Checks that the verification refuses exactly these files, each for the given reason, and that nothing of the backup was restored; then

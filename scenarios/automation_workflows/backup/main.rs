@@ -12,12 +12,13 @@ mod world;
 use common::differences::differences;
 use common::files::install;
 use common::mancer;
+use common::measured::Operations;
 use common::postgres::psql;
 use common::threads::together;
-use damage::{Whole, refused};
-use e2e::{Container, Lab, Port, check};
-use report::done;
-use world::Place;
+use damage::{Whole, broken_tool, refused};
+use e2e::{Lab, Port, check};
+use report::{FOLDER, done};
+use world::{CONFIG_TEXT, Place};
 
 const NONE: &[String] = &[];
 /// Known defects of Mancer that `backup.py` works around, with a part of the text of each failure.
@@ -50,6 +51,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
         let fill = || before.fill(lab).and_then(|()| before.check_all(lab));
         together(|| probes(lab), fill)
     })?;
+    lab.step("a broken tool", || broken_tool(lab, &app, &worker))?;
     lab.measure("backup", || done(lab, &app, "create"))?;
 
     lab.step("damaged backups", || {
@@ -60,8 +62,7 @@ fn scenario(lab: &Lab) -> e2e::Result {
         refused(lab, &app, &after, "restore", "damage-2", [(dump.flip()?, sum), (files.truncate()?, size)])?;
         refused(lab, &app, &after, "verify", "damage-3", [(manifest.flip()?, sum)])
     })?;
-    lab.measure_n("verification", 3, || done(lab, &app, "verify"))?;
-    lab.measure_n("dump_of_the_database", 3, || dump(&app))?;
+    measure(lab, &Operations::start(lab, &app, "/srv/drivers", &[FOLDER])?)?;
 
     lab.step("tolerate faults", || tolerate::tolerate_faults(lab, &app, &before))?;
 
@@ -81,11 +82,20 @@ fn probes(lab: &Lab) -> e2e::Result {
     mancer::known_defects(lab, &lab.container("app")?, "/srv/drivers/probes.py", &DEFECTS)
 }
 
-/// Dumps the database of db on app and reads the dump again, as an hourly backup would; the time of this is measured.
-fn dump(app: &Container) -> e2e::Result {
-    const LINE: &str = "pg_dump --host db --username postgres --format custom --file /tmp/hourly.dump shop \
-                        && pg_restore --data-only --table orders --file - /tmp/hourly.dump | grep --count '^[0-9]'";
-    let read = app.command(["/bin/bash", "-o", "pipefail", "-c", LINE]).user("mancer").run()?.success()?;
-    check!(read.stdout_text()?.trim() == "20000", "the dump has every order");
-    Ok(())
+/// Measures what Mancer does for a backup every day: over SSH the copies of a configuration file, in a shell here the verification.
+fn measure(lab: &Lab, operations: &Operations<'_>) -> e2e::Result {
+    lab.measure_n("trace_settings", 3, || {
+        let traced: Vec<(bool, bool, String)> = operations.perform("trace_settings")?;
+        let expected = [(true, true, CONFIG_TEXT.to_owned())];
+        check!(traced == expected, "each copy equals the file, is put back, and has the text of the file");
+        Ok(())
+    })?;
+    lab.measure_n("verify_backup", 3, || {
+        let whole: Vec<String> = operations.perform("verify")?;
+        check!(
+            whole == ["database.dump", "files.tar.gz", "roles.sql", "shop.ini"],
+            "every file of the backup is whole"
+        );
+        Ok(())
+    })
 }

@@ -7,7 +7,7 @@ use e2e::{Access, Container, Lab, check};
 
 const NONE: &[String] = &[];
 const CONFIG: &str = "/etc/shop/shop.ini";
-const CONFIG_TEXT: &str = "[shop]\nname = Zoë's\nslogan = 100 % \\ \"fresh\" $(today)\n";
+pub const CONFIG_TEXT: &str = "[shop]\nname = Zoë's\nslogan = 100 % \\ \"fresh\" $(today)\n";
 /// Tables with their numbers of rows, as `schema.sql` makes them.
 const ROWS: [&str; 4] =
     [r#"table "In-Box": 0 rows"#, "table customers: 2000 rows", "table ledger: 500 rows", "table orders: 20000 rows"];

@@ -8,10 +8,14 @@ import hashlib
 import json
 import re
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import e2e
+
+sys.path.append(str(Path(__file__).parents[2] / "common"))
+from measured import Operations  # noqa: E402 (it lies there)
 
 FOLDER, PASSWORD = "/srv/commands", "open-sesame"
 #: Deadline of each program, in seconds: they take about 4 s on two idle cores; the rest is headroom.
@@ -280,6 +284,7 @@ def scenario(lab: e2e.Lab) -> None:
         compare(lab, services, SERVICES | of_services(app, worker))
     with lab.step("what is known to be wrong"):
         known_defects(lab, outcomes)
+    measure(lab, app, worker)
 
 
 def defects(lab: e2e.Lab) -> None:
@@ -297,6 +302,16 @@ def known_defects(lab: e2e.Lab, outcomes: dict) -> None:
                 raise e2e.Error(outcomes[name]["failure"])
             if "observed" in outcomes[name]:
                 mark.observed(outcomes[name]["observed"])
+
+
+def measure(lab: e2e.Lab, app: e2e.Container, worker: e2e.Container) -> None:
+    """Measures commands of several kinds on worker, and a chain on app whose rows are converted."""
+    operations = Operations(lab, app, FOLDER)
+    root = worker.sh("grep ^root: /etc/passwd").success().stdout_text
+    expected = [[0, 3, 127], "worker\n", root]
+    lab.measure_n("run_on_worker", 3, lambda: lab.check_equal(operations.perform("run_on_worker"), expected))
+    names = [app.exec(["ls", "/etc/ssh"]).success().stdout_text.split()] * 3
+    lab.measure_n("convert_listing", 3, lambda: lab.check_equal(operations.perform("convert_listing", "/etc/ssh"), names))
 
 
 def prepare(lab: e2e.Lab, app: e2e.Container, worker: e2e.Container) -> None:

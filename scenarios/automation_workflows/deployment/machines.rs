@@ -1,5 +1,6 @@
 //! Machines of the deployment, as a test sees them from outside.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -7,7 +8,7 @@ use common::differences::differences;
 use e2e::{Container, Lab, Port, check};
 
 use crate::client::served;
-use crate::release::{LOOK, Releases};
+use crate::release::{LOOK, Releases, root};
 
 const NONE: &[String] = &[];
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -48,11 +49,16 @@ impl Machines {
         self.check_release(current, kept)
     }
 
+    /// Returns the expected checksum of each file of a release on a machine, by path.
+    pub fn sums(&self, machine: &str, version: u32) -> e2e::Result<BTreeMap<String, String>> {
+        self.releases.sums(machine, version).context("computing the checksums of a release")
+    }
+
     /// Checks that `current` is in use everywhere, and that the files of the releases `kept` are complete.
     pub fn check_release(&self, current: u32, kept: &[u32]) -> e2e::Result {
-        self.check_files(&self.worker, "/srv/greeter", current, kept)?;
-        self.check_files(&self.db, "/srv/greeter", current, kept)?;
-        self.check_files(&self.app, "/srv/site", current, kept)?;
+        for machine in [&self.worker, &self.db, &self.app] {
+            self.check_files(machine, current, kept)?;
+        }
         self.check_answers(current)
     }
 
@@ -72,9 +78,9 @@ impl Machines {
         Ok(())
     }
 
-    fn check_files(&self, machine: &Container, root: &str, current: u32, kept: &[u32]) -> e2e::Result {
+    fn check_files(&self, machine: &Container, current: u32, kept: &[u32]) -> e2e::Result {
         let name = machine.name();
-        let found = machine.exec(["/bin/sh", "-c", LOOK, root])?.success()?;
+        let found = machine.exec(["/bin/sh", "-c", LOOK, root(name)])?.success()?;
         let found: Vec<String> = found.stdout_text()?.lines().map(str::to_owned).collect();
         let expected = self.releases.lines(name, current, kept).context("computing the expected files of a release")?;
         let wrong = differences(&expected, &found);

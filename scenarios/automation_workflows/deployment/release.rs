@@ -19,6 +19,15 @@ const SERVICE: &[File] = &[
 ];
 const SITE: &[File] = &[("site.conf", "644", "root:root")];
 
+/// Returns the folder of the releases on a machine.
+pub fn root(machine: &str) -> &'static str {
+    if machine == "app" { "/srv/site" } else { "/srv/greeter" }
+}
+
+fn files(machine: &str) -> &'static [File] {
+    if machine == "app" { SITE } else { SERVICE }
+}
+
 /// Releases of `releases.json`.
 #[derive(Debug)]
 pub struct Releases {
@@ -40,15 +49,24 @@ impl Releases {
         let mut lines = vec![format!("current -> releases/{current}")];
         for version in releases {
             lines.push(format!("releases/{version} 755 root:root"));
-            for (name, mode, owner) in if machine == "app" { SITE } else { SERVICE } {
-                let sum: String = Sha256::digest(self.content(machine, *version, name)?)
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
+            for (name, mode, owner) in files(machine) {
+                let sum = self.sum(machine, *version, name)?;
                 lines.push(format!("releases/{version}/{name} {mode} {owner} {sum}"));
             }
         }
         Ok(lines)
+    }
+
+    /// Returns the checksum of each file of a release on a machine, by path.
+    pub fn sums(&self, machine: &str, version: u32) -> anyhow::Result<BTreeMap<String, String>> {
+        let folder = format!("{}/releases/{version}", root(machine));
+        let sum = |(name, ..): &File| Ok((format!("{folder}/{name}"), self.sum(machine, version, name)?));
+        files(machine).iter().map(sum).collect()
+    }
+
+    fn sum(&self, machine: &str, version: u32, name: &str) -> anyhow::Result<String> {
+        let digest = Sha256::digest(self.content(machine, version, name)?);
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn content(&self, machine: &str, version: u32, name: &str) -> anyhow::Result<Vec<u8>> {

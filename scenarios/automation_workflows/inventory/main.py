@@ -7,11 +7,15 @@ where it does not, it is right.
 """
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import e2e
 import observe
+
+sys.path.append(str(Path(__file__).parents[2] / "common"))
+from measured import Operations  # noqa: E402 (it lies there)
 
 FOLDER = "/srv/inventory"
 #: Deadline of both programs, in seconds: they take about 3 s on two idle cores; the rest is headroom.
@@ -108,8 +112,10 @@ def scenario(lab: e2e.Lab) -> None:
         known_defects(lab, outcomes.result())
 
     known = {machine.name: first for machine, first in zip(lab.containers, before)}
-    lab.measure_n("ask_a_name", 3, lambda: lab.check_equal(ask(app, "name", "db"), "db"))
-    lab.measure_n("list_packages", 3, lambda: lab.check_equal(ask(app, "packages", "worker"), known["worker"]["packages"]))
+    operations = Operations(lab, app, FOLDER)
+    lab.measure_n("ask_names", 3, lambda: lab.check_equal(operations.perform("ask_names"), ["db", "worker"]))
+    of_app = {what: known["app"][what] for what in ("users", "ssh_files", "ssh_config")}
+    lab.measure_n("list_files", 3, lambda: lab.check_equal(operations.perform("list_here"), of_app))
     with lab.step("tolerate faults"):
         tolerate_faults(lab, app, known)
 
@@ -210,12 +216,6 @@ def known_defects(lab, outcomes):
                 raise e2e.Error(outcomes[name]["failure"])
             if "observed" in outcomes[name]:
                 mark.observed(outcomes[name]["observed"])
-
-
-def ask(app, what, host):
-    """Has Mancer ask one machine one thing, over a connection of its own."""
-    mancer(app, "inventory.py", "--ask", what, host, f"{FOLDER}/answer.json")
-    return json.loads(app.get(f"{FOLDER}/answer.json"))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use common::http;
+use common::measured::Operations;
 use common::postgres::rows;
 use e2e::{Container, Result};
 use serde::Deserialize;
@@ -63,16 +64,15 @@ pub fn gaps(db: &Container) -> Result<Vec<String>> {
     Ok(gaps.iter().map(|gap| format!("round {}: {}", gap.round, gap.machine)).collect())
 }
 
-/// Returns the samples of the first rounds, as a reader on app gets them: `round 1: db service ssh.service is 1`. Volumes and loads,
+/// Returns the samples of the first rounds, as Mancer on app reads them: `round 1: db service ssh.service is 1`. Volumes and loads,
 /// whose values vary, are given as `well` or with their alarm.
-pub fn record(app: &Container, rounds: u64) -> Result<Vec<String>> {
+pub fn record(operations: &Operations<'_>, rounds: u64) -> Result<Vec<String>> {
     let query = format!(
         "SELECT concat('round ', round, ': ', machine, ' ', kind, ' ', subject, ' is ',
                        CASE WHEN alarm IS NOT NULL THEN alarm WHEN kind = 'service' THEN value::text ELSE 'well' END)
          FROM samples WHERE round <= {rounds}"
     );
-    let read = app.command(["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", &query]).user("mancer");
-    let mut lines: Vec<String> = read.run()?.success()?.stdout_text()?.lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = operations.perform_with("read", &[query])?;
     lines.sort();
     Ok(lines)
 }

@@ -46,6 +46,19 @@ pub fn quiet_record(lab: &Lab, rounds: u64) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Returns the services and volumes of these machines, sorted, such as `db service ssh.service`.
+pub fn well(lab: &Lab, machines: &[&str]) -> Result<Vec<String>> {
+    let watch = Watch::of(lab)?;
+    let subjects = |(name, Machine { services, volumes }): (&String, &Machine)| {
+        let services = services.iter().map(|service| format!("{name} service {service}"));
+        services.chain(volumes.keys().map(|path| format!("{name} volume {path}"))).collect::<Vec<_>>()
+    };
+    let watched = watch.machines.iter().filter(|(name, _)| machines.contains(&name.as_str()));
+    let mut lines: Vec<String> = watched.flat_map(subjects).collect();
+    lines.sort();
+    Ok(lines)
+}
+
 impl Watch {
     fn of(lab: &Lab) -> Result<Self> {
         Ok(serde_json::from_slice(&std::fs::read(lab.fixture("watch.json"))?)?)

@@ -10,13 +10,15 @@ mod expectation;
 mod resources;
 mod site;
 
-use common::load::{Load, Pipeline};
+use common::load::{Load, Pipeline, Producer};
 use common::mancer;
+use common::measured::Operations;
 use common::round::Round;
 use common::threads::together;
 use e2e::{Better, Lab, check};
-use expectation::Results;
+use expectation::{Results, Sum};
 use resources::{Machine, restarts};
+use serde::Deserialize;
 use site::{Run, Site};
 
 /// Known defects of Mancer that `fixtures/batch.py` works around, with a part of the text of each failure.
@@ -54,10 +56,8 @@ fn scenario(lab: &Lab) -> e2e::Result {
     check!(restarts(&site.worker, WORKERS)? == [0, 0, 0], "no worker failed");
     judge(lab, &site, &one, &three)?;
     check!(site.sums()? == expected.sums(), "the sums that a reader on app gets");
-    lab.measure_n("read_results", 3, || {
-        check!(expected.differences(&site.results_on_app()?)? == NONE, "the results that a reader on app gets");
-        Ok(())
-    })?;
+    check!(expected.differences(&site.results_on_app()?)? == NONE, "the results that a reader on app gets");
+    measure(lab, &site, &expected)?;
 
     site.clear()?;
     let killed = lab.measure("process_with_a_killed_worker", || site.process_with_a_kill())?;
@@ -73,6 +73,33 @@ fn scenario(lab: &Lab) -> e2e::Result {
 /// Tries what Mancer is known to do wrong.
 fn probes(lab: &Lab) -> e2e::Result {
     mancer::known_defects(lab, &lab.container("app")?, "/srv/batch/probes.py", &DEFECTS)
+}
+
+/// Measures how Mancer asks for the workers over SSH, and reads their results in a shell on app.
+fn measure(lab: &Lab, site: &Site, expected: &Results) -> e2e::Result {
+    #[derive(Deserialize)]
+    struct Read {
+        #[serde(flatten)]
+        sum: Sum,
+        transactions: u64,
+    }
+    let operations = Operations::start(lab, &site.app, "/srv/batch", &[&WORKERS.to_string()])?;
+    lab.measure_n("look_at_workers", 3, || {
+        let states: Vec<String> = operations.perform("look_at_workers")?;
+        check!(states == ["active"; WORKERS as usize], "the state of each worker");
+        Ok(())
+    })?;
+    lab.measure_n("sum_up_results", 3, || {
+        let read: Vec<Read> = operations.perform("sum_up_results")?;
+        check!(
+            read.iter().all(|of_batch| of_batch.transactions == of_batch.sum.records),
+            "a result for each transaction"
+        );
+        let sums: Vec<Sum> = read.into_iter().map(|of_batch| of_batch.sum).collect();
+        check!(sums == expected.sums(), "the sums that Mancer reads");
+        Ok(())
+    })?;
+    operations.stop()
 }
 
 /// Sets up the machines; returns the expected results of the transactions.
@@ -148,11 +175,10 @@ fn check_returned(lab: &Lab, site: &Site, before: &Machine) -> e2e::Result {
 fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result {
     let Site { app, db, worker, rounds, .. } = site;
     site.clear()?;
-    let pipeline = Pipeline { lab, app, db, worker, workers: &["1", "2", "3"] };
+    let pipeline = Pipeline { lab, producer: Producer::RedisCli(app), db, worker, workers: &["1", "2", "3"] };
     pipeline.start()?;
     let round = Round::new(9, 100, *rounds);
     round.run(app, db)?; // with their first results the workers connect to PostgreSQL
-    lab.measure_n("jobs_through_the_queue", 3, || round.run(app, db))?;
     pipeline.wait_until_done()?;
     pipeline.tolerate_faults(vec![Load::new(1, *rounds)])
 }

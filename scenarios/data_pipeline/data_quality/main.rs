@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use common::differences::differences;
 use common::mancer;
+use common::measured::Operations;
 use common::postgres::psql;
 use e2e::{Container, Lab, Port, check};
 use expectation::{Delivery, Expected, Finding, Outcome};
@@ -56,37 +57,27 @@ fn scenario(lab: &Lab) -> e2e::Result {
     let gate = || mancer::report(lab, &app, &["/srv/quality/quality.py"], "quality", GATE_DEADLINE);
     let found: Found = lab.measure("quality_gate", gate)?;
     found.check(&expected, &table(&db)?)?;
-    lab.measure_n("reload_articles", 3, || reload(&app, &expected.articles))?;
     let alone = Expected::read(&lab.fixture(""))?.only(DIRTY);
     let alone = Outcome::of(&lab.fixture("incoming"), &alone)?;
-    lab.measure_n("check_delivery", 3, || {
-        let argv = ["/srv/quality/quality.py", "/tmp/delivery.json", DIRTY];
-        mancer::run(&app, &argv, GATE_DEADLINE)?;
-        let found: Found = serde_json::from_slice(&app.get("/tmp/delivery.json")?)?;
+    let operations = Operations::start(lab, &app, "/srv/quality", &[])?;
+    lab.measure_n("judge_delivery", 3, || {
+        let found: Found = operations.perform_with("check_delivery", &[DIRTY])?;
         let unlike = differences(&alone.findings, &found.findings);
         check!(unlike == NONE && found.deliveries == alone.deliveries, "what is wrong with {DIRTY}, and its score");
-        check!(found.loaded == 0, "nothing of it is loaded");
         Ok(())
-    })
+    })?;
+    lab.measure_n("load_articles", 3, || {
+        let loaded: usize = operations.perform("reload_articles")?;
+        check!(loaded == expected.articles.len(), "how many rows the table has when it was loaded again");
+        Ok(())
+    })?;
+    check!(table(&db)? == expected.articles, "the table has the same rows as before it was loaded again");
+    Ok(())
 }
 
 /// Tries what Mancer is known to do wrong.
 fn probes(lab: &Lab) -> e2e::Result {
     mancer::known_defects(lab, &lab.container("app")?, "/srv/quality/probes.py", &DEFECTS)
-}
-
-/// Replaces the good rows in the table by the same rows, all or none, and reads them again.
-fn reload(app: &Container, articles: &[String]) -> e2e::Result {
-    let psql = ["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "--single-transaction"];
-    let script = [
-        ["-c", "TRUNCATE articles"],
-        ["-c", "COPY articles FROM STDIN (FORMAT csv)"],
-        ["-c", "COPY articles TO STDOUT (FORMAT csv, FORCE_QUOTE *)"],
-    ];
-    let reload = app.command(psql.into_iter().chain(script.concat())).user("mancer");
-    let read = reload.stdin(articles.join("\n") + "\n").run()?.success()?;
-    check!(read.stdout_text()?.lines().eq(articles), "what a reader on app gets");
-    Ok(())
 }
 
 /// Report of `quality.py`.

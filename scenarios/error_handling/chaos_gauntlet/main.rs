@@ -1,22 +1,22 @@
-//! Scenario of all faults: two producers on app hand in jobs without a pause, three workers on worker do them, and Redis and PostgreSQL
-//! on db store them. With `--chaos`, every fault that the pipeline must tolerate is injected. No accepted job may be lost, done wrongly,
+//! Scenario of all faults: two producers on app hand in jobs with Mancer without a pause (`fixtures/measured.py`), three workers on
+//! worker do them, and Redis and PostgreSQL on db store them. With `--chaos`, every fault that the pipeline must tolerate is injected. No accepted job may be lost, done wrongly,
 //! or duplicated in the table. Without `--chaos`, the same is checked with a few jobs.
 //!
 //! The case `planted` shows that a loss would be noticed: its workers take jobs off their lists before they have done them
 //! (`fixtures/hasty_batch_worker.py`), so that a job is lost when its worker is killed, and at no other time.
 
-use std::fmt::Write as _;
-
-use common::load::{Load, Pipeline};
+use common::load::{Load, Pipeline, Producer};
+use common::measured::Operations;
 use common::round::Round;
 use e2e::{Container, Lab, check};
+use serde_json::json;
 
 const WORKERS: [&str; 3] = ["1", "2", "3"];
 /// Number of times that each job is hashed: the 25 jobs that a worker takes keep it busy for some 50 ms.
 const ROUNDS: u32 = 3000;
 /// Number of jobs that are handed in together, and number of such hand-ins, where only their acceptance is measured.
 const TOGETHER: usize = 25;
-const HAND_INS: usize = 40;
+const HAND_INS: usize = 20;
 
 fn main() -> std::process::ExitCode {
     e2e::run(scenario)
@@ -27,40 +27,43 @@ fn scenario(lab: &Lab) -> e2e::Result {
     if lab.param("planted")? {
         plant(lab, &worker)?;
     }
-    let pipeline = Pipeline { lab, app: &app, db: &db, worker: &worker, workers: &WORKERS };
+    start_producers(lab, &app)?;
+    let producer = Producer::Mancer(Operations::of(&app));
+    let pipeline = Pipeline { lab, producer, db: &db, worker: &worker, workers: &WORKERS };
     lab.measure("start_workers", || pipeline.start())?;
-    let round = Round::new(9, 75, 1000);
-    round.run(&app, &db)?; // with their first results the workers connect to PostgreSQL
-    lab.measure_n("jobs_through_the_queue", 3, || round.run(&app, &db))?;
+    Round::new(9, 75, 1000).run(&app, &db)?; // with their first results the workers connect to PostgreSQL
     pipeline.wait_until_done()?;
-    let hand_ins = hand_ins();
-    lab.measure_n("acceptance_of_jobs", 3, || accept(&app, &hand_ins))?;
+    measure(lab, &Operations::of(&app))?;
 
     pipeline.tolerate_faults(vec![Load::new(1, ROUNDS), Load::new(2, ROUNDS)])
 }
 
-/// Returns commands for redis-cli that push jobs to a list that no worker reads, and delete it at the end.
-fn hand_ins() -> String {
-    let mut commands = String::new();
-    for hand_in in 0..HAND_INS {
-        commands.push_str("LPUSH untouched");
-        for id in 1..=TOGETHER {
-            let id = hand_in * TOGETHER + id;
-            let _ = write!(commands, r#" '{{"batch":9,"id":{id},"amount_cents":1,"rounds":{ROUNDS}}}'"#);
-        }
-        commands.push('\n');
-    }
-    commands + "DEL untouched\n"
+/// Starts the program that hands jobs in, as a service that its machine starts again.
+fn start_producers(lab: &Lab, app: &Container) -> e2e::Result {
+    Operations::install(lab, app, "/srv/gauntlet")?;
+    app.put(lab.fixture("producer.service"), "/etc/systemd/system/producer.service")?;
+    app.exec(["systemctl", "enable", "--quiet", "--now", "producer.service"])?.success()?;
+    Ok(())
 }
 
-/// Hands in jobs one group after the other; Redis writes each group to its disk before it answers, and the producer waits for that.
-fn accept(app: &Container, hand_ins: &str) -> e2e::Result {
-    let answers = app.command(["redis-cli", "-e", "-h", "db"]).stdin(hand_ins).run()?.success()?;
-    let lengths = (1..=HAND_INS).map(|hand_in| hand_in * TOGETHER);
-    let expected: Vec<String> = lengths.chain([1]).map(|answer| answer.to_string()).collect();
-    let answers: Vec<&str> = answers.stdout_text()?.lines().collect();
-    check!(answers == expected, "every hand-in was accepted, and the list is gone again");
-    Ok(())
+/// Measures how Mancer looks at the workers over SSH, and how it hands jobs in to a list that no worker reads: Redis writes each group to
+/// its disk before it answers.
+fn measure(lab: &Lab, operations: &Operations<'_>) -> e2e::Result {
+    operations.perform_with::<Vec<String>>("look_at_workers", &[WORKERS])?; // its connection is there from now on
+    lab.measure_n("look_at_workers", 3, || {
+        let states: Vec<String> = operations.perform_with("look_at_workers", &[WORKERS])?;
+        check!(states == ["idle"; WORKERS.len()], "what each worker says of itself");
+        Ok(())
+    })?;
+    let job = |id| format!(r#"{{"batch":9,"id":{id},"amount_cents":1,"rounds":{ROUNDS}}}"#);
+    let groups: Vec<Vec<String>> =
+        (0..HAND_INS).map(|group| (1..=TOGETHER).map(|id| job(group * TOGETHER + id)).collect()).collect();
+    let expected: Vec<usize> = (1..=HAND_INS).map(|hand_in| hand_in * TOGETHER).collect();
+    lab.measure_n("hand_in_jobs", 3, || {
+        let lengths: Vec<usize> = operations.perform_with("hand_in_aside", &[json!(groups), json!("10")])?;
+        check!(lengths == expected, "every hand-in was accepted");
+        Ok(())
+    })
 }
 
 /// Installs the workers that have the planted bug.

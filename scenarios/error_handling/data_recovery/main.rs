@@ -13,8 +13,9 @@ mod site;
 use std::time::Duration;
 
 use common::mancer;
+use common::measured::Operations;
 use common::threads::together;
-use e2e::{Fault, Lab, check};
+use e2e::{Container, Fault, Lab, check};
 use site::{Incident, Site};
 
 /// Deadline for damage to be found and repaired; it takes 3 s on an idle machine.
@@ -176,16 +177,28 @@ fn all_acknowledged_is_there(site: &Site) -> e2e::Result {
     Ok(())
 }
 
+/// Measures how Mancer looks for damage, settings over SSH and tables by a psql on app, and how it reads the books.
+fn measure(lab: &Lab, app: &Container) -> e2e::Result {
+    let operations = Operations::start(lab, app, "/srv/ledger", &[])?;
+    lab.measure_n("look_for_damage", 3, || {
+        let damage: serde_json::Map<String, serde_json::Value> = operations.perform("look_for_damage")?;
+        check!(damage.is_empty(), "nothing is damaged any more");
+        Ok(())
+    })?;
+    let expected: Vec<String> = (1..=site::READ_UP_TO).map(books::row).collect();
+    lab.measure_n("read_books", 3, || {
+        let rows: Vec<String> = operations.perform_with("read_back", &[site::READ_UP_TO])?;
+        check!(rows == expected, "what Mancer reads");
+        Ok(())
+    })
+}
+
 /// Checks that the books are the result of the acknowledged transactions, and that the reader never got a wrong row.
 fn verify(lab: &Lab, site: &Site) -> e2e::Result {
     let acknowledged = site.state()?.acknowledged;
     let rows = site.rows()?;
-    lab.measure_n("read_back", 3, || {
-        let rows = site.rows_on_app(site::READ_UP_TO)?;
-        check!(rows == (1..=site::READ_UP_TO).map(books::row).collect::<Vec<_>>(), "what anybody on app reads");
-        Ok(())
-    })?;
-    lab.measure_n("verification_of_pages", 3, || site.verify_pages())?;
+    site.verify_pages()?;
+    measure(lab, &site.app)?;
     check!(site.lines_of_the_log()? == acknowledged, "the log has a line for each acknowledged transaction");
     check!(books::missing(&rows, acknowledged) == NONE, "nothing that was acknowledged is lost");
     check!(books::unexpected(&rows, acknowledged) == NONE, "nothing else is there");

@@ -165,15 +165,6 @@ impl Site {
         Ok(rows.lines().map(str::to_owned).collect())
     }
 
-    /// Returns the rows up to this transaction, in order, read from app as any client could.
-    pub fn rows_on_app(&self, last: u64) -> e2e::Result<Vec<String>> {
-        let read = |table| format!("SELECT number, t::text AS row FROM {table} AS t WHERE number <= {last}");
-        let query =
-            format!("SELECT row FROM ({} UNION ALL {}) AS read ORDER BY number", read("customers"), read("payments"));
-        let psql = self.app.command(["psql", "-h", "db", "-qAtX", "-c", &query]).user("mancer").run()?.success()?;
-        Ok(psql.stdout_text()?.lines().map(str::to_owned).collect())
-    }
-
     /// Lets app get every page of the cluster, as for a base backup: PostgreSQL refuses a page whose checksum is wrong.
     pub fn verify_pages(&self) -> e2e::Result {
         let backup = "pg_basebackup --host db --username postgres --pgdata - --format tar --wal-method none \

@@ -12,8 +12,9 @@ mod site;
 use std::time::Duration;
 
 use common::differences::differences;
-use common::load::{Complaints, Load, no_result_vanishes};
+use common::load::{Complaints, Load, Producer, no_result_vanishes};
 use common::mancer;
+use common::measured::Operations;
 use common::round::Round;
 use common::threads::together;
 use e2e::{Container, Fault, InjectedFault, Lab, check};
@@ -51,16 +52,26 @@ fn scenario(lab: &Lab) -> e2e::Result {
         Ok(site.app_state()?.acknowledged >= STATEMENT)
     })?;
     lab.step("stop", || site.stop())?;
-    lab.measure_n("jobs_through_the_queue", 3, || round.run(&site.app, &site.db))?;
     check!(site.unlike()? == 0, "accounts whose balance is not what their transfers say");
+    measure(lab, &site)?;
+    verify(lab, &site, &load)
+}
+
+/// Measures how Mancer reads the books over SSH, and sends batches that are booked already.
+fn measure(lab: &Lab, site: &Site) -> e2e::Result {
+    let operations = Operations::start(lab, &site.app, "/srv/transfer", &[])?;
     let (transfers, balances) = books::after(STATEMENT);
-    lab.measure_n("statement_of_accounts", 5, || {
-        let statement = site.statement(STATEMENT)?;
-        check!(statement.transfers == transfers, "the first {STATEMENT} transfers, as a reader on app gets them");
+    lab.measure_n("read_accounts", 3, || {
+        let statement = site::statement(&operations, STATEMENT)?;
+        check!(statement.transfers == transfers, "the first {STATEMENT} transfers, as Mancer reads them");
         check!(statement.balances == balances, "what the accounts held after them");
         Ok(())
     })?;
-    verify(lab, &site, &load)
+    lab.measure_n("send_batches_again", 3, || {
+        let new: u64 = operations.perform_with("send_again", &[5])?;
+        check!(new == 0, "transfers that are booked already are not new");
+        Ok(())
+    })
 }
 
 fn failures(lab: &Lab, site: &Site) -> e2e::Result {
@@ -207,7 +218,7 @@ fn tolerate_faults(lab: &Lab, site: &Site) -> e2e::Result<Load> {
     lab.chaos(|chaos| {
         chaos.always("no result vanishes or is there twice", no_result_vanishes(&site.db));
         chaos.always("each balance is what its transfers say", || Ok(site.unlike()? == 0));
-        load.run(lab, &site.app, || chaos.lasts())
+        load.run(lab, &Producer::RedisCli(&site.app), || chaos.lasts())
     })?;
     let acknowledged = site.app_state()?.acknowledged;
     lab.sometimes("transfers were acknowledged while faults were played", acknowledged > acknowledged_before)?;

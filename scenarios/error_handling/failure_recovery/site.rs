@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use common::jobs::be_patient;
+use common::measured::Operations;
 use common::postgres::{psql, rows};
 use e2e::{Container, File, Lab, Port, check, scaled};
 use serde::Deserialize;
@@ -187,30 +188,6 @@ impl Site {
         Ok(Booked { transfers, balances: rows(&self.db, DATABASE, "SELECT * FROM accounts ORDER BY account")? })
     }
 
-    /// Returns the transfers up to this number, and the balances after them, read from app as any client could.
-    pub fn statement(&self, last: u64) -> e2e::Result<Booked> {
-        let transfers = format!(
-            "SELECT jsonb_agg(found ORDER BY number) FROM (SELECT * FROM transfers WHERE number <= {last}) AS found"
-        );
-        let balances = format!(
-            "SELECT jsonb_agg(held ORDER BY account) FROM (
-               SELECT account, sum(cents) AS balance_cents FROM (
-                 SELECT account, 0 AS cents FROM accounts
-                 UNION ALL SELECT source, -amount_cents FROM transfers WHERE number <= {last}
-                 UNION ALL SELECT target, amount_cents FROM transfers WHERE number <= {last}
-               ) AS sides GROUP BY account
-             ) AS held"
-        );
-        let argv = ["psql", "-h", "db", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", &transfers, "-c", &balances];
-        let answer = self.app.command(argv).user("mancer").run()?.success()?;
-        let (transfers, balances) = answer.stdout_text()?.split_once('\n').context("psql did not print two answers")?;
-        let transfers = serde_json::from_str(transfers).context("parsing the transfers of the statement")?;
-        Ok(Booked {
-            transfers,
-            balances: serde_json::from_str(balances).context("parsing the balances of the statement")?,
-        })
-    }
-
     /// Returns the results of the batches that were queued here, as lines of `batch|id|amount_cents|digest`.
     pub fn results(&self) -> e2e::Result<Vec<String>> {
         let query = format!("SELECT batch, id, amount_cents, digest FROM results WHERE batch <= {JOB_BATCHES}");
@@ -221,4 +198,25 @@ impl Site {
     fn psql(&self, command: &str) -> e2e::Result<String> {
         psql(&self.db, DATABASE, command)
     }
+}
+
+/// Returns the transfers up to this number, and the balances after them, as Mancer on app reads them.
+pub fn statement(operations: &Operations<'_>, last: u64) -> e2e::Result<Booked> {
+    let transfers = format!(
+        "SELECT jsonb_agg(found ORDER BY number) FROM (SELECT * FROM transfers WHERE number <= {last}) AS found"
+    );
+    let balances = format!(
+        "SELECT jsonb_agg(held ORDER BY account) FROM (
+           SELECT account, sum(cents) AS balance_cents FROM (
+             SELECT account, 0 AS cents FROM accounts
+             UNION ALL SELECT source, -amount_cents FROM transfers WHERE number <= {last}
+             UNION ALL SELECT target, amount_cents FROM transfers WHERE number <= {last}
+           ) AS sides GROUP BY account
+         ) AS held"
+    );
+    let [transfers, balances]: [String; 2] = operations.perform_with("read_accounts", &[transfers, balances])?;
+    Ok(Booked {
+        transfers: serde_json::from_str(&transfers).context("parsing the transfers of the statement")?,
+        balances: serde_json::from_str(&balances).context("parsing the balances of the statement")?,
+    })
 }

@@ -4,15 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::jobs::digest;
 use common::postgres::rows;
-use common::round::Round;
 use e2e::{Container, Result};
 use serde::Deserialize;
 
 /// Number of jobs of batch 1, and of a list of batch 2: see `fixtures/client.py`.
 const PREPARED: u64 = 400;
 const LIST: u64 = 10;
-/// First id of the jobs of [`further_list`].
-pub const FURTHER: u64 = 1_000_001;
 /// Number of times that a digest is hashed, by batch.
 const ROUNDS: [u32; 2] = [20, 400];
 
@@ -71,11 +68,6 @@ pub fn wrong(db: &Container, accepted: &[u64], unanswered: &[u64]) -> Result<Vec
     }
     wrong.extend(missing.iter().map(|(batch, id)| format!("job {batch}:{id}: accepted and never done")));
     Ok(wrong)
-}
-
-/// Returns a list of jobs of batch 2 whose ids the client never reaches.
-pub fn further_list() -> Round {
-    Round::of(2, FURTHER..=FURTHER + LIST - 1, ROUNDS[1], |id| amount_cents(id) as i64)
 }
 
 fn amount_cents(id: u64) -> u64 {

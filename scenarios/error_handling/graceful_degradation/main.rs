@@ -14,13 +14,17 @@ use std::time::{Duration, SystemTime};
 
 use answers::{Answer, Kind, complaints};
 use common::load::no_result_vanishes;
+use common::measured::Operations;
 use common::threads::together;
 use common::{http, mancer};
 use e2e::{Container, Fault, Http, Lab, Unit, check};
 use outage::{Outage, Site};
 use serde::Deserialize;
+use serde_json::json;
 
 const NONE: &[&str] = &[];
+/// Jobs of batch 1 whose results are looked up while nothing is degraded.
+const IDS: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 /// Maximum time of an answer: 2.5 s of time limits, and a margin for the machine.
 const BOUND: Duration = Duration::from_secs(4);
 /// Interval between two checks whether faults are still to come.
@@ -65,11 +69,24 @@ fn scenario(lab: &Lab) -> e2e::Result {
         check!(wrong == NONE, "each job has one result, and the right one");
         Ok(())
     })?;
-    lab.measure_n("lookups", 3, || look_up(&worker))?;
-    let list = jobs::further_list();
-    lab.measure_n("jobs_through_the_service", 3, || {
-        worker.exec(["python3", outage::CLIENT, "hand_in", &jobs::FURTHER.to_string()])?.success()?;
-        list.take_away(&db)
+    measure(lab, &app, &worker)
+}
+
+/// Measures how Mancer looks at the workers over SSH, and how the service looks up results in Redis with it, while nothing is degraded.
+fn measure(lab: &Lab, app: &Container, worker: &Container) -> e2e::Result {
+    look_up(worker)?; // from now on Redis has them
+    let operations = Operations::start(lab, app, "/srv/frontend", &[])?;
+    lab.measure_n("look_at_workers", 3, || {
+        let missing: Vec<String> = operations.perform("look_at_workers")?;
+        check!(missing == NONE, "every worker is there");
+        Ok(())
+    })?;
+    let expected = IDS.map(|id| jobs::expected(1, id).digest);
+    lab.measure_n("look_up_results", 3, || {
+        let found: Vec<Option<String>> = operations.perform_with("look_up", &[json!(1), json!(IDS)])?;
+        let found: Vec<String> = found.into_iter().map(Option::unwrap_or_default).collect();
+        check!(found == expected, "the result of each job, from Redis");
+        Ok(())
     })
 }
 
@@ -85,9 +102,8 @@ fn look_up(worker: &Container) -> e2e::Result {
         degraded: Vec<String>,
         digest: String,
     }
-    let ids = [1, 2, 3, 4, 5, 6, 7, 8];
-    let pages = http::get(worker, &ids.map(|id| format!("http://app:8080/result?batch=1&id={id}")))?;
-    for (id, page) in ids.into_iter().zip(pages) {
+    let pages = http::get(worker, &IDS.map(|id| format!("http://app:8080/result?batch=1&id={id}")))?;
+    for (id, page) in IDS.into_iter().zip(pages) {
         let found: Found = serde_json::from_str(&page)?;
         check!(
             found.digest == jobs::expected(1, id).digest && found.degraded == NONE,

@@ -5,14 +5,22 @@
 """
 
 import json
+import statistics
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import e2e
 
+sys.path.append(str(Path(__file__).parents[2] / "common"))
+from measured import Operations  # noqa: E402 (it lies there)
+
 FOLDER = "/srv/limits"
 #: Deadline of each program, in seconds: they take about 3 s on two idle cores; the rest is headroom.
 DEADLINE = 60
+
+#: Times as long as ssh alone that a command on worker may take by Mancer, and pairs of both in a comparison.
+OF_SSH_MOST, PAIRS = 1.14, 24
 
 #: Expected facts of limits.py.
 PROMISES = {
@@ -80,6 +88,7 @@ def scenario(lab: e2e.Lab) -> None:
         lab.check(second - first >= 1, "the second between two tries", seconds=round(second - first, 2))
     with lab.step("what is known to be wrong"):
         known_defects(lab, outcomes)
+    measure(lab, app)
 
 
 def defects(lab: e2e.Lab) -> None:
@@ -114,6 +123,22 @@ def run(lab: e2e.Lab, app: e2e.Container, program: str) -> dict:
     written = app.get(f"{FOLDER}/{program}.json")
     lab.artifact(f"{program}.json", written)
     return json.loads(written)
+
+
+def measure(lab: e2e.Lab, app: e2e.Container) -> None:
+    """Measures tries of a command on worker, and commands on app that have a limit or are answered from a cache."""
+    operations = Operations(lab, app, FOLDER)
+    lab.measure_n("try_again", 3, lambda: lab.check_equal(operations.perform("try_again"), [[True, 3]] * 4))
+    expected = [[f"{number}\n" for number in range(12)], [str(number) for number in range(24)], True]
+    lab.measure_n("ask_twice", 3, lambda: lab.check_equal(operations.perform("ask_twice"), expected))
+    # Of 40 comparisons each on a machine with four times as many busy processes as processors, Mancer gave 1.06 in the middle and
+    # 1.13 at most, and 20 % slower 1.27 and 1.17 at least. A first one that is above the bound is judged with four more.
+    times = [operations.perform("added_to_ssh", PAIRS)]
+    if times[0] > OF_SSH_MOST:
+        times += [operations.perform("added_to_ssh", PAIRS) for _ in range(4)]
+    seen = [round(each, 2) for each in sorted(times)]
+    median = statistics.median(times)
+    lab.check(median <= OF_SSH_MOST, "a command on worker takes hardly longer than by ssh alone", times=seen)
 
 
 if __name__ == "__main__":
