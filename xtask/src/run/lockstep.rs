@@ -96,6 +96,7 @@ pub(super) fn comparison(case: &CaseId, operation: &str, metric: &str, verdict: 
         gates: true,
         missing: false,
         baseline_samples: Vec::new(),
+        was: None,
         verdict,
     }
 }

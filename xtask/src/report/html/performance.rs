@@ -105,7 +105,7 @@ fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<Comparison
             })
         };
         now = read(&str::to_owned);
-        if comparison.way == Way::Duet {
+        if comparison.way != Way::Committed {
             before = read(&baseline_folder);
         }
     }
@@ -122,6 +122,7 @@ fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<Comparison
     let way = match comparison.way {
         Way::Committed => "against the committed baseline",
         Way::Duet => "side by side with the baseline, pair by pair",
+        Way::Settled => "side by side with the machines of the committed baseline, pair by pair",
     };
     let p = verdict.p.map_or_else(String::new, |p| format!(", p {p:.4}"));
     Ok(ComparisonView {
@@ -224,6 +225,7 @@ mod tests {
             gates,
             missing: false,
             baseline_samples: Vec::new(),
+            was: None,
             verdict: Verdict { decision, ..verdict },
         }
     }

@@ -72,8 +72,8 @@ fn is_told(text: &str) -> bool {
 
 /// The only baseline file.
 fn file(root: &Path) -> PathBuf {
-    let class = fs::read_dir(root.join("baselines")).unwrap().next().unwrap().unwrap();
-    class.path().join("judge/task.json")
+    let mut classes = fs::read_dir(root.join("baselines")).unwrap().map(|class| class.unwrap().path());
+    classes.find(|class| !class.ends_with("references")).unwrap().join("judge/task.json")
 }
 
 /// Returns the verdict of the last run on a metric of an operation.
@@ -106,6 +106,15 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
             assert_eq!(samples[list].as_array().unwrap().len(), 30, "{operation} {list}: {samples:#}");
         }
     }
+    assert!(said(&made).contains("outside a Git repository"), "{}", said(&made));
+    assert_eq!(baseline["format_version"], 2);
+    let name = baseline["cases"]["default"]["reference"].as_str().unwrap();
+    let reference = fs::read_to_string(root.join(format!("baselines/references/{name}.json"))).unwrap();
+    let reference: Value = serde_json::from_str(&reference).unwrap();
+    let layers: Vec<&String> = reference["layers"].as_object().unwrap().keys().collect();
+    assert!(layers == ["mini", "task"] && reference["revision"].is_null(), "{reference:#}");
+    let shown = xtask(root, &["baseline", "show", "judge/task"]);
+    assert!(said(&shown).contains("default: machines of no revision, 2 layers"), "{}", said(&shown));
     let listed = xtask(root, &["baseline", "list"]);
     assert!(said(&listed).contains("judge/task.json: 2 operations, 60 samples"), "{}", said(&listed));
 
@@ -138,6 +147,10 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
     fs::copy(file(root), &old).unwrap();
     let updated = update(root);
     assert!(updated.status == 0 && is_told(&said(&updated)), "old against new: {}", said(&updated));
+    let references = || fs::read_dir(root.join("baselines/references")).unwrap().count();
+    assert_eq!(references(), 2);
+    let pruned = xtask(root, &["baseline", "prune"]);
+    assert!(pruned.status == 0 && references() == 1, "{}", said(&pruned));
     let diff = xtask(root, &["baseline", "diff", &old.display().to_string(), &file(root).display().to_string()]);
     assert!(diff.status == 0 && said(&diff).contains(" judge/task:default hash cpu_ms"), "{}", said(&diff));
     assert!(is_told(&said(&diff)), "{}", said(&diff));
