@@ -20,6 +20,7 @@ mod not_ready;
 mod options;
 mod reference;
 mod secrets;
+mod settle;
 mod shrink;
 mod slot_lease;
 
@@ -32,7 +33,7 @@ pub use interrupt::Interrupt;
 pub use kept_lab::{KeptLab, KeptLabSpec, create_kept_lab};
 pub use lab_check::check_lab;
 pub use mutants::{MutantStage, MutantSuite, MutantWatch, plan_mutants, run_mutants, sample};
-pub use options::{Comparing, DuetOptions, Monitoring, Options, RunPart, Samples};
+pub use options::{Comparing, DuetOptions, Monitoring, Options, RunPart, Samples, SettleOptions};
 pub use reference::ReferenceSource;
 pub use secrets::Secrets;
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};
