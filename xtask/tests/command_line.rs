@@ -127,6 +127,22 @@ fn what_is_wrong_is_named_with_its_place_whatever_the_verb() {
         &xtask(good.path(), &["e2e", "--list", "--baseline-missing", "allow"]),
         "has an effect only with --baseline-compare",
     );
+    let compare = |more: &[&str]| xtask(good.path(), &[&["e2e", "--list", "--baseline-compare"], more].concat());
+    refused(&xtask(good.path(), &["e2e", "--list", "--settle"]), "--settle has an effect only with --baseline-compare");
+    refused(&compare(&["--settle=soon"]), "\"soon\" is not a duration from \"1s\" to \"1day\", or \"off\"");
+    for more in [&["--chaos"][..], &["--baseline-ref", "HEAD"], &["--keep-containers"], &["--ttl", "2h"]] {
+        refused(&compare(&[&["--settle"], more].concat()), "cannot be used with");
+    }
+    refused(
+        &compare(&["--pairs", "30"]),
+        "--pairs has an effect only with --baseline-ref REV, --baseline-dir DIR or --settle",
+    );
+    refused(&compare(&["--settle", "--whole-cases"]), "--whole-cases has an effect only with --baseline-ref");
+    refused(&compare(&["--settle=off", "--seed", "1"]), "--seed has an effect only with");
+    let settled = compare(&["--settle", "--pairs", "30", "--seed", "1"]).env("E2E_KEEP_CONTAINERS", "always");
+    assert_eq!(settled.output().unwrap().status, 0);
+    // A default of what needs baselines is passed over without them.
+    assert_eq!(xtask(good.path(), &["e2e", "--list"]).env("E2E_SETTLE", "5m").output().unwrap().status, 0);
 }
 
 #[test]

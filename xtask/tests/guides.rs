@@ -24,6 +24,7 @@ struct NotRun {
 
 const COMPARISONS: (&str, &str) =
     ("tests/lxc/alone/comparisons.rs", "committed_baselines_are_made_judged_and_kept_in_order");
+const SETTLED: (&str, &str) = ("tests/lxc/alone/settled.rs", "doubts_are_settled_beside_the_machines_of_the_baseline");
 const DUETS: (&str, &str) =
     ("tests/lxc/alone/comparisons.rs", "a_duet_finds_more_work_and_calls_the_same_work_no_worse");
 const DEFECTS: (&str, &str) = ("tests/lxc/defect_probes.rs", "each_defect_is_present_or_gone_or_cannot_be_told");
@@ -107,6 +108,7 @@ const NOT_RUN: &[NotRun] = &[
         elsewhere: REPLACEMENT,
     },
     NotRun { line: "baseline-update data_pipeline", because: "it takes 30 samples", elsewhere: COMPARISONS },
+    NotRun { line: "e2e data_pipeline --baseline-compare --settle", because: "it takes minutes", elsewhere: SETTLED },
     NotRun { line: "e2e data_pipeline --baseline-compare", because: "it takes 30 samples", elsewhere: COMPARISONS },
     NotRun { line: "baseline list", because: "it needs baselines", elsewhere: COMPARISONS },
     NotRun {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use e2e_stats::{Kind, Thresholds, Timings, Verdict, committed};
 
 use super::file::{Baseline, BaselineCase};
+use super::reference::Reference;
 use super::store::Store;
 use crate::error::Error;
 use crate::manifest::Scenario;
@@ -25,6 +26,7 @@ type Operations = BTreeMap<String, Timings>;
 /// Committed baselines of a run's scenarios on one class of machines.
 #[derive(Debug, Clone)]
 pub struct Baselines {
+    store: Store,
     class: String,
     scenarios: BTreeMap<String, Found>,
 }
@@ -60,7 +62,7 @@ impl Baselines {
             found.insert(scenario, baseline);
         }
         if missing_allowed || missing.is_empty() {
-            return Ok(Self { class: class.to_owned(), scenarios: found });
+            return Ok(Self { store: store.clone(), class: class.to_owned(), scenarios: found });
         }
         Err(Error::Usage(format!(
             "--baseline-compare: there is no baseline of {}\n  help: `cargo xtask baseline-update {}`, or \
@@ -76,6 +78,33 @@ impl Baselines {
             Found::Here(baseline) => baseline.cases.get(case),
             Found::Elsewhere(_) => None,
         }
+    }
+
+    /// Returns the reference of a case's baseline: that of this class of machines, or else, of the other classes, the one of the newest
+    /// samples. `None` where no class has a baseline of the case. The error is the reason why a baseline gives no reference.
+    ///
+    /// # Errors
+    /// When the baseline is of format version 1, or the file of the reference cannot be used.
+    pub fn reference(&self, scenario: &Scenario, case: &str) -> Result<Option<Reference>, String> {
+        let of_class = |class: &str| self.store.read(class, &scenario.id()).map_err(|error| format!("{error:#}"));
+        let found = match (self.case(scenario, case), self.scenarios.get(&scenario.id())) {
+            (Some(case), _) => Some(case.clone()),
+            (None, Some(Found::Elsewhere(classes))) => {
+                let baselines = classes.iter().map(|class| of_class(class)).collect::<Result<Vec<_>, _>>()?;
+                let cases = baselines.into_iter().flatten().filter_map(|mut baseline| baseline.cases.remove(case));
+                cases.max_by_key(|case| (case.reference.is_some(), case.recorded_at.clone()))
+            }
+            (None, _) => None,
+        };
+        let Some(case) = found else { return Ok(None) };
+        let Some(name) = &case.reference else {
+            return Err(format!(
+                "its baseline does not say which machines it was measured on: `{} baseline-update {}` makes one that does",
+                program::name(),
+                scenario.id()
+            ));
+        };
+        self.store.reference(name).map(Some).map_err(|error| format!("{error:#}"))
     }
 
     /// Returns the number of samples that the baseline of a case has of each operation.
@@ -113,12 +142,15 @@ impl Baselines {
 pub struct Update {
     /// Baseline with the new times of the run's cases, and the old times of the scenario's other cases.
     pub baseline: Baseline,
+    /// Reference that the new cases name.
+    pub reference: Reference,
     /// Comparisons of the new times with the old ones, for cases that had old ones.
     pub comparisons: Vec<Comparison>,
 }
 
 impl Update {
-    /// Makes the new baseline of a scenario from what a run has measured on this host. The inner error says why the run gives no baseline.
+    /// Makes the new baseline of a scenario from what a run has measured on this host, on the machines of the reference. The inner error
+    /// says why the run gives no baseline.
     ///
     /// # Errors
     /// [`Error::BadFile`] for an old baseline that cannot be used.
@@ -128,6 +160,7 @@ impl Update {
         machine: &KnownMachine,
         record: &RunRecord,
         measured: &BTreeMap<CaseId, Operations>,
+        reference: Reference,
     ) -> anyhow::Result<Result<Self, String>> {
         let id = scenario.id();
         let results = || record.cases.iter().filter(|result| result.case.0.split(':').next() == Some(&id));
@@ -146,14 +179,15 @@ impl Update {
         for (case, operations) in fresh {
             let name = case.0.rsplit(':').next().unwrap_or_default().to_owned();
             let (recorded_at, layers) = (record.started_at.clone(), record.layers.clone());
-            let new = BaselineCase { recorded_at, layers, operations: operations.clone() };
+            let named = Some(reference.name());
+            let new = BaselineCase { recorded_at, layers, reference: named, operations: operations.clone() };
             if let Some(old) = baseline.cases.insert(name, new) {
                 comparisons.extend(against(case, &old.operations, operations, &scenario.operations));
             }
         }
         // What scenario.toml has no more is gone.
         baseline.cases.retain(|name, _| scenario.cases.iter().any(|case| case.name == *name));
-        Ok(Ok(Self { baseline, comparisons }))
+        Ok(Ok(Self { baseline, reference, comparisons }))
     }
 }
 
@@ -195,6 +229,7 @@ fn unjudged(case: &CaseId, operation: &str, samples: usize, because: &str, missi
         gates: false,
         missing,
         baseline_samples: Vec::new(),
+        was: None,
         verdict: Verdict::inconclusive(samples, because),
     }
 }
@@ -214,6 +249,7 @@ fn judged(
         gates,
         missing: false,
         baseline_samples: before.samples(kind).to_vec(),
+        was: None,
         verdict: committed(before, after, kind, thresholds, SEED),
     }
 }

@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::perf::KnownMachine;
 use crate::record::{Machine, readable_json};
 
-/// Version of the format of baseline files.
-pub const BASELINE_VERSION: u32 = 1;
+/// Version of the format of baseline files that are written. Version 1, which has no references, is read too.
+pub const BASELINE_VERSION: u32 = 2;
 
 /// Content of `baselines/CLASS/CATEGORY/SCENARIO.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct BaselineCase {
     pub recorded_at: String,
     /// Hashes of the layers that the case ran on, by template.
     pub layers: BTreeMap<String, String>,
+    /// Name of the [reference](super::Reference) to the machines, which is a file of its own; `None` for a case of format version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// Operations by name.
     pub operations: BTreeMap<String, Timings>,
 }
@@ -89,17 +92,18 @@ impl Baseline {
         };
         let value: Value = serde_json::from_str(text).map_err(unreadable)?;
         match value.get("format_version").and_then(Value::as_u64) {
-            Some(version) if version == u64::from(BASELINE_VERSION) => {}
+            Some(version) if (1..=u64::from(BASELINE_VERSION)).contains(&version) => {}
             Some(version) => {
                 let message = format!(
-                    "the baseline has version {version}, and this engine reads {BASELINE_VERSION}: use the engine that \
+                    "the baseline has version {version}, and this engine reads 1 to {BASELINE_VERSION}: use the engine that \
                      wrote the baseline, or make it anew with `cargo xtask baseline-update`"
                 );
                 return Err(bad(1, 1, message));
             }
             None => return Err(bad(1, 1, "this is no baseline: it has no `format_version`".into())),
         }
-        let baseline: Self = serde_json::from_str(text).map_err(unreadable)?;
+        let mut baseline: Self = serde_json::from_str(text).map_err(unreadable)?;
+        baseline.format_version = BASELINE_VERSION; // the version in which it is written again
         for (case, operation, one) in baseline.operations() {
             let (line, column) = place_of(text, case, operation);
             if let Some((name, list)) = one.lists().find(|(_, list)| list.len() != one.count()) {
@@ -170,6 +174,7 @@ pub(super) mod tests {
         let case = BaselineCase {
             recorded_at: "2026-01-01T00:00:00Z".into(),
             layers: BTreeMap::from([("app".into(), "0123".into())]),
+            reference: Some("0123456789abcdef".into()),
             operations: BTreeMap::from([("query".into(), operation)]),
         };
         Baseline {
@@ -213,12 +218,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_first_version_has_no_references_and_is_written_as_the_second() {
+        let text = long().text();
+        let reference = "\"reference\": \"0123456789abcdef\",";
+        assert!(text.contains(reference), "{text}");
+        let first = text.replace("\"format_version\": 2", "\"format_version\": 1").replace(reference, "");
+        let read = Baseline::parse(Path::new("load.json"), &first).unwrap();
+        let mut expected = long();
+        expected.cases.get_mut("default").unwrap().reference = None;
+        assert_eq!(read, expected);
+        assert!(read.text().contains("\"format_version\": 2") && !read.text().contains("reference"));
+    }
+
+    #[test]
     fn bad_files_are_told_apart_with_their_place() {
         let text = long().text();
         let cut = error_of(&text[..text.len() / 2]);
         assert!(cut.starts_with("load.json:") && cut.contains("cut off"), "{cut}");
-        let newer = error_of(&text.replace("\"format_version\": 1", "\"format_version\": 7"));
-        assert!(newer.contains("has version 7") && newer.contains("engine reads 1"), "{newer}");
+        for version in ["0", "7"] {
+            let other = text.replace("\"format_version\": 2", &format!("\"format_version\": {version}"));
+            let told = error_of(&other);
+            assert!(told.contains(&format!("has version {version}, and this engine reads 1 to 2")), "{told}");
+        }
         assert!(error_of("[1, 2]").contains("no `format_version`"));
         assert!(error_of("hello").contains("this is no baseline"));
         let shorter = error_of(&text.replace("[1.125, 2.125, ", "[1.125, "));

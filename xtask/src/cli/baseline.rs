@@ -1,14 +1,14 @@
 //! `cargo xtask baseline`: lists, shows, compares and prunes the committed baselines; `cargo xtask baseline-update` makes them.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use e2e_stats::median;
 use serde_json::json;
 
 use super::{Context, Format};
-use crate::baseline::{self, Baseline, Store};
+use crate::baseline::{self, Baseline, Reference, Store};
 use crate::error::{EXIT_PASSED, EXIT_USAGE, Error};
 use crate::host::invoker::Invoker;
 use crate::manifest::Project;
@@ -26,7 +26,7 @@ pub struct Args {
 enum Verb {
     /// List every baseline file with its cases, operations and samples
     List,
-    /// Show the samples of a scenario's baselines
+    /// Show the samples of a scenario's baselines, and the machines that they were measured on
     Show {
         /// Scenario, as category/scenario.
         scenario: String,
@@ -38,7 +38,7 @@ enum Verb {
         /// The newer file.
         new: PathBuf,
     },
-    /// Remove the baselines of scenarios and cases that the project no longer has
+    /// Remove the baselines of scenarios and cases that the project no longer has, and references that no baseline names
     Prune {
         /// Show what would be removed, and remove nothing.
         #[arg(long)]
@@ -108,8 +108,17 @@ fn show(store: &Store, scenario: &str, context: &Context) -> anyhow::Result<u8> 
     for class in classes {
         baselines.extend(store.read(&class, scenario)?);
     }
+    let named: BTreeSet<&String> = baselines.iter().flat_map(references).collect();
+    let mut found = BTreeMap::new();
+    for name in named {
+        // A lost one is told, and hides no samples.
+        match store.reference(name) {
+            Ok(reference) => drop(found.insert(name, reference)),
+            Err(error) => eprintln_error(&error),
+        }
+    }
     if context.format == Format::Json {
-        println!("{:#}", json!({ "format_version": 1, "baselines": baselines }));
+        println!("{:#}", json!({ "format_version": 1, "baselines": baselines, "references": found }));
         return Ok(EXIT_PASSED);
     }
     for baseline in &baselines {
@@ -123,6 +132,13 @@ fn show(store: &Store, scenario: &str, context: &Context) -> anyhow::Result<u8> 
             machine.memory_bytes >> 20,
             machine.kernel
         );
+        for (name, case) in &baseline.cases {
+            let machines = match &case.reference {
+                None => "not known, because an older engine wrote it".to_owned(),
+                Some(reference) => found.get(reference).map_or_else(|| "not known".into(), Reference::summary),
+            };
+            println!("  {name}: machines of {machines}");
+        }
         for (case, operation, one) in baseline.operations() {
             let middle = |values: &[f64]| median(values).unwrap_or(f64::NAN);
             let least = one.wall_ms.iter().copied().fold(f64::INFINITY, f64::min);
@@ -139,7 +155,7 @@ fn show(store: &Store, scenario: &str, context: &Context) -> anyhow::Result<u8> 
     Ok(EXIT_PASSED)
 }
 
-fn diff(store: &Store, old: &std::path::Path, new: &std::path::Path, context: &Context) -> anyhow::Result<u8> {
+fn diff(store: &Store, old: &Path, new: &Path, context: &Context) -> anyhow::Result<u8> {
     let (old, new) = (store.read_file(old)?, store.read_file(new)?);
     if old.machine_class != new.machine_class {
         let message = format!(
@@ -150,11 +166,36 @@ fn diff(store: &Store, old: &std::path::Path, new: &std::path::Path, context: &C
     }
     let comparisons = compare(&old, &new);
     if context.format == Format::Json {
-        println!("{:#}", json!({ "format_version": 1, "comparisons": comparisons }));
+        let references = |baseline: &Baseline| references(baseline).cloned().collect::<BTreeSet<String>>();
+        let (old, new) = (references(&old), references(&new));
+        println!(
+            "{:#}",
+            json!({ "format_version": 1, "comparisons": comparisons, "old_references": old, "new_references": new })
+        );
     } else {
+        let (before, after) = (machines(store, &old), machines(store, &new));
+        if before != after {
+            println!("measured on other machines: {before}; now {after}");
+        }
         print_comparisons(&comparisons);
     }
     Ok(EXIT_PASSED)
+}
+
+/// Returns the names of the references of a baseline's cases.
+fn references(baseline: &Baseline) -> impl Iterator<Item = &String> {
+    baseline.cases.values().filter_map(|case| case.reference.as_ref())
+}
+
+/// Describes the machines of a baseline's cases; a reference whose file is not in this project by its name alone.
+fn machines(store: &Store, baseline: &Baseline) -> String {
+    let names: BTreeSet<&String> = references(baseline).collect();
+    let described = names.into_iter().map(|name| match store.reference(name) {
+        Ok(reference) => reference.summary(),
+        Err(_) => format!("reference {name}"),
+    });
+    let all = described.collect::<Vec<_>>().join("; ");
+    if all.is_empty() { "not known".into() } else { all }
 }
 
 fn compare(old: &Baseline, new: &Baseline) -> Vec<Comparison> {
@@ -175,9 +216,10 @@ pub(super) fn print_comparisons(comparisons: &[Comparison]) {
 
 fn prune(store: &Store, project: &Project, dry_run: bool, context: &Context) -> anyhow::Result<u8> {
     let word = if dry_run { "would remove" } else { "removed" };
-    let mut removed = Vec::new();
+    let (mut removed, mut named) = (Vec::new(), BTreeSet::new());
+    let shown = |path: &Path| path.strip_prefix(&context.root).unwrap_or(path).display().to_string();
     for (path, baseline) in store.all() {
-        let shown = path.strip_prefix(&context.root).unwrap_or(&path).display().to_string();
+        let shown = shown(&path);
         let mut baseline = baseline?;
         let scenario = project.scenarios.iter().find(|scenario| scenario.id() == baseline.scenario);
         let before: Vec<String> = baseline.cases.keys().cloned().collect();
@@ -186,6 +228,7 @@ fn prune(store: &Store, project: &Project, dry_run: bool, context: &Context) -> 
         baseline.cases.retain(|name, _| known(name));
         let gone = before.into_iter().filter(|name| !baseline.cases.contains_key(name));
         let gone: Vec<String> = gone.map(|case| format!("{shown}: case {case}")).collect();
+        named.extend(references(&baseline).cloned());
         if baseline.cases.is_empty() {
             removed.push(shown);
             if !dry_run {
@@ -196,6 +239,12 @@ fn prune(store: &Store, project: &Project, dry_run: bool, context: &Context) -> 
             if !dry_run {
                 store.write(&baseline)?;
             }
+        }
+    }
+    for path in store.references_besides(&named) {
+        removed.push(shown(&path));
+        if !dry_run {
+            store.remove(&path)?;
         }
     }
     if context.format == Format::Json {

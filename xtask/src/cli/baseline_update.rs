@@ -15,12 +15,12 @@ use crate::baseline::{Store, Update};
 use crate::error::{EXIT_FAILED, Error};
 use crate::host::doctor::require_tools;
 use crate::host::invoker::{Invoker, is_root};
-use crate::image;
+use crate::image::{self, Replacement};
 use crate::manifest::{Project, RepeatTime, word_within};
 use crate::plan::{Order, Plan};
 use crate::record::{RUNS_FOLDER, Recorder};
 use crate::report::terminal::println;
-use crate::run::{self, Executed, Interrupt, Monitoring, Options, Samples, ScenarioBinaries};
+use crate::run::{self, Executed, Interrupt, Monitoring, Options, ReferenceSource, Samples, ScenarioBinaries};
 use e2e_stats::COMMITTED_SAMPLES;
 
 /// Take baselines on this machine, to be committed.
@@ -33,7 +33,8 @@ Examples:
   cargo xtask baseline-update data_ingestion
   cargo xtask baseline-update --samples 60",
     after_long_help = "Every repeatable operation (`measure_n`) is run at least N times and for at least TIME, with a fixed piece of work before each \
-                  repetition. The raw samples go to baselines/MACHINE-CLASS/CATEGORY/SCENARIO.json. Old baselines stay until the new \
+                  repetition. The raw samples go to baselines/MACHINE-CLASS/CATEGORY/SCENARIO.json, and what identifies the machines, for \
+                  `e2e --settle`, to baselines/references/: commit both. Old baselines stay until the new \
                   ones are completely on the disk; samples of a failed or flaky run are not stored. The comparison of the \
                   new with the old baselines is printed: read it before you commit.\n\n\
                   Exit codes: 0 all stored, 1 a scenario did not pass at once, 2 bad usage or a bad file, 3 infrastructure \
@@ -49,6 +50,11 @@ pub struct Args {
     /// Minimum time for which each operation is repeated: a machine's speed varies over seconds.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = word_within::<RepeatTime>)]
     over: Duration,
+    /// Replace a pinned package of a template by a local one, as for `e2e`.
+    ///
+    /// The baseline says so: it names the revision or the content of the tree.
+    #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH")]
+    replacements: Vec<String>,
     #[command(flatten)]
     slot: SlotFlag,
     #[command(flatten)]
@@ -68,6 +74,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     if plan.cases.is_empty() {
         return Err(Error::Usage(format!("there is no scenario in {}", project.scenarios_dir.display())).into());
     }
+    let replacements = Replacement::parse_all(&args.replacements, &project, &plan.templates(&project))?;
     if !is_root() {
         return sudo::again_with_scenarios(&project, &plan, &args.programs, &args.secrets, &context.terminal);
     }
@@ -85,7 +92,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         samples: Some(Samples { least: args.samples, over: args.over }),
         ..Monitoring::ALWAYS
     };
-    let options = Options { monitoring, secrets, ..Options::plain(args.slot.number(&context.settings))? };
+    let source = ReferenceSource::find(&project, &replacements)?;
+    if let Some(remark) = source.remark() {
+        context.terminal.warn(&remark);
+    }
+    let plain = Options::plain(args.slot.number(&context.settings))?;
+    let options = Options { monitoring, secrets, replacements, ..plain };
     let ended = run::execute(&project, &plan, &options, &binaries, &recorder, &interrupt);
     name.write_reports(&project, context);
     let Executed { record, machine, measured } = ended?;
@@ -94,7 +106,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let store = Store::of(&project.root, Invoker::find());
     let (mut updates, mut refused) = (Vec::new(), Vec::new());
     for scenario in plan.scenarios(&project) {
-        match Update::of(&store, scenario, machine, &record, &measured)? {
+        let reference = source.of(&project, scenario, &options.replacements)?;
+        match Update::of(&store, scenario, machine, &record, &measured, reference)? {
             Ok(update) => updates.push(update),
             Err(why) => refused.push(why),
         }
@@ -108,6 +121,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
                 "{scenario}:{operation}: its programs waited for a processor {percent:.0} % of their time: {help}"
             ));
         }
+        // First, so that no baseline names a reference that is not there.
+        store.write_reference(&update.reference)?;
         let path = store.write(&update.baseline)?;
         stored.push(path.strip_prefix(&project.root).unwrap_or(&path).display().to_string());
     }

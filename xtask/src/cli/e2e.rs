@@ -30,7 +30,7 @@ use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
 use crate::run::{
     self, Breakpoints, Comparing, DuetOptions, Interrupt, Machines, Monitoring, Options, ScenarioBinaries, Schedules,
-    Secrets,
+    Secrets, SettleOptions,
 };
 
 /// Run scenarios on fresh labs of containers.
@@ -137,7 +137,7 @@ pub struct Args {
     /// Replace a pinned package of a template by a local one.
     ///
     /// PATH is a wheel or a source tree, as in app.mancer=PATH. Everything else that the template pins stays. With
-    /// --baseline-ref and --baseline-dir, the baseline keeps the pinned package.
+    /// --baseline-ref, --baseline-dir and --settle, the baseline keeps its own package.
     #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH", help_heading = MACHINE)]
     replacements: Vec<String>,
     /// Fail at once when another run holds the slot, instead of waiting for it.
@@ -182,13 +182,14 @@ Defaults of this project and machine: `cargo xtask config show`.";
 
 /// Settings that are recorded as flags of the command line if the environment has set them, so that the recorded command means the same
 /// elsewhere.
-const RECORDED: [&str; 9] = [
+const RECORDED: [&str; 10] = [
     "max_fail",
     "retries",
     "timeout",
     "performance_monitoring",
     "perf_gate",
     "baseline_missing",
+    "settle",
     "keep_containers",
     "ttl",
     "slot",
@@ -256,7 +257,7 @@ impl<'a> Request<'a> {
         let replacements = Replacement::parse_all(&args.replacements, &project, &whole.templates(&project))?;
         let host_names = host_names(args, &project)?;
         let settings = settings(args, context)?;
-        require_effects(args)?;
+        require_effects(args, &settings)?;
         Ok(Some(Self { args, context, again, project, plan, replacements, host_names, settings }))
     }
 
@@ -330,7 +331,12 @@ impl<'a> Request<'a> {
         }
         if args.baseline_compare {
             let missing_allowed = settings.baseline_missing.value == BaselineMissing::Allow;
-            return Comparing::committed(project, &self.plan, missing_allowed);
+            let settle = settings.settle.value.get().map(|budget| SettleOptions {
+                budget,
+                seed: args.seed.unwrap_or_else(random_seed),
+                pairs: args.pairs,
+            });
+            return Comparing::committed(project, &self.plan, missing_allowed, settle);
         }
         let Some((name, folder)) = baseline_templates(args, project)? else { return Ok(Comparing::Nothing) };
         Ok(Comparing::Duet(Box::new(DuetOptions {
@@ -470,13 +476,18 @@ fn has_pairs(args: &Args) -> bool {
 }
 
 /// Rejects flags that would have no effect together with the others.
-fn require_effects(args: &Args) -> Result<(), Error> {
-    if args.seed.is_some() && args.chaos.is_none() && !has_pairs(args) {
-        let message = "--seed has an effect only with --chaos, --baseline-ref or --baseline-dir";
+fn require_effects(args: &Args, settings: &Settings) -> Result<(), Error> {
+    let settles = settings.settle.value.get().is_some();
+    if args.seed.is_some() && args.chaos.is_none() && !has_pairs(args) && !settles {
+        let message = "--seed has an effect only with --chaos, --baseline-ref, --baseline-dir or --settle";
         return Err(Error::Usage(message.into()));
     }
-    if !has_pairs(args) && (args.pairs.is_some() || args.whole_cases) {
-        let message = "--pairs and --whole-cases have an effect only with --baseline-ref REV or --baseline-dir DIR";
+    if args.pairs.is_some() && !has_pairs(args) && !settles {
+        let message = "--pairs has an effect only with --baseline-ref REV, --baseline-dir DIR or --settle";
+        return Err(Error::Usage(message.into()));
+    }
+    if args.whole_cases && !has_pairs(args) {
+        let message = "--whole-cases has an effect only with --baseline-ref REV or --baseline-dir DIR";
         return Err(Error::Usage(message.into()));
     }
     Ok(())
@@ -492,7 +503,11 @@ fn settings(args: &Args, context: &Context) -> Result<Settings, Error> {
     if is_flag(&settings.baseline_missing.origin) && !args.baseline_compare {
         return Err(Error::Usage("--baseline-missing has an effect only with --baseline-compare".into()));
     }
-    let settings = if has_pairs(args) { settings.for_pairs() } else { settings };
+    if is_flag(&settings.settle.origin) && !args.baseline_compare {
+        return Err(Error::Usage("--settle has an effect only with --baseline-compare".into()));
+    }
+    let settles_by_flag = is_flag(&settings.settle.origin) && settings.settle.value.get().is_some();
+    let settings = if has_pairs(args) || settles_by_flag { settings.for_pairs() } else { settings };
     let settings = if args.baseline_compare { settings } else { settings.without_baselines() };
     Ok(if settings.keep_containers.value == KeepWhen::Never { settings.without_ttl() } else { settings })
 }

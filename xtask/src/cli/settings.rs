@@ -11,7 +11,7 @@ use super::help::{LOOKING_INSIDE, MACHINE, PERFORMANCE, RUNNING};
 use crate::error::Error;
 use crate::manifest::{
     BaselineMissing, ColorWhen, Defaults, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, Placed,
-    ProgressHow, Project, Retries, Setting, SlotNumber, TimeToLive, Timeout, settings,
+    ProgressHow, Project, Retries, Setting, Settle, SlotNumber, TimeToLive, Timeout, settings,
 };
 
 /// Place where the value of a setting was set.
@@ -151,6 +151,7 @@ impl Settings {
                 .with("performance_monitoring", flags.performance_monitoring.as_ref()),
             perf_gate: self.perf_gate.with("perf_gate", flags.perf_gate.as_ref()),
             baseline_missing: self.baseline_missing.with("baseline_missing", flags.baseline_missing.as_ref()),
+            settle: self.settle.with("settle", flags.settle.as_ref()),
             keep_containers: self.keep_containers.with("keep_containers", flags.keep_containers.as_ref()),
             ttl: self.ttl.with("ttl", flags.ttl.as_ref()),
             slot: self.slot.with("slot", flags.slot.slot.as_ref()),
@@ -167,7 +168,8 @@ impl Settings {
 
     /// Resets the settings that concern committed baselines, for a run that does not compare with them.
     pub fn without_baselines(self) -> Self {
-        Self { baseline_missing: Self::built_in().baseline_missing, ..self }
+        let Self { baseline_missing, settle, .. } = Self::built_in();
+        Self { baseline_missing, settle, ..self }
     }
 
     /// Resets the lifetime of kept labs, for a run that keeps none.
@@ -213,6 +215,13 @@ pub struct RunFlags {
     /// Treatment of an operation without a baseline [default: error].
     #[arg(long, value_name = "WHAT", value_parser = one_of::<BaselineMissing>(), help_heading = PERFORMANCE)]
     baseline_missing: Option<BaselineMissing>,
+    /// With --baseline-compare: settle doubts by duets, within a time budget [default with the flag: 10m].
+    ///
+    /// Where an operation regressed, is inconclusive, or may have become 5 % slower, it is measured pair by pair beside
+    /// the machines that its baseline was measured on.
+    #[arg(long, value_name = "BUDGET", num_args = 0..=1, require_equals = true, default_missing_value = "10m",
+          value_parser = Settle::from_str, conflicts_with_all = ["keep_containers", "ttl"], help_heading = PERFORMANCE)]
+    settle: Option<Settle>,
     /// Effect of a regression [default: fail].
     ///
     /// `fail` ends with exit code 4, `warn` only reports it, `off` does not compare.
@@ -311,7 +320,7 @@ mod tests {
     }
 
     /// For each setting, a value that is not the built-in one.
-    const OTHER: [(&str, &str); 12] = [
+    const OTHER: [(&str, &str); 13] = [
         ("color", "never"),
         ("progress", "plain"),
         ("max_fail", "3"),
@@ -320,6 +329,7 @@ mod tests {
         ("performance_monitoring", "20"),
         ("perf_gate", "warn"),
         ("baseline_missing", "allow"),
+        ("settle", "7m"),
         ("keep_containers", "always"),
         ("ttl", "2h"),
         ("slot", "71"),

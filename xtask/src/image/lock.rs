@@ -76,6 +76,12 @@ impl LockFile {
         Self { format_version: FORMAT_VERSION, templates: locked.collect() }
     }
 
+    /// Returns the entries by template.
+    #[must_use]
+    pub fn templates(&self) -> &BTreeMap<String, Locked> {
+        &self.templates
+    }
+
     /// Reads a lock file; a missing file counts as an empty one.
     ///
     /// # Errors

@@ -169,10 +169,9 @@ impl Recipe {
         };
         let (mut recipe, mut sources) = Self::of(&thin, Some(own_hash))?;
         let mut replaced = Vec::new();
-        for Replacement { package, path, .. } in replacements {
-            let hash = content::hash_path(path, Invoker::of_process())?;
-            replaced.push(ReplacedPackage { package: package.clone(), hash });
-            sources.replacements.push(path.clone());
+        for replacement in replacements {
+            replaced.push(ReplacedPackage { package: replacement.package.clone(), hash: replacement.hash()? });
+            sources.replacements.push(replacement.path.clone());
         }
         recipe.python = Some(Python {
             requirements: String::new(),

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::requirements;
+use super::{content, requirements};
 use crate::error::Error;
+use crate::host::invoker::Invoker;
 use crate::input;
 use crate::manifest::Project;
 
@@ -49,6 +50,11 @@ impl Replacement {
             all.push(one);
         }
         Ok(all)
+    }
+
+    /// Returns the hash of the wheel's or tree's content.
+    pub fn hash(&self) -> anyhow::Result<String> {
+        content::hash_path(&self.path, Invoker::of_process())
     }
 
     /// Reads `TEMPLATE.PACKAGE=PATH`; the path is relative to the working directory.

@@ -10,7 +10,7 @@ use super::parse::Source;
 use super::range::{CaseTime, Within};
 use super::setting::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PatienceFactor, PerfGate, ProgressHow, Retries,
-    Setting, SlotNumber, TimeToLive, Timeout, Written, settings,
+    Setting, Settle, SlotNumber, TimeToLive, Timeout, Written, settings,
 };
 use crate::input;
 

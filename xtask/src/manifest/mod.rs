@@ -40,7 +40,7 @@ pub use secrets::{DeclaredSecrets, SecretShape, secret_name};
 pub(crate) use setting::settings;
 pub use setting::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, OneOf, PatienceFactor, PerfGate, ProgressHow,
-    Retries, Setting, SlotNumber, TimeToLive, Timeout,
+    Retries, Setting, Settle, SlotNumber, TimeToLive, Timeout,
 };
 pub use skeleton::{Language, Skeleton};
 pub use starter::Starter;

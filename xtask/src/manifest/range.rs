@@ -300,6 +300,8 @@ ranges! {
     CaptureTime = TimeIn<100, { 24 * HOUR_MS }>;
     /// Time for which an operation is repeated for a baseline.
     RepeatTime = TimeIn<SECOND_MS, HOUR_MS>;
+    /// Time budget of the duets that settle a comparison.
+    SettleTime = TimeIn<SECOND_MS, { 24 * HOUR_MS }>;
     /// Age from which on runs are deleted.
     RunAge = TimeIn<SECOND_MS, 315_576_000_000>;
 }

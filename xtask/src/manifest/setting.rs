@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::range::{CaseTime, KeptTime, Range as _, WholeIn, word_within};
+use super::range::{CaseTime, KeptTime, Range as _, SettleTime, WholeIn, word_within};
 
 /// Form of a value in TOML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -338,6 +338,56 @@ impl fmt::Display for TimeToLive {
     }
 }
 
+/// Settling of what a comparison with committed baselines leaves in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// `off`: nothing is settled.
+    Off,
+    /// Duets settle it, within this time.
+    Within(Duration),
+}
+
+impl Settle {
+    /// Returns the time budget; `None` for `off`.
+    #[must_use]
+    pub fn get(self) -> Option<Duration> {
+        match self {
+            Self::Off => None,
+            Self::Within(time) => Some(time),
+        }
+    }
+}
+
+impl Setting for Settle {
+    const WRITTEN: Written = Written::Text;
+
+    fn words() -> String {
+        format!("{}, or \"off\"", SettleTime::words())
+    }
+}
+
+impl FromStr for Settle {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => word_within::<SettleTime>(text).map(Self::Within).map_err(|_| {
+                format!("{text:?} is not {}{}", Self::words(), SettleTime::hint(&toml::Value::String(text.to_owned())))
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Settle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => formatter.write_str("off"),
+            Self::Within(time) => short(*time).fmt(formatter),
+        }
+    }
+}
+
 /// Deadline of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
@@ -407,6 +457,8 @@ macro_rules! settings {
             perf_gate: PerfGate = PerfGate::Fail;
             /// Treatment of a measured operation without a baseline.
             baseline_missing: BaselineMissing = BaselineMissing::Error;
+            /// Time budget of the duets that settle what committed baselines leave in doubt.
+            settle: Settle = Settle::Off;
             /// Condition for keeping the lab of a case.
             keep_containers: KeepWhen = KeepWhen::Never;
             /// Lifetime of a kept lab.
@@ -446,6 +498,8 @@ mod tests {
         check::<TimeToLive>("1h 30m", "1h30m");
         check::<TimeToLive>("90m", "1h30m");
         check::<Timeout>("90s", "1m30s");
+        check::<Settle>("off", "off");
+        check::<Settle>("600s", "10m");
     }
 
     #[test]
@@ -463,6 +517,9 @@ mod tests {
             check::<TimeToLive>(bad, &format!("{bad:?} is not a duration from \"1s\" to \"1year\", or \"never\""));
         }
         check::<TimeToLive>("2", "\"2\" is not a duration from \"1s\" to \"1year\", or \"never\"; write \"2s\"");
+        for bad in ["0s", "999ms", "25h", "on"] {
+            check::<Settle>(bad, &format!("{bad:?} is not a duration from \"1s\" to \"1day\", or \"off\""));
+        }
         check::<Timeout>("90", "\"90\" is not a duration from \"100ms\" to \"1day\"; write \"90s\"");
         for bad in ["0", "-1", "nan", "inf", "1e9", "quick", ""] {
             check::<PatienceFactor>(bad, &format!("{bad:?} is not a number from 0.1 to 100, or \"auto\""));

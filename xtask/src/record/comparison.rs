@@ -24,6 +24,9 @@ pub struct Comparison {
     /// Samples of the committed baseline, in the order in which they were taken; empty in a duet, whose samples lie in the run's folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baseline_samples: Vec<f64>,
+    /// Verdict against the committed baseline, which this one replaces; absent where none is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Verdict>,
     /// Decision, with the measured effect and the reason.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -37,6 +40,8 @@ pub enum Way {
     Committed,
     /// A second lab beside the candidate's, measured pair by pair.
     Duet,
+    /// The same, with the machines that the committed baseline was measured on, because its samples left a doubt.
+    Settled,
 }
 
 impl Comparison {

@@ -22,7 +22,7 @@ pub enum Weight {
 /// Describes the result of a comparison in one line.
 #[must_use]
 pub fn comparison(found: &Comparison) -> String {
-    let Comparison { case, operation, metric, verdict, gates, .. } = found;
+    let Comparison { case, operation, metric, verdict, gates, was, .. } = found;
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
     let effect = verdict.effect.map(|effect| format!(" {:+.1} %", percent(effect))).unwrap_or_default();
     let interval = verdict.interval;
@@ -30,8 +30,9 @@ pub fn comparison(found: &Comparison) -> String {
         interval.map(|(low, high)| format!(" [{:+.1}, {:+.1}]", percent(low), percent(high))).unwrap_or_default();
     let p = verdict.p.map(|p| format!(", p {p:.4}")).unwrap_or_default();
     let gate = if *gates || verdict.decision != Decision::Regressed { "" } else { " (fails nothing)" };
+    let was = was.as_ref().map(|was| format!(" (was {}: {})", was.decision, was.because)).unwrap_or_default();
     format!(
-        "{:<12} {case} {operation} {metric}:{effect}{interval}{p}, {} samples{gate}: {}",
+        "{:<12} {case} {operation} {metric}:{effect}{interval}{p}, {} samples{gate}: {}{was}",
         verdict.decision, verdict.samples, verdict.because
     )
 }

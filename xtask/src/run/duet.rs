@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::case::run_case;
-use super::lockstep::{Lockstep, LockstepPlan, comparison};
+use super::lockstep::{Lockstep, LockstepPlan, LockstepScope, TIME_IS_UP, comparison};
 use super::options::{CaseContext, DuetOptions, RetryBudget};
 use super::slot_lease::SlotLease;
 use crate::image::{self, LockFile, Replacement};
@@ -26,15 +26,18 @@ pub(super) struct Sides<'a, 'b> {
     pub candidate: &'a CaseContext<'b>,
     pub baseline: &'a CaseContext<'b>,
     pub options: &'a DuetOptions,
+    /// Part of the case that is measured in pairs; `None` for all of it.
+    pub scope: Option<LockstepScope>,
 }
 
-/// Runs a case in both labs, repeatedly if needed; the returned attempts are those of the candidate.
+/// Runs a case in both labs, repeatedly if needed; returns the lockstep with the verdicts. The attempts of the candidate are added to those
+/// that the case has had.
 pub(super) fn run_duet(
     sides: &Sides<'_, '_>,
     planned: &PlannedCase,
     (candidate, baseline): (&mut SlotLease<'_>, &mut SlotLease<'_>),
     attempts: &mut Vec<Attempt>,
-) -> anyhow::Result<Vec<Comparison>> {
+) -> anyhow::Result<Arc<Lockstep>> {
     let scenario = &sides.candidate.project.scenarios[planned.scenario];
     let patience = sides.candidate.options.timeout_of(scenario);
     let lockstep = Lockstep::new(LockstepPlan {
@@ -42,7 +45,9 @@ pub(super) fn run_duet(
         seed: sides.options.seed,
         patience,
         thresholds: scenario.operations.clone(),
+        scope: sides.scope.clone(),
     });
+    let earlier = u32::try_from(attempts.len()).unwrap_or(u32::MAX - ROUNDS_MAX);
     let of_baseline = PlannedCase {
         id: format!("{}@baseline", planned.id),
         folder: format!("{}/baseline", planned.folder),
@@ -53,7 +58,7 @@ pub(super) fn run_duet(
         let gates: [Arc<dyn Gate>; 2] = [lockstep.side(Side::Baseline), lockstep.side(Side::Candidate)];
         let run = |side: Side, context: &CaseContext<'_>, planned: &PlannedCase, lease: &mut SlotLease<'_>| {
             let context = CaseContext { gate: Some(&gates[usize::from(side == Side::Candidate)]), ..*context };
-            let attempt = run_case(&context, planned, round, NO_RETRIES, lease).map(|(attempt, _)| attempt);
+            let attempt = run_case(&context, planned, earlier + round, NO_RETRIES, lease).map(|(attempt, _)| attempt);
             let how = match &attempt {
                 Ok(attempt) => shown(&attempt.outcome),
                 Err(error) => format!("{error:#}"),
@@ -76,16 +81,16 @@ pub(super) fn run_duet(
         }
     }
     let unpaired = lockstep.unpaired();
-    if let Some(why) = lockstep.apart() {
+    if let Some(why) = lockstep.apart().filter(|why| why != TIME_IS_UP) {
         let message = format!("{}: the two labs stopped measuring in pairs: {why}", planned.id);
         sides.candidate.recorder.record(Event::Warning { message });
     }
-    if unpaired > 0 {
+    if unpaired > 0 && !lockstep.is_over() {
         let message =
             format!("{}: {unpaired} samples had no partner in the other lab, and were not compared", planned.id);
         sides.candidate.recorder.record(Event::Warning { message });
     }
-    Ok(lockstep.comparisons(&CaseId(planned.id.clone()), sides.options.whole_cases))
+    Ok(lockstep)
 }
 
 fn shown(outcome: &Outcome) -> String {
@@ -123,14 +128,14 @@ impl Differences {
         baseline: &Project,
         candidate: &Project,
         plan: &Plan,
-        replacements: &[Replacement],
+        [of_baseline, of_candidate]: [&[Replacement]; 2],
     ) -> anyhow::Result<Self> {
         let wanted = plan.templates(candidate);
-        let before = image::status(baseline, &plan.templates(baseline), &[])?;
-        let now = image::status(candidate, &wanted, replacements)?;
+        let before = image::status(baseline, &plan.templates(baseline), of_baseline)?;
+        let now = image::status(candidate, &wanted, of_candidate)?;
         let (hashes_before, hashes_now) = (
-            image::hashes(baseline, &plan.templates(baseline), &[])?,
-            image::hashes(candidate, &wanted, replacements)?,
+            image::hashes(baseline, &plan.templates(baseline), of_baseline)?,
+            image::hashes(candidate, &wanted, of_candidate)?,
         );
         let is_same = |name: &&String| {
             hashes_before.get(*name) == hashes_now.get(*name) && has_same_settings(baseline, candidate, name)
@@ -259,7 +264,7 @@ mod tests {
         let plan = Plan::make(&candidate, &[], Order::ONCE).unwrap();
         let check = |replacements: &[Replacement], same: [bool; 2], lines: &[&str]| {
             let baseline = candidate.with_containers(&root.join("before")).unwrap();
-            let found = Differences::between(&baseline, &candidate, &plan, replacements).unwrap();
+            let found = Differences::between(&baseline, &candidate, &plan, [&[], replacements]).unwrap();
             assert_eq!([0, 1].map(|scenario| found.are_none_for(&candidate.scenarios[scenario])), same);
             assert!(found.lines.len() == lines.len(), "{:?}", found.lines);
             for (line, start) in found.lines.iter().zip(lines) {

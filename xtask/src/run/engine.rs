@@ -12,6 +12,7 @@ use super::clients;
 use super::duet::{self, Differences, Sides, run_duet};
 use super::interrupt::Interrupt;
 use super::options::{CaseContext, Comparing, DuetOptions, Options, RetryBudget};
+use super::settle::settle;
 use super::slot_lease::SlotLease;
 use crate::error::{
     EXIT_FAILED, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_REGRESSED, EXIT_USAGE, Error, HostCause,
@@ -310,7 +311,10 @@ fn run_cases(context: &CaseContext<'_>, plan: &Plan) -> Cases {
         let message = format!("{skipped} cases were not run: the kept lab holds the slot");
         context.recorder.record(Event::Warning { message });
     }
-    cases.cleanup_failures = lease.end();
+    if let Comparing::Committed { baselines, settle: Some(options), .. } = &context.options.comparing {
+        settle(context, plan, &mut lease, (baselines, options), &mut cases);
+    }
+    cases.cleanup_failures.extend(lease.end());
     cases.tell_host_cause(context.recorder);
     cases
 }
@@ -322,7 +326,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
         // What is replaced is of the candidate alone.
         let images = make_images(&duet.baseline, plan, &[], recorder, context.interrupt)?;
         let locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok((images, locks, Differences::between(&duet.baseline, context.project, plan, &options.replacements)?))
+        Ok((images, locks, Differences::between(&duet.baseline, context.project, plan, [&[], &options.replacements])?))
     };
     let (baseline_images, _locks, differences) = match prepare() {
         Ok(prepared) => prepared,
@@ -334,7 +338,7 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
     let baseline_options = Options { slot, host_names: BTreeMap::new(), replacements: Vec::new(), ..options.clone() };
     let baseline =
         CaseContext { project: &duet.baseline, options: &baseline_options, images: &baseline_images, ..*context };
-    let sides = Sides { candidate: context, baseline: &baseline, options: duet };
+    let sides = Sides { candidate: context, baseline: &baseline, options: duet, scope: None };
     let (mut lease, mut baseline_lease) = (SlotLease::new(context), SlotLease::new(&baseline));
     let mut cases = Cases::default();
     for planned in &plan.cases {
@@ -350,7 +354,10 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
             cases.host_cause = host_cause(&attempts);
         } else if may_go_on {
             match run_duet(&sides, planned, (&mut lease, &mut baseline_lease), &mut attempts) {
-                Ok(comparisons) => cases.comparisons.extend(comparisons),
+                Ok(lockstep) => {
+                    let case = CaseId(planned.id.clone());
+                    cases.comparisons.extend(lockstep.comparisons(&case, duet.whole_cases));
+                }
                 Err(error) => cases.error = Some(error),
             }
             cases.host_cause = host_cause(&attempts);
@@ -371,18 +378,18 @@ fn run_duets(context: &CaseContext<'_>, plan: &Plan, duet: &DuetOptions) -> Case
 
 /// Results of a run's cases, and the reasons for its end, if any.
 #[derive(Default)]
-struct Cases {
-    results: Vec<CaseResult>,
-    comparisons: Vec<Comparison>,
-    measured: BTreeMap<CaseId, BTreeMap<String, Timings>>,
-    cleanup_failures: Vec<String>,
+pub(super) struct Cases {
+    pub results: Vec<CaseResult>,
+    pub comparisons: Vec<Comparison>,
+    pub measured: BTreeMap<CaseId, BTreeMap<String, Timings>>,
+    pub cleanup_failures: Vec<String>,
     error: Option<anyhow::Error>,
     host_cause: Option<HostCause>,
 }
 
 impl Cases {
     /// Tells whether no further case will be tried.
-    fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.error.is_some() || self.host_cause.is_some()
     }
 

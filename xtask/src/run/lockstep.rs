@@ -4,7 +4,7 @@
 //! fails, ends or comes to another operation, the sides part: they no longer wait for each other, and samples without a partner are counted
 //! but not used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ use e2e_stats::{Better, Duet, Metric, Pair, Plan, Side, Step, Thresholds, Verdic
 
 /// Interval at which a waiting side checks whether its session has to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
+
+/// Reason why the sides parted, or an operation has no verdict, after the end of the scope's time.
+pub(super) const TIME_IS_UP: &str = "its time budget was used up";
 
 /// Options for pairing the operations of a duet.
 #[derive(Debug, Clone)]
@@ -26,6 +29,17 @@ pub struct LockstepPlan {
     pub patience: Duration,
     /// Thresholds by operation, from scenario.toml.
     pub thresholds: BTreeMap<String, Thresholds>,
+    /// Part of the case that is measured in pairs; `None` for all of it.
+    pub scope: Option<LockstepScope>,
+}
+
+/// Part of a case that is measured in pairs.
+#[derive(Debug, Clone)]
+pub struct LockstepScope {
+    /// Operations that are measured in pairs; others run once, and the sides do not wait for each other there.
+    pub operations: BTreeSet<String>,
+    /// Time after which no further pair begins.
+    pub ends: Instant,
 }
 
 /// Lockstep of a duet, shared by both sides.
@@ -96,6 +110,7 @@ pub(super) fn comparison(case: &CaseId, operation: &str, metric: &str, verdict: 
         gates: true,
         missing: false,
         baseline_samples: Vec::new(),
+        was: None,
         verdict,
     }
 }
@@ -155,6 +170,34 @@ impl Lockstep {
             verdicts.map(move |(metric, verdict)| comparison(case, name, metric, verdict))
         });
         judged.collect()
+    }
+
+    /// Returns the verdicts on an operation by metric. To be called after both sides have ended.
+    ///
+    /// # Errors
+    /// When too few pairs were measured for a verdict, with the reason.
+    pub fn judged(&self, operation: &str) -> Result<Vec<(&'static str, Verdict)>, String> {
+        let state = self.state();
+        let found = state.operations.get(operation);
+        if let Some(Operation { metrics, verdicts: Some(verdicts), .. }) = found {
+            return Ok(metrics.iter().copied().zip(verdicts.iter().cloned()).collect());
+        }
+        Err(match &state.apart {
+            Some(why) => why.clone(),
+            None if self.is_over() => TIME_IS_UP.to_owned(),
+            None => "the scenario took no more samples".to_owned(),
+        })
+    }
+
+    /// Tells whether the time of the scope has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.plan.scope.as_ref().is_some_and(|scope| Instant::now() >= scope.ends)
+    }
+
+    /// Tells whether an operation is measured in pairs.
+    fn is_paired(&self, operation: &str) -> bool {
+        self.plan.scope.as_ref().is_none_or(|scope| scope.operations.contains(operation))
     }
 
     /// Returns the number of samples without a partner.
@@ -222,6 +265,7 @@ impl Lockstep {
             operation.verdicts = Some(verdicts);
             operation.more = false;
         }
+        operation.more &= !self.is_over();
     }
 
     /// Parts the sides for the reason `why`: neither waits for the other any more.
@@ -248,6 +292,8 @@ impl Lockstep {
             } else if begun.elapsed() > self.plan.patience {
                 let why = format!("the {} did not measure within {:?}", side.other(), self.plan.patience);
                 self.part(&mut state, &why);
+            } else if self.is_over() {
+                self.part(&mut state, TIME_IS_UP);
             } else {
                 state = self.changed.wait_timeout(state, STOP_POLL).unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -264,6 +310,9 @@ impl Lockstep {
 impl Gate for LockstepSide {
     fn begin(&self, operation: &str, planned: u32, stop: &dyn Fn() -> bool) {
         let (lockstep, side) = (&self.lockstep, self.side);
+        if !lockstep.is_paired(operation) {
+            return;
+        }
         let mut state = lockstep.state();
         state.sides[place(side)].depth += 1;
         if state.sides[place(side)].depth > 1 || state.apart.is_some() {
@@ -287,11 +336,16 @@ impl Gate for LockstepSide {
     fn end(&self, operation: &str, sample: Option<&Sample>, stop: &dyn Fn() -> bool) -> Option<bool> {
         let (lockstep, side) = (&self.lockstep, self.side);
         let mut state = lockstep.state();
+        if !lockstep.is_paired(operation) {
+            // Once is enough, except for what is done inside a paired operation and so is part of its time.
+            return (state.sides[place(side)].depth == 0).then_some(false);
+        }
         state.sides[place(side)].depth = state.sides[place(side)].depth.saturating_sub(1);
         let is_mine = state.pair.as_ref().is_some_and(|pair| pair.operation == operation && pair.turn == side);
         if !is_mine {
             state.unpaired += u32::from(sample.is_some() && state.apart.is_some());
-            return None; // inside another one, or without a partner: as often as the scenario says
+            let is_over = state.apart.is_some() && state.sides[place(side)].depth == 0 && lockstep.plan.scope.is_some();
+            return is_over.then_some(false); // else, inside another one or without a partner, as often as the scenario says
         }
         let Some(sample) = sample else {
             lockstep.part(&mut state, &format!("{operation} failed in the {side}"));
@@ -320,7 +374,7 @@ mod tests {
 
     fn plan() -> LockstepPlan {
         let (seed, patience) = (7, Duration::from_secs(20));
-        LockstepPlan { pairs: None, seed, patience, thresholds: BTreeMap::new() }
+        LockstepPlan { pairs: None, seed, patience, thresholds: BTreeMap::new(), scope: None }
     }
 
     fn sample(number: u32, cpu_ms: f64) -> Sample {
@@ -445,5 +499,51 @@ mod tests {
         both(&lockstep, nested, nested);
         assert_eq!(lockstep.apart(), None);
         assert!(lockstep.wants_another_round(), "one pair of a whole case says nothing yet");
+    }
+
+    fn scope(operations: &[&str], ends: Instant) -> Option<LockstepScope> {
+        Some(LockstepScope { operations: operations.iter().map(|one| (*one).to_owned()).collect(), ends })
+    }
+
+    #[test]
+    fn only_the_operations_of_the_scope_are_measured_in_pairs() {
+        let ends = Instant::now() + Duration::from_secs(600);
+        let lockstep = Lockstep::new(LockstepPlan { scope: scope(&["query", "inner"], ends), ..plan() });
+        let (queries, others) = (Mutex::default(), Mutex::default());
+        let work = |cpu_ms: f64| {
+            let (queries, others) = (&queries, &others);
+            move |gate: &LockstepSide| {
+                measure(gate, others, "insert", 20.0, 9);
+                measure(gate, queries, "query", cpu_ms, 500);
+                // Inside one that is not paired, one that is.
+                gate.begin("outer", 9, &|| false);
+                measure(gate, &Mutex::default(), "inner", cpu_ms, 500);
+                assert_eq!(gate.end("outer", Some(&sample(0, 5.0)), &|| false), Some(false));
+            }
+        };
+        both(&lockstep, work(20.0), work(25.0));
+        assert_eq!(others.into_inner().unwrap().len(), 2, "once on each side");
+        for operation in ["query", "inner"] {
+            let judged = lockstep.judged(operation).unwrap();
+            assert!(judged[0].0 == "cpu_ms" && judged[0].1.decision == Decision::Regressed, "{judged:?}");
+        }
+        assert_eq!((lockstep.apart(), lockstep.unpaired()), (None, 0));
+        assert_eq!(lockstep.judged("insert").unwrap_err(), "the scenario took no more samples");
+    }
+
+    #[test]
+    fn the_end_of_its_time_ends_a_duet_without_a_verdict() {
+        let lockstep = Lockstep::new(LockstepPlan { scope: scope(&["query", "insert"], Instant::now()), ..plan() });
+        let log = Mutex::default();
+        let work = |gate: &LockstepSide| {
+            measure(gate, &log, "query", 20.0, 500);
+            measure(gate, &log, "insert", 20.0, 500);
+        };
+        both(&lockstep, work, work);
+        assert!(lockstep.is_over());
+        assert_eq!(log.into_inner().unwrap().len(), 4, "neither side repeats anything");
+        for operation in ["query", "insert"] {
+            assert_eq!(lockstep.judged(operation).unwrap_err(), TIME_IS_UP);
+        }
     }
 }

@@ -19,7 +19,9 @@ mod mutant_verdict;
 mod mutants;
 mod not_ready;
 mod options;
+mod reference;
 mod secrets;
+mod settle;
 mod shrink;
 mod slot_lease;
 
@@ -33,6 +35,7 @@ pub use interrupt::Interrupt;
 pub use kept_lab::{KeptLab, KeptLabSpec, create_kept_lab};
 pub use lab_check::check_lab;
 pub use mutants::{MutantStage, MutantSuite, MutantWatch, plan_mutants, run_mutants, sample};
-pub use options::{Comparing, DuetOptions, Monitoring, Options, RunPart, Samples};
+pub use options::{Comparing, DuetOptions, Monitoring, Options, RunPart, Samples, SettleOptions};
+pub use reference::ReferenceSource;
 pub use secrets::Secrets;
 pub use shrink::{Failure, SHRUNK_FILE, Shrunk, Tries, shrink};

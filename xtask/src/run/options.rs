@@ -58,6 +58,8 @@ pub enum Comparing {
         baselines: Baselines,
         /// True if an operation without a baseline is accepted.
         missing_allowed: bool,
+        /// Options of the duets that settle what the samples leave in doubt; `None` for a comparison of samples alone.
+        settle: Option<SettleOptions>,
     },
     /// Baseline in a lab of its own, which runs beside the candidate's; compared pair by pair.
     Duet(Box<DuetOptions>),
@@ -68,11 +70,16 @@ impl Comparing {
     ///
     /// # Errors
     /// When a baseline cannot be used, or is missing although `missing_allowed` is false.
-    pub fn committed(project: &Project, plan: &Plan, missing_allowed: bool) -> anyhow::Result<Self> {
+    pub fn committed(
+        project: &Project,
+        plan: &Plan,
+        missing_allowed: bool,
+        settle: Option<SettleOptions>,
+    ) -> anyhow::Result<Self> {
         let store = Store::of(&project.root, Invoker::find());
         let class = &perf::this_machine(&state_dir()).class;
         let baselines = Baselines::read(&store, class, plan.scenarios(project).map(Scenario::id), missing_allowed)?;
-        Ok(Self::Committed { baselines, missing_allowed })
+        Ok(Self::Committed { baselines, missing_allowed, settle })
     }
 }
 
@@ -167,6 +174,16 @@ pub struct DuetOptions {
     pub seed: u64,
     /// True to measure in pairs even where the machines of both sides are the same, which shows how often verdicts are wrong.
     pub measures_same_sides: bool,
+}
+
+/// Options of the duets that settle what a comparison with committed baselines leaves in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettleOptions {
+    /// Maximum time that all of these duets take, the building of their layers included.
+    pub budget: Duration,
+    pub seed: u64,
+    /// Maximum pairs of an operation, not counting those that confirm a change.
+    pub pairs: Option<u32>,
 }
 
 /// Context that all cases of a run share.

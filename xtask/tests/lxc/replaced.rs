@@ -7,8 +7,8 @@ use xtask::host::exec::shell::{Command, Output};
 
 use super::common::{Host, e2e, engine, events, project_with_template, record, said, with_slot};
 
-/// Makes the wheels, and the requirements file that pins those of version 1.
-const WHEELS: &str = r#"
+/// A function that makes a wheel in a folder, and returns the line that pins it.
+pub const WHEEL: &str = r#"
 import hashlib, os, zipfile
 
 def wheel(folder, name, version, files, requires=()):
@@ -23,7 +23,10 @@ def wheel(folder, name, version, files, requires=()):
         for file, text in files.items():
             archive.writestr(file, text)
     return f'{name}=={version} --hash=sha256:' + hashlib.sha256(open(path, 'rb').read()).hexdigest() + '\n'
+"#;
 
+/// Makes the wheels, and the requirements file that pins those of version 1.
+const WHEELS: &str = r#"
 os.mkdir('pinned')
 os.mkdir('local')
 pins = [wheel('pinned', 'total', '1', {'version': '1', 'old': ''}, ['parts>=1']), wheel('pinned', 'parts', '1', {'x': ''})]
@@ -100,7 +103,7 @@ fn a_replaced_package_is_a_thin_layer_of_the_candidate_alone() {
     )
     .unwrap();
     fs::write(root.join("scenarios/sums/total/main.py"), SCENARIO).unwrap();
-    Command::new("python3").args(["-c", WHEELS]).dir(root).run().unwrap();
+    Command::new("python3").args(["-c", &format!("{WHEEL}{WHEELS}")]).dir(root).run().unwrap();
     let wheel = |version: u32| format!("odd.total={}/local/total-{version}-py3-none-any.whl", root.display());
 
     // Both sides are the same: nothing is measured in pairs.

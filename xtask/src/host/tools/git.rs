@@ -22,6 +22,38 @@ pub struct Exported {
     pub path: PathBuf,
 }
 
+/// Revision that is checked out, and what differs from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedOut {
+    /// Full hash of the commit.
+    pub commit: String,
+    /// Files below the looked at folder that differ from the commit, untracked ones too, by their paths in the repository.
+    pub changed: Vec<String>,
+}
+
+/// Returns the revision that is checked out in the repository of `root`, and the files below `folder` that differ from it. `None` where
+/// there is no repository, no commit, or no git.
+pub fn checked_out(root: &Path, folder: &Path, invoker: &Invoker) -> anyhow::Result<Option<CheckedOut>> {
+    if which("git").is_none() {
+        return Ok(None);
+    }
+    let head = git(root, invoker, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])?;
+    let commit = head.text().trim().to_owned();
+    if head.status != 0 || commit.is_empty() {
+        return Ok(None);
+    }
+    let below = folder.display().to_string();
+    let status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", &below];
+    let status = git(root, invoker, &status)?;
+    if status.status != 0 {
+        let said = String::from_utf8_lossy(&status.stderr).trim().to_owned();
+        return Err(Error::Usage(format!("git could not compare {} with its commit: {said}", root.display())).into());
+    }
+    let lines = status.stdout.split(|byte| *byte == 0).filter_map(|line| line.get(3..));
+    let changed = lines.map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+    Ok(Some(CheckedOut { commit, changed }))
+}
+
 /// Extracts a folder of the repository as it was in `revision`, to a folder below `into` named by the commit. Git runs as the user, who
 /// owns the repository. An older extraction is used again.
 ///
@@ -119,6 +151,31 @@ mod tests {
         run(&root, &["add", ".gitignore", "kept", "scenarios/kept"]);
         let expected = [".gitignore", "kept", "scenarios/kept", "scenarios/new"].map(PathBuf::from);
         assert_eq!(files().unwrap(), expected);
+    }
+
+    #[test]
+    fn what_differs_from_the_commit_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("project");
+        std::fs::create_dir_all(root.join("containers")).unwrap();
+        let look = |folder: &str| checked_out(&root, Path::new(folder), &Invoker::find()).unwrap();
+        assert_eq!(look("containers"), None, "no repository");
+        run(&root, &["init", "--quiet"]);
+        assert_eq!(look("containers"), None, "no commit");
+        for name in ["containers/kept", "containers/gone", "elsewhere"] {
+            std::fs::write(root.join(name), "x").unwrap();
+        }
+        run(&root, &["add", "."]);
+        run(&root, &["commit", "--quiet", "-m", "one"]);
+        let clean = look("containers").unwrap();
+        assert!(clean.commit.len() >= 40 && clean.changed.is_empty(), "{clean:?}");
+        std::fs::write(root.join("containers/kept"), "y").unwrap();
+        std::fs::write(root.join("containers/a new one"), "y").unwrap();
+        std::fs::write(root.join("elsewhere"), "y").unwrap();
+        std::fs::remove_file(root.join("containers/gone")).unwrap();
+        let mut changed = look("containers").unwrap().changed;
+        changed.sort();
+        assert_eq!(changed, ["containers/a new one", "containers/gone", "containers/kept"]);
     }
 
     #[test]

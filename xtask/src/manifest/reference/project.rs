@@ -4,7 +4,7 @@ use super::document::{Missing, Others, Page, Section, duration};
 use super::source::Field;
 use crate::manifest::{
     BaselineMissing, ColorWhen, KeepWhen, MaxFail, MonitoringRate, PatienceFactor, PerfGate, ProgressHow, Project,
-    Retries, Setting, SlotNumber, TimeToLive, Timeout, settings,
+    Retries, Setting, Settle, SlotNumber, TimeToLive, Timeout, settings,
 };
 
 const SOURCE: &str = include_str!("../project.rs");
@@ -38,6 +38,7 @@ retries = 1
 performance_monitoring = "off"
 perf_gate = "fail"
 baseline_missing = "error"
+settle = "off"
 keep_containers = "failure"
 ttl = "2h"
 slot = 1

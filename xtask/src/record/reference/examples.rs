@@ -125,6 +125,7 @@ fn of_the_case() -> Vec<Event> {
             gates: true,
             missing: false,
             baseline_samples: Vec::new(),
+            was: None,
             verdict,
         }),
         Event::Metric { case: case(), metric },

@@ -105,7 +105,7 @@ fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<Comparison
             })
         };
         now = read(&str::to_owned);
-        if comparison.way == Way::Duet {
+        if comparison.way != Way::Committed {
             before = read(&baseline_folder);
         }
     }
@@ -122,15 +122,18 @@ fn compared(run: &PastRun, comparison: &Comparison) -> anyhow::Result<Comparison
     let way = match comparison.way {
         Way::Committed => "against the committed baseline",
         Way::Duet => "side by side with the baseline, pair by pair",
+        Way::Settled => "side by side with the machines of the committed baseline, pair by pair",
     };
     let p = verdict.p.map_or_else(String::new, |p| format!(", p {p:.4}"));
+    let was =
+        comparison.was.as_ref().map(|was| format!(". Against its samples it was {}: {}", was.decision, was.because));
     Ok(ComparisonView {
         case: comparison.case.to_string(),
         operation: comparison.operation.clone(),
         metric: metric.to_owned(),
         decision,
         sentence: sentence(comparison, metric),
-        because: verdict.because.clone(),
+        because: format!("{}{}", verdict.because, was.unwrap_or_default()),
         effect,
         scale: verdict.effect.zip(verdict.interval).map(|(effect, interval)| scale(effect, interval)),
         drawing: densities(&now, &before)?,
@@ -151,6 +154,10 @@ fn samples(
     let value = |sample: &Sample| sample.metric(&comparison.metric);
     let mut all = Vec::new();
     for attempt in &case.attempts {
+        // The attempt that was compared with the committed samples has no other side.
+        if comparison.way == Way::Settled && run.performance(&baseline_folder(&attempt.folder))?.is_none() {
+            continue;
+        }
         let performance = run.performance(&folder(&attempt.folder))?;
         let operation = performance.as_ref().and_then(|it| it.operations.get(&comparison.operation));
         all.extend(operation.iter().flat_map(|operation| operation.samples.iter().filter_map(value)));
@@ -224,6 +231,7 @@ mod tests {
             gates,
             missing: false,
             baseline_samples: Vec::new(),
+            was: None,
             verdict: Verdict { decision, ..verdict },
         }
     }

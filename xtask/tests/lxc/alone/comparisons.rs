@@ -9,7 +9,7 @@ use xtask::host::exec::shell::{Command, Output};
 use crate::common::{Host, e2e, engine, events, record, said, slot};
 
 /// A project of its own with that work.
-fn project() -> tempfile::TempDir {
+pub(super) fn project() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (root, xtask) = (folder.path(), Path::new(env!("CARGO_MANIFEST_DIR")));
     let copy = |from: &Path, to: &str| {
@@ -40,20 +40,20 @@ fn project() -> tempfile::TempDir {
 }
 
 /// Sets the additional work, in percent.
-fn set_percent(root: &Path, percent: u32) {
+pub(super) fn set_percent(root: &Path, percent: u32) {
     fs::write(root.join("containers/task/files/percent"), format!("{percent}\n")).unwrap();
 }
 
-fn xtask(root: &Path, words: &[&str]) -> Output {
+pub(super) fn xtask(root: &Path, words: &[&str]) -> Output {
     let command = engine().arg("--root").arg(root).args(words).dir(root);
     command.deadline(std::time::Duration::from_secs(300)).output().unwrap()
 }
 
-fn update(root: &Path) -> Output {
+pub(super) fn update(root: &Path) -> Output {
     xtask(root, &["baseline-update", "--over", "1s", "--slot", slot()])
 }
 
-fn compare(root: &Path, more: &[&str]) -> Output {
+pub(super) fn compare(root: &Path, more: &[&str]) -> Output {
     e2e(root, &[&["--baseline-compare"], more].concat()).output().unwrap()
 }
 
@@ -71,13 +71,13 @@ fn is_told(text: &str) -> bool {
 }
 
 /// The only baseline file.
-fn file(root: &Path) -> PathBuf {
-    let class = fs::read_dir(root.join("baselines")).unwrap().next().unwrap().unwrap();
-    class.path().join("judge/task.json")
+pub(super) fn file(root: &Path) -> PathBuf {
+    let mut classes = fs::read_dir(root.join("baselines")).unwrap().map(|class| class.unwrap().path());
+    classes.find(|class| !class.ends_with("references")).unwrap().join("judge/task.json")
 }
 
 /// Returns the verdict of the last run on a metric of an operation.
-fn comparison(root: &Path, operation: &str, metric: &str) -> Value {
+pub(super) fn comparison(root: &Path, operation: &str, metric: &str) -> Value {
     let record = record(root);
     let all = record["comparisons"].as_array().unwrap().clone();
     let found = all.iter().find(|one| one["operation"] == operation && one["metric"] == metric);
@@ -106,6 +106,15 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
             assert_eq!(samples[list].as_array().unwrap().len(), 30, "{operation} {list}: {samples:#}");
         }
     }
+    assert!(said(&made).contains("outside a Git repository"), "{}", said(&made));
+    assert_eq!(baseline["format_version"], 2);
+    let name = baseline["cases"]["default"]["reference"].as_str().unwrap();
+    let reference = fs::read_to_string(root.join(format!("baselines/references/{name}.json"))).unwrap();
+    let reference: Value = serde_json::from_str(&reference).unwrap();
+    let layers: Vec<&String> = reference["layers"].as_object().unwrap().keys().collect();
+    assert!(layers == ["mini", "task"] && reference["revision"].is_null(), "{reference:#}");
+    let shown = xtask(root, &["baseline", "show", "judge/task"]);
+    assert!(said(&shown).contains("default: machines of no revision, 2 layers"), "{}", said(&shown));
     let listed = xtask(root, &["baseline", "list"]);
     assert!(said(&listed).contains("judge/task.json: 2 operations, 60 samples"), "{}", said(&listed));
 
@@ -138,6 +147,11 @@ fn committed_baselines_are_made_judged_and_kept_in_order() {
     fs::copy(file(root), &old).unwrap();
     let updated = update(root);
     assert!(updated.status == 0 && is_told(&said(&updated)), "old against new: {}", said(&updated));
+    let unused = root.join("baselines/references/0123456789abcdef.json");
+    fs::write(&unused, "{}").unwrap();
+    let pruned = xtask(root, &["baseline", "prune"]);
+    assert!(pruned.status == 0 && !unused.exists(), "{}", said(&pruned));
+    assert!(fs::read_dir(root.join("baselines/references")).unwrap().count() > 0, "{}", said(&pruned));
     let diff = xtask(root, &["baseline", "diff", &old.display().to_string(), &file(root).display().to_string()]);
     assert!(diff.status == 0 && said(&diff).contains(" judge/task:default hash cpu_ms"), "{}", said(&diff));
     assert!(is_told(&said(&diff)), "{}", said(&diff));

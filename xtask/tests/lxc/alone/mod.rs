@@ -6,3 +6,4 @@ mod crashes;
 mod doctor;
 mod image;
 mod page;
+mod settled;
