@@ -74,10 +74,10 @@ fn each_way_to_fail_is_told_apart() {
     let expected = [
         ("smoke/marks:covers_a_check", "check"),
         ("smoke/marks:different", "check"),
-        ("smoke/marks:different_and_swallowed", "check"),
         ("smoke/marks:fixed", "check"),
         ("smoke/marks:not_listed", "error"),
         ("smoke/marks:not_looked_at", "protocol"),
+        ("smoke/marks:unobserved", "check"),
         ("smoke/misbehaves:check_fails", "check"),
         ("smoke/misbehaves:error", "error"),
         ("smoke/misbehaves:exit_7", "exit_status"),
