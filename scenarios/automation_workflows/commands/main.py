@@ -264,7 +264,7 @@ DEFECTS = {
     "custom-directory": "a custom command ran in the program's own folder, and wc said 'wc: b: No such file",
     "history-same-millisecond": "two commands that ended with 0 and 7 stand in the history with [0, None]",
     "identity-only": "with identity_only and a key that worker does not know, mancer is logged in",
-    "inspector-logs-empty": "get_logs_for_unit has '-- No entries --\\n'",
+    "inspector-logs-empty": "of a unit that has logged five lines, get_logs_for_unit has no entry",
     "output-changes-line-ends": "came as ['one\\ntwo\\n', 'one\\ntwo\\n']",
     "systemctl-sudo": "systemctl: unrecognized option '--sudo'",
     "wc-of-input": "of three lines in a pipe, wc has [{}]",
