@@ -19,6 +19,7 @@ mod dist;
 mod escape;
 mod explained;
 mod faults;
+mod functions;
 mod guides;
 mod init;
 mod isolation;
