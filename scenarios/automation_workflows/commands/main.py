@@ -1,7 +1,7 @@
 """Contract of Mancer's commands and services: on app each kind of command, on worker what Mancer manages there.
 
-`fixtures/commands.py` and `fixtures/services.py` are written the way Mancer's users write Python. The expected value of each of
-their facts is listed here, or read from the machines without Mancer. Known defects follow.
+The programs in `fixtures` are written the way Mancer's users write Python. The expected value of each of their facts is listed here or
+in `expected.py`, or read from the machines without Mancer. Known defects follow.
 """
 
 import hashlib
@@ -12,9 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import e2e
+import expected
 
 FOLDER, PASSWORD = "/srv/commands", "open-sesame"
-#: Deadline of both programs, in seconds: they take about 4 s on two idle cores; the rest is headroom.
+#: Programs on app that see the facts: all at once, but for the last one, which changes packages, units and ports that others look at.
+PROGRAMS = ("commands.py", "services.py", "records.py", "logs.py", "system.py")
+#: Deadline of each program, in seconds: together they take about 8 s on two idle cores; the rest is headroom.
 DEADLINE = 60
 
 LONG = "".join(f"{number}\n" for number in range(1, 300_001)).encode()
@@ -271,15 +274,22 @@ def scenario(lab: e2e.Lab) -> None:
     app, worker = lab.container("app"), lab.container("worker")
     prepare(lab, app, worker)
     with ThreadPoolExecutor() as pool:
-        programs = [pool.submit(run, lab, app, name) for name in ("commands.py", "services.py")]
-        commands, services = (program.result() for program in programs)
+        programs = [pool.submit(run, lab, app, name) for name in PROGRAMS[:-1]]
+        commands, services, records, logs = (program.result() for program in programs)
+        of_machine = of_commands(app)
+    system = run(lab, app, PROGRAMS[-1])
     shown = [name for name in commands.keys() | services.keys() if name.startswith("mancer-")]
     lab.check_equal(sorted(shown), [f"mancer-0.1.4/{name}" for name in sorted(DEFECTS)], "the programs show what is listed here")
 
     with lab.step("commands, chains and conversions"):
-        compare(lab, commands, COMMANDS | of_commands(app))
+        compare(lab, commands, COMMANDS | of_machine)
     with lab.step("units, files, profiles and logs"):
         compare(lab, services, SERVICES | of_services(app, worker))
+    with lab.step("results, versions, settings and logs"):
+        compare(lab, records, expected.RECORDS | expected.of_records(app))
+        compare(lab, logs, expected.LOGS)
+    with lab.step("packages and units of app, a web service, and files over SSH"):
+        compare(lab, system, expected.SYSTEM | expected.of_system(app))
     with lab.step("what is known to be wrong"):
         facts = commands | services
         for name, failure in DEFECTS.items():
@@ -289,7 +299,7 @@ def scenario(lab: e2e.Lab) -> None:
 
 
 def prepare(lab: e2e.Lab, app: e2e.Container, worker: e2e.Container) -> None:
-    for program in ("commands.py", "services.py"):
+    for program in PROGRAMS:
         app.put(lab.fixture(program), f"{FOLDER}/{program}")
     app.put(Path(lab.fixture("")).parents[2] / "common" / "facts.py", f"{FOLDER}/facts.py")
     for tool in ("netstat", "sshpass"):
@@ -311,10 +321,10 @@ def run(lab: e2e.Lab, app: e2e.Container, program: str) -> dict:
     return json.loads(facts)
 
 
-def compare(lab: e2e.Lab, facts: dict, expected: dict) -> None:
+def compare(lab: e2e.Lab, facts: dict, promised: dict) -> None:
     promises = [name for name in facts if not name.startswith("mancer-")]
-    lab.check_equal(sorted(promises), sorted(expected), "the program sees what is listed here")
-    for name, value in expected.items():
+    lab.check_equal(sorted(promises), sorted(promised), "the program sees what is listed here")
+    for name, value in promised.items():
         lab.check_equal(facts[name], value, name)
 
 
