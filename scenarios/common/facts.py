@@ -77,11 +77,11 @@ def see(function):
         return f"raised {type(error).__name__}: {error}"
 
 
-def main():
+def main(at_once=4):
     # Without icecream, which loses its way when threads log at the same time (logger-threads).
-    MancerLogger.get_instance().initialize(force_standard=True, log_level="critical")
+    see(lambda: MancerLogger.get_instance().initialize(force_standard=True, log_level="critical"))
     of_worker("true")  # the connection that most of them share is there before they start side by side
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         seen = dict(zip(FACTS, pool.map(see, FACTS.values())))
     subprocess.run(["ssh", "-O", "exit", "-o", f"ControlPath={folder}/%r@%h", f"{USER}@{REMOTE}"], capture_output=True)
     pathlib.Path(sys.argv[1]).write_text(json.dumps(seen, indent=1), encoding="utf-8")

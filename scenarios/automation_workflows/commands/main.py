@@ -1,7 +1,7 @@
 """Contract of Mancer's commands and services: on app each kind of command, on worker what Mancer manages there.
 
-`fixtures/commands.py` and `fixtures/services.py` are written the way Mancer's users write Python. The expected value of each of
-their facts is listed here, or read from the machines without Mancer. `fixtures/probes.py` tries the known defects.
+The programs in `fixtures` are written the way Mancer's users write Python. The expected value of each of their facts is listed here or
+in `expected.py`, or read from the machines without Mancer. `fixtures/probes.py` tries the known defects.
 """
 
 import hashlib
@@ -13,12 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import e2e
+import expected
 
 sys.path.append(str(Path(__file__).parents[2] / "common"))
 from measured import Operations  # noqa: E402 (it lies there)
 
 FOLDER, PASSWORD = "/srv/commands", "open-sesame"
-#: Deadline of each program, in seconds: they take about 4 s on two idle cores; the rest is headroom.
+#: Programs on app that see the facts: all at once, but for the last one, which changes packages, units and ports that others look at.
+PROGRAMS = ("commands.py", "services.py", "records.py", "logs.py", "system.py")
+#: Program that tries the known defects.
+PROBES = "probes.py"
+#: Deadline of each program, in seconds: together they take about 8 s on two idle cores; the rest is headroom.
 DEADLINE = 60
 
 LONG = "".join(f"{number}\n" for number in range(1, 300_001)).encode()
@@ -275,13 +280,20 @@ def scenario(lab: e2e.Lab) -> None:
     app, worker = lab.container("app"), lab.container("worker")
     prepare(lab, app, worker)
     with ThreadPoolExecutor() as pool:
-        programs = [pool.submit(run, lab, app, name) for name in ("commands.py", "services.py", "probes.py")]
-        commands, services, outcomes = (program.result() for program in programs)
+        programs = [pool.submit(run, lab, app, name) for name in (*PROGRAMS[:-1], PROBES)]
+        commands, services, records, logs, outcomes = (program.result() for program in programs)
+        of_machine = of_commands(app)
+    system = run(lab, app, PROGRAMS[-1])
 
     with lab.step("commands, chains and conversions"):
-        compare(lab, commands, COMMANDS | of_commands(app))
+        compare(lab, commands, COMMANDS | of_machine)
     with lab.step("units, files, profiles and logs"):
         compare(lab, services, SERVICES | of_services(app, worker))
+    with lab.step("results, versions, settings and logs"):
+        compare(lab, records, expected.RECORDS | expected.of_records(app))
+        compare(lab, logs, expected.LOGS)
+    with lab.step("packages and units of app, a web service, and files over SSH"):
+        compare(lab, system, expected.SYSTEM | expected.of_system(app))
     with lab.step("what is known to be wrong"):
         known_defects(lab, outcomes)
     measure(lab, app, worker)
@@ -291,7 +303,7 @@ def defects(lab: e2e.Lab) -> None:
     """Tries the known defects alone."""
     app = lab.container("app")
     prepare(lab, app, lab.container("worker"))
-    known_defects(lab, run(lab, app, "probes.py"))
+    known_defects(lab, run(lab, app, PROBES))
 
 
 def known_defects(lab: e2e.Lab, outcomes: dict) -> None:
@@ -308,14 +320,14 @@ def measure(lab: e2e.Lab, app: e2e.Container, worker: e2e.Container) -> None:
     """Measures commands of several kinds on worker, and a chain on app whose rows are converted."""
     operations = Operations(lab, app, FOLDER)
     root = worker.sh("grep ^root: /etc/passwd").success().stdout_text
-    expected = [[0, 3, 127], "worker\n", root]
-    lab.measure_n("run_on_worker", 3, lambda: lab.check_equal(operations.perform("run_on_worker"), expected))
+    answers = [[0, 3, 127], "worker\n", root]
+    lab.measure_n("run_on_worker", 3, lambda: lab.check_equal(operations.perform("run_on_worker"), answers))
     names = [app.exec(["ls", "/etc/ssh"]).success().stdout_text.split()] * 3
     lab.measure_n("convert_listing", 3, lambda: lab.check_equal(operations.perform("convert_listing", "/etc/ssh"), names))
 
 
 def prepare(lab: e2e.Lab, app: e2e.Container, worker: e2e.Container) -> None:
-    for program in ("commands.py", "services.py", "probes.py"):
+    for program in (*PROGRAMS, PROBES):
         app.put(lab.fixture(program), f"{FOLDER}/{program}")
     for module in ("facts.py", "probing.py"):
         app.put(Path(lab.fixture("")).parents[2] / "common" / module, f"{FOLDER}/{module}")
@@ -338,9 +350,9 @@ def run(lab: e2e.Lab, app: e2e.Container, program: str) -> dict:
     return json.loads(written)
 
 
-def compare(lab: e2e.Lab, facts: dict, expected: dict) -> None:
-    lab.check_equal(sorted(facts), sorted(expected), "the program sees what is listed here")
-    for name, value in expected.items():
+def compare(lab: e2e.Lab, facts: dict, promised: dict) -> None:
+    lab.check_equal(sorted(facts), sorted(promised), "the program sees what is listed here")
+    for name, value in promised.items():
         lab.check_equal(facts[name], value, name)
 
 

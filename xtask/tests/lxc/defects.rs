@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::common::{Host, clean_slot, e2e, mancer, said, slot};
+use super::common::{Host, clean_slot, e2e, mancer, repository, said, slot};
 use xtask::host::exec::shell::Command;
 
 /// Number of programs that run at once.
@@ -16,9 +16,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A scenario whose lab has all machines that the programs need.
 const SCENARIO: &str = "inventory";
 
-/// Name and program of each entry.
-fn entries(text: &str) -> Vec<(String, String)> {
-    let sections = text.split("\n### ").skip(1);
+/// Name and program of each entry, which a heading of this level begins.
+pub(super) fn entries(text: &str, level: &str) -> Vec<(String, String)> {
+    let mark = format!("\n{level} ");
+    let sections = text.split(mark.as_str()).skip(1);
     let entry = |section: &str| {
         let name = section.lines().next().unwrap_or_default().to_owned();
         let programs: Vec<&str> = section.split("\n```python\n").skip(1).collect();
@@ -43,14 +44,10 @@ fn problem(name: &str, program: &str) -> Option<String> {
     Some(format!("{name}: status {}: {}", output.status, said.lines().last().unwrap_or("it says nothing")))
 }
 
-#[test]
-fn every_described_defect_is_shown_by_its_program() {
+/// Runs each program in a lab that has all machines that the programs need; returns the problems.
+pub(super) fn problems(entries: &[(String, String)]) -> Vec<String> {
     let _host = Host::take();
-    let project = mancer();
-    let text = std::fs::read_to_string(project.join("scenarios/DEFECTS.md")).unwrap();
-    let entries = entries(&text);
-    assert!(entries.len() > 10, "only {} entries", entries.len());
-    let output = e2e(&project, &[SCENARIO, "--keep-containers=always"]).output().unwrap();
+    let output = e2e(&mancer(), &[SCENARIO, "--keep-containers=always"]).output().unwrap();
     assert_eq!(output.status, 0, "{}", said(&output));
     let left = Mutex::new(entries.iter());
     let problems = Mutex::new(Vec::new());
@@ -65,6 +62,13 @@ fn every_described_defect_is_shown_by_its_program() {
         }
     });
     clean_slot();
-    let problems = problems.into_inner().unwrap();
+    problems.into_inner().unwrap()
+}
+
+#[test]
+fn every_described_defect_is_shown_by_its_program() {
+    let entries = entries(&std::fs::read_to_string(repository().join("scenarios/DEFECTS.md")).unwrap(), "###");
+    assert!(entries.len() > 10, "only {} entries", entries.len());
+    let problems = problems(&entries);
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }

@@ -20,6 +20,7 @@ mod dist;
 mod escape;
 mod explained;
 mod faults;
+mod functions;
 mod guides;
 mod init;
 mod isolation;
