@@ -3,6 +3,7 @@
 
 pub mod command_line;
 mod comparison;
+mod coverage;
 mod event;
 mod event_reader;
 mod fold;
@@ -30,6 +31,10 @@ pub mod synthetic;
 mod units;
 
 pub use comparison::{Comparison, Way};
+pub use coverage::{
+    COVERAGE_FILE, COVERAGE_VERSION, CalledBy, Coverage, CoverageCounts, CoveredFunction, ListedFunctions,
+    RecordedCoverage,
+};
 pub use event::{Event, FaultLasted, FaultObserved, LastedState, Onward, RunSetup, Stamped};
 pub use event_reader::EventReader;
 #[cfg(test)]

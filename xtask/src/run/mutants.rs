@@ -1,7 +1,6 @@
 //! Runs of the suite on a product that is broken on purpose: first on the unbroken product, then on each mutant. A mutant is a thin layer
 //! on the layer of its template, so that it is built in seconds and changes nothing else.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
@@ -13,9 +12,10 @@ use super::engine::execute;
 use super::interrupt::Interrupt;
 use super::mutant_verdict::{MutantEvidence, equivalent};
 use super::options::{Options, RunPart};
+use super::thin_layer::{self, EngineFiles};
 use crate::error::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
-use crate::manifest::{FileEntry, FileSource, Mutant, Notice, Origin, Place, Project, RunStep, Template};
+use crate::manifest::{Mutant, Notice, Project};
 use crate::plan::{Order, Plan};
 use crate::record::{
     MUTANTS_FILE, MutantReport, MutantResult, MutantVerdict, PastRun, Recorder, RunDir, RunRecord, Verdict,
@@ -30,8 +30,8 @@ const REACHED: &str = "/e2e-mutant/reached";
 /// Name, among a machine's collected logs, of the file to which the broken code adds lines.
 const REACHED_LOG: &str = "e2e-mutant-reached";
 
-/// Source of the Python program that replaces functions of the product by mutated ones.
-const SITECUSTOMIZE: &str = include_str!("../../mutant/sitecustomize.py");
+/// Source of the hook that replaces functions of a Python product by mutated ones.
+const HOOK: &str = include_str!("../../hooks/mutants.py");
 
 /// Mutants to run, with everything needed for their runs.
 #[derive(Debug)]
@@ -194,52 +194,25 @@ fn try_one(
 /// Files added by the engine are in the run's folder, so that the record contains them.
 fn broken_project(project: &Project, mutant: &Mutant, dir: &RunDir) -> anyhow::Result<Project> {
     let original = project.template(&mutant.on)?;
-    let name = format!("{}+{}", original.name, mutant.name);
-    let mut files = mutant.files.clone();
-    let mut run = mutant.run.clone();
-    files.insert(0, engine_file(dir, "reached", "", Some(0o666))?);
+    let engine = EngineFiles { dir, name: "mutant", folder: FOLDER };
+    let mut thin = thin_layer::on(original, &format!("{}+{}", original.name, mutant.name));
+    thin.file.clone_from(&mutant.file);
+    thin.files = mutant.files.clone();
+    thin.run.clone_from(&mutant.run);
+    thin.files.insert(0, engine.file("reached", "", Some(0o666))?);
     if let Some(python) = &mutant.python {
         let mutations: Vec<_> = python.functions.iter().map(|one| (&one.function, &one.code)).collect();
         // A list of texts in JSON is one in Python.
         let mutations = format!("MUTATIONS = {}\n", serde_json::to_string_pretty(&mutations)?);
-        files.push(engine_file(dir, "sitecustomize.py", SITECUSTOMIZE, None)?);
-        files.push(engine_file(dir, "e2e_mutations.py", &mutations, None)?);
-        let program = format!("python{}", python.pip.python);
-        let install =
-            ["/usr/bin/env", "HOME=/tmp", &program, &format!("{FOLDER}/sitecustomize.py"), &python.pip.target];
-        run.push(RunStep::Program(install.map(str::to_owned).to_vec()));
+        let (files, install) = engine.hook(HOOK, &python.pip, &[])?;
+        thin.files.extend(files);
+        thin.files.push(engine.file("e2e_mutations.py", &mutations, None)?);
+        thin.run.push(install);
     }
-    let mut logs = original.logs.clone();
-    logs.push(REACHED.to_owned());
-    let thin = Template {
-        name: name.clone(),
-        file: mutant.file.clone(),
-        from: Origin::Template(original.name.clone()),
-        packages: Vec::new(),
-        pip: None,
-        users: Vec::new(),
-        enable: Vec::new(),
-        mask: Vec::new(),
-        files,
-        run,
-        logs,
-        ..original.clone()
-    };
+    thin.logs.push(REACHED.to_owned());
     let mut broken = project.clone();
-    for container in broken.scenarios.iter_mut().flat_map(|scenario| &mut scenario.containers) {
-        if container.template == mutant.on {
-            container.template.clone_from(&name);
-        }
-    }
-    broken.templates.insert(name, thin);
+    thin_layer::replace(&mut broken, &mutant.on, thin);
     Ok(broken)
-}
-
-fn engine_file(dir: &RunDir, name: &str, text: &str, mode: Option<u32>) -> anyhow::Result<FileEntry> {
-    let inside = Path::new("mutant").join(name);
-    dir.write(&inside.to_string_lossy(), text.as_bytes())?;
-    let source = FileSource::Path(dir.path().join(inside));
-    Ok(FileEntry { source, target: format!("{FOLDER}/{name}"), mode, owner: None, place: Place::default() })
 }
 
 #[cfg(test)]
@@ -248,7 +221,8 @@ mod tests {
 
     use super::*;
     use crate::host::exec::shell::Command;
-    use crate::manifest::MutantFate;
+    use crate::manifest::{MutantFate, Origin};
+    use crate::run::thin_layer::SITECUSTOMIZE;
 
     fn project() -> (tempfile::TempDir, Project) {
         let folder = tempfile::tempdir().unwrap();
@@ -290,7 +264,8 @@ mod tests {
         assert_eq!(thin.limits, project.templates["app"].limits, "it runs as the template's machines do");
         assert_eq!(thin.logs, ["/l", REACHED]);
         let targets: Vec<&str> = thin.files.iter().map(|file| file.target.as_str()).collect();
-        assert_eq!(targets, [REACHED, "/e2e-mutant/sitecustomize.py", "/e2e-mutant/e2e_mutations.py"]);
+        let of_hook = ["/e2e-mutant/sitecustomize.py", "/e2e-mutant/e2e_hook.py", "/e2e-mutant/e2e_mutations.py"];
+        assert_eq!(targets, [&[REACHED], &of_hook[..]].concat());
         assert_eq!((thin.files[0].mode, thin.run.len()), (Some(0o666), 2));
         let used: Vec<&str> = broken.scenarios[0].containers.iter().map(|used| used.template.as_str()).collect();
         assert_eq!(used, ["app+a", "app+a", "db"], "machines of other templates stay as they are");
@@ -393,6 +368,7 @@ class C(Base):
             let mutations = format!("MUTATIONS = {}", serde_json::to_string(mutations).unwrap());
             for (name, text) in [
                 ("mutant/sitecustomize.py", SITECUSTOMIZE),
+                ("mutant/e2e_hook.py", HOOK),
                 ("mutant/e2e_mutations.py", &mutations),
                 ("site/shop/__init__.py", ""),
                 ("site/shop/m.py", PACKAGE),
@@ -465,8 +441,8 @@ class C(Base):
         std::fs::write(at("site/shop/other.py"), "import shop.m\nshop.m.f(7)\ndef g():\n    return 1\n").unwrap();
         let marks = at("reached");
         std::fs::write(&marks, "").unwrap();
-        let program = SITECUSTOMIZE.replace(REACHED, &marks.display().to_string());
-        std::fs::write(at("mutant/sitecustomize.py"), program).unwrap();
+        let hook = HOOK.replace(REACHED, &marks.display().to_string());
+        std::fs::write(at("mutant/e2e_hook.py"), hook).unwrap();
         let (status, error) = site.install();
         assert_eq!((status, std::fs::read_to_string(&marks).unwrap()), (0, String::new()), "{error}");
         assert_eq!(site.says("import shop.other"), "");

@@ -127,6 +127,7 @@ fn of_the_case() -> Vec<Event> {
             baseline_samples: Vec::new(),
             verdict,
         }),
+        Event::Covered(super::coverage::example().recorded()),
         Event::Metric { case: case(), metric },
     ]
 }

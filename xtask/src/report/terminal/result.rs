@@ -61,6 +61,7 @@ impl RunResult<'_> {
         lines.extend(self.known_defects());
         lines.extend(self.findings());
         lines.extend(self.performance());
+        lines.extend(self.coverage());
         if lines.len() > quiet {
             lines.push(Line::new());
         }
@@ -247,6 +248,17 @@ impl RunResult<'_> {
                 Decision::Unchanged | Decision::Inconclusive => Style::Plain,
             };
             lines.extend(entry("", style, &comparison(found), 2, self.columns));
+        }
+        lines
+    }
+
+    /// Returns the numbers of called functions of the product, and the calls that are missing.
+    fn coverage(&self) -> Vec<Line> {
+        let Some(coverage) = &self.record.coverage else { return Vec::new() };
+        let mut lines = self.entry("covered", Style::Plain, &coverage.to_string());
+        lines.extend(coverage.gaps.iter().take(LISTED_MAX).flat_map(|gap| self.entry("", Style::Caution, gap)));
+        if let Some(more) = coverage.gaps.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+            lines.extend(self.entry("", Style::Caution, &format!("... and {more} more gaps in coverage.json")));
         }
         lines
     }

@@ -1,22 +1,14 @@
-"""Replaces functions of Python modules by broken ones: the part of a mutant's layer that the engine brings.
+"""Replaces functions of Python modules by broken ones: the hook of mutants.
 
-Python imports `sitecustomize` by itself when it starts. Each broken function takes the place of the original right after the
-original's module has run, before any other module can import it. `e2e_mutations.py` beside this file lists the functions.
-
-    python3 sitecustomize.py FOLDER
-
-installs both files into FOLDER, the one that the product's packages lie in, and fails unless every function is there to be
-replaced.
+Each broken function takes the place of the original right after the original's module has run, before any other module can import it.
+`e2e_mutations.py` beside this file lists the functions.
 """
 
 import os
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 # Every process of the machine may add a line to it.
 REACHED = "/e2e-mutant/reached"
-# The product's own module of this name, where it has one.
-ASIDE = "e2e_own_sitecustomize"
 
 
 class Finder:
@@ -121,58 +113,27 @@ def by_module(mutations):
     return found
 
 
-def run_own_sitecustomize():
-    """The module of this name that Python would have found: in this folder before, or further down its path."""
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
+def start():
+    from e2e_mutations import MUTATIONS
 
-    spec = PathFinder.find_spec(ASIDE, [HERE])
-    if spec is None:
-        elsewhere = [path for path in sys.path if os.path.abspath(path) != HERE]
-        spec = PathFinder.find_spec("sitecustomize", elsewhere)
-    if spec is None or spec.loader is None:
-        return
-    try:
-        spec.loader.exec_module(module_from_spec(spec))
-    except ImportError:
-        pass  # as Python's own `site` does
+    sys.meta_path.insert(0, Finder(by_module(MUTATIONS)))
 
 
-def install(folder):
+def prepare(folder):
+    """Fails unless every function is there to be replaced."""
     import importlib
-    import py_compile
-    import shutil
 
     # A module may call the function when it is imported: that is no mark of a scenario.
     global REACHED
     REACHED = os.devnull
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, HERE)
+    sys.path.insert(0, folder)
+    start()
     from e2e_mutations import MUTATIONS
 
-    target = os.path.join(folder, "sitecustomize.py")
-    if os.path.exists(target):
-        os.rename(target, os.path.join(folder, f"{ASIDE}.py"))
-    for name in ["sitecustomize.py", "e2e_mutations.py"]:
-        shutil.copyfile(os.path.join(HERE, name), os.path.join(folder, name))
-        py_compile.compile(os.path.join(folder, name), doraise=True)
-    os.chdir("/tmp")
-    sys.path[0:1] = [folder]
-    finder = Finder(by_module(MUTATIONS))
-    sys.meta_path.insert(0, finder)
-    for module in finder.mutations:
+    for module in by_module(MUTATIONS):
         try:
             importlib.import_module(module)
         except LookupError as error:
             raise SystemExit(str(error))
         except Exception as error:
             raise SystemExit(f"mutant: the module {module} cannot be imported: {type(error).__name__}: {error}")
-
-
-if __name__ == "__main__":
-    install(sys.argv[1])
-elif __name__ == "sitecustomize":
-    from e2e_mutations import MUTATIONS
-
-    sys.meta_path.insert(0, Finder(by_module(MUTATIONS)))
-    run_own_sitecustomize()
