@@ -134,6 +134,8 @@ def prepare(folder, package):
     import json
     from importlib.metadata import distributions
 
+    from e2e_source import does_nothing, functions_of
+
     def same(name):
         return (name or "").lower().replace("_", "-").replace(".", "-")
 
@@ -155,7 +157,9 @@ def prepare(folder, package):
         for path_in_module, node, first_line in functions_of(tree):
             function = f"{module}:{path_in_module}"
             table.setdefault(path, {})[first_line, node.name] = function
-            functions.setdefault(function, {"function": function, "file": path, "line": node.lineno})
+            listed = {"function": function, "file": path, "line": node.lineno, "does_nothing": does_nothing(node)}
+            known = functions.setdefault(function, listed)
+            known["does_nothing"] &= does_nothing(node)
     if not functions:
         raise SystemExit(f"coverage: the package {package} in {folder} has no functions")
     with open(TABLE, "w") as file:
@@ -163,27 +167,3 @@ def prepare(folder, package):
     listed = {"package": found[0].metadata["Name"], "version": found[0].version, "functions": list(functions.values())}
     with open(LIST, "w") as file:
         json.dump(listed, file)
-
-
-def functions_of(tree):
-    """Yields the path of each function in its module, with its node and the line that Python gives to its code."""
-    import ast
-
-    def visit(node, path):
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.ClassDef):
-                yield from visit(child, [*path, child.name])
-            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                decorators = [one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", None)
-                              for one in child.decorator_list]
-                # These are never called: they tell types to a checker.
-                if "overload" in decorators:
-                    continue
-                part = [one for one in decorators if one in ("setter", "deleter")]
-                line = min([child.lineno, *(one.lineno for one in child.decorator_list)])
-                yield ".".join([*path, child.name, *part]), child, line
-                yield from visit(child, [*path, child.name, "<locals>"])
-            else:
-                yield from visit(child, path)
-
-    yield from visit(tree, [])

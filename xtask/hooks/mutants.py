@@ -1,7 +1,7 @@
 """Replaces functions of Python modules by broken ones: the hook of mutants.
 
 Each broken function takes the place of the original right after the original's module has run, before any other module can import it.
-`e2e_mutations.py` beside this file lists the functions.
+`e2e_mutations.py` beside this file lists the functions. Of a function that is emptied, the module runs without its body.
 """
 
 import os
@@ -9,16 +9,19 @@ import sys
 
 # Every process of the machine may add a line to it.
 REACHED = "/e2e-mutant/reached"
+HERE = os.path.dirname(os.path.abspath(__file__))
+# The code of the modules with emptied functions, by the name of the module.
+EMPTIED_CODE = os.path.join(HERE, "e2e_emptied.bin")
 
 
 class Finder:
     """Finds the modules with broken functions as the other finders do, and has the functions replaced."""
 
-    def __init__(self, mutations):
-        self.mutations = mutations
+    def __init__(self, mutations, emptied):
+        self.mutations, self.emptied = mutations, emptied
 
     def find_spec(self, name, path=None, target=None):
-        if name not in self.mutations:
+        if name not in self.mutations and name not in self.emptied:
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
@@ -28,7 +31,7 @@ class Finder:
             if spec is None:
                 continue
             if hasattr(spec.loader, "exec_module"):
-                spec.loader = Loader(spec.loader, self.mutations[name])
+                spec.loader = Loader(spec.loader, self.mutations.get(name, []), self.emptied.get(name))
             return spec
         return None
 
@@ -36,8 +39,8 @@ class Finder:
 class Loader:
     """Runs a module by its own loader, then replaces functions of it."""
 
-    def __init__(self, own, mutations):
-        self.own, self.mutations = own, mutations
+    def __init__(self, own, mutations, emptied):
+        self.own, self.mutations, self.emptied = own, mutations, emptied
 
     def create_module(self, spec):
         return self.own.create_module(spec)
@@ -45,7 +48,10 @@ class Loader:
     def exec_module(self, module):
         # What asks a module for its loader gets the one that it would have had.
         module.__loader__ = module.__spec__.loader = self.own
-        self.own.exec_module(module)
+        if self.emptied is None:
+            self.own.exec_module(module)
+        else:
+            exec(self.emptied, vars(module))
         for path, code in self.mutations:
             replace(module, path, code)
 
@@ -81,20 +87,22 @@ def wrapped(own, broken, shown):
         return property(wrapped(own.fget, broken, shown), own.fset, own.fdel, own.__doc__)
     from functools import wraps
 
-    is_marked = []
-
     @wraps(own)
     def mutant(*args, **kwargs):
-        if not is_marked:
-            is_marked.append(True)
-            mark(shown)
+        mark(shown)
         return broken(own, *args, **kwargs)
 
     return mutant
 
 
+marked = set()
+
+
 def mark(shown):
-    """Leaves the mark by which the engine knows that the function was called."""
+    """Leaves the mark by which the engine knows that the function was called, once in a process."""
+    if shown in marked:
+        return
+    marked.add(shown)
     try:
         file = os.open(REACHED, os.O_WRONLY | os.O_APPEND)
     except OSError:
@@ -114,22 +122,30 @@ def by_module(mutations):
 
 
 def start():
-    from e2e_mutations import MUTATIONS
+    import marshal
 
-    sys.meta_path.insert(0, Finder(by_module(MUTATIONS)))
+    from e2e_mutations import EMPTIED, MUTATIONS
+
+    emptied = {}
+    if EMPTIED:
+        with open(EMPTIED_CODE, "rb") as file:
+            emptied = marshal.load(file)
+    sys.meta_path.insert(0, Finder(by_module(MUTATIONS), emptied))
 
 
 def prepare(folder):
-    """Fails unless every function is there to be replaced."""
+    """Fails unless every function is there to be replaced or emptied."""
     import importlib
 
     # A module may call the function when it is imported: that is no mark of a scenario.
     global REACHED
     REACHED = os.devnull
     sys.path.insert(0, folder)
-    start()
-    from e2e_mutations import MUTATIONS
+    from e2e_mutations import EMPTIED, MUTATIONS
 
+    if EMPTIED:
+        prepare_emptied(EMPTIED)
+    start()
     for module in by_module(MUTATIONS):
         try:
             importlib.import_module(module)
@@ -137,3 +153,26 @@ def prepare(folder):
             raise SystemExit(str(error))
         except Exception as error:
             raise SystemExit(f"mutant: the module {module} cannot be imported: {type(error).__name__}: {error}")
+
+
+def prepare_emptied(functions):
+    """Compiles the modules of the functions to be emptied, so that no process has to."""
+    import marshal
+    from importlib.util import find_spec
+
+    from e2e_source import emptied
+
+    found = {}
+    for function, value in functions:
+        module, path = function.split(":")
+        try:
+            spec = find_spec(module)
+            source = spec.loader.get_source(module)
+            mark = f"__import__('e2e_hook').mark({function!r})"
+            found[module] = emptied(source, spec.origin, path, value, mark)
+        except LookupError as error:
+            raise SystemExit(f"mutant: {function}: {error}")
+        except Exception as error:
+            raise SystemExit(f"mutant: the module {module} has no source: {type(error).__name__}: {error}")
+    with open(EMPTIED_CODE, "wb") as file:
+        marshal.dump(found, file)

@@ -27,6 +27,8 @@ const COMPARISONS: (&str, &str) =
 const DUETS: (&str, &str) =
     ("tests/lxc/alone/comparisons.rs", "a_duet_finds_more_work_and_calls_the_same_work_no_worse");
 const MUTANTS: (&str, &str) = ("tests/lxc/mutants.rs", "each_mutant_gets_the_verdict_that_its_run_shows");
+const COVERAGE: (&str, &str) =
+    ("tests/lxc/coverage.rs", "the_functions_that_ran_are_in_the_record_and_an_emptied_one_is_noticed");
 const ALL: (&str, &str) = ("tests/lxc/guides.rs", "the_story_of_the_guides_can_be_lived");
 
 const NOT_RUN: &[NotRun] = &[
@@ -85,6 +87,18 @@ const NOT_RUN: &[NotRun] = &[
     NotRun { line: "mutants", because: "it takes minutes", elsewhere: MUTANTS },
     NotRun { line: "mutants half_upload", because: "it takes Mancer's own machines", elsewhere: MUTANTS },
     NotRun { line: "mutants --sample 10 --seed 7", because: "it takes minutes", elsewhere: MUTANTS },
+    NotRun { line: "mutants --empty 40 --seed 7", because: "it takes an hour", elsewhere: COVERAGE },
+    NotRun {
+        line: "mutants empty:mancer.domain.model.command_result:CommandResult.is_success",
+        because: "it takes Mancer's own machines",
+        elsewhere: COVERAGE,
+    },
+    NotRun { line: "e2e --coverage", because: "it takes minutes", elsewhere: COVERAGE },
+    NotRun {
+        line: "e2e data_ingestion --coverage=app.mancer",
+        because: "it takes Mancer's own machines",
+        elsewhere: COVERAGE,
+    },
     NotRun { line: "mutants --list", because: "the project of that test has none", elsewhere: MUTANTS },
     NotRun { line: "e2e data_pipeline --baseline-ref v1.2", because: "it takes minutes", elsewhere: DUETS },
     NotRun { line: "e2e data_pipeline --baseline-ref HEAD~1", because: "it takes minutes", elsewhere: DUETS },

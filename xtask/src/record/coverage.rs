@@ -60,6 +60,9 @@ pub struct CoveredFunction {
     pub file: String,
     /// Line in that file.
     pub line: u32,
+    /// True if the function has no body, or one that returns an empty value at once, so that no emptied mutant can be made of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub does_nothing: bool,
     /// Callers of the function.
     pub called: CalledBy,
     /// Cases in which each program called the function, by the file name of the program.
@@ -139,16 +142,18 @@ struct ListedFunction {
     function: String,
     file: String,
     line: u32,
+    does_nothing: bool,
 }
 
 impl Coverage {
     /// Makes the coverage of a run that has called nothing yet.
     #[must_use]
     pub fn new(template: &str, listed: ListedFunctions) -> Self {
-        let function = |ListedFunction { function, file, line }| CoveredFunction {
+        let function = |ListedFunction { function, file, line, does_nothing }| CoveredFunction {
             function,
             file,
             line,
+            does_nothing,
             called: CalledBy::Never,
             programs: BTreeMap::new(),
             returns: None,
@@ -302,7 +307,12 @@ mod tests {
     use super::*;
 
     fn coverage(names: &[&str]) -> Coverage {
-        let function = |name: &&str| ListedFunction { function: (*name).into(), file: "m.py".into(), line: 1 };
+        let function = |name: &&str| ListedFunction {
+            function: (*name).into(),
+            file: "m.py".into(),
+            line: 1,
+            does_nothing: false,
+        };
         let functions = names.iter().map(function).collect();
         Coverage::new("app", ListedFunctions { package: "shop".into(), version: "1.2".into(), functions })
     }

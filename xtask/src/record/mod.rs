@@ -42,7 +42,9 @@ pub use event_reader::work;
 pub use fold::Fold;
 pub use masks::{MARK, MaskedStream, Masks, is_binary};
 pub use merge::Shards;
-pub use mutants::{MUTANTS_FILE, MUTANTS_VERSION, MutantCounts, MutantReport, MutantResult, MutantVerdict};
+pub use mutants::{
+    EmptiedDraw, MUTANTS_FILE, MUTANTS_VERSION, MutantCounts, MutantReport, MutantResult, MutantVerdict,
+};
 pub use names::{CaseId, as_file_name, is_file_name, is_harmless_name};
 pub use outcome::{
     Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, LabIds, Lateness, Outcome, RecordedPart, RunRecord,

@@ -51,8 +51,8 @@ impl CoveredPackage {
     /// [`Error::Usage`] when no package is named, or no template pins it.
     pub fn find(project: &Project, given: Option<&str>) -> anyhow::Result<Self> {
         let Some(text) = given.or(project.coverage.of.as_deref()) else {
-            let message = "--coverage: no package is named: write --coverage=TEMPLATE.PACKAGE, for example --coverage=app.mancer, or \
-                           `of` in [coverage] of e2e.toml";
+            let message = "no package is named whose coverage is collected: write `of` in [coverage] of e2e.toml, or \
+                           --coverage=TEMPLATE.PACKAGE, for example --coverage=app.mancer";
             return Err(Error::Usage(message.into()).into());
         };
         let option = format!("--coverage={text}");
@@ -94,7 +94,8 @@ fn covered_name(template: &str) -> String {
     format!("{template}+coverage")
 }
 
-fn has_package(project: &Project, template: &str, of: &CoveredPackage) -> anyhow::Result<bool> {
+/// Tells whether a template, or one that it is built on, is the one that pins the package.
+pub(super) fn has_package(project: &Project, template: &str, of: &CoveredPackage) -> anyhow::Result<bool> {
     Ok(project.chain(template)?.iter().any(|template| template.name == of.template))
 }
 
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
     use crate::host::exec::shell::Command;
     use crate::host::invoker::Invoker;
-    use crate::run::thin_layer::SITECUSTOMIZE;
+    use crate::run::thin_layer::{SITECUSTOMIZE, SOURCE};
 
     const PACKAGE: &str = "
 import contextlib, functools, typing
@@ -219,6 +220,7 @@ class C:
             for (name, text) in [
                 ("coverage/sitecustomize.py", SITECUSTOMIZE),
                 ("coverage/e2e_hook.py", &hook),
+                ("coverage/e2e_source.py", SOURCE),
                 ("site/shop/__init__.py", ""),
                 ("site/shop/m.py", PACKAGE),
                 ("site/shop/broken.py", "def ("),

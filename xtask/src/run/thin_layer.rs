@@ -8,6 +8,9 @@ use crate::record::RunDir;
 /// Source of the program that Python runs at its start, and that starts a hook.
 pub(super) const SITECUSTOMIZE: &str = include_str!("../../hooks/sitecustomize.py");
 
+/// Source of the part of the hooks that reads the source of modules.
+pub(super) const SOURCE: &str = include_str!("../../hooks/source.py");
+
 /// Files of the engine in a thin layer, kept in the folder of the run, so that its record contains them.
 #[derive(Debug)]
 pub(super) struct EngineFiles<'a> {
@@ -29,7 +32,8 @@ impl EngineFiles<'_> {
 
     /// Returns the files of a hook, and the step that installs them beside the Python packages. `words` are for the hook.
     pub fn hook(&self, hook: &str, pip: &Pip, words: &[&str]) -> anyhow::Result<(Vec<FileEntry>, RunStep)> {
-        let files = vec![self.file("sitecustomize.py", SITECUSTOMIZE, None)?, self.file("e2e_hook.py", hook, None)?];
+        let files = [("sitecustomize.py", SITECUSTOMIZE), ("e2e_hook.py", hook), ("e2e_source.py", SOURCE)];
+        let files = files.into_iter().map(|(name, text)| self.file(name, text, None)).collect::<Result<_, _>>()?;
         let program = format!("python{}", pip.python);
         let script = format!("{}/sitecustomize.py", self.folder);
         let install = ["/usr/bin/env", "HOME=/tmp", &program, &script, &pip.target];

@@ -11,8 +11,7 @@ const TYPES: [&str; 3] = ["Coverage", "CoverageCounts", "CoveredFunction"];
 
 /// Returns the coverage of a small package.
 pub fn example() -> Coverage {
-    let function =
-        |name: &str, line: u32| serde_json::json!({ "function": name, "file": "shop/files.py", "line": line });
+    let function = |name: &str, line: u32| serde_json::json!({ "function": name, "file": "shop/files.py", "line": line, "does_nothing": line == 41 });
     let functions = [("upload", 12), ("download", 30), ("stat", 41)];
     let functions = functions.map(|(name, line)| function(&format!("shop.files:Store.{name}"), line));
     let listed = serde_json::json!({ "package": "shop", "version": "1.2", "functions": functions });
