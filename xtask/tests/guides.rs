@@ -31,6 +31,8 @@ const DEFECTS: (&str, &str) = ("tests/lxc/defect_probes.rs", "each_defect_is_pre
 const REPLACED: (&str, &str) =
     ("tests/lxc/replaced.rs", "known_defects_are_answered_for_the_pinned_package_and_for_a_local_one");
 const MUTANTS: (&str, &str) = ("tests/lxc/mutants.rs", "each_mutant_gets_the_verdict_that_its_run_shows");
+const COVERAGE: (&str, &str) =
+    ("tests/lxc/coverage.rs", "the_functions_that_ran_are_in_the_record_and_an_emptied_one_is_noticed");
 const ALL: (&str, &str) = ("tests/lxc/guides.rs", "the_story_of_the_guides_can_be_lived");
 
 const NOT_RUN: &[NotRun] = &[
@@ -94,6 +96,18 @@ const NOT_RUN: &[NotRun] = &[
     NotRun { line: "mutants", because: "it takes minutes", elsewhere: MUTANTS },
     NotRun { line: "mutants half_upload", because: "it takes Mancer's own machines", elsewhere: MUTANTS },
     NotRun { line: "mutants --sample 10 --seed 7", because: "it takes minutes", elsewhere: MUTANTS },
+    NotRun { line: "mutants --empty 40 --seed 7", because: "it takes an hour", elsewhere: COVERAGE },
+    NotRun {
+        line: "mutants empty:mancer.domain.model.command_result:CommandResult.is_success",
+        because: "it takes Mancer's own machines",
+        elsewhere: COVERAGE,
+    },
+    NotRun { line: "e2e --coverage", because: "it takes minutes", elsewhere: COVERAGE },
+    NotRun {
+        line: "e2e data_ingestion --coverage=app.mancer",
+        because: "it takes Mancer's own machines",
+        elsewhere: COVERAGE,
+    },
     NotRun { line: "mutants --list", because: "the project of that test has none", elsewhere: MUTANTS },
     NotRun { line: "e2e data_pipeline --baseline-ref v1.2", because: "it takes minutes", elsewhere: DUETS },
     NotRun { line: "e2e data_pipeline --baseline-ref HEAD~1", because: "it takes minutes", elsewhere: DUETS },

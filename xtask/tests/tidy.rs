@@ -476,7 +476,7 @@ const PATHS: &[(&str, &[&str], &str)] = &[
     ("xtask/src/perf/calibration.rs", &["/bin/sh"], "in machines of a lab"),
     ("xtask/src/run/case.rs", &["/bin/bash"], "in machines of a lab"),
     ("xtask/src/run/lab_check.rs", &["/bin/"], "in machines of a lab"),
-    ("xtask/src/run/mutants.rs", &["/usr/bin/env"], "in layers"),
+    ("xtask/src/run/thin_layer.rs", &["/usr/bin/env"], "in layers"),
     ("xtask/src/manifest/mutant.rs", &["/opt"], "in layers"),
     ("xtask/src/run/fault_trial.rs", &["/bin/sh"], "in machines of a lab"),
     ("xtask/src/session/requests.rs", &["/etc/passwd"], "in machines of a lab"),

@@ -29,8 +29,8 @@ use crate::plan::{Order, Plan, Shard};
 use crate::record::{RUNS_FOLDER, Recorder, RunRecord, expected_durations};
 use crate::report::terminal::Terminal;
 use crate::run::{
-    self, Breakpoints, Comparing, DuetOptions, Interrupt, Machines, Monitoring, Options, ScenarioBinaries, Schedules,
-    Secrets, SettleOptions,
+    self, Breakpoints, Comparing, CoveredPackage, DuetOptions, Interrupt, Machines, Monitoring, Options,
+    ScenarioBinaries, Schedules, Secrets, SettleOptions,
 };
 
 /// Run scenarios on fresh labs of containers.
@@ -140,6 +140,13 @@ pub struct Args {
     /// --baseline-ref, --baseline-dir and --settle, the baseline keeps its own package.
     #[arg(long = "set", value_name = "TEMPLATE.PACKAGE=PATH", help_heading = MACHINE)]
     replacements: Vec<String>,
+    /// Collect which functions of a Python package are called.
+    ///
+    /// The package is one that a template pins, as in app.mancer [default: `of` in [coverage] of e2e.toml]. The result is in the page and in
+    /// coverage.json.
+    #[arg(long, value_name = "TEMPLATE.PACKAGE", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = RUNNING,
+          conflicts_with_all = ["baseline_compare", "baseline_ref", "baseline_dir"])]
+    coverage: Option<String>,
     /// Fail at once when another run holds the slot, instead of waiting for it.
     #[arg(long, help_heading = MACHINE)]
     no_wait: bool,
@@ -232,6 +239,7 @@ struct Request<'a> {
     project: Project,
     plan: Plan,
     replacements: Vec<Replacement>,
+    coverage: Option<CoveredPackage>,
     /// Names of the containers on the host, by their names in the lab.
     host_names: BTreeMap<String, String>,
     settings: Settings,
@@ -258,7 +266,8 @@ impl<'a> Request<'a> {
         let host_names = host_names(args, &project)?;
         let settings = settings(args, context)?;
         require_effects(args, &settings)?;
-        Ok(Some(Self { args, context, again, project, plan, replacements, host_names, settings }))
+        let coverage = coverage(args, &project, &settings)?;
+        Ok(Some(Self { args, context, again, project, plan, replacements, coverage, host_names, settings }))
     }
 
     /// Rejects a project without scenarios.
@@ -416,6 +425,7 @@ impl<'a> Request<'a> {
             fails_when_regressed: settings.perf_gate.value == PerfGate::Fail,
             host_names: self.host_names.clone(),
             replacements: self.replacements.clone(),
+            coverage: self.coverage.clone(),
             secrets,
             command: self.own_words(),
             working_dir: std::env::current_dir().context("finding the working directory")?,
@@ -510,6 +520,18 @@ fn settings(args: &Args, context: &Context) -> Result<Settings, Error> {
     let settings = if has_pairs(args) || settles_by_flag { settings.for_pairs() } else { settings };
     let settings = if args.baseline_compare { settings } else { settings.without_baselines() };
     Ok(if settings.keep_containers.value == KeepWhen::Never { settings.without_ttl() } else { settings })
+}
+
+/// Returns the package of `--coverage`; an error if the run also measures, because coverage costs time.
+fn coverage(args: &Args, project: &Project, settings: &Settings) -> anyhow::Result<Option<CoveredPackage>> {
+    let Some(given) = &args.coverage else { return Ok(None) };
+    let monitoring = &settings.performance_monitoring;
+    if monitoring.value.get().is_some() {
+        let message = "--coverage and --performance-monitoring exclude each other: coverage costs processor time in every call, which \
+                       would be measured";
+        return Err(Error::Usage(message.into()).into());
+    }
+    CoveredPackage::find(project, Some(given.as_str()).filter(|given| !given.is_empty())).map(Some)
 }
 
 /// Returns the name and the folder of the templates to compare with; `None` without `--baseline-ref` and `--baseline-dir`.

@@ -22,7 +22,10 @@ use crate::record::{
 };
 use crate::report::files;
 use crate::report::terminal::{Amount, println};
-use crate::run::{self, Interrupt, MutantStage, MutantSuite, MutantWatch, Options, ScenarioBinaries};
+use crate::run::{
+    self, CoveredPackage, EMPTIED, EmptiedChoice, Interrupt, MutantStage, MutantSuite, MutantWatch, Options,
+    ScenarioBinaries,
+};
 
 /// Maximum characters of a reason in the table; the record has the whole reason.
 const REASON_MAX: usize = 160;
@@ -37,6 +40,7 @@ Examples:
   cargo xtask mutants                        # all of them
   cargo xtask mutants half_upload            # one
   cargo xtask mutants --sample 10 --seed 7   # ten of them, the same each time
+  cargo xtask mutants --empty 40 --seed 7    # 40 functions of the product emptied, one at a time
   cargo xtask mutants --list",
     after_long_help = "Exit codes: 0 every mutant was killed by the check that its file names, or is equivalent; 1 one was \
                        not, or a scenario failed on the product as it is; 2 bad usage or a bad file; 3 infrastructure \
@@ -49,8 +53,15 @@ pub struct Args {
     /// Draw N of the chosen mutants.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = CHOOSING)]
     sample: Option<u32>,
+    /// Empty N functions of the Python product instead, drawn at random.
+    ///
+    /// The product is the package that `of` in [coverage] of e2e.toml names. Functions are drawn among those that the scenarios' programs
+    /// call; each returns at once. The names empty:MODULE:FUNCTION choose functions without a draw.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = CHOOSING,
+          conflicts_with_all = ["mutants", "sample", "list"])]
+    empty: Option<u32>,
     /// Seed of the draw [default: random, printed].
-    #[arg(long, value_name = "SEED", requires = "sample", help_heading = CHOOSING)]
+    #[arg(long, value_name = "SEED", help_heading = CHOOSING)]
     seed: Option<u64>,
     /// List the mutants, and run none.
     #[arg(long, help_heading = CHOOSING)]
@@ -72,15 +83,18 @@ impl Args {
 
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     let project = Project::read(&context.root)?;
-    let chosen = Mutant::choose(Mutant::read_all(&project)?, &args.mutants)?;
-    if chosen.is_empty() {
-        let folder = project.scenarios_dir.join(MUTANTS_FOLDER);
-        let message = format!("there is no mutant in {}: docs/mutants.md says how to write one", folder.display());
-        return Err(Error::Usage(message).into());
+    if args.seed.is_some() && args.sample.is_none() && args.empty.is_none() {
+        return Err(Error::Usage("--seed has an effect only with --sample or --empty".into()).into());
     }
+    let emptied = emptied(args, &project)?;
+    let chosen = if emptied.is_some() { Vec::new() } else { chosen(args, &project)? };
+    let plan_of = |mutants: &[Mutant]| match emptied {
+        Some(_) => run::plan_emptied(&project),
+        None => run::plan_mutants(&project, mutants),
+    };
     if !args.list && !is_root() {
         // Whatever sample root draws, its scenarios are built.
-        let plan = run::plan_mutants(&project, &chosen)?;
+        let plan = plan_of(&chosen)?;
         return sudo::again_with_scenarios(&project, &plan, &args.programs, &args.secrets, &context.terminal);
     }
     let sample_seed = args.sample.map(|_| args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())));
@@ -97,7 +111,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
     }
     let secrets = args.secrets.given(&project)?;
     let masks = Arc::clone(secrets.masks());
-    let plan = run::plan_mutants(&project, &mutants)?;
+    if let Some((_, EmptiedChoice::Drawn(number, seed))) = &emptied {
+        context.terminal.say(&format!("draw of functions: --empty {number} --seed {seed}"));
+    }
+    let plan = plan_of(&mutants)?;
     require_tools(&image::uses_to_run(&project, &plan.templates(&project))?)?;
     let interrupt = Interrupt::listen()?;
     let binaries = ScenarioBinaries::found(&project, &plan, args.programs.folder())?;
@@ -113,8 +130,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         interrupt: &interrupt,
     };
     let unbroken = RunName::masked_by(Arc::clone(&masks));
-    let watch = Watch { context, project: &project, of: mutants.len(), unbroken, masks };
-    let report = run::run_mutants(&suite, &watch);
+    let watch = Watch { context, project: &project, unbroken, masks };
+    let report = match &emptied {
+        Some((of, choice)) => run::run_emptied(&suite, of, choice, &watch),
+        None => run::run_mutants(&suite, &watch),
+    };
     context.terminal.end();
     let report = report?;
     match context.format {
@@ -122,6 +142,34 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<u8> {
         Format::Human => show(&report),
     }
     Ok(report.exit_code)
+}
+
+/// Returns the mutants that the command line names, or all.
+fn chosen(args: &Args, project: &Project) -> anyhow::Result<Vec<Mutant>> {
+    let chosen = Mutant::choose(Mutant::read_all(project)?, &args.mutants)?;
+    if chosen.is_empty() {
+        let folder = project.scenarios_dir.join(MUTANTS_FOLDER);
+        let message = format!("there is no mutant in {}: docs/mutants.md says how to write one", folder.display());
+        return Err(Error::Usage(message).into());
+    }
+    Ok(chosen)
+}
+
+/// Returns the package whose functions are emptied, and their choice; `None` for mutants of files.
+fn emptied(args: &Args, project: &Project) -> anyhow::Result<Option<(CoveredPackage, EmptiedChoice)>> {
+    let functions: Vec<String> =
+        args.mutants.iter().filter_map(|name| Some(name.strip_prefix(EMPTIED)?.to_owned())).collect();
+    let choice = match args.empty {
+        Some(number) => EmptiedChoice::Drawn(number, args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()))),
+        None if functions.is_empty() => return Ok(None),
+        None if functions.len() < args.mutants.len() || args.sample.is_some() || args.list => {
+            let message =
+                format!("names that begin with {EMPTIED} go with no other name, and not with --sample or --list");
+            return Err(Error::Usage(message).into());
+        }
+        None => EmptiedChoice::Named(functions),
+    };
+    Ok(Some((CoveredPackage::find(project, None)?, choice)))
 }
 
 fn list(mutants: &[Mutant], format: Format) {
@@ -160,7 +208,14 @@ fn result_line(report: &MutantReport) -> String {
     let Some(run) = &report.run else { return report.counts.to_string() };
     if report.unbroken_passed {
         let cut = if report.exit_code == EXIT_INTERRUPTED { ", interrupted before the others" } else { "" };
-        return format!("{}{cut}; {RUNS_FOLDER}/{run}/{MUTANTS_FILE}", report.counts);
+        let drawn = report.emptied.as_ref().map_or_else(String::new, |draw| {
+            let share = f64::from(report.counts.killed) / f64::from(report.counts.judged().max(1)) * 100.0;
+            format!(
+                " ({share:.0} %) of {} functions of {} {} that drivers call; {} more do nothing",
+                draw.candidates, draw.package, draw.version, draw.do_nothing
+            )
+        });
+        return format!("{}{drawn}{cut}; {RUNS_FOLDER}/{run}/{MUTANTS_FILE}", report.counts);
     }
     let why = match report.exit_code {
         EXIT_FAILED => "the suite fails on the product as it is",
@@ -184,7 +239,6 @@ fn row(result: &MutantResult, width: usize) -> String {
 struct Watch<'a> {
     context: &'a Context,
     project: &'a Project,
-    of: usize,
     unbroken: RunName,
     masks: Arc<Masks>,
 }
@@ -204,11 +258,11 @@ impl MutantWatch for Watch<'_> {
         let recorder = match stage {
             MutantStage::Unbroken => Recorder::new(vec![terminal.listener(), self.unbroken.listener()]),
             // Its failures are what is hoped for: they are told as verdicts.
-            MutantStage::Mutant(mutant, place) => {
-                let (done, of) = (count(place), count(self.of));
-                terminal.say(&format!("mutant {} of {of}: {}, {}", done + 1, mutant.name, mutant.breaks));
+            MutantStage::Mutant { name, breaks, place, among } => {
+                let (done, of) = (count(place), count(among));
+                terminal.say(&format!("mutant {} of {of}: {name}, {breaks}", done + 1));
                 if terminal.is_live() {
-                    terminal.show_amount(Amount { what: format!("mutants, now {}", mutant.name), done, of });
+                    terminal.show_amount(Amount { what: format!("mutants, now {name}"), done, of });
                 }
                 Recorder::new(Vec::new())
             }
@@ -226,9 +280,9 @@ impl MutantWatch for Watch<'_> {
                 }
             }
             // No annotations: a mutant that is killed is no failure of the suite.
-            MutantStage::Mutant(mutant, _) => {
+            MutantStage::Mutant { name, .. } => {
                 if let Some(Err(error)) = record.map(|record| self.write_reports(record)) {
-                    self.context.terminal.warn(&format!("mutant {}: no report can be made: {error:#}", mutant.name));
+                    self.context.terminal.warn(&format!("mutant {name}: no report can be made: {error:#}"));
                 }
             }
         }
@@ -246,7 +300,7 @@ fn count(number: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::MutantVerdict;
+    use crate::record::{EmptiedDraw, MutantVerdict};
 
     #[test]
     fn the_last_line_says_why_no_mutant_was_tried() {
@@ -265,6 +319,19 @@ mod tests {
             &format!("no mutant was tried: the product as it is was not tested, for an infrastructure error: {show}"),
         );
         check(false, 5, &format!("no mutant was tried: the run on the product as it is was interrupted: {show}"));
+    }
+
+    #[test]
+    fn the_last_line_has_the_share_of_emptied_functions_that_were_killed() {
+        let mut report = MutantReport { run: Some("run-1".into()), ..MutantReport::new(Some(7)) };
+        report.emptied =
+            Some(EmptiedDraw { package: "shop".into(), version: "1.2".into(), candidates: 200, do_nothing: 3 });
+        (report.counts.killed, report.counts.survived) = (2, 1);
+        assert_eq!(
+            result_line(&report),
+            "2 of 3 killed, 1 survived (67 %) of 200 functions of shop 1.2 that drivers call; 3 more do nothing; \
+             target/e2e/run-1/mutants.json"
+        );
     }
 
     #[test]

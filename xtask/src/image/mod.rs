@@ -18,6 +18,6 @@ pub use build::Progress;
 pub use ensure::{Image, LayerStatus, ensure, hashes, status};
 pub use lock::{Difference, LockFile, Locked};
 pub use needs::{uses, uses_to_run};
-pub use replacement::Replacement;
+pub use replacement::{Replacement, pinned_package};
 pub use store::{LayerLocks, LayerRecord, Removal, Store, StoredLayer, ids_of, lock_shared};
 pub use worker::{BuildSpec, build_layer};

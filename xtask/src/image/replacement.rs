@@ -6,7 +6,7 @@ use super::{content, requirements};
 use crate::error::Error;
 use crate::host::invoker::Invoker;
 use crate::input;
-use crate::manifest::Project;
+use crate::manifest::{Pip, Project};
 
 /// A Python package of a template, replaced by a local wheel or source tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,22 +69,32 @@ impl Replacement {
                 "--set {text}: write --set TEMPLATE.PACKAGE=PATH, for example --set app.mancer=../mancer"
             )));
         };
-        let Some(pip) = &project.template(template)?.pip else {
-            return Err(usage(format!("--set {text}: the template {template} installs no Python packages")));
-        };
-        let pinned = input::read_text(&pip.requirements)?;
-        let names = requirements::names(&pinned);
-        let Some(name) = names.iter().find(|name| requirements::same_package(name, package)) else {
-            return Err(usage(format!(
-                "--set {text}: {} pins no package {package}: it has {}",
-                pip.requirements.display(),
-                names.join(", ")
-            )));
-        };
+        let (_, name) = pinned_package(&format!("--set {text}"), template, package, project)?;
         let path = std::path::absolute(path)?;
         check_installable(text, &path)?;
-        Ok(Self { template: template.to_owned(), package: (*name).to_owned(), path })
+        Ok(Self { template: template.to_owned(), package: name, path })
     }
+}
+
+/// Finds a package that a template pins, whichever way its name is written; returns the template's Python packages, and the name as its
+/// requirements have it. `option` begins the message of an error.
+///
+/// # Errors
+/// [`Error::Usage`] when the template or the package does not exist; the message lists the existing ones.
+pub fn pinned_package(option: &str, template: &str, package: &str, project: &Project) -> anyhow::Result<(Pip, String)> {
+    let Some(pip) = &project.template(template)?.pip else {
+        return Err(usage(format!("{option}: the template {template} installs no Python packages")));
+    };
+    let pinned = input::read_text(&pip.requirements)?;
+    let names = requirements::names(&pinned);
+    let Some(name) = names.iter().find(|name| requirements::same_package(name, package)) else {
+        return Err(usage(format!(
+            "{option}: {} pins no package {package}: it has {}",
+            pip.requirements.display(),
+            names.join(", ")
+        )));
+    };
+    Ok((pip.clone(), (*name).to_owned()))
 }
 
 fn check_installable(text: &str, path: &Path) -> anyhow::Result<()> {

@@ -33,7 +33,7 @@ pub use mutant::{BrokenFunction, BrokenPython, Mutant, MutantFate, Notice};
 pub use network::{MACHINES_MAX, Network, too_many_machines};
 pub use pages::{WebPage, split_url};
 pub use parse::{Place, is_name, nearest};
-pub use project::Project;
+pub use project::{DeclaredCoverage, Project};
 pub use range::{CaptureTime, RepeatTime, RunAge, WholeIn, within, word_within};
 pub use scenario::{Case, ContainerUse, MUTANTS_FOLDER, Scenario};
 pub use secrets::{DeclaredSecrets, SecretShape, secret_name};

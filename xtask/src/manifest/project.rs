@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::defaults::DefaultsTable;
 use super::network::{Network, ORDERED_FIRST, ORDERED_MAX, OTHERS_FIRST, parse_network};
 use super::parse::{Source, is_name, nearest};
-use super::range::{CaseTime, FirstId, PackageName, ProjectFolder, within};
+use super::range::{CaseTime, FirstId, PackageName, PinnedPackage, ProgramName, ProjectFolder, Within, within};
 use super::secrets::{DeclaredSecrets, SecretsTable, secrets_table};
 use super::{Origin, Scenario, Template};
 use crate::error::Error;
@@ -41,6 +41,8 @@ pub struct Project {
     pub scenarios_dir: PathBuf,
     /// Name of the Cargo package with the scenarios' binaries.
     pub scenarios_package: String,
+    /// Package whose coverage is collected, and its probes.
+    pub coverage: DeclaredCoverage,
     /// Secrets that the project declares.
     pub secrets: DeclaredSecrets,
     pub templates: BTreeMap<String, Template>,
@@ -85,6 +87,9 @@ struct File {
     /// Secrets that scenarios need, and shapes of other secrets that bundles leave out.
     #[serde(deserialize_with = "secrets_table", default)]
     secrets: SecretsTable,
+    /// Coverage of a Python product, which `cargo xtask e2e --coverage` collects.
+    #[serde(default)]
+    coverage: CoverageTable,
     /// Values of command-line options and environment variables that are not given.
     #[serde(default, rename = "defaults")]
     _defaults: DefaultsTable,
@@ -99,6 +104,24 @@ struct Paths {
     /// The folder of scenarios, relative to that of `e2e.toml`.
     #[serde(deserialize_with = "within::<ProjectFolder, _>")]
     scenarios: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CoverageTable {
+    /// The package that `--coverage` means where it names none: `TEMPLATE.PACKAGE`, one that the template pins.
+    of: Option<Within<PinnedPackage>>,
+    /// File names of programs that only try known defects. Functions that they alone call are counted apart.
+    probes: Vec<Within<ProgramName>>,
+}
+
+/// Coverage of a project's Python product.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeclaredCoverage {
+    /// Package that `--coverage` means where it names none, as `TEMPLATE.PACKAGE`.
+    pub of: Option<String>,
+    /// File names of programs that only try known defects.
+    pub probes: Vec<String>,
 }
 
 impl Default for Paths {
@@ -193,6 +216,10 @@ impl Project {
             containers_dir,
             scenarios_dir,
             scenarios_package: file.scenarios_package,
+            coverage: DeclaredCoverage {
+                of: file.coverage.of.map(|of| of.0),
+                probes: file.coverage.probes.into_iter().map(|name| name.0).collect(),
+            },
             secrets,
             templates,
             scenarios,

@@ -376,6 +376,17 @@ forms! {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         (1..=64).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(good)
     };
+    /// Python package of a template.
+    PinnedPackage: "TEMPLATE.PACKAGE, such as \"app.shop\": a template, and a Python package that it pins", |text| {
+        text.split_once('.').is_some_and(|(template, package)| {
+            let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !template.is_empty() && (1..=100).contains(&package.len()) && text.chars().all(good)
+        })
+    };
+    /// Program, by the name of its file.
+    ProgramName: "the file name of a program: 1 to 100 characters without '/' and control characters", |text| {
+        (1..=100).contains(&text.chars().count()) && !text.chars().any(|c| c == '/' || c.is_control())
+    };
     /// Folder of templates or scenarios, relative to the project.
     ProjectFolder: "the path of a folder, of 1 to 4096 bytes without control characters", |text| {
         (1..=4096).contains(&text.len()) && !text.chars().any(char::is_control)

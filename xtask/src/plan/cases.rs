@@ -237,7 +237,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::manifest::{DeclaredSecrets, Network};
+    use crate::manifest::{DeclaredCoverage, DeclaredSecrets, Network};
 
     pub fn project() -> Project {
         let case =
@@ -263,6 +263,7 @@ pub(super) mod tests {
             root: "x".into(),
             name: "x".into(),
             container_order: Vec::new(),
+            coverage: DeclaredCoverage::default(),
             secrets: DeclaredSecrets::default(),
             timeout: Duration::from_secs(1),
             network: Network { base: [10, 77, 0, 0].into() },

@@ -6,8 +6,8 @@ use e2e_contract::{AbortKind, Check, Defect, Fault, Invariant, Level, Likeness, 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CaseId, Comparison, Counts, FaultCounts, InitStatus, LabIds, Machine, Outcome, RecordedPart, RecordedPatience,
-    Verdict,
+    CaseId, Comparison, Counts, FaultCounts, InitStatus, LabIds, Machine, Outcome, RecordedCoverage, RecordedPart,
+    RecordedPatience, Verdict,
 };
 
 /// One line of `events.jsonl`.
@@ -338,6 +338,8 @@ pub enum Event {
     },
     /// A measured operation was compared with its baseline.
     Compared(Comparison),
+    /// The calls of the product's functions were collected (`--coverage`): `coverage.json` in the run's folder has all of them.
+    Covered(RecordedCoverage),
     /// The scenario reported a value that it measured itself.
     Metric {
         /// Case of the event, as `category/scenario:case`.
@@ -590,6 +592,7 @@ impl Event {
             | Self::ScenariosBuild { .. }
             | Self::LayerBuilt { .. }
             | Self::DuetBegan { .. }
+            | Self::Covered(_)
             | Self::Warning { .. }
             | Self::RunEnded { .. } => None,
             Self::Compared(Comparison { case, .. })

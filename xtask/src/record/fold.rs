@@ -86,6 +86,7 @@ impl Fold {
                     result.verdict = *verdict;
                 }
             }
+            Event::Covered(coverage) => record.coverage = Some(coverage.clone()),
             Event::Compared(comparison) => record.comparisons.push(comparison.clone()),
             Event::RunEnded { counts, duration_ms, exit_code, cleanup_failures, error } => {
                 self.has_ended = true;

@@ -132,6 +132,7 @@ fn raw_lines(event: &Event) -> (Weight, Vec<String>) {
             };
             one(Weight::Alarm, text)
         }
+        Event::Covered(coverage) => one(Weight::Progress, coverage.to_string()),
         Event::Compared(found) => {
             let weight = match found.verdict.decision {
                 Decision::Regressed => Weight::Alarm,

@@ -3,6 +3,7 @@
 
 pub mod command_line;
 mod comparison;
+mod coverage;
 mod defect_mark;
 mod defects;
 mod event;
@@ -32,6 +33,10 @@ pub mod synthetic;
 mod units;
 
 pub use comparison::{Comparison, Way};
+pub use coverage::{
+    COVERAGE_FILE, COVERAGE_VERSION, CalledBy, Coverage, CoverageCounts, CoveredFunction, ListedFunctions,
+    RecordedCoverage,
+};
 pub use defect_mark::{mark_failure, mark_outcome, mark_seen};
 pub use defects::{
     DEFECTS_FILE, DEFECTS_VERSION, DefectCounts, DefectReport, DefectResult, DefectVerdict, ProductPackage,
@@ -43,7 +48,9 @@ pub use event_reader::work;
 pub use fold::Fold;
 pub use masks::{MARK, MaskedStream, Masks, is_binary};
 pub use merge::Shards;
-pub use mutants::{MUTANTS_FILE, MUTANTS_VERSION, MutantCounts, MutantReport, MutantResult, MutantVerdict};
+pub use mutants::{
+    EmptiedDraw, MUTANTS_FILE, MUTANTS_VERSION, MutantCounts, MutantReport, MutantResult, MutantVerdict,
+};
 pub use names::{CaseId, as_file_name, is_file_name, is_harmless_name};
 pub use outcome::{
     Attempt, CaseResult, Cause, Counts, FaultCounts, InitStatus, LabIds, Lateness, Outcome, RecordedPart, RunRecord,

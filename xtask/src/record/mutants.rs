@@ -25,6 +25,9 @@ pub struct MutantReport {
     /// Seed of the sample, where only a sample of the mutants was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_seed: Option<u64>,
+    /// Functions that were emptied, where the mutants are emptied functions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emptied: Option<EmptiedDraw>,
     /// Results of the mutants, in the order in which they were tried.
     pub mutants: Vec<MutantResult>,
     /// Number of mutants by verdict.
@@ -42,6 +45,7 @@ impl MutantReport {
             run: None,
             unbroken_passed: true,
             sample_seed,
+            emptied: None,
             mutants: Vec::new(),
             counts: MutantCounts::default(),
             exit_code: EXIT_PASSED,
@@ -54,6 +58,19 @@ impl MutantReport {
         self.counts = MutantCounts::of(&self.mutants);
         self.exit_code = if self.counts.killed == self.counts.judged() { EXIT_PASSED } else { EXIT_FAILED };
     }
+}
+
+/// Functions among which those that were emptied were chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EmptiedDraw {
+    /// Name of the Python package.
+    pub package: String,
+    /// Version of the Python package.
+    pub version: String,
+    /// Number of functions that drivers called and that can be emptied.
+    pub candidates: u32,
+    /// Number of functions that drivers called and that do nothing, so that they would be the same without their body.
+    pub do_nothing: u32,
 }
 
 /// Verdict on a mutant: the suite noticed it, or why not.

@@ -433,6 +433,9 @@ pub struct RunRecord {
     /// Comparisons of measured operations with that baseline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,
+    /// Numbers of the product's functions that were called, where they were collected (`--coverage`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<super::RecordedCoverage>,
     /// Things that the run made on the host and could not remove, a sentence for each.
     pub cleanup_failures: Vec<String>,
     /// Exit code of the command, unless its reports could not be written afterwards.

@@ -58,6 +58,9 @@ pub fn make(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
         let compared_with = record.compared_with.as_deref().unwrap_or_default();
         write!(text, "## Compared with {}\n\n{}", code(compared_with), block(&lines.join("\n")))?;
     }
+    if let Some(coverage) = &record.coverage {
+        text.push_str(&block(&coverage.to_string()));
+    }
     for failure in &record.cleanup_failures {
         text.push_str(&format!("Left on the host: {}\n\n", code(failure)));
     }

@@ -10,6 +10,7 @@ use e2e_stats::COMMITTED_SAMPLES;
 
 use super::chaos::fault_counts;
 use super::clients;
+use super::coverage::{CALLS_LOG, calls_file};
 use super::machines::{Position, machine, require_budgets};
 use super::not_ready::NotReadyLab;
 use super::options::{CaseContext, Comparing, RetryBudget, Samples};
@@ -267,11 +268,12 @@ fn run_session(
         screenshots_in_run,
         pages: scenario.pages.clone(),
         expects: scenario.expects.clone(),
-        // They are meant for the whole scenario as its author planned it: faults cost something, and more repetitions too.
+        // They are meant for the scenario as its author planned it: faults, repetitions and coverage cost something.
         limits: if context.options.schedules.is_some()
             || context.options.defects_only
             || repeats.is_some()
             || context.gate.is_some()
+            || context.options.coverage.is_some()
         {
             Vec::new()
         } else {
@@ -309,6 +311,13 @@ fn keep_logs(context: &CaseContext<'_>, folder: &str, lab: &Lab) -> anyhow::Resu
     for container in lab.containers() {
         let logs = format!("{folder}/containers/{}", container.machine().name);
         for log in container.collect_logs(lab.streams_dir()) {
+            if context.options.coverage.is_some() && log.name == CALLS_LOG {
+                // It is no log that a person reads.
+                if let Ok(calls) = log.content {
+                    context.dir.write(&calls_file(folder, &container.machine().name), &calls)?;
+                }
+                continue;
+            }
             let content = log.content.unwrap_or_else(|error| format!("not collected: {error}\n").into_bytes());
             context.dir.write(&format!("{logs}/{}", as_file_name(&log.name)), &content)?;
         }

@@ -9,6 +9,7 @@ use e2e_stats::{Timings, hold_together};
 use super::build::ScenarioBinaries;
 use super::case::{keep_schedule, run_case};
 use super::clients;
+use super::coverage;
 use super::duet::{self, Differences, Sides, run_duet};
 use super::interrupt::Interrupt;
 use super::options::{CaseContext, Comparing, DuetOptions, Options, RetryBudget};
@@ -62,6 +63,8 @@ pub fn execute(
     };
     let dir = dir.masked_by(Arc::clone(recorder.masks()));
     recorder.write_to(&dir)?;
+    let covered = options.coverage.as_ref().map(|of| coverage::covered_project(project, of, &dir)).transpose()?;
+    let project = covered.as_ref().unwrap_or(project);
     let record = record_run(project, plan, options, binaries, recorder, interrupt, (&dir, &invoker));
     // Whoever reads the folder from now on shall not take the run for one that goes on.
     recorder.close();
@@ -122,6 +125,7 @@ fn record_run(
     for comparison in &comparisons {
         recorder.record(Event::Compared(comparison.clone()));
     }
+    let error = error.or_else(|| cover(&context).err());
     // Whoever changed the record has made it no proof of anything.
     let error = error.or_else(|| recorder.check(dir).err().map(anyhow::Error::from));
     let counts = Counts::of(&results);
@@ -197,6 +201,20 @@ pub(super) fn prepare(
     let images = make_images(project, plan, &options.replacements, recorder, interrupt)?;
     let locks = images.values().map(Image::lock_shared).collect::<anyhow::Result<Vec<_>>>()?;
     Ok((images, locks))
+}
+
+/// Records which functions of the product were called, where the run collects them.
+fn cover(context: &CaseContext<'_>) -> anyhow::Result<()> {
+    let Some(of) = &context.options.coverage else { return Ok(()) };
+    let record = context.recorder.run_record();
+    match coverage::collect(of, context.project, context.images, &record, context.dir)? {
+        Some(covered) => context.recorder.record(Event::Covered(covered)),
+        None => {
+            let message = format!("no coverage: no case has a machine of the template {}", of.template);
+            context.recorder.record(Event::Warning { message });
+        }
+    }
+    Ok(())
 }
 
 /// Returns the error of a run whose events cannot be written.

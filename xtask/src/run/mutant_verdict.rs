@@ -69,33 +69,65 @@ impl MutantEvidence {
         Ok(())
     }
 
-    /// Judges the mutant by the evidence; returns the verdict and its reason.
-    pub fn judge(&self, notice: &Notice) -> (MutantVerdict, String) {
+    /// Judges an emptied function by the evidence; returns the verdict and its reason. Any failure of the product kills it: nobody said
+    /// which check has to notice.
+    pub fn judge_emptied(&self) -> (MutantVerdict, String) {
+        if let Some(unread) = self.unread() {
+            return unread;
+        }
+        let Some(cause) = self.cause() else { return self.survived() };
+        if let Some(failed) = self.failed.first() {
+            return (MutantVerdict::Killed, message(failed));
+        }
+        let is_of_mark = |mark: &&String| mark.split_once(": ").is_some_and(|(defect, _)| cause.contains(defect));
+        match self.marks.iter().find(is_of_mark) {
+            Some(mark) => (MutantVerdict::Misread, only_a_mark(mark)),
+            None => (MutantVerdict::Killed, cause),
+        }
+    }
+
+    /// Returns the verdict on a run that says nothing about the mutant: an infrastructure error, or no mark of the broken code.
+    fn unread(&self) -> Option<(MutantVerdict, String)> {
         let infrastructure = self.outcomes.iter().find_map(|outcome| match outcome {
             Outcome::Infrastructure { message, .. } => Some(message),
             _ => None,
         });
         if let Some(message) = infrastructure {
-            return (MutantVerdict::Misread, format!("infrastructure error: {message}"));
+            return Some((MutantVerdict::Misread, format!("infrastructure error: {message}")));
         }
-        let cause = self.outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Failed { cause } => Some(cause.to_string()),
-            _ => None,
-        });
+        let cause = self.cause();
         if let (None, false) = (&cause, self.leftovers.is_empty()) {
-            return (MutantVerdict::Misread, format!("infrastructure error: {}", self.leftovers.join("; ")));
+            return Some((MutantVerdict::Misread, format!("infrastructure error: {}", self.leftovers.join("; "))));
         }
-        if self.reached.is_empty() {
+        self.reached.is_empty().then(|| {
             let also =
                 cause.map_or_else(|| "all cases passed".to_owned(), |cause| format!("yet a case failed: {cause}"));
-            return (MutantVerdict::NotReached, format!("the broken code did not run (it left no mark); {also}"));
+            (MutantVerdict::NotReached, format!("the broken code did not run (it left no mark); {also}"))
+        })
+    }
+
+    /// Returns the cause of the first case that failed.
+    fn cause(&self) -> Option<String> {
+        self.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Failed { cause } => Some(cause.to_string()),
+            _ => None,
+        })
+    }
+
+    /// Returns the verdict on a run in which no case failed.
+    fn survived(&self) -> (MutantVerdict, String) {
+        match self.outcomes.as_slice() {
+            [] => (MutantVerdict::Misread, "no case was run".into()),
+            outcomes => (MutantVerdict::Survived, format!("{} passed", cases(outcomes.len()))),
         }
-        let Some(cause) = cause else {
-            return match self.outcomes.as_slice() {
-                [] => (MutantVerdict::Misread, "no case was run".into()),
-                outcomes => (MutantVerdict::Survived, format!("{} passed", cases(outcomes.len()))),
-            };
-        };
+    }
+
+    /// Judges the mutant by the evidence; returns the verdict and its reason.
+    pub fn judge(&self, notice: &Notice) -> (MutantVerdict, String) {
+        if let Some(unread) = self.unread() {
+            return unread;
+        }
+        let Some(cause) = self.cause() else { return self.survived() };
         let messages: Vec<String> = self.failed.iter().map(message).collect();
         let named = self.failed.iter().zip(&messages).filter(|(check, _)| is_named(check, &notice.check));
         let mut named = named.map(|(_, message)| message);
@@ -103,7 +135,7 @@ impl MutantEvidence {
             return (MutantVerdict::Killed, message.clone());
         }
         if let (true, Some(mark)) = (self.failed.is_empty(), self.marks.first()) {
-            return (MutantVerdict::Misread, format!("only a known defect's expected failure changed: {mark}"));
+            return (MutantVerdict::Misread, only_a_mark(mark));
         }
         let why = match (named.next(), messages.first()) {
             (Some(message), _) => format!("the named check failed, but `says` does not match its message: {message}"),
@@ -117,6 +149,10 @@ impl MutantEvidence {
     pub fn into_reached(self) -> Vec<String> {
         self.reached
     }
+}
+
+fn only_a_mark(mark: &str) -> String {
+    format!("only a known defect's expected failure changed: {mark}")
 }
 
 fn cases(count: usize) -> String {
@@ -176,6 +212,32 @@ mod tests {
         let (judged, why) = evidence.judge(&notice);
         assert_eq!(judged, verdict, "{why}");
         assert!(why.contains(reason), "{why}\n  expected {reason}");
+    }
+
+    #[test]
+    fn any_failure_of_the_product_kills_an_emptied_function_but_a_mark_alone_does_not() {
+        let check = |outcome: Outcome, failed: Vec<Check>, marks: &[&str], reached: bool, verdict, reason: &str| {
+            let evidence = MutantEvidence {
+                outcomes: vec![Outcome::Passed, outcome],
+                failed,
+                marks: marks.iter().map(|mark| (*mark).to_owned()).collect(),
+                reached: if reached { vec!["m:f".into()] } else { Vec::new() },
+                ..MutantEvidence::default()
+            };
+            let (judged, why) = evidence.judge_emptied();
+            assert!(judged == verdict && why.contains(reason), "{judged}: {why}\n  expected {reason}");
+        };
+        let failed_by = |message: &str| Outcome::Failed { cause: Cause::Error { message: message.into() } };
+        let late = Outcome::Failed { cause: Cause::TimedOut { deadline_ms: 5000, doing: None } };
+        let mark = ["p-1/bug: does not fail any more"];
+        check(failed("x"), vec![failed_check("the total", "sum = 0")], &mark, true, MutantVerdict::Killed, "the total");
+        check(failed_by("run.py ended with 1"), vec![], &[], true, MutantVerdict::Killed, "run.py ended with 1");
+        check(failed_by("run.py ended with 1"), vec![], &mark, true, MutantVerdict::Killed, "run.py ended with 1");
+        check(late, vec![], &[], true, MutantVerdict::Killed, "did not end within 5s");
+        check(failed_by("p-1/bug fails in another way"), vec![], &mark, true, MutantVerdict::Misread, "p-1/bug");
+        check(Outcome::Passed, vec![], &[], true, MutantVerdict::Survived, "all 2 cases passed");
+        check(Outcome::Passed, vec![], &[], false, MutantVerdict::NotReached, "left no mark");
+        check(Outcome::infrastructure("no memory"), vec![], &[], true, MutantVerdict::Misread, "no memory");
     }
 
     #[test]

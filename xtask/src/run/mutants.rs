@@ -1,7 +1,6 @@
 //! Runs of the suite on a product that is broken on purpose: first on the unbroken product, then on each mutant. A mutant is a thin layer
 //! on the layer of its template, so that it is built in seconds and changes nothing else.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
@@ -13,25 +12,26 @@ use super::engine::execute;
 use super::interrupt::Interrupt;
 use super::mutant_verdict::{MutantEvidence, equivalent};
 use super::options::{Options, RunPart};
+use super::thin_layer::{self, EngineFiles};
 use crate::error::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, Error};
 use crate::host::invoker::Invoker;
-use crate::manifest::{FileEntry, FileSource, Mutant, Notice, Origin, Place, Project, RunStep, Template};
+use crate::manifest::{Mutant, Notice, Project};
 use crate::plan::{Order, Plan};
 use crate::record::{
     MUTANTS_FILE, MutantReport, MutantResult, MutantVerdict, PastRun, Recorder, RunDir, RunRecord, Verdict,
 };
 
 /// Folder in a machine for files that belong to the mutant and not to the product.
-const FOLDER: &str = "/e2e-mutant";
+pub(super) const FOLDER: &str = "/e2e-mutant";
 
 /// Path of the file to which the broken code adds a line when it is executed. Every user may write to it.
-const REACHED: &str = "/e2e-mutant/reached";
+pub(super) const REACHED: &str = "/e2e-mutant/reached";
 
 /// Name, among a machine's collected logs, of the file to which the broken code adds lines.
-const REACHED_LOG: &str = "e2e-mutant-reached";
+pub(super) const REACHED_LOG: &str = "e2e-mutant-reached";
 
-/// Source of the Python program that replaces functions of the product by mutated ones.
-const SITECUSTOMIZE: &str = include_str!("../../mutant/sitecustomize.py");
+/// Source of the hook that replaces functions of a Python product by mutated ones.
+pub(super) const HOOK: &str = include_str!("../../hooks/mutants.py");
 
 /// Mutants to run, with everything needed for their runs.
 #[derive(Debug)]
@@ -50,8 +50,15 @@ pub struct MutantSuite<'a> {
 pub enum MutantStage<'a> {
     /// Run on the unbroken product.
     Unbroken,
-    /// Run on a mutant, with its index in the list, from 0.
-    Mutant(&'a Mutant, usize),
+    /// Run on a mutant.
+    Mutant {
+        name: &'a str,
+        breaks: &'a str,
+        /// Index in the list of mutants, from 0.
+        place: usize,
+        /// Length of the list.
+        among: usize,
+    },
 }
 
 /// Observer of a mutation test's progress.
@@ -100,19 +107,8 @@ pub fn run_mutants(suite: &MutantSuite<'_>, watch: &dyn MutantWatch) -> anyhow::
     let plan = plan_mutants(suite.project, suite.mutants)?;
     let mut dir = None;
     if !plan.cases.is_empty() {
-        let recorder = watch.begins(MutantStage::Unbroken);
-        let ended = execute(suite.project, &plan, suite.options, suite.binaries, &recorder, suite.interrupt);
-        let ended = ended.map(|run| run.record);
-        watch.ended(MutantStage::Unbroken, ended.as_ref().ok());
-        let record = ended?;
-        report.unbroken_passed =
-            record.exit_code == EXIT_PASSED && record.cases.iter().all(|case| case.verdict == Verdict::Passed);
-        report.run = Some(record.run_id.clone());
-        let run = PastRun::find(&suite.project.root, &record.run_id)?;
-        let masks = Arc::clone(suite.options.secrets.masks());
-        let folder = RunDir::of(&run, Invoker::find())?.masked_by(masks);
+        let (_, folder) = unbroken_run(suite, &plan, suite.options, &mut report, watch)?;
         if !report.unbroken_passed {
-            report.exit_code = if record.exit_code == EXIT_PASSED { EXIT_FAILED } else { record.exit_code };
             write(&folder, &report)?;
             return Ok(report);
         }
@@ -138,7 +134,56 @@ pub fn run_mutants(suite: &MutantSuite<'_>, watch: &dyn MutantWatch) -> anyhow::
     Ok(report)
 }
 
-fn write(dir: &RunDir, report: &MutantReport) -> anyhow::Result<()> {
+/// Runs the unbroken product; returns the record and the folder of the run. The report says whether all cases passed, and has the exit
+/// code if they did not.
+pub(super) fn unbroken_run(
+    suite: &MutantSuite<'_>,
+    plan: &Plan,
+    options: &Options,
+    report: &mut MutantReport,
+    watch: &dyn MutantWatch,
+) -> anyhow::Result<(RunRecord, RunDir)> {
+    let recorder = watch.begins(MutantStage::Unbroken);
+    let ended = execute(suite.project, plan, options, suite.binaries, &recorder, suite.interrupt);
+    let ended = ended.map(|run| run.record);
+    watch.ended(MutantStage::Unbroken, ended.as_ref().ok());
+    let record = ended?;
+    report.unbroken_passed =
+        record.exit_code == EXIT_PASSED && record.cases.iter().all(|case| case.verdict == Verdict::Passed);
+    report.run = Some(record.run_id.clone());
+    if !report.unbroken_passed {
+        report.exit_code = if record.exit_code == EXIT_PASSED { EXIT_FAILED } else { record.exit_code };
+    }
+    let run = PastRun::find(&suite.project.root, &record.run_id)?;
+    let masks = Arc::clone(suite.options.secrets.masks());
+    Ok((record, RunDir::of(&run, Invoker::find())?.masked_by(masks)))
+}
+
+/// Returns the record of a mutant's run, or the reason why its layer does not build; `None` if the run was interrupted.
+///
+/// # Errors
+/// The error of the run, or a cause on the host that every run would meet.
+pub(super) fn record_of(
+    suite: &MutantSuite<'_>,
+    ended: anyhow::Result<RunRecord>,
+    name: &str,
+) -> anyhow::Result<Option<Result<RunRecord, String>>> {
+    let record = match ended {
+        Ok(record) => record,
+        Err(_) if suite.interrupt.is_set() => return Ok(None),
+        Err(error) if matches!(Error::of(&error), Some(Error::Build(_))) => return Ok(Some(Err(format!("{error:#}")))),
+        Err(error) => return Err(error),
+    };
+    if suite.interrupt.is_set() {
+        return Ok(None);
+    }
+    match record.host_cause().filter(|cause| cause.meets_every_case()) {
+        Some(cause) => Err(cause.error(&anyhow::anyhow!("running the mutant {name}"))),
+        None => Ok(Some(Ok(record))),
+    }
+}
+
+pub(super) fn write(dir: &RunDir, report: &MutantReport) -> anyhow::Result<()> {
     dir.write(MUTANTS_FILE, (serde_json::to_string_pretty(report)? + "\n").as_bytes())
 }
 
@@ -156,7 +201,7 @@ fn try_one(
     let plan = plan(&project, std::iter::once(notice))?;
     let note = format!("the product is broken on purpose, by the mutant {}: {}", mutant.name, mutant.breaks);
     let options = Options { part: Some(RunPart { dir: dir.clone(), note }), retries: 0, ..suite.options.clone() };
-    let stage = MutantStage::Mutant(mutant, place);
+    let stage = MutantStage::Mutant { name: &mutant.name, breaks: &mutant.breaks, place, among: suite.mutants.len() };
     let recorder = watch.begins(stage);
     let ended = execute(&project, &plan, &options, suite.binaries, &recorder, suite.interrupt).map(|run| run.record);
     watch.ended(stage, ended.as_ref().ok());
@@ -170,20 +215,11 @@ fn try_one(
         run: Some(dir.run_id().to_owned()),
         duration_ms: record.map(|record| record.duration_ms),
     };
-    let record = match ended {
+    let Some(record) = record_of(suite, ended, &mutant.name)? else { return Ok(None) };
+    let record = match record {
         Ok(record) => record,
-        Err(_) if suite.interrupt.is_set() => return Ok(None),
-        Err(error) if matches!(Error::of(&error), Some(Error::Build(_))) => {
-            return Ok(Some(result(MutantVerdict::Misread, format!("{error:#}"), Vec::new(), None)));
-        }
-        Err(error) => return Err(error),
+        Err(unbuilt) => return Ok(Some(result(MutantVerdict::Misread, unbuilt, Vec::new(), None))),
     };
-    if suite.interrupt.is_set() {
-        return Ok(None);
-    }
-    if let Some(cause) = record.host_cause().filter(|cause| cause.meets_every_case()) {
-        return Err(cause.error(&anyhow::anyhow!("running the mutant {}", mutant.name)));
-    }
     let run = PastRun { folder: dir.path().to_owned(), record };
     let evidence = MutantEvidence::read(&run, REACHED_LOG)?;
     let (verdict, reason) = evidence.judge(notice);
@@ -194,52 +230,25 @@ fn try_one(
 /// Files added by the engine are in the run's folder, so that the record contains them.
 fn broken_project(project: &Project, mutant: &Mutant, dir: &RunDir) -> anyhow::Result<Project> {
     let original = project.template(&mutant.on)?;
-    let name = format!("{}+{}", original.name, mutant.name);
-    let mut files = mutant.files.clone();
-    let mut run = mutant.run.clone();
-    files.insert(0, engine_file(dir, "reached", "", Some(0o666))?);
+    let engine = EngineFiles { dir, name: "mutant", folder: FOLDER };
+    let mut thin = thin_layer::on(original, &format!("{}+{}", original.name, mutant.name));
+    thin.file.clone_from(&mutant.file);
+    thin.files = mutant.files.clone();
+    thin.run.clone_from(&mutant.run);
+    thin.files.insert(0, engine.file("reached", "", Some(0o666))?);
     if let Some(python) = &mutant.python {
         let mutations: Vec<_> = python.functions.iter().map(|one| (&one.function, &one.code)).collect();
         // A list of texts in JSON is one in Python.
-        let mutations = format!("MUTATIONS = {}\n", serde_json::to_string_pretty(&mutations)?);
-        files.push(engine_file(dir, "sitecustomize.py", SITECUSTOMIZE, None)?);
-        files.push(engine_file(dir, "e2e_mutations.py", &mutations, None)?);
-        let program = format!("python{}", python.pip.python);
-        let install =
-            ["/usr/bin/env", "HOME=/tmp", &program, &format!("{FOLDER}/sitecustomize.py"), &python.pip.target];
-        run.push(RunStep::Program(install.map(str::to_owned).to_vec()));
+        let mutations = format!("MUTATIONS = {}\nEMPTIED = []\n", serde_json::to_string_pretty(&mutations)?);
+        let (files, install) = engine.hook(HOOK, &python.pip, &[])?;
+        thin.files.extend(files);
+        thin.files.push(engine.file("e2e_mutations.py", &mutations, None)?);
+        thin.run.push(install);
     }
-    let mut logs = original.logs.clone();
-    logs.push(REACHED.to_owned());
-    let thin = Template {
-        name: name.clone(),
-        file: mutant.file.clone(),
-        from: Origin::Template(original.name.clone()),
-        packages: Vec::new(),
-        pip: None,
-        users: Vec::new(),
-        enable: Vec::new(),
-        mask: Vec::new(),
-        files,
-        run,
-        logs,
-        ..original.clone()
-    };
+    thin.logs.push(REACHED.to_owned());
     let mut broken = project.clone();
-    for container in broken.scenarios.iter_mut().flat_map(|scenario| &mut scenario.containers) {
-        if container.template == mutant.on {
-            container.template.clone_from(&name);
-        }
-    }
-    broken.templates.insert(name, thin);
+    thin_layer::replace(&mut broken, &mutant.on, thin);
     Ok(broken)
-}
-
-fn engine_file(dir: &RunDir, name: &str, text: &str, mode: Option<u32>) -> anyhow::Result<FileEntry> {
-    let inside = Path::new("mutant").join(name);
-    dir.write(&inside.to_string_lossy(), text.as_bytes())?;
-    let source = FileSource::Path(dir.path().join(inside));
-    Ok(FileEntry { source, target: format!("{FOLDER}/{name}"), mode, owner: None, place: Place::default() })
 }
 
 #[cfg(test)]
@@ -248,7 +257,8 @@ mod tests {
 
     use super::*;
     use crate::host::exec::shell::Command;
-    use crate::manifest::MutantFate;
+    use crate::manifest::{MutantFate, Origin};
+    use crate::run::thin_layer::{SITECUSTOMIZE, SOURCE};
 
     fn project() -> (tempfile::TempDir, Project) {
         let folder = tempfile::tempdir().unwrap();
@@ -290,7 +300,9 @@ mod tests {
         assert_eq!(thin.limits, project.templates["app"].limits, "it runs as the template's machines do");
         assert_eq!(thin.logs, ["/l", REACHED]);
         let targets: Vec<&str> = thin.files.iter().map(|file| file.target.as_str()).collect();
-        assert_eq!(targets, [REACHED, "/e2e-mutant/sitecustomize.py", "/e2e-mutant/e2e_mutations.py"]);
+        let of_hook = ["sitecustomize.py", "e2e_hook.py", "e2e_source.py", "e2e_mutations.py"];
+        let of_hook = of_hook.map(|name| format!("/e2e-mutant/{name}"));
+        assert_eq!(targets, [&[REACHED.to_owned()], &of_hook[..]].concat());
         assert_eq!((thin.files[0].mode, thin.run.len()), (Some(0o666), 2));
         let used: Vec<&str> = broken.scenarios[0].containers.iter().map(|used| used.template.as_str()).collect();
         assert_eq!(used, ["app+a", "app+a", "db"], "machines of other templates stay as they are");
@@ -385,14 +397,21 @@ class C(Base):
 
     impl Site {
         fn new(mutations: &[(&str, &str)]) -> Self {
+            Self::with(mutations, &[])
+        }
+
+        fn with(mutations: &[(&str, &str)], emptied: &[(&str, &str)]) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let at = |name: &str| folder.path().join(name);
             for name in ["mutant", "site/shop", "below"] {
                 std::fs::create_dir_all(at(name)).unwrap();
             }
-            let mutations = format!("MUTATIONS = {}", serde_json::to_string(mutations).unwrap());
+            let json = |list: &[(&str, &str)]| serde_json::to_string(list).unwrap();
+            let mutations = format!("MUTATIONS = {}\nEMPTIED = {}", json(mutations), json(emptied));
             for (name, text) in [
                 ("mutant/sitecustomize.py", SITECUSTOMIZE),
+                ("mutant/e2e_hook.py", HOOK),
+                ("mutant/e2e_source.py", SOURCE),
                 ("mutant/e2e_mutations.py", &mutations),
                 ("site/shop/__init__.py", ""),
                 ("site/shop/m.py", PACKAGE),
@@ -465,12 +484,110 @@ class C(Base):
         std::fs::write(at("site/shop/other.py"), "import shop.m\nshop.m.f(7)\ndef g():\n    return 1\n").unwrap();
         let marks = at("reached");
         std::fs::write(&marks, "").unwrap();
-        let program = SITECUSTOMIZE.replace(REACHED, &marks.display().to_string());
-        std::fs::write(at("mutant/sitecustomize.py"), program).unwrap();
+        let hook = HOOK.replace(REACHED, &marks.display().to_string());
+        std::fs::write(at("mutant/e2e_hook.py"), hook).unwrap();
         let (status, error) = site.install();
         assert_eq!((status, std::fs::read_to_string(&marks).unwrap()), (0, String::new()), "{error}");
         assert_eq!(site.says("import shop.other"), "");
         assert_eq!(std::fs::read_to_string(&marks).unwrap(), "shop.m:f\n", "a scenario's import leaves it");
+    }
+
+    const EMPTIED: &str = "
+import asyncio, contextlib
+SEEN = []
+
+def f(x):
+    'Adds.'
+    return g(x)
+
+def g(x):
+    SEEN.append(x)
+    return x
+
+def outer(x):
+    def inner():
+        return x
+    return [inner(), 1]
+
+def numbers(x):
+    yield g(x)
+
+async def later(x):
+    return g(x)
+
+async def stream(x):
+    yield g(x)
+
+@contextlib.contextmanager
+def managed(x):
+    yield g(x)
+
+class C:
+    @classmethod
+    def of_class(cls, x):
+        return g(x)
+    @staticmethod
+    def of_nobody(x):
+        return g(x)
+    @property
+    def value(self):
+        return g(1)
+    @value.setter
+    def value(self, x):
+        g(x)
+    class Inner:
+        def method(self, x):
+            return g(x)
+
+async def all_of(x):
+    return [one async for one in stream(x)]
+";
+
+    #[test]
+    fn functions_of_every_kind_are_emptied_and_nothing_else() {
+        for (function, value, program, expected) in [
+            ("f", "''", "m.f(7), m.f.__doc__, m.SEEN", "('', 'Adds.', [])"),
+            ("outer", "[]", "m.outer(7)", "[]"),
+            ("outer.<locals>.inner", "b''", "m.outer(7)", "[b'', 1]"),
+            ("numbers", "None", "list(m.numbers(7)), m.SEEN", "([], [])"),
+            ("later", "False", "m.asyncio.run(m.later(7)), m.SEEN", "(False, [])"),
+            ("stream", "None", "m.asyncio.run(m.all_of(7)), m.SEEN", "([], [])"),
+            ("C.of_class", "0", "m.C.of_class(7), m.C().of_class(7), m.SEEN", "(0, 0, [])"),
+            ("C.of_nobody", "()", "m.C.of_nobody(7), m.C().of_nobody(7), m.SEEN", "((), (), [])"),
+            ("C.value", "{}", "m.C().value, setattr(m.C(), 'value', 7), m.SEEN", "({}, None, [7])"),
+            ("C.value.setter", "None", "m.C().value, setattr(m.C(), 'value', 7), m.SEEN", "(1, None, [1])"),
+            ("C.Inner.method", "set()", "m.C.Inner().method(7)", "set()"),
+        ] {
+            let name = format!("shop.e:{function}");
+            let site = Site::with(&[], &[(&name, value)]);
+            let at = |name: &str| site.0.path().join(name);
+            std::fs::write(at("site/shop/e.py"), EMPTIED).unwrap();
+            std::fs::write(at("reached"), "").unwrap();
+            let hook = HOOK.replace(REACHED, &at("reached").display().to_string());
+            std::fs::write(at("mutant/e2e_hook.py"), hook).unwrap();
+            let (status, error) = site.install();
+            assert_eq!(status, 0, "{error}");
+            assert_eq!(site.says(&format!("import shop.e as m; print(({program}))")), expected, "{function}");
+            assert_eq!(std::fs::read_to_string(at("reached")).unwrap(), format!("{name}\n"), "a mark a process");
+            let place =
+                "import shop.e as m, inspect; print(m.__file__.endswith('shop/e.py'), len(inspect.getsource(m.g)) > 9)";
+            assert_eq!(site.says(place), "True True");
+        }
+        // A decorator stays: what it makes of the emptied function is what a caller gets.
+        let site = Site::with(&[], &[("shop.e:managed", "None")]);
+        std::fs::write(site.0.path().join("site/shop/e.py"), EMPTIED).unwrap();
+        assert_eq!(site.install().0, 0);
+        let program =
+            "import shop.e\ntry:\n    shop.e.managed(7).__enter__()\nexcept RuntimeError as error: print(error)";
+        assert_eq!(site.says(program), "generator didn't yield");
+        for (function, expected) in
+            [("shop.e:h", "shop.e:h: there is no function of this name"), ("shop.none:f", "shop.none has no source")]
+        {
+            let site = Site::with(&[], &[(function, "None")]);
+            std::fs::write(site.0.path().join("site/shop/e.py"), EMPTIED).unwrap();
+            let (status, error) = site.install();
+            assert!(status != 0 && error.contains(expected), "{function}: {error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use super::breakpoint::Breakpoints;
 use super::build::ScenarioBinaries;
 use super::chaos::Schedules;
+use super::coverage::CoveredPackage;
 use super::interrupt::Interrupt;
 use super::secrets::Secrets;
 use crate::baseline::{Baselines, Store};
@@ -110,6 +111,8 @@ pub struct Options {
     /// Names of containers on the host, by name in the lab, which replace the default names.
     pub host_names: BTreeMap<String, String>,
     pub replacements: Vec<Replacement>,
+    /// Package whose called functions are collected; `None` for a run without coverage.
+    pub coverage: Option<CoveredPackage>,
     pub secrets: Secrets,
     /// Arguments after `cargo xtask` that started the run, for its record.
     pub command: Vec<String>,
@@ -147,6 +150,7 @@ impl Options {
             fails_when_regressed: true,
             host_names: BTreeMap::new(),
             replacements: Vec::new(),
+            coverage: None,
             secrets: Secrets::default(),
             command: Vec::new(),
             working_dir: std::env::current_dir().context("finding the working directory")?,

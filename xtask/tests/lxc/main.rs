@@ -12,6 +12,7 @@ mod browser;
 mod budgets;
 mod chaos;
 mod common;
+mod coverage;
 mod crash_points;
 mod crashes;
 mod defect_probes;

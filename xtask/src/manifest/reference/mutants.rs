@@ -3,7 +3,7 @@
 use super::document::{Missing, Others, Page, Section};
 use crate::manifest::{Mutant, Project};
 
-const BEGINNING: &str = r"
+const BEGINNING: &str = r#"
 A suite that passes says that the product works, or that the suite does not look. Only a product that does not work tells the two
 apart. A mutant is such a product: the same machines, with one thing broken in one of them on purpose. `cargo xtask mutants` runs
 the scenario that has to notice on each, and says which mutants it noticed.
@@ -13,6 +13,7 @@ cargo xtask mutants                        # all of them
 cargo xtask mutants half_upload            # one
 cargo xtask mutants --sample 10 --seed 7   # ten of them, the same each time
 cargo xtask mutants --list                 # what there is; nothing runs
+cargo xtask mutants --empty 40 --seed 7    # 40 functions of the product, each emptied
 ```
 
 ## How it works
@@ -59,6 +60,25 @@ into, which Python imports by itself at its start; a `sitecustomize` that was th
 if the function is not there. Python with `-I`, `-E` or `-S`, and `sudo`, which clears the environment, do not see that folder: then the
 mutant is *not reached*. A module that runs as a program (`python -m`) is not changed.
 
+## Functions emptied at random
+
+Mutants that somebody wrote break what somebody thought of. `--empty N` takes functions that nobody chose. All scenarios run on the
+product as it is, with [coverage](coverage.md): `[coverage]` in e2e.toml names the package. N functions are drawn among those that drivers
+call, and each becomes a mutant that returns at once: an empty value of the type that it was seen to return (`""`, `0`, `False`, `[]`,
+`{}`, `()`, `set()`, `b""`, `0.0`), otherwise None. A generator yields nothing, a coroutine returns at once, and what decorates a function
+stays. Functions that do nothing already are left out, and counted.
+
+The cases whose drivers call the function run, the quickest first, until one fails. Nobody said which check has to notice, so every
+failure of the product kills such a mutant; the other verdicts mean the same as above. The table names each `empty:MODULE:FUNCTION`, and the
+last line has the share that was killed. The exit code is 0 if all were. One of them alone, after a survivor's scenario was mended:
+
+```sh
+cargo xtask mutants empty:mancer.domain.model.command_result:CommandResult.is_success
+```
+
+The line that replaces the body is compiled with the rest of the module when the layer is built. A module that runs as a program
+(`python -m`) has its own body: *not reached*.
+
 ## A mutant of any other product
 
 `[[files]]` and `run` say what changes, as in [template.toml](templates.md). A command that edits one word of a file has to fail where
@@ -85,7 +105,7 @@ The scenario runs the broken code and looks at something else. Read its run: `ca
 
 *Killed unexplained* means that a check is missing too: the one that would have named the cause. *Not reached* says that no scenario
 uses that part of the product at all.
-";
+"#;
 
 const EXAMPLE: &str = r#"
 breaks = "an upload sends half of the file, and says that it is done"

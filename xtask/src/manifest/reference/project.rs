@@ -28,6 +28,10 @@ variables = ["API_TOKEN"]
 files = { SIGNING_KEY = "keys/signing.pem" }
 shapes = ["SESSION_ID", "/cust-[0-9]{6}/"]
 
+[coverage]
+of = "app.mancer"
+probes = ["probes.py"]
+
 [paths]
 containers = "containers"
 scenarios = "scenarios"
@@ -66,6 +70,14 @@ const SECTIONS: &[Section] = &[
         place: &["secrets"],
         source: SECRETS_SOURCE,
         rust_type: "SecretsTable",
+        missing: Missing::ByTable,
+        ..TABLE
+    },
+    Section {
+        heading: "[coverage]",
+        about: "[coverage.md](coverage.md) says what is collected and how.",
+        place: &["coverage"],
+        rust_type: "CoverageTable",
         missing: Missing::ByTable,
         ..TABLE
     },

@@ -11,8 +11,8 @@ use crate::host::invoker::Invoker;
 use crate::input;
 use crate::record::logs::epoch_ms;
 use crate::record::{
-    CaseId, CaseResult, Counts, Event, EventReader, FORMAT_VERSION, FaultCounts, Fold, LabIds, PastRun, RECORD_FILE,
-    RecordedPart, RunDir, RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
+    COVERAGE_FILE, CaseId, CaseResult, Counts, Coverage, Event, EventReader, FORMAT_VERSION, FaultCounts, Fold, LabIds,
+    PastRun, RECORD_FILE, RecordedPart, RunDir, RunRecord, RunSetup, Stamped, Verdict, human, is_harmless_name,
 };
 
 /// Exit codes by rank: the joined run has the first one that any shard has.
@@ -47,6 +47,11 @@ impl Shards {
                 }
             }
         }
+        let coverage = self.coverage(&mut notes)?;
+        if let Some(coverage) = &coverage {
+            dir.write(COVERAGE_FILE, coverage.text()?.as_bytes())?;
+            events.push(Stamped { at_ms: whole.duration_ms, event: Event::Covered(coverage.recorded()) });
+        }
         events.sort_by(|one, other| one.at_ms.total_cmp(&other.at_ms));
         let head = self.begin(&whole).into_iter();
         let head = head.chain(notes.into_iter().map(|message| Event::Warning { message }));
@@ -66,6 +71,26 @@ impl Shards {
         dir.write("e2e_test.log", log.as_bytes())?;
         dir.write(RECORD_FILE, &serde_json::to_vec_pretty(&record)?)?;
         Ok(PastRun { folder: dir.path().to_owned(), record })
+    }
+
+    /// Joins the coverage of the shards; `None` where no shard has collected it. A shard whose coverage is missing, or of another package, is
+    /// told in `notes`.
+    fn coverage(&self, notes: &mut Vec<String>) -> anyhow::Result<Option<Coverage>> {
+        let mut joined: Option<Coverage> = None;
+        for run in self.runs.iter().filter(|run| run.record.coverage.is_some()) {
+            let path = run.folder.join(COVERAGE_FILE);
+            let one = Coverage::read(&run.folder).with_context(|| format!("reading {}", path.display()))?;
+            match &mut joined {
+                None => joined = Some(one),
+                Some(joined) => notes.extend(joined.join(one).err()),
+            }
+        }
+        let without = self.runs.iter().filter(|run| run.record.coverage.is_none());
+        if let Some(joined) = &mut joined {
+            joined.gaps.extend(without.map(|run| format!("{} has no coverage", shown(run.record.part.as_ref()))));
+            joined.gaps.extend(self.missing.iter().map(|shard| format!("shard {shard}/{} is missing", self.of)));
+        }
+        Ok(joined)
     }
 
     /// Returns the first events of the joined run, from the record that it will have.
@@ -203,7 +228,9 @@ fn moved(run: &PastRun, by_ms: f64) -> anyhow::Result<Vec<Stamped>> {
     while let Some(mut stamped) = reader.next_event()? {
         stamped.at_ms += by_ms;
         match &mut stamped.event {
-            Event::RunStarted { .. } | Event::RunPrepared { .. } | Event::RunEnded { .. } => continue,
+            Event::RunStarted { .. } | Event::RunPrepared { .. } | Event::RunEnded { .. } | Event::Covered(_) => {
+                continue;
+            }
             // Older engines kept it in the record alone.
             Event::CaseEnded { folder, faults: known, .. } => *known = known.or(faults.get(folder.as_str()).copied()),
             _ => {}

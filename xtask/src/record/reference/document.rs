@@ -18,10 +18,11 @@ const OUTCOME: &str = include_str!("../outcome.rs");
 const COMPARISON: &str = include_str!("../comparison.rs");
 const VERDICT: &str = include_str!("../../../stats/src/verdict.rs");
 const ERROR: &str = include_str!("../../error.rs");
+const COVERAGE: &str = include_str!("../coverage.rs");
 const PATIENCE: &str = include_str!("../patience.rs");
 const PERFORMANCE: &str = include_str!("../performance.rs");
 /// Sources with structs that are flattened into others.
-const SOURCES: [&str; 3] = [EVENT, COMPARISON, VERDICT];
+const SOURCES: [&str; 4] = [EVENT, COMPARISON, VERDICT, COVERAGE];
 const CONTRACT: &str = include_str!("../../../contract/reference.json");
 
 fn document() -> String {

@@ -128,6 +128,7 @@ fn of_the_case() -> Vec<Event> {
             was: None,
             verdict,
         }),
+        Event::Covered(super::coverage::example().recorded()),
         Event::Metric { case: case(), metric },
     ]
 }

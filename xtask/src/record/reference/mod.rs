@@ -1,6 +1,7 @@
-//! Reference pages `docs/events.md`, `docs/performance.md`, `docs/mutants-json.md` and `docs/defects-json.md`, made from the source of the
-//! types and from an example of each event. Compiled for tests only.
+//! Reference pages `docs/events.md`, `docs/performance.md`, `docs/mutants-json.md`, `docs/defects-json.md` and `docs/coverage-json.md`, made
+//! from the source of the types and from an example of each event. Compiled for tests only.
 
+mod coverage;
 mod defects;
 mod document;
 mod examples;

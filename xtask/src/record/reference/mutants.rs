@@ -2,16 +2,18 @@
 
 use super::document::{COMMAND, hold_to_file, snake_case, table};
 use super::source::{fields, variants};
-use crate::record::{MUTANTS_VERSION, MutantReport, MutantResult, MutantVerdict};
+use crate::record::{EmptiedDraw, MUTANTS_VERSION, MutantReport, MutantResult, MutantVerdict};
 
 const SOURCE: &str = include_str!("../mutants.rs");
 
 /// Types of the file, from the outer to the inner ones.
-const TYPES: [&str; 3] = ["MutantReport", "MutantResult", "MutantCounts"];
+const TYPES: [&str; 4] = ["MutantReport", "EmptiedDraw", "MutantResult", "MutantCounts"];
 
 fn example() -> MutantReport {
     let run = "20260101-000000-1".to_owned();
     let mut report = MutantReport { run: Some(run.clone()), ..MutantReport::new(Some(7)) };
+    report.emptied =
+        Some(EmptiedDraw { package: "shop".into(), version: "1.2".into(), candidates: 200, do_nothing: 3 });
     report.add(MutantResult {
         name: "half_upload".into(),
         breaks: "an upload sends half of the file, and says that it is done".into(),

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod chaos;
+mod coverage;
 mod curves;
 mod densities;
 mod environment;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::attempt::{AttemptView, Source};
+use super::coverage::{CoverageView, coverage};
 use super::environment::{Environment, environment};
 use super::log;
 use super::performance::{ComparisonView, comparisons};
@@ -39,6 +40,7 @@ struct Page {
     cases: Vec<CaseView>,
     comparisons: Vec<ComparisonView>,
     compared_with: Option<String>,
+    coverage: Option<CoverageView>,
     warnings: Vec<(Moment, String)>,
     environment: Environment,
 }
@@ -106,6 +108,7 @@ pub fn page(run: &PastRun, events: &RunEvents) -> anyhow::Result<String> {
             cases,
             comparisons: comparisons(run)?,
             compared_with: record.compared_with.clone(),
+            coverage: coverage(run),
             warnings: warnings.collect(),
             environment: environment(record),
         },

@@ -61,6 +61,7 @@ impl RunResult<'_> {
         lines.extend(self.known_defects());
         lines.extend(self.findings());
         lines.extend(self.performance());
+        lines.extend(self.coverage());
         if lines.len() > quiet {
             lines.push(Line::new());
         }
@@ -251,6 +252,17 @@ impl RunResult<'_> {
         lines
     }
 
+    /// Returns the numbers of called functions of the product, and the calls that are missing.
+    fn coverage(&self) -> Vec<Line> {
+        let Some(coverage) = &self.record.coverage else { return Vec::new() };
+        let mut lines = self.entry("covered", Style::Plain, &coverage.to_string());
+        lines.extend(coverage.gaps.iter().take(LISTED_MAX).flat_map(|gap| self.entry("", Style::Caution, gap)));
+        if let Some(more) = coverage.gaps.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+            lines.extend(self.entry("", Style::Caution, &format!("... and {more} more gaps in coverage.json")));
+        }
+        lines
+    }
+
     /// Returns the record's folder, and the numbers of cases by outcome.
     fn ending(&self) -> Vec<Line> {
         let record = self.record;
@@ -292,7 +304,7 @@ mod tests {
     use super::super::samples::{self, GAUNTLET, amid_faults, case, ended, ending};
     use super::super::style::Paint;
     use super::*;
-    use crate::record::{Counts, Event, Stamped};
+    use crate::record::{Counts, CoverageCounts, Event, RecordedCoverage, Stamped};
 
     fn story(events: impl IntoIterator<Item = Event>) -> Story {
         told(events.into_iter().map(|event| samples::at(0.0, event)))
@@ -394,6 +406,28 @@ mod tests {
                 "  what      the scenario gave up: curl in client ended with status 52",
                 "  before    counter.service on counter died of SIGSEGV, its result is core-dump, 6 ms before",
                 "  where     main.py:7",
+            ],
+        );
+    }
+
+    #[test]
+    fn coverage_is_one_line_and_its_first_gaps() {
+        let mut record = samples::record();
+        let counts = CoverageCounts { functions: 659, called: 431, by_drivers: 402, by_probes_alone: 29, never: 228 };
+        let gaps = (1..=7).map(|case| format!("a/b:{case}: full")).collect();
+        record.coverage = Some(RecordedCoverage { package: "shop".into(), version: "1.2".into(), counts, gaps });
+        let lines = lines(&record, &story([]), 100);
+        check(
+            &lines[1..9],
+            &[
+                "  covered   coverage of shop 1.2: 431 of 659 functions called, 402 by drivers, 29 by probes alone",
+                "            (incomplete: 7 gaps)",
+                "            a/b:1: full",
+                "            a/b:2: full",
+                "            a/b:3: full",
+                "            a/b:4: full",
+                "            a/b:5: full",
+                "            ... and 2 more gaps in coverage.json",
             ],
         );
     }

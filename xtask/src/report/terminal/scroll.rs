@@ -75,7 +75,11 @@ pub(super) fn lasting(event: &Event, columns: usize) -> Vec<Line> {
             vec![head("SKIPPED", Style::Faint, "").with(Style::Plain, &case.0)]
         }
         // These have live lines, or stand in the result.
-        Event::Waiting { .. } | Event::Kept { .. } | Event::Compared(_) | Event::CaseJudged { .. } => Vec::new(),
+        Event::Waiting { .. }
+        | Event::Kept { .. }
+        | Event::Compared(_)
+        | Event::Covered(_)
+        | Event::CaseJudged { .. } => Vec::new(),
         event => {
             let (weight, lines) = human::lines(event);
             if weight < Weight::Alarm {

@@ -1,32 +1,27 @@
-"""Replaces functions of Python modules by broken ones: the part of a mutant's layer that the engine brings.
+"""Replaces functions of Python modules by broken ones: the hook of mutants.
 
-Python imports `sitecustomize` by itself when it starts. Each broken function takes the place of the original right after the
-original's module has run, before any other module can import it. `e2e_mutations.py` beside this file lists the functions.
-
-    python3 sitecustomize.py FOLDER
-
-installs both files into FOLDER, the one that the product's packages lie in, and fails unless every function is there to be
-replaced.
+Each broken function takes the place of the original right after the original's module has run, before any other module can import it.
+`e2e_mutations.py` beside this file lists the functions. Of a function that is emptied, the module runs without its body.
 """
 
 import os
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 # Every process of the machine may add a line to it.
 REACHED = "/e2e-mutant/reached"
-# The product's own module of this name, where it has one.
-ASIDE = "e2e_own_sitecustomize"
+HERE = os.path.dirname(os.path.abspath(__file__))
+# The code of the modules with emptied functions, by the name of the module.
+EMPTIED_CODE = os.path.join(HERE, "e2e_emptied.bin")
 
 
 class Finder:
     """Finds the modules with broken functions as the other finders do, and has the functions replaced."""
 
-    def __init__(self, mutations):
-        self.mutations = mutations
+    def __init__(self, mutations, emptied):
+        self.mutations, self.emptied = mutations, emptied
 
     def find_spec(self, name, path=None, target=None):
-        if name not in self.mutations:
+        if name not in self.mutations and name not in self.emptied:
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
@@ -36,7 +31,7 @@ class Finder:
             if spec is None:
                 continue
             if hasattr(spec.loader, "exec_module"):
-                spec.loader = Loader(spec.loader, self.mutations[name])
+                spec.loader = Loader(spec.loader, self.mutations.get(name, []), self.emptied.get(name))
             return spec
         return None
 
@@ -44,8 +39,8 @@ class Finder:
 class Loader:
     """Runs a module by its own loader, then replaces functions of it."""
 
-    def __init__(self, own, mutations):
-        self.own, self.mutations = own, mutations
+    def __init__(self, own, mutations, emptied):
+        self.own, self.mutations, self.emptied = own, mutations, emptied
 
     def create_module(self, spec):
         return self.own.create_module(spec)
@@ -53,7 +48,10 @@ class Loader:
     def exec_module(self, module):
         # What asks a module for its loader gets the one that it would have had.
         module.__loader__ = module.__spec__.loader = self.own
-        self.own.exec_module(module)
+        if self.emptied is None:
+            self.own.exec_module(module)
+        else:
+            exec(self.emptied, vars(module))
         for path, code in self.mutations:
             replace(module, path, code)
 
@@ -89,20 +87,22 @@ def wrapped(own, broken, shown):
         return property(wrapped(own.fget, broken, shown), own.fset, own.fdel, own.__doc__)
     from functools import wraps
 
-    is_marked = []
-
     @wraps(own)
     def mutant(*args, **kwargs):
-        if not is_marked:
-            is_marked.append(True)
-            mark(shown)
+        mark(shown)
         return broken(own, *args, **kwargs)
 
     return mutant
 
 
+marked = set()
+
+
 def mark(shown):
-    """Leaves the mark by which the engine knows that the function was called."""
+    """Leaves the mark by which the engine knows that the function was called, once in a process."""
+    if shown in marked:
+        return
+    marked.add(shown)
     try:
         file = os.open(REACHED, os.O_WRONLY | os.O_APPEND)
     except OSError:
@@ -121,46 +121,32 @@ def by_module(mutations):
     return found
 
 
-def run_own_sitecustomize():
-    """The module of this name that Python would have found: in this folder before, or further down its path."""
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
+def start():
+    import marshal
 
-    spec = PathFinder.find_spec(ASIDE, [HERE])
-    if spec is None:
-        elsewhere = [path for path in sys.path if os.path.abspath(path) != HERE]
-        spec = PathFinder.find_spec("sitecustomize", elsewhere)
-    if spec is None or spec.loader is None:
-        return
-    try:
-        spec.loader.exec_module(module_from_spec(spec))
-    except ImportError:
-        pass  # as Python's own `site` does
+    from e2e_mutations import EMPTIED, MUTATIONS
+
+    emptied = {}
+    if EMPTIED:
+        with open(EMPTIED_CODE, "rb") as file:
+            emptied = marshal.load(file)
+    sys.meta_path.insert(0, Finder(by_module(MUTATIONS), emptied))
 
 
-def install(folder):
+def prepare(folder):
+    """Fails unless every function is there to be replaced or emptied."""
     import importlib
-    import py_compile
-    import shutil
 
     # A module may call the function when it is imported: that is no mark of a scenario.
     global REACHED
     REACHED = os.devnull
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, HERE)
-    from e2e_mutations import MUTATIONS
+    sys.path.insert(0, folder)
+    from e2e_mutations import EMPTIED, MUTATIONS
 
-    target = os.path.join(folder, "sitecustomize.py")
-    if os.path.exists(target):
-        os.rename(target, os.path.join(folder, f"{ASIDE}.py"))
-    for name in ["sitecustomize.py", "e2e_mutations.py"]:
-        shutil.copyfile(os.path.join(HERE, name), os.path.join(folder, name))
-        py_compile.compile(os.path.join(folder, name), doraise=True)
-    os.chdir("/tmp")
-    sys.path[0:1] = [folder]
-    finder = Finder(by_module(MUTATIONS))
-    sys.meta_path.insert(0, finder)
-    for module in finder.mutations:
+    if EMPTIED:
+        prepare_emptied(EMPTIED)
+    start()
+    for module in by_module(MUTATIONS):
         try:
             importlib.import_module(module)
         except LookupError as error:
@@ -169,10 +155,24 @@ def install(folder):
             raise SystemExit(f"mutant: the module {module} cannot be imported: {type(error).__name__}: {error}")
 
 
-if __name__ == "__main__":
-    install(sys.argv[1])
-elif __name__ == "sitecustomize":
-    from e2e_mutations import MUTATIONS
+def prepare_emptied(functions):
+    """Compiles the modules of the functions to be emptied, so that no process has to."""
+    import marshal
+    from importlib.util import find_spec
 
-    sys.meta_path.insert(0, Finder(by_module(MUTATIONS)))
-    run_own_sitecustomize()
+    from e2e_source import emptied
+
+    found = {}
+    for function, value in functions:
+        module, path = function.split(":")
+        try:
+            spec = find_spec(module)
+            source = spec.loader.get_source(module)
+            mark = f"__import__('e2e_hook').mark({function!r})"
+            found[module] = emptied(source, spec.origin, path, value, mark)
+        except LookupError as error:
+            raise SystemExit(f"mutant: {function}: {error}")
+        except Exception as error:
+            raise SystemExit(f"mutant: the module {module} has no source: {type(error).__name__}: {error}")
+    with open(EMPTIED_CODE, "wb") as file:
+        marshal.dump(found, file)
