@@ -21,7 +21,7 @@ use crate::host::invoker::Invoker;
 use crate::host::tools::git;
 use crate::image::{self, Image, LayerLocks, Replacement};
 use crate::input;
-use crate::manifest::{Project, Scenario};
+use crate::manifest::{KeepWhen, Project, Scenario};
 use crate::plan::{Plan, PlannedCase};
 use crate::record::{CaseId, CaseResult, Comparison, Event, Way};
 use e2e_stats::{Decision, Thresholds, Timings, Verdict, hold_together};
@@ -38,11 +38,17 @@ enum Doubt {
     Wide,
 }
 
+/// Urgency of a case, the smallest first: by its most urgent doubt, where metrics that fail a run come before the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Urgency {
+    fails_nothing: bool,
+    doubt: Doubt,
+}
+
 /// Operations of a case that are to be settled.
 struct InDoubt<'a> {
     planned: &'a PlannedCase,
-    /// Most urgent doubt of the case.
-    doubt: Doubt,
+    urgency: Urgency,
     operations: BTreeSet<String>,
 }
 
@@ -67,7 +73,8 @@ pub(super) fn settle(
 ) {
     let ends = Instant::now() + options.budget;
     let monitoring = Monitoring { calibrate: false, ..context.options.monitoring };
-    let own = Options { comparing: Comparing::Nothing, monitoring, retries: 0, ..context.options.clone() };
+    let keep = KeepWhen::Never; // neither lab: the two are of use side by side alone
+    let own = Options { comparing: Comparing::Nothing, monitoring, retries: 0, keep, ..context.options.clone() };
     let settling = Settling { context: &CaseContext { options: &own, ..*context }, plan, baselines, options, ends };
     for in_doubt in in_doubt(context.project, plan, &cases.comparisons, &cases.measured) {
         let case = CaseId(in_doubt.planned.id.clone());
@@ -97,13 +104,17 @@ fn in_doubt<'a>(
         let case = CaseId(planned.id.clone());
         let Some(measured) = measured.get(&case) else { continue };
         let of_case = comparisons.iter().filter(|one| one.case == case && measured.contains_key(&one.operation));
-        let doubts: Vec<(Doubt, String)> = of_case
-            .filter_map(|one| Some((doubt(one, thresholds(scenario, &one.operation))?, one.operation.clone())))
+        let doubts: Vec<(Urgency, String)> = of_case
+            .filter_map(|one| {
+                let doubt = doubt(one, thresholds(scenario, &one.operation))?;
+                Some((Urgency { fails_nothing: !one.gates, doubt }, one.operation.clone()))
+            })
             .collect();
-        let Some(doubt) = doubts.iter().map(|(doubt, _)| *doubt).min() else { continue };
-        all.push(InDoubt { planned, doubt, operations: doubts.into_iter().map(|(_, operation)| operation).collect() });
+        let Some(urgency) = doubts.iter().map(|(urgency, _)| *urgency).min() else { continue };
+        let operations = doubts.into_iter().map(|(_, operation)| operation).collect();
+        all.push(InDoubt { planned, urgency, operations });
     }
-    all.sort_by_key(|one| one.doubt);
+    all.sort_by_key(|one| one.urgency);
     all
 }
 
@@ -554,9 +565,17 @@ mod tests {
         ]);
         let found = in_doubt(&project, &plan, &comparisons, &measured);
         let shown: Vec<_> =
-            found.iter().map(|one| (one.planned.id.as_str(), one.doubt, one.operations.len())).collect();
-        assert_eq!(shown, [("c/two:default", Doubt::Regressed, 1), (CASE, Doubt::Inconclusive, 2)]);
-        assert!(found[1].operations.contains("insert") && found[1].operations.contains("query"));
+            found.iter().map(|one| (one.planned.id.as_str(), one.urgency, one.operations.len())).collect();
+        let urgency = |fails_nothing, doubt| Urgency { fails_nothing, doubt };
+        assert_eq!(
+            shown,
+            [(CASE, urgency(false, Doubt::Wide), 2), ("c/two:default", urgency(true, Doubt::Regressed), 1),]
+        );
+        assert!(found[0].operations.contains("insert") && found[0].operations.contains("query"));
+        let urgent = [of("c/two:default", comparison("query", "cpu_ms", verdict(Decision::Inconclusive, None)))];
+        let all = [&comparisons[..], &urgent].concat();
+        let found = in_doubt(&project, &plan, &all, &measured);
+        assert_eq!(found[0].urgency, urgency(false, Doubt::Inconclusive));
     }
 
     fn replaced(settled: Result<Option<Settled>, String>) -> Vec<Comparison> {
@@ -569,7 +588,11 @@ mod tests {
         let case = Case { name: "default".into(), params: serde_json::Map::new(), on_request: false };
         let planned = PlannedCase { id: CASE.into(), folder: "c/one".into(), scenario: 0, case, memory_bytes: 0 };
         let operations = BTreeSet::from(["late".to_owned(), "query".to_owned()]);
-        let in_doubt = InDoubt { planned: &planned, doubt: Doubt::Regressed, operations };
+        let in_doubt = InDoubt {
+            planned: &planned,
+            urgency: Urgency { fails_nothing: false, doubt: Doubt::Regressed },
+            operations,
+        };
         replace(&mut comparisons, &CaseId(CASE.into()), &in_doubt, settled, |_| Thresholds::default());
         comparisons
     }
