@@ -167,7 +167,7 @@ fn known_defects_are_answered_for_the_pinned_package_and_for_a_local_one() {
     )
     .unwrap();
     fs::write(root.join("scenarios/sums/known/main.py"), PROBE).unwrap();
-    Command::new("python3").args(["-c", WHEELS]).dir(root).run().unwrap();
+    Command::new("python3").args(["-c", &format!("{WHEEL}{WHEELS}")]).dir(root).run().unwrap();
     let wheel = |version: u32| format!("{}/local/total-{version}-py3-none-any.whl", root.display());
     let defects = |args: &[&str]| {
         let folder = root.display().to_string();
