@@ -15,7 +15,8 @@ import e2e
 import observe
 
 sys.path.append(str(Path(__file__).parents[2] / "common"))
-from measured import Operations  # noqa: E402 (it lies there)
+from marks import known_defects  # noqa: E402 (it lies there)
+from measured import Operations  # noqa: E402
 
 FOLDER = "/srv/inventory"
 #: Deadline of both programs, in seconds: they take about 3 s on two idle cores; the rest is headroom.
@@ -109,7 +110,7 @@ def scenario(lab: e2e.Lab) -> None:
         for promise, expected in PROMISES.items():
             lab.check_equal(facts[promise], expected, promise)
     with lab.step("what its commands are known to do wrong"):
-        known_defects(lab, outcomes.result())
+        known_defects(lab, DEFECTS, outcomes.result())
 
     known = {machine.name: first for machine, first in zip(lab.containers, before)}
     operations = Operations(lab, app, FOLDER)
@@ -124,7 +125,7 @@ def defects(lab: e2e.Lab) -> None:
     """Tries the known defects alone."""
     app = lab.container("app")
     prepare(lab, app)
-    known_defects(lab, tried(lab, app))
+    known_defects(lab, DEFECTS, tried(lab, app))
 
 
 def prepare(lab: e2e.Lab, app: e2e.Container) -> None:
@@ -206,16 +207,6 @@ def tried(lab, app):
     """Returns the outcomes of the probes of known defects."""
     mancer(app, "probes.py", f"{FOLDER}/probes.json")
     return json.loads(kept(lab, app, "probes.json"))
-
-
-def known_defects(lab, outcomes):
-    lab.check_equal(sorted(outcomes), sorted(DEFECTS), "probes.py tries what is listed here")
-    for name, failure in DEFECTS.items():
-        with lab.known_defect(f"mancer-0.1.4/{name}", failing_with=failure) as mark:
-            if "failure" in outcomes[name]:
-                raise e2e.Error(outcomes[name]["failure"])
-            if "observed" in outcomes[name]:
-                mark.observed(outcomes[name]["observed"])
 
 
 if __name__ == "__main__":

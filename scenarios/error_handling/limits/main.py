@@ -12,7 +12,8 @@ from pathlib import Path
 import e2e
 
 sys.path.append(str(Path(__file__).parents[2] / "common"))
-from measured import Operations  # noqa: E402 (it lies there)
+from marks import known_defects  # noqa: E402 (it lies there)
+from measured import Operations  # noqa: E402
 
 FOLDER = "/srv/limits"
 #: Deadline of each program, in seconds: they take about 3 s on two idle cores; the rest is headroom.
@@ -86,7 +87,7 @@ def scenario(lab: e2e.Lab) -> None:
         first, second = (int(time) / 1e9 for time in worker.get("/tmp/tries/a second between").split())
         lab.check(second - first >= 1, "the second between two tries", seconds=round(second - first, 2))
     with lab.step("what is known to be wrong"):
-        known_defects(lab, outcomes)
+        known_defects(lab, DEFECTS, outcomes)
     measure(lab, app)
 
 
@@ -94,17 +95,7 @@ def defects(lab: e2e.Lab) -> None:
     """Tries the known defects alone."""
     app = lab.container("app")
     prepare(lab, app)
-    known_defects(lab, run(lab, app, "probes.py"))
-
-
-def known_defects(lab: e2e.Lab, outcomes: dict) -> None:
-    lab.check_equal(sorted(outcomes), sorted(DEFECTS), "probes.py tries what is listed here")
-    for name, failure in DEFECTS.items():
-        with lab.known_defect(f"mancer-0.1.4/{name}", failing_with=failure) as mark:
-            if "failure" in outcomes[name]:
-                raise e2e.Error(outcomes[name]["failure"])
-            if "observed" in outcomes[name]:
-                mark.observed(outcomes[name]["observed"])
+    known_defects(lab, DEFECTS, run(lab, app, "probes.py"))
 
 
 def prepare(lab: e2e.Lab, app: e2e.Container) -> None:
